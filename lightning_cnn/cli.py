@@ -1,0 +1,75 @@
+"""The command line: finds the command, without importing torch, and hands over to it."""
+
+import difflib
+import sys
+from collections.abc import Iterable
+from importlib import import_module
+
+from lightning_cnn import __version__
+from lightning_cnn.errors import UserError
+
+#: Each verb with its module in `lightning_cnn.commands` and what it does.
+COMMANDS = {
+    "fit": ("train", "Train a classifier and keep its best and last checkpoint."),
+    "validate": ("train", "Measure a checkpoint on the validation images."),
+    "test": ("train", "Measure a checkpoint on the official test images."),
+    "data": ("data", "Fetch a dataset, or verify the files of one."),
+}
+
+_EXAMPLES = """\
+examples:
+  lightning-cnn fit --config configs/mnist/cnn.yaml
+  lightning-cnn fit --config configs/mnist/cnn.yaml --trainer.max_epochs 1 --model.optimizer.lr 0.01
+  lightning-cnn fit --config configs/mnist/cnn.yaml --ckpt_path last
+  lightning-cnn test --ckpt_path best
+  lightning-cnn data verify mnist
+
+`lightning-cnn COMMAND --help` lists the options of a command.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: The arguments after the program's name; None takes those of the process.
+
+    Returns:
+        The exit status: 0, 1 if the work failed, 2 if the command was wrong.
+    """
+    try:
+        return _dispatch(sys.argv[1:] if argv is None else argv)
+    except UserError as error:
+        print(f"lightning-cnn: error: {error}", file=sys.stderr)
+        return error.exit_status
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_help())
+        return 0
+    if argv[0] == "--version":
+        print(f"lightning-cnn {__version__}")
+        return 0
+    if argv[0] not in COMMANDS:
+        raise UserError(f"there is no command {argv[0]!r}{suggest(argv[0], COMMANDS)}; see lightning-cnn --help")
+    module = import_module(f"lightning_cnn.commands.{COMMANDS[argv[0]][0]}")
+    status: int = module.main(argv)
+    return status
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items())
+    return (
+        "usage: lightning-cnn COMMAND [options]\n\n"
+        "Train, test and compare five published image classifiers on MNIST and Fashion-MNIST.\n\n"
+        f"commands:\n{commands}\n\n"
+        f"options:\n  -h, --help  Show this.\n  --version   Show the version.\n\n{_EXAMPLES}"
+    )
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return `; did you mean …?` with the known word that is closest to `word`, or nothing."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
