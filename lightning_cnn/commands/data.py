@@ -1,0 +1,136 @@
+"""``lightning-cnn data``: fetch a dataset, or verify the one that is there."""
+
+import argparse
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NoReturn
+
+from lightning_cnn.data.facts import FILES, DatasetFacts
+from lightning_cnn.data.fashion_mnist import FASHION_MNIST
+from lightning_cnn.data.files import MissingError, RawFiles, Source, SourceError
+from lightning_cnn.data.mnist import MNIST
+from lightning_cnn.data.sources import (
+    default_data_dir,
+    load,
+    local_sources,
+    raw_folder,
+    read_verified,
+    sample_source,
+)
+from lightning_cnn.errors import UserError
+
+#: The datasets by the name that the command line gives them.
+DATASETS: dict[str, DatasetFacts] = {facts.name: facts for facts in (MNIST, FASHION_MNIST)}
+
+
+def main(argv: list[str]) -> int:
+    """Run ``lightning-cnn data`` with the arguments after ``data`` and return its exit status.
+
+    Raises:
+        UserError: If an argument is wrong, or the dataset cannot be had.
+    """
+    arguments = _parse(argv)
+    verb = {"fetch": _fetch, "verify": _verify}[_one_of(("fetch", "verify"), arguments.verb, "verb")]
+    facts = DATASETS[_one_of(DATASETS, arguments.dataset, "dataset")]
+    allow_sample = _one_of(("true", "false"), arguments.allow_sample, "value of --allow_sample") == "true"
+    return verb(facts, arguments.data_dir, allow_sample)
+
+
+def _fetch(facts: DatasetFacts, data_dir: Path, allow_sample: bool) -> int:
+    dataset = load(facts, data_dir, allow_sample)
+    n_train, n_test = len(dataset.train_labels), len(dataset.test_labels)
+    print(f"{facts.title}: {n_train:,} images to train, {n_test:,} to test, verified")
+    for file, origin in dataset.origins.items():
+        print(f"  {file:<24} from {origin}")
+    if not dataset.is_sample:
+        print(f"data folder: {raw_folder(facts, data_dir)}")
+    return 0
+
+
+def _verify(facts: DatasetFacts, data_dir: Path, allow_sample: bool) -> int:
+    folder = raw_folder(facts, data_dir)
+    print(f"{facts.title} in {folder}")
+    if _verify_files(facts, local_sources(facts, folder), facts.sha256):
+        print(f"{facts.title} is complete and sound")
+        return 0
+    print(f"{facts.title} is NOT complete: `lightning-cnn data fetch {facts.name} --data_dir {data_dir}` mends it")
+    if not allow_sample:
+        return 1
+    print(f"the sample of {facts.title} that ships with this package")
+    sound = _verify_files(facts, [sample_source(facts)], facts.sample_sha256)
+    print(f"the sample is {'complete and sound' if sound else 'NOT sound: install this package again'}")
+    return 0 if sound else 1
+
+
+def _verify_files(facts: DatasetFacts, sources: list[Source], sha256: dict[str, str]) -> bool:
+    """Print a line for every copy of every file, and return whether each file has a sound one."""
+    # A list, so that every file is looked at, even after one that is missing.
+    sound = [_verify_file(file, facts, sources, sha256) for file in FILES]
+    return all(sound)
+
+
+def _verify_file(file: str, facts: DatasetFacts, sources: list[Source], sha256: dict[str, str]) -> bool:
+    lines = [line for source in sources if (line := _verdict(source, file, facts, sha256))]
+    for line in lines or [f"missing  {file}"]:
+        print(f"  {line}")
+    return any(line.startswith("sound") for line in lines)
+
+
+def _verdict(source: Source, file: str, facts: DatasetFacts, sha256: dict[str, str]) -> str:
+    """Return what there is to say of a file in a source, or nothing if the source does not have it."""
+    path = Path(source.where(file))
+    kind = "raw" if isinstance(source, RawFiles) else "gz"
+    try:
+        read_verified(source, file, facts, sha256)
+    except MissingError:
+        return ""
+    except SourceError as error:
+        return f"WRONG    {path} ({kind}, {path.stat().st_size:,} bytes): {error}"
+    return f"sound    {path} ({kind}, {path.stat().st_size:,} bytes)"
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, like all errors of the command line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see `{self.prog} --help`)")
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = _Parser(
+        prog="lightning-cnn data",
+        description="Fetch a dataset, or verify the one that is there. The exit status is 0 if it is sound, or else 1.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("verb", metavar="fetch|verify", help="fetch what is missing, or only look at what is there")
+    parser.add_argument("dataset", metavar="|".join(DATASETS), help="the dataset")
+    # The names after the first are those of `lightning-cnn fit`, which messages mention.
+    parser.add_argument(
+        *("--data_dir", "--data.data_dir"),
+        type=Path,
+        default=default_data_dir(),
+        metavar="DIR",
+        help="the folder that holds the datasets (default: $LIGHTNING_CNN_DATA_DIR, or else data; now %(default)s)",
+    )
+    parser.add_argument(
+        *("--allow_sample", "--data.allow_sample"),
+        default="false",
+        metavar="true|false",
+        help="whether the small sample that ships with this package will do (default: %(default)s)",
+    )
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        _one_of(("--data_dir", "--allow_sample", "--help"), unknown[0].partition("=")[0], "option")
+    return arguments
+
+
+def _one_of(choices: Iterable[str], value: str, what: str) -> str:
+    """Return the value if it is one of the choices, or raise UserError with the choice that was probably meant."""
+    choices = list(choices)
+    if value in choices:
+        return value
+    near = difflib.get_close_matches(value, choices, n=1)
+    article = "an" if what[0] in "aeiou" else "a"
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise UserError(f"{value!r} is not {article} {what}{hint} (choose from {', '.join(choices)})")

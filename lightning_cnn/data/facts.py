@@ -1,0 +1,43 @@
+"""What can be known of a dataset without its bytes."""
+
+from dataclasses import dataclass
+
+#: The four files of every dataset in MNIST's format, by split and content.
+TRAIN_IMAGES = "train-images-idx3-ubyte"
+TRAIN_LABELS = "train-labels-idx1-ubyte"
+TEST_IMAGES = "t10k-images-idx3-ubyte"
+TEST_LABELS = "t10k-labels-idx1-ubyte"
+FILES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """The facts of a dataset in MNIST's format: 28×28 grey images in four IDX files.
+
+    Attributes:
+        name: How run folders and the command line call it, for example ``mnist``.
+        title: How its authors call it.
+        folder: Its folder below the data directory, as torchvision names it.
+        classes: The class names, in the order of the labels.
+        mean: Mean of the training pixels, scaled to [0, 1].
+        std: Standard deviation of the training pixels, scaled to [0, 1].
+        sha256: SHA-256 of each raw (decompressed) file in `FILES`.
+        mirrors: HTTPS folders that hold the gzipped files, in the order to try them.
+        system_folder: Where a system package puts the gzipped files, if one does.
+        debian_package: The Debian and Ubuntu package that carries the gzipped files, if one does.
+        sample_sha256: SHA-256 of each raw file of the sample that ships with this package.
+        sample_note: What must be said about the sample whenever it is used, if anything.
+    """
+
+    name: str
+    title: str
+    folder: str
+    classes: tuple[str, ...]
+    mean: float
+    std: float
+    sha256: dict[str, str]
+    mirrors: tuple[str, ...]
+    sample_sha256: dict[str, str]
+    system_folder: str | None = None
+    debian_package: str | None = None
+    sample_note: str = ""

@@ -1,0 +1,61 @@
+"""The IDX format of the MNIST files: a magic number, the sizes, then the bytes, all sizes in big-endian order."""
+
+import math
+import struct
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Every image of a dataset in MNIST's format has this height and width, in pixels.
+IMAGE_SHAPE = (28, 28)
+
+_UNSIGNED_BYTES = 0x08
+
+
+class IdxError(ValueError):
+    """The bytes are not the IDX file that they should be."""
+
+
+def decode_images(content: bytes) -> NDArray[np.uint8]:
+    """Return the images in an IDX file as a writable array of shape (N, 28, 28).
+
+    Raises:
+        IdxError: If the header or the length is wrong.
+    """
+    images = _decode(content, dimensions=3)
+    if images.shape[1:] != IMAGE_SHAPE:
+        raise IdxError(f"its images are {images.shape[1]}×{images.shape[2]}, not {IMAGE_SHAPE[0]}×{IMAGE_SHAPE[1]}")
+    return images
+
+
+def decode_labels(content: bytes, n_classes: int) -> NDArray[np.uint8]:
+    """Return the labels in an IDX file as a writable array of shape (N,).
+
+    Raises:
+        IdxError: If the header or the length is wrong, or a label is not below `n_classes`.
+    """
+    labels = _decode(content, dimensions=1)
+    if labels.max() >= n_classes:
+        raise IdxError(f"its labels must be below {n_classes}, and one is {labels.max()}")
+    return labels
+
+
+def encode(array: NDArray[np.uint8]) -> bytes:
+    """Return the array of unsigned bytes, of any shape, as an IDX file."""
+    return struct.pack(f">HBB{array.ndim}I", 0, _UNSIGNED_BYTES, array.ndim, *array.shape) + array.tobytes()
+
+
+def _decode(content: bytes, dimensions: int) -> NDArray[np.uint8]:
+    header = struct.Struct(f">I{dimensions}I")
+    if len(content) < header.size:
+        raise IdxError(f"it is cut off inside its header, after {len(content)} bytes")
+    magic, *shape = header.unpack_from(content)
+    expected_magic = _UNSIGNED_BYTES << 8 | dimensions
+    if magic != expected_magic:
+        raise IdxError(f"its magic number is 0x{magic:08x}, not 0x{expected_magic:08x}")
+    if math.prod(shape) != len(content) - header.size:
+        raise IdxError(f"its header announces {math.prod(shape)} bytes, and {len(content) - header.size} follow")
+    if shape[0] == 0:
+        raise IdxError("it is empty")
+    # Copied, because arrays over `bytes` are read-only and torch warns about sharing those.
+    return np.frombuffer(content, np.uint8, offset=header.size).reshape(shape).copy()

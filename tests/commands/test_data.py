@@ -1,0 +1,147 @@
+import dataclasses
+import gzip
+
+import pytest
+from idx import write_idx_dataset
+from web import serve
+
+from lightning_cnn.commands import data
+from lightning_cnn.data.facts import FILES, TEST_LABELS
+from lightning_cnn.data.mnist import MNIST
+from lightning_cnn.data.sources import raw_folder
+from lightning_cnn.errors import DataError, UserError
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+
+
+@pytest.fixture
+def facts(tmp_path, monkeypatch):
+    """Facts of a tiny dataset in the folder `here`, which goes by the name of mnist."""
+    facts = write_idx_dataset(tmp_path / "here", MNIST)
+    monkeypatch.setitem(data.DATASETS, "mnist", facts)
+    return facts
+
+
+def test_both_datasets_are_known():
+    assert list(data.DATASETS) == ["mnist", "fashion_mnist"]
+
+
+def test_fetch_says_where_each_file_came_from(tmp_path, facts, monkeypatch, capsys):
+    here = raw_folder(facts, tmp_path / "here")
+    with serve({f"/{file}.gz": gzip.compress((here / file).read_bytes()) for file in FILES}) as server:
+        monkeypatch.setitem(data.DATASETS, "mnist", dataclasses.replace(facts, mirrors=(server.address,)))
+        assert data.main(["fetch", "mnist", "--data_dir", str(tmp_path / "new")]) == 0
+
+    printed = capsys.readouterr().out
+    assert "200 images to train, 100 to test" in printed
+    assert all(f"from {server.address}{file}.gz" in printed for file in FILES)
+    assert str(raw_folder(facts, tmp_path / "new")) in printed
+
+
+def test_fetch_fails_if_nothing_can_be_had(tmp_path, facts):
+    with pytest.raises(DataError, match="cannot be fetched"):
+        data.main(["fetch", "mnist", "--data_dir", str(tmp_path / "new")])
+
+
+def test_fetch_makes_do_with_the_sample_if_allowed(tmp_path, facts, capsys):
+    assert data.main(["fetch", "mnist", "--data_dir", str(tmp_path / "new"), "--allow_sample", "true"]) == 0
+
+    assert "2,000 images to train, 500 to test" in capsys.readouterr().out
+
+
+def test_verify_reports_sound_files(tmp_path, facts, capsys):
+    assert data.main(["verify", "mnist", "--data_dir", str(tmp_path / "here")]) == 0
+
+    printed = capsys.readouterr().out
+    assert printed.count("sound  ") == 4
+    assert f"{raw_folder(facts, tmp_path / 'here') / TEST_LABELS} (raw, 108 bytes)" in printed
+    assert printed.endswith("MNIST is complete and sound\n")
+
+
+def test_verify_reports_wrong_and_missing_files(tmp_path, facts, capsys):
+    here = raw_folder(facts, tmp_path / "here")
+    (here / TEST_LABELS).write_bytes(b"not labels")
+    (here / FILES[0]).unlink()
+
+    assert data.main(["verify", "mnist", "--data_dir", str(tmp_path / "here")]) == 1
+
+    printed = capsys.readouterr().out
+    assert f"missing  {FILES[0]}" in printed
+    assert f"WRONG    {here / TEST_LABELS} (raw, 10 bytes): SHA-256 is " in printed
+    assert printed.count("sound  ") == 2
+    assert "MNIST is NOT complete" in printed
+
+
+def test_verify_writes_nothing_and_fetches_nothing(tmp_path, facts, monkeypatch):
+    with serve({}) as server:
+        monkeypatch.setitem(data.DATASETS, "mnist", dataclasses.replace(facts, mirrors=(server.address,)))
+        assert data.main(["verify", "mnist", "--data_dir", str(tmp_path / "new")]) == 1
+
+    assert server.requests == []
+    assert not (tmp_path / "new").exists()
+
+
+def test_verify_accepts_the_folder_of_the_system(tmp_path, facts, monkeypatch, capsys):
+    write_idx_dataset(tmp_path / "system", MNIST, compress=True)
+    system = raw_folder(facts, tmp_path / "system")
+    monkeypatch.setitem(data.DATASETS, "mnist", dataclasses.replace(facts, system_folder=str(system)))
+
+    assert data.main(["verify", "mnist", "--data_dir", str(tmp_path / "new")]) == 0
+
+    assert f"{system / TEST_LABELS}.gz (gz, " in capsys.readouterr().out
+
+
+def test_verify_looks_at_the_sample_if_allowed(tmp_path, facts, capsys):
+    assert data.main(["verify", "mnist", "--data_dir", str(tmp_path / "new"), "--allow_sample", "true"]) == 0
+
+    assert "the sample is complete and sound" in capsys.readouterr().out
+
+
+def test_the_folder_comes_from_the_environment_if_not_given(tmp_path, facts, monkeypatch):
+    monkeypatch.setenv("LIGHTNING_CNN_DATA_DIR", str(tmp_path / "here"))
+
+    assert data.main(["verify", "mnist"]) == 0
+    assert data.main(["verify", "mnist", "--data.data_dir", str(tmp_path / "new")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (
+            ["fetch", "minst"],
+            "'minst' is not a dataset; did you mean 'mnist'? (choose from mnist, fashion_mnist)",
+        ),
+        (["fetch", "cifar"], "'cifar' is not a dataset (choose from mnist, fashion_mnist)"),
+        (["verfy", "mnist"], "'verfy' is not a verb; did you mean 'verify'? (choose from fetch, verify)"),
+        (
+            ["verify", "mnist", "--allow_sample", "ture"],
+            "'ture' is not a value of --allow_sample; did you mean 'true'? (choose from true, false)",
+        ),
+        (
+            ["verify", "mnist", "--data-dir=x"],
+            "'--data-dir' is not an option; did you mean '--data_dir'? "
+            "(choose from --data_dir, --allow_sample, --help)",
+        ),
+        (
+            ["fetch"],
+            "the following arguments are required: mnist|fashion_mnist (see `lightning-cnn data --help`)",
+        ),
+    ],
+)
+def test_wrong_arguments_are_one_clear_line(argv, message):
+    with pytest.raises(UserError) as caught:
+        data.main(argv)
+
+    assert str(caught.value) == message
+    assert caught.value.exit_status == 2
+
+
+def test_help_ends_well_and_names_the_defaults(capsys):
+    with pytest.raises(SystemExit) as caught:
+        data.main(["--help"])
+
+    assert caught.value.code == 0
+    assert "LIGHTNING_CNN_DATA_DIR" in capsys.readouterr().out

@@ -1,0 +1,136 @@
+import gzip
+import hashlib
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from lightning_cnn.data import archive
+from lightning_cnn.data.archive import DebianArchive
+from lightning_cnn.data.facts import TEST_LABELS
+from lightning_cnn.data.fashion_mnist import FASHION_MNIST
+from lightning_cnn.data.files import MissingError, UnreachableError
+
+FOLDER = "/usr/share/datasets/tiny"
+
+APT_CONFIG = """\
+cat << 'END'
+APT::Architecture "amd64";
+APT::Update::Post-Invoke:: "touch /the-system";
+Dir::Etc::parts "apt.conf.d";
+END
+"""
+# Keeps the settings it was run with, and the number of updates, beside itself.
+APT_GET = """\
+here=$(dirname "$0")
+case $1 in
+  update) cp "$APT_CONFIG" "$here/settings"; echo "$PWD" >> "$here/updates" ;;
+  download) cp "$here/tiny.deb" "$2_1.0_all.deb" ;;
+esac
+"""
+DPKG_DEB = """\
+test "$1" = -x && mkdir -p "$3/usr/share/datasets/tiny" && cp "$2" "$3/usr/share/datasets/tiny/one.gz"
+"""
+
+
+@pytest.fixture
+def tools(tmp_path, monkeypatch):
+    """Put an apt-get, apt-config and dpkg-deb first on the PATH that only play; return their folder."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    write_tool(folder, "apt-config", APT_CONFIG)
+    write_tool(folder, "apt-get", APT_GET)
+    write_tool(folder, "dpkg-deb", DPKG_DEB)
+    (folder / "tiny.deb").write_bytes(gzip.compress(b"content"))
+    return folder
+
+
+def write_tool(folder: Path, name: str, script: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\n{script}")
+    (folder / name).chmod(0o755)
+
+
+def test_a_file_of_the_package_is_fetched_and_decompressed(tools):
+    assert DebianArchive("tiny", FOLDER).read("one") == b"content"
+
+
+def test_the_package_is_fetched_once_for_all_files(tools):
+    source = DebianArchive("tiny", FOLDER)
+
+    assert source.read("one") == source.read("one") == b"content"
+    with pytest.raises(MissingError):
+        source.read("two")
+
+    assert len((tools / "updates").read_text().splitlines()) == 1
+
+
+def test_apt_keeps_to_a_temporary_folder_that_is_gone_afterwards(tools):
+    DebianArchive("tiny", FOLDER).read("one")
+
+    scratch = (tools / "updates").read_text().strip()
+    settings = (tools / "settings").read_text()
+    assert not Path(scratch).exists()
+    assert f'Dir::State::Lists "{scratch}/lists";' in settings
+    assert f'Dir::Cache "{scratch}/cache";' in settings
+    assert 'APT::Architecture "amd64";' in settings  # what the system says is kept …
+    assert "/the-system" not in settings  # … but not its hooks
+    assert settings.index('Dir::Etc::Parts "/dev/null";') > settings.index('Dir::Etc::parts "apt.conf.d";')
+
+
+def test_the_first_complaint_of_apt_is_the_reason(tools):
+    write_tool(tools, "apt-get", 'test $1 = update && echo "W: Temporary failure resolving" >&2\necho "E: too" >&2')
+
+    with pytest.raises(UnreachableError, match=r"^W: Temporary failure resolving$"):
+        DebianArchive("tiny", FOLDER).read("one")
+
+
+def test_a_failing_update_does_not_matter_if_the_package_comes(tools):
+    write_tool(tools, "apt-get", APT_GET + 'test $1 = update && echo "E: some other repository" >&2 && exit 100')
+
+    assert DebianArchive("tiny", FOLDER).read("one") == b"content"
+
+
+def test_a_package_that_cannot_be_unpacked_is_refused(tools):
+    write_tool(tools, "dpkg-deb", 'echo "dpkg-deb: error: not an archive" >&2; exit 2')
+
+    with pytest.raises(UnreachableError, match="not an archive"):
+        DebianArchive("tiny", FOLDER).read("one")
+
+
+def test_a_hanging_apt_is_ended_with_its_children(tools, monkeypatch):
+    monkeypatch.setattr(archive, "STEP_LIMIT", 0.3)
+    write_tool(tools, "apt-get", f'sleep 30 &\necho $! > "{tools}/child"\nwait')
+    start = time.monotonic()
+
+    with pytest.raises(UnreachableError, match=r"`apt-get update`: time-out after 0\.3 s"):
+        DebianArchive("tiny", FOLDER).read("one")
+
+    assert time.monotonic() - start < 5
+    assert not is_running((tools / "child").read_text().strip())
+
+
+def is_running(pid: str) -> bool:
+    status = Path("/proc", pid, "stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_system_without_apt_is_no_source(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(UnreachableError, match="there is no apt-config on this system"):
+        DebianArchive("tiny", FOLDER).read("one")
+
+
+def test_the_real_package_has_the_real_file():
+    if shutil.which("apt-get") is None:
+        pytest.skip("there is no apt-get on this system")
+    source = DebianArchive(FASHION_MNIST.debian_package, FASHION_MNIST.system_folder)
+    try:
+        content = source.read(TEST_LABELS)
+    except UnreachableError as error:
+        pytest.skip(f"the archive cannot be reached: {error}")
+
+    assert hashlib.sha256(content).hexdigest() == FASHION_MNIST.sha256[TEST_LABELS]

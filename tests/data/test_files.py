@@ -1,0 +1,185 @@
+import errno
+import gzip
+import os
+import stat
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from lightning_cnn.data import files
+from lightning_cnn.data.files import GzipFiles, MissingError, RawFiles, SourceError, gunzip, locked, reason, replace
+from lightning_cnn.errors import DataError
+
+
+def test_raw_and_gzipped_files_are_read(tmp_path):
+    (tmp_path / "one").write_bytes(b"raw")
+    (tmp_path / "two.gz").write_bytes(gzip.compress(b"packed"))
+
+    assert RawFiles(tmp_path).read("one") == b"raw"
+    assert GzipFiles(tmp_path).read("two") == b"packed"
+    assert GzipFiles(tmp_path).where("two") == str(tmp_path / "two.gz")
+
+
+@pytest.mark.parametrize("source", [RawFiles, GzipFiles])
+def test_a_file_that_is_not_there_is_missing(tmp_path, source):
+    (tmp_path / "file").touch()
+
+    for folder in (tmp_path, tmp_path / "nowhere", tmp_path / "file" / "below"):
+        with pytest.raises(MissingError):
+            source(folder).read("one")
+
+
+def test_a_folder_in_place_of_a_file_is_not_merely_missing(tmp_path):
+    (tmp_path / "one").mkdir()
+
+    with pytest.raises(SourceError, match="is a directory") as caught:
+        RawFiles(tmp_path).read("one")
+    assert not isinstance(caught.value, MissingError)
+
+
+def test_gzip_files_that_are_cut_or_altered_are_refused():
+    packed = gzip.compress(b"some bytes" * 100, mtime=0)
+    altered_checksum = packed[:-8] + bytes([packed[-8] ^ 1]) + packed[-7:]
+
+    for content in (b"not gzip at all", packed[:-1], packed[: len(packed) // 2], altered_checksum):
+        with pytest.raises(SourceError, match="not a sound gzip file"):
+            gunzip(content)
+
+
+def test_a_gzip_bomb_is_refused_at_the_limit(monkeypatch):
+    bomb = gzip.compress(bytes(10 * 2**20))
+    assert len(bomb) < 2**14
+    monkeypatch.setattr(files, "MAX_BYTES", 2**20)
+
+    with pytest.raises(SourceError, match="larger than 1,048,576 bytes"):
+        gunzip(bomb)
+
+
+def test_a_raw_file_beyond_the_limit_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "one").write_bytes(bytes(101))
+    monkeypatch.setattr(files, "MAX_BYTES", 100)
+
+    with pytest.raises(SourceError, match="larger than 100 bytes"):
+        RawFiles(tmp_path).read("one")
+
+
+def test_replacing_leaves_the_whole_file_and_nothing_else(tmp_path):
+    (tmp_path / "one").write_bytes(b"old")
+
+    replace(tmp_path / "one", b"new")
+
+    assert (tmp_path / "one").read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [tmp_path / "one"]
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE((tmp_path / "one").stat().st_mode) == 0o666 & ~umask  # as readable as any other file
+
+
+def test_a_full_disk_leaves_the_old_file_and_names_the_folder(tmp_path, monkeypatch):
+    (tmp_path / "one").write_bytes(b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(DataError, match=r"no space left on device.*--data\.data_dir") as caught:
+        replace(tmp_path / "one", b"new")
+
+    assert str(tmp_path) in str(caught.value)
+    assert (tmp_path / "one").read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [tmp_path / "one"]
+
+
+def test_an_interrupted_write_leaves_nothing_behind(tmp_path, monkeypatch):
+    def interrupt(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        replace(tmp_path / "one", b"new")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lock_makes_the_folder_and_clears_leftovers(tmp_path):
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    (folder / ".one.123.part").write_bytes(b"half a fi")
+    (folder / "two").write_bytes(b"kept")
+
+    with locked(folder):
+        assert not (folder / ".one.123.part").exists()
+        assert (folder / "two").read_bytes() == b"kept"
+    with locked(tmp_path / "new"):
+        assert (tmp_path / "new").is_dir()
+
+
+def test_the_lock_is_free_again_after_an_error(tmp_path):
+    with pytest.raises(RuntimeError, match="inside"), locked(tmp_path):
+        raise RuntimeError("inside")
+
+    with locked(tmp_path):
+        pass
+
+
+def test_a_lock_that_is_never_released_ends_in_a_clear_error(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(files, "LOCK_TIMEOUT", 0.1)
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with locked(tmp_path):
+            held.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    try:
+        with pytest.raises(DataError, match="still locked by another process"), locked(tmp_path):
+            pytest.fail("two holders of one lock")
+    finally:
+        done.set()
+        thread.join()
+    assert f"waiting for another process that fetches into {tmp_path}" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_a_way_out(tmp_path):
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "raw"
+
+    with pytest.raises(DataError, match=r"cannot be written to.*LIGHTNING_CNN_DATA_DIR") as caught, locked(folder):
+        pytest.fail("there is nothing to lock")
+    assert str(folder) in str(caught.value)
+
+
+def test_a_read_only_folder_cannot_be_locked(tmp_path):
+    tmp_path.chmod(0o555)
+    if os.access(tmp_path, os.W_OK):
+        pytest.skip("this user, probably root, may write into a read-only folder")
+
+    with pytest.raises(DataError, match="permission denied"), locked(tmp_path):
+        pytest.fail("nothing can be written here")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "connection refused"),
+        (EOFError("Compressed file ended"), "compressed file ended"),
+        (OSError("CRC check failed"), "CRC check failed"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)
+def test_reasons_are_short(error, words):
+    assert reason(error) == words
+
+
+def test_the_package_does_not_wait_for_torch_or_rich_to_find_files():
+    script = "import sys, lightning_cnn.commands.data; print(sys.modules.keys() & {'torch', 'lightning', 'rich'})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "set()\n"

@@ -1,0 +1,77 @@
+import re
+import struct
+
+import numpy as np
+import pytest
+from idx import idx_bytes, idx_files
+
+from lightning_cnn.data.facts import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
+from lightning_cnn.data.idx import IdxError, decode_images, decode_labels, encode
+
+
+def test_images_are_decoded_in_row_order():
+    pixels = np.arange(2 * 28 * 28, dtype=np.uint8)
+
+    images = decode_images(struct.pack(">IIII", 0x803, 2, 28, 28) + pixels.tobytes())
+
+    assert images.shape == (2, 28, 28)
+    assert images[0, 0, :3].tolist() == [0, 1, 2]
+    assert images[1, 2, 3] == (784 + 2 * 28 + 3) % 256
+
+
+def test_labels_are_decoded():
+    assert decode_labels(struct.pack(">II", 0x801, 3) + bytes([7, 0, 9]), n_classes=10).tolist() == [7, 0, 9]
+
+
+def test_arrays_are_writable():
+    images = decode_images(idx_bytes(np.zeros((1, 28, 28), np.uint8)))
+
+    images[0] = 1  # read-only memory would raise here, and warn in torch
+
+    assert images.sum() == 784
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 28, 28)])
+def test_encode_writes_the_bytes_of_the_format(shape):
+    array = np.random.default_rng(0).integers(0, 10, shape, dtype=np.uint8)
+
+    assert encode(array) == idx_bytes(array)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "cut off inside its header, after 0 bytes"),
+        (struct.pack(">III", 0x803, 1, 28), "cut off inside its header, after 12 bytes"),
+        (idx_bytes(np.zeros((1, 28, 28), np.uint8), magic=0x801), "magic number is 0x00000801, not 0x00000803"),
+        (idx_bytes(np.zeros((1, 28, 28), np.uint8), magic=0xD03), "magic number is 0x00000d03, not 0x00000803"),
+        (idx_bytes(np.zeros((2, 28, 28), np.uint8))[:-1], "announces 1568 bytes, and 1567 follow"),
+        (idx_bytes(np.zeros((2, 28, 28), np.uint8)) + b"x", "announces 1568 bytes, and 1569 follow"),
+        (struct.pack(">IIII", 0x803, 2**32 - 1, 2**32 - 1, 2**32 - 1), "and 0 follow"),
+        (idx_bytes(np.zeros((1, 32, 32), np.uint8)), "images are 32×32, not 28×28"),
+        (idx_bytes(np.zeros((0, 28, 28), np.uint8)), "empty"),
+    ],
+)
+def test_wrong_images_are_refused(content, why):
+    with pytest.raises(IdxError, match=re.escape(why)):
+        decode_images(content)
+
+
+def test_a_label_beyond_the_classes_is_refused():
+    with pytest.raises(IdxError, match="must be below 10, and one is 10"):
+        decode_labels(idx_bytes(np.array([3, 10], np.uint8)), n_classes=10)
+
+
+def test_the_reading_agrees_with_torchvision(tmp_path):
+    from torchvision.datasets import MNIST  # the independent reference
+
+    contents = idx_files(n_train=30, n_test=20)
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for file, content in contents.items():
+        (folder / file).write_bytes(content)
+
+    for train, images_file, labels_file in ((True, TRAIN_IMAGES, TRAIN_LABELS), (False, TEST_IMAGES, TEST_LABELS)):
+        reference = MNIST(tmp_path, train=train)
+        assert np.array_equal(decode_images(contents[images_file]), reference.data.numpy())
+        assert np.array_equal(decode_labels(contents[labels_file], n_classes=10), reference.targets.numpy())

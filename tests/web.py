@@ -1,0 +1,87 @@
+"""A web server on this machine that behaves as badly as a test asks it to."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass
+class Server:
+    """The address of a running server, and the paths that it was asked for."""
+
+    address: str
+    requests: list[str] = field(default_factory=list)
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+Behaviour = Callable[[BaseHTTPRequestHandler, Server], None]
+
+
+@contextmanager
+def serve(behaviours: Mapping[str, bytes | Behaviour] | Behaviour) -> Iterator[Server]:
+    """Serve bytes or a behaviour for each path (or one behaviour for all), and 404 for every other path."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            server.requests.append(self.path)
+            behaviour = behaviours if callable(behaviours) else behaviours.get(self.path, not_found)
+            # A client that has had enough is what some tests are about.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                (send(behaviour) if isinstance(behaviour, bytes) else behaviour)(self, server)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name is the base class's  # noqa: A002  # the name is the base class's
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.daemon_threads = False  # joined at the end, so that nothing outlives its test
+    server = Server(f"http://127.0.0.1:{http.server_port}/")
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.done.set()
+        http.shutdown()
+        http.server_close()
+        thread.join()
+
+
+def send(content: bytes, announced: int | None = None) -> Behaviour:
+    """Send the content, after announcing its length or another one, and close the connection."""
+
+    def behave(handler: BaseHTTPRequestHandler, server: Server) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content) if announced is None else announced))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    return behave
+
+
+def send_without_end(handler: BaseHTTPRequestHandler, server: Server) -> None:
+    """Send bytes until the client hangs up."""
+    handler.send_response(200)
+    handler.end_headers()
+    while not server.done.is_set():
+        handler.wfile.write(bytes(2**20))
+
+
+def stall(handler: BaseHTTPRequestHandler, server: Server) -> None:
+    """Accept the request and say nothing."""
+    server.done.wait()
+
+
+def stall_midway(handler: BaseHTTPRequestHandler, server: Server) -> None:
+    """Announce a file, send its beginning, and say nothing more."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    handler.wfile.write(bytes(100))
+    server.done.wait()
+
+
+def not_found(handler: BaseHTTPRequestHandler, server: Server) -> None:
+    """Answer 404."""
+    handler.send_error(404)
