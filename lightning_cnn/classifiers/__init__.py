@@ -1,0 +1,19 @@
+"""LightningModules: `ImageClassifier` and one short subclass per architecture."""
+
+from lightning_cnn.classifiers.base import ImageClassifier
+from lightning_cnn.classifiers.zoo import (
+    CNNClassifier,
+    DeepCNNClassifier,
+    MLPClassifier,
+    ShallowCNNClassifier,
+    SimpleCNNClassifier,
+)
+
+__all__ = [
+    "CNNClassifier",
+    "DeepCNNClassifier",
+    "ImageClassifier",
+    "MLPClassifier",
+    "ShallowCNNClassifier",
+    "SimpleCNNClassifier",
+]
