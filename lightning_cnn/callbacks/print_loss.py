@@ -1,0 +1,37 @@
+"""Training progress as plain lines."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+
+
+class PrintLoss(Callback):
+    """Prints the training loss of a batch and the position in the epoch, for example `loss: 2.297 [ 6400/55000]`.
+
+    Args:
+        every_n_batches: Batches between two lines, at least 1.
+
+    Raises:
+        ValueError: If `every_n_batches` is below 1.
+    """
+
+    def __init__(self, every_n_batches: int = 100) -> None:
+        if every_n_batches < 1:
+            raise ValueError(f"every_n_batches must be at least 1, got {every_n_batches}")
+        self.every_n_batches = every_n_batches
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start counting the images of the epoch."""
+        self._seen = 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
+    ) -> None:
+        """Print a line where one is due."""
+        self._seen += len(batch[1])
+        if batch_idx % self.every_n_batches == 0 and trainer.is_global_zero and isinstance(outputs, dict):
+            loss: torch.Tensor = outputs["loss"]
+            total = len(trainer.train_dataloader.dataset)  # type: ignore[union-attr]
+            print(f"epoch {trainer.current_epoch + 1} · loss: {loss.item():.4f} [{self._seen:>5}/{total}]")

@@ -1,0 +1,90 @@
+"""From words to settings: the order of defaults, checkpoint, config and flags, and what to say of a wrong word."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from lightning.pytorch.cli import LightningArgumentParser
+
+from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn.commands.messages import explain
+from lightning_cnn.errors import UserError
+
+
+class Parser(LightningArgumentParser):
+    """Raises `UserError` instead of printing the usage and leaving."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise the message, in one line, as `UserError`."""
+        if not self.exit_on_error:  # a parser inside another's, which explains all of it
+            super().error(message, ex)
+        raise UserError(explain(message, self._option_string_actions)) from ex
+
+
+class _Words(argparse.ArgumentParser):
+    """Finds a few flags among others that it does not know."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+
+def defaults_file() -> Path:
+    """Return the file with the settings that every run starts from."""
+    return Path(__file__).parents[2] / "configs" / "default.yaml"
+
+
+def with_checkpoint(argv: list[str]) -> tuple[list[str], Path | None]:
+    """Return the arguments with what the checkpoint says put before all others, so that they win; and its file.
+
+    Raises:
+        UserError: If the checkpoint is missing, where one is needed, or cannot be read.
+    """
+    command = argv[0]
+    parser = _Words(add_help=False, allow_abbrev=False)
+    parser.add_argument("--ckpt_path")
+    parser.add_argument("--config", "-c", action="append", default=[])
+    parser.add_argument("--model")
+    parser.add_argument("--data")
+    parser.add_argument("--trainer.default_root_dir", dest="root", default="logs")
+    given, _ = parser.parse_known_args(argv)
+    if given.ckpt_path is None:
+        if command != "fit" and not {"-h", "--help"} & set(argv):
+            raise UserError(f"{command} needs --ckpt_path: a file, a run folder, `best` or `last`")
+        return argv, None
+    wanted = _classes(given.config, {"model": given.model, "data": given.data})
+    runs = [run for run in checkpoints.run_folders(Path(given.root)) if _fits(run, wanted)]
+    path = checkpoints.resolve(given.ckpt_path, runs, folder_means="last" if command == "fit" else "best")
+    config = checkpoints.read_description(path)["config"]
+    if command != "fit":  # how a model was trained does not matter where it is measured
+        config = {key: config[key] for key in ("model", "data") if key in config}
+    # The last of two values of a flag wins: the path that was found replaces the reference that was given.
+    return [command, "--config", json.dumps(config), *argv[1:], "--ckpt_path", str(path)], path
+
+
+def _classes(config_files: list[str], flags: dict[str, str | None]) -> dict[str, str]:
+    """Return the names of the model and data classes that the user asks for, as far as they can be seen."""
+    classes = {}
+    for file in config_files:
+        content = _read_yaml(Path(file))
+        for key in flags:
+            section = content.get(key)
+            if isinstance(section, dict) and "class_path" in section:
+                classes[key] = str(section["class_path"])
+    classes.update({key: value for key, value in flags.items() if value is not None})
+    return {key: value.rpartition(".")[2] for key, value in classes.items()}
+
+
+def _fits(run: Path, wanted: dict[str, str]) -> bool:
+    """Whether a run has the wanted classes."""
+    return _classes([str(run / "config.yaml")], dict.fromkeys(("model", "data"))).items() >= wanted.items()
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    """Return the content of a config file, empty where there is none: the parser complains better."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}

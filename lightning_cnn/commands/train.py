@@ -1,0 +1,173 @@
+"""`fit`, `validate` and `test`: LightningCLI with run folders, and with checkpoints that are enough by themselves."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+
+from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn.callbacks import RunFolder, TestResults
+from lightning_cnn.callbacks.metrics_csv import MetricsCSV
+from lightning_cnn.callbacks.run_folder import create
+from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.commands.arguments import Parser, defaults_file, with_checkpoint
+from lightning_cnn.commands.messages import explain
+from lightning_cnn.data import ImageDataModule
+from lightning_cnn.errors import UserError
+from lightning_cnn.names import snake_case
+from lightning_cnn.quiet import quieten
+
+
+def main(argv: list[str]) -> int:
+    """Run `fit`, `validate` or `test` with the arguments that follow it."""
+    quieten()
+    argv, checkpoint = with_checkpoint(argv)
+    try:
+        TrainCLI(argv, checkpoint)
+    except MisconfigurationException as error:  # Lightning's word for settings that cannot go together
+        raise UserError(" ".join(str(error).split())) from error
+    return 0
+
+
+class TrainCLI(LightningCLI):
+    """LightningCLI for classifiers and image data modules.
+
+    Args:
+        argv: The command and its arguments.
+        checkpoint: The file that `--ckpt_path` in `argv` names, if it does.
+    """
+
+    def __init__(self, argv: list[str], checkpoint: Path | None) -> None:
+        self.checkpoint = checkpoint
+        self.new_folder: Path | None = None
+        defaults = {command: {"default_config_files": [str(defaults_file())]} for command in self.subcommands()}
+        super().__init__(
+            ImageClassifier,
+            ImageDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,  # RunFolder does it
+            load_from_checkpoint_support=False,  # checkpoints describe themselves
+            auto_configure_optimizers=False,  # classifiers get theirs injected
+            seed_everything_default=0,
+            parser_class=Parser,
+            parser_kwargs={"allow_abbrev": False, **defaults},
+            args=argv,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The commands, each with the arguments of the Trainer's method that are not options."""
+        ours = {"model", "datamodule", "weights_only"}
+        return {
+            "fit": ours | {"train_dataloaders", "val_dataloaders"},
+            "validate": ours | {"dataloaders"},
+            "test": ours | {"dataloaders"},
+        }
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse the arguments given, whatever those of the process are."""
+        assert isinstance(args, list)
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing left to do: what the checkpoint says was put before the flags, so that flags win."""
+
+    def instantiate_classes(self) -> None:
+        """Build model, data and trainer; what they refuse is the user's to mend."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError, MisconfigurationException) as error:
+            raise UserError(explain(str(error), ())) from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer with the loggers, the callbacks and the folder of this run."""
+        options = self._get(self.config_init, "trainer")
+        if self.subcommand != "fit" or options["fast_dev_run"]:
+            if self.subcommand == "test":
+                assert self.checkpoint is not None
+                self.results = TestResults(checkpoints.run_folder(self.checkpoint), self.checkpoint)
+                kwargs["callbacks"] = [*(options["callbacks"] or []), self.results]
+            return super().instantiate_trainer(logger=False, enable_checkpointing=False, **kwargs)
+        folder = self._run_folder(Path(options["default_root_dir"]))
+        loggers = self._loggers(options["logger"], folder)
+        callbacks = [
+            *(options["callbacks"] or []),
+            *self._fit_callbacks(folder, bool(loggers), options["enable_checkpointing"]),
+        ]
+        return super().instantiate_trainer(callbacks=callbacks, logger=loggers, default_root_dir=folder, **kwargs)
+
+    def _run_folder(self, root: Path) -> Path:
+        """The folder of the checkpoint, if it is that of a run; otherwise a new one."""
+        if self.checkpoint is not None:
+            return checkpoints.run_folder(self.checkpoint)
+        if rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process creates it and tells the others
+            return root
+        self.new_folder = create(root, f"{self.datamodule.facts.name}-{snake_case(type(self.model.network).__name__)}")
+        return self.new_folder
+
+    @staticmethod
+    def _loggers(chosen: Logger | list[Logger] | bool | None, folder: Path) -> Logger | list[Logger] | bool:
+        """TensorBoard and `metrics.csv` in the run folder, unless the user chose something else."""
+        if chosen is None or chosen is True:
+            # In this order: TensorBoard's takes the epoch out of what it gives on.
+            return [MetricsCSV(folder), TensorBoardLogger(folder, name="", version="", default_hp_metric=False)]
+        return chosen
+
+    def _fit_callbacks(self, folder: Path, with_loggers: bool, with_checkpoints: bool | None) -> list[Callback]:
+        config = yaml.safe_load(self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False))
+        callbacks: list[Callback] = [RunFolder(folder, config)]
+        if with_loggers:
+            callbacks.append(LearningRateMonitor())
+        if with_checkpoints is not False:
+            callbacks.append(
+                ModelCheckpoint(
+                    dirpath=folder / checkpoints.FOLDER,
+                    filename="best",
+                    monitor="val/acc",
+                    mode="max",
+                    save_last=True,
+                    auto_insert_metric_name=False,  # a slash in the metric's name would make a folder
+                )
+            )
+        return callbacks
+
+    def fit(self, model: LightningModule, **kwargs: Any) -> None:
+        """Train; checkpoints are data, never code."""
+        try:
+            self.trainer.fit(model, weights_only=True, **kwargs)
+        except UserError:
+            # Refused before the first step: leave no folder of a run that never was.
+            if self.new_folder is not None and not (self.new_folder / checkpoints.FOLDER).exists():
+                shutil.rmtree(self.new_folder)
+            raise
+
+    def validate(self, model: LightningModule, **kwargs: Any) -> None:
+        """Measure on the validation images."""
+        self.trainer.validate(model, weights_only=True, **kwargs)
+
+    def test(self, model: LightningModule, **kwargs: Any) -> None:
+        """Measure on the test images."""
+        self.trainer.test(model, weights_only=True, **kwargs)
+
+    def after_test(self) -> None:
+        """Sum the test up."""
+        if self.trainer.is_global_zero:
+            print(self.results.summary)
+
+    def after_fit(self) -> None:
+        """Say where everything is and what can be done with it."""
+        if not self.trainer.is_global_zero or self._get(self.config, "trainer")["fast_dev_run"]:
+            return
+        folder = Path(self.trainer.default_root_dir)
+        print(f"Run folder: {folder}")
+        if (best := folder / checkpoints.FOLDER / "best.ckpt").is_file():
+            print(f"Test it:    lightning-cnn test --ckpt_path {best}")
+        print(f"Look at it: tensorboard --logdir {folder.parent.parent}")

@@ -1,0 +1,29 @@
+"""What users should not see: advertisements, and warnings that are known to be harmless here."""
+
+import logging
+import warnings
+
+#: Beginnings of messages; each with the reason why nobody has to act on it.
+_HARMLESS = (
+    # The dataset is in memory: a batch is one indexing operation, which workers would only slow down.
+    r"The '\w+' does not have many workers",
+    # Lightning's own use of a torch name that is going away.
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    # Going on with a run is going on in its folder.
+    r"Checkpoint directory .* exists and is not empty",
+    # Figures of whole epochs are logged however few batches there are.
+    r"The number of training batches \(\d+\) is smaller than the logging interval",
+    # A checkpoint is measured without the callbacks that wrote it.
+    "Be aware that when using `ckpt_path`, callbacks used to create",
+)
+
+
+def quieten() -> None:
+    """Silence what is listed here and nothing else."""
+    for message in _HARMLESS:
+        warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_tip)
+
+
+def _is_no_tip(record: logging.LogRecord) -> bool:
+    return "Tip:" not in record.getMessage()
