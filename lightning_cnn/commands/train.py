@@ -110,7 +110,8 @@ class TrainCLI(LightningCLI):
             return checkpoints.run_folder(self.checkpoint)
         if rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process creates it and tells the others
             return root
-        self.new_folder = create(root, f"{self.datamodule.facts.name}-{snake_case(type(self.model.network).__name__)}")
+        network = snake_case(type(self.model).__name__.removesuffix("Classifier"))
+        self.new_folder = create(root, f"{self.datamodule.facts.name}-{network}")
         return self.new_folder
 
     @staticmethod

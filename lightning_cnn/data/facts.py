@@ -1,6 +1,6 @@
 """What can be known of a dataset without its bytes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 #: The four files of every dataset in MNIST's format, by split and content.
 TRAIN_IMAGES = "train-images-idx3-ubyte"
@@ -36,8 +36,8 @@ class DatasetFacts:
     mean: float
     std: float
     sha256: dict[str, str]
-    mirrors: tuple[str, ...]
-    sample_sha256: dict[str, str]
+    mirrors: tuple[str, ...] = ()
+    sample_sha256: dict[str, str] = field(default_factory=dict)
     system_folder: str | None = None
     debian_package: str | None = None
     sample_note: str = ""
