@@ -1,6 +1,7 @@
 """The command line: finds the command, without importing torch, and hands over to it."""
 
 import difflib
+import os
 import sys
 from collections.abc import Iterable
 from importlib import import_module
@@ -53,6 +54,9 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     if argv[0] not in COMMANDS:
         raise UserError(f"there is no command {argv[0]!r}{suggest(argv[0], COMMANDS)}; see lightning-cnn --help")
+    # Large tensors on large pages, which torch reads when it starts: otherwise two thirds of a step of DeepCNN at batch
+    # 512 goes by in page faults (6.3 s instead of 1.5 s on one core of an AMD EPYC). Results are the same to the bit.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     module = import_module(f"lightning_cnn.commands.{COMMANDS[argv[0]][0]}")
     status: int = module.main(argv)
     return status

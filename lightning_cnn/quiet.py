@@ -9,6 +9,9 @@ _HARMLESS = (
     r"The '\w+' does not have many workers",
     # Lightning's own use of a torch name that is going away.
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    # Lightning's own use of a jsonargparse name that is going away, and a word on such words.
+    r"\s*``instantiate_classes`` was deprecated",
+    r"\s*By default only one JsonargparseDeprecationWarning",
     # Going on with a run is going on in its folder.
     r"Checkpoint directory .* exists and is not empty",
     # Figures of whole epochs are logged however few batches there are.

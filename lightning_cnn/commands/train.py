@@ -13,7 +13,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from lightning_cnn import checkpoint as checkpoints
-from lightning_cnn.callbacks import RunFolder, TestResults
+from lightning_cnn.callbacks import Plots, RunFolder, TestResults
 from lightning_cnn.callbacks.metrics_csv import MetricsCSV
 from lightning_cnn.callbacks.run_folder import create
 from lightning_cnn.classifiers import ImageClassifier
@@ -72,6 +72,10 @@ class TrainCLI(LightningCLI):
             "test": ours | {"dataloaders"},
         }
 
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the settings of the pictures; Lightning makes them one of the trainer's callbacks."""
+        parser.add_lightning_class_args(Plots, "plots")
+
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the arguments given, whatever those of the process are."""
         assert isinstance(args, list)
@@ -123,7 +127,7 @@ class TrainCLI(LightningCLI):
         return chosen
 
     def _fit_callbacks(self, folder: Path, with_loggers: bool, with_checkpoints: bool | None) -> list[Callback]:
-        config = yaml.safe_load(self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False))
+        config = yaml.safe_load(self._parser(self.subcommand).dump(self.config[self.subcommand], skip_unset=False))
         callbacks: list[Callback] = [RunFolder(folder, config)]
         if with_loggers:
             callbacks.append(LearningRateMonitor())

@@ -1,0 +1,253 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from idx import write_idx_dataset
+from lightning.pytorch import Trainer, seed_everything
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from lightning_cnn import plots
+from lightning_cnn.callbacks import Plots
+from lightning_cnn.callbacks.metrics_csv import MetricsCSV
+from lightning_cnn.callbacks.plots import read_history
+from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.data import ImageDataModule
+from lightning_cnn.data.augment import CropAndRotate
+from lightning_cnn.data.facts import DatasetFacts
+from lightning_cnn.data.mnist import MNIST
+from lightning_cnn.quiet import quieten
+
+pytestmark = pytest.mark.usefixtures("quiet")
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture
+def quiet() -> None:
+    quieten()
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def facts(data_dir: Path) -> DatasetFacts:
+    return write_idx_dataset(data_dir, MNIST, n_train=80, n_test=25)
+
+
+@pytest.fixture
+def datamodule(data_dir: Path, facts: DatasetFacts) -> ImageDataModule:
+    class Tiny(ImageDataModule):
+        pass
+
+    Tiny.facts = facts
+    return Tiny(data_dir, batch_size=16, eval_batch_size=10, val_size=20, augment=CropAndRotate(crop_probability=0.5))
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
+    """What was drawn, by the function that drew it."""
+    calls: dict[str, list[Any]] = {"samples": [], "history": [], "predictions": []}
+    for name, drawn in calls.items():
+        original = getattr(plots, name)
+
+        def draw(*args: Any, original: Any = original, drawn: list[Any] = drawn, **kwargs: Any) -> Figure:
+            drawn.append(args or kwargs)
+            figure: Figure = original(*args, **kwargs)
+            return figure
+
+        monkeypatch.setattr(plots, name, draw)
+    return calls
+
+
+def trainer(folder: Path, *callbacks: Any, max_epochs: int = 2, **options: Any) -> Trainer:
+    return Trainer(
+        accelerator="cpu",
+        max_epochs=max_epochs,
+        default_root_dir=folder,
+        callbacks=list(callbacks),
+        logger=MetricsCSV(folder),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **options,
+    )
+
+
+def classifier(num_classes: int = 10) -> ImageClassifier:
+    seed_everything(0, verbose=False)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, num_classes))
+    return ImageClassifier(network, mean=0.5, std=0.25, num_classes=num_classes)
+
+
+def pictures(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "plots").glob("*")}
+
+
+def test_fit_leaves_samples_and_history_and_nothing_half_written(tmp_path: Path, datamodule: ImageDataModule) -> None:
+    trainer(tmp_path, Plots()).fit(classifier(), datamodule)
+    assert pictures(tmp_path) == {"samples.png", "history.png"}
+    assert all((tmp_path / "plots" / name).read_bytes().startswith(PNG) for name in pictures(tmp_path))
+    assert imread(tmp_path / "plots" / "samples.png").std() > 0.1
+
+
+def test_training_is_bit_identical_with_and_without_plots(tmp_path: Path, datamodule: ImageDataModule) -> None:
+    weights, metrics = [], []
+    for enabled in (True, False):
+        (folder := tmp_path / str(enabled)).mkdir()
+        model = classifier()
+        trainer(folder, Plots(enabled=enabled)).fit(model, datamodule)
+        weights.append(model.state_dict())
+        metrics.append((folder / "metrics.csv").read_bytes())
+        assert (folder / "plots").exists() == enabled
+    assert metrics[0] == metrics[1]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_samples_are_what_the_network_sees_first(
+    tmp_path: Path, datamodule: ImageDataModule, shown: dict[str, list[Any]]
+) -> None:
+    seen: list[torch.Tensor] = []
+    model = classifier()
+    model.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    trainer(tmp_path, Plots(), num_sanity_val_steps=0).fit(model, datamodule)
+    ((images, labels, names),) = shown["samples"]  # drawn once, however many epochs there were
+    np.testing.assert_array_equal(images, seen[0][:12, 0].numpy())
+    assert len(labels) == 12
+    assert names == list(MNIST.classes)
+
+
+def test_small_batches_are_shown_whole_and_accumulated_ones_once(
+    tmp_path: Path, datamodule: ImageDataModule, shown: dict[str, list[Any]]
+) -> None:
+    datamodule.batch_size = 5
+    trainer(tmp_path, Plots(), accumulate_grad_batches=4).fit(classifier(), datamodule)
+    ((images, _, _),) = shown["samples"]
+    assert images.shape == (5, 28, 28)
+
+
+def test_history_shows_what_was_logged(
+    tmp_path: Path, datamodule: ImageDataModule, shown: dict[str, list[Any]]
+) -> None:
+    run = trainer(tmp_path, Plots(), max_epochs=3)
+    run.fit(classifier(), datamodule)
+    (curves,) = shown["history"]
+    assert set(curves) == {"train_loss", "train_acc", "val_loss", "val_acc"}
+    for name, values in curves.items():
+        assert values.shape == (3,)
+        assert values[-1] == pytest.approx(run.callback_metrics[name.replace("_", "/")].item())
+
+
+def test_a_resumed_run_keeps_its_samples_and_shows_all_epochs(
+    tmp_path: Path, datamodule: ImageDataModule, shown: dict[str, list[Any]]
+) -> None:
+    first = trainer(tmp_path, Plots(), max_epochs=2)
+    first.fit(classifier(), datamodule)
+    first.save_checkpoint(tmp_path / "run.ckpt")
+    resumed = trainer(tmp_path, Plots(), max_epochs=3)
+    resumed.fit(classifier(), datamodule, ckpt_path=tmp_path / "run.ckpt", weights_only=True)
+    assert len(shown["samples"]) == 1
+    before, after = shown["history"]
+    for name in before:
+        assert after[name].shape == (3,)
+        np.testing.assert_array_equal(after[name][:2], before[name])
+
+
+def test_validation_every_other_epoch_leaves_gaps(
+    tmp_path: Path, datamodule: ImageDataModule, shown: dict[str, list[Any]]
+) -> None:
+    trainer(tmp_path, Plots(), max_epochs=3, check_val_every_n_epoch=2).fit(classifier(), datamodule)
+    (curves,) = shown["history"]
+    assert np.isnan(curves["val_acc"]).tolist() == [True, False, True]
+    assert not np.isnan(curves["train_acc"]).any()
+
+
+def test_read_history_takes_the_last_figure_of_each_epoch(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text(
+        "epoch,step,train/acc,train/loss,train/loss_step,val/acc,val/loss\n"
+        "0,4,,,2.5,,\n0,5,,,,0.25,2.0\n0,9,0.5,1.5,,0.375,1.75\n1,14,,,1.25,,\n1,19,0.75,1.0,,,\n"
+    )
+    curves = read_history(path)
+    assert {name: values.tolist() for name, values in curves.items() if "train" in name} == {
+        "train_loss": [1.5, 1.0],
+        "train_acc": [0.5, 0.75],
+    }
+    np.testing.assert_array_equal(curves["val_loss"], [1.75, np.nan])
+    np.testing.assert_array_equal(curves["val_acc"], [0.375, np.nan])
+
+
+def test_read_history_of_nothing_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("epoch,step,lr-SGD\n0,0,0.1\n")
+    assert read_history(tmp_path / "metrics.csv") == {}
+
+
+def test_fast_dev_run_and_being_turned_off_leave_nothing(tmp_path: Path, datamodule: ImageDataModule) -> None:
+    model = classifier()
+    for run in (trainer(tmp_path, Plots(), fast_dev_run=True), trainer(tmp_path, Plots(enabled=False))):
+        run.fit(model, datamodule)
+        run.test(model, datamodule, verbose=False)
+    assert not (tmp_path / "plots").exists()
+
+
+@pytest.mark.parametrize("n", [1, 4, 13, 40])
+def test_predictions_are_the_first_test_images_as_they_were(
+    n: int, tmp_path: Path, datamodule: ImageDataModule, shown: dict[str, list[Any]]
+) -> None:
+    model = classifier()
+    trainer(tmp_path, Plots(test_images=n)).test(model, datamodule, verbose=False)
+    assert pictures(tmp_path) == {"predictions.png"}
+    ((images, targets, predicted, names),) = shown["predictions"]
+    first = datamodule.test_set.images[:n]  # of 25, in batches of ten
+    assert images.dtype == np.uint8
+    np.testing.assert_array_equal(images, first[:, 0].numpy())
+    assert targets == datamodule.test_set.targets[:n].tolist()
+    assert predicted == model(first).argmax(dim=1).tolist()
+    assert names == list(MNIST.classes)
+
+
+def test_predictions_lie_beside_the_tested_checkpoint(tmp_path: Path, datamodule: ImageDataModule) -> None:
+    run = trainer(tmp_path / "elsewhere", Plots(), max_epochs=1)
+    (tmp_path / "elsewhere").mkdir()
+    model = classifier()
+    run.fit(model, datamodule)
+    path = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    run.save_checkpoint(path)
+    run.test(model, datamodule, ckpt_path=path, verbose=False, weights_only=True)
+    assert pictures(tmp_path / "run") == {"predictions.png"}
+    assert "predictions.png" not in pictures(tmp_path / "elsewhere")
+
+
+def test_without_class_names_the_numbers_are_shown(tmp_path: Path, shown: dict[str, list[Any]]) -> None:
+    batch = (torch.zeros(3, 1, 28, 28, dtype=torch.uint8), torch.tensor([0, 1, 2]))
+    trainer(tmp_path, Plots()).test(classifier(3), torch.utils.data.DataLoader([batch], batch_size=None), verbose=False)
+    ((images, _, _, names),) = shown["predictions"]
+    assert images.shape == (3, 28, 28)
+    assert names == ["0", "1", "2"]
+
+
+def test_only_the_first_process_draws(
+    tmp_path: Path, datamodule: ImageDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "is_global_zero", False)
+    run = trainer(tmp_path, Plots(), max_epochs=1)
+    run.fit(model := classifier(), datamodule)
+    run.test(model, datamodule, verbose=False)
+    assert not (tmp_path / "plots").exists()
+
+
+def test_no_test_images_are_refused() -> None:
+    with pytest.raises(ValueError, match="test_images must be at least 1, got 0"):
+        Plots(test_images=0)
+
+
+def test_pyplot_and_its_global_state_are_not_used() -> None:
+    code = "import sys, lightning_cnn.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
