@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.data import ImageDataModule
+from lightning_cnn.files import replacing
 
 
 def create(root: Path, name: str) -> Path:
@@ -45,11 +46,12 @@ class RunFolder(Callback):
         assert self.folder is not None
         if not trainer.is_global_zero or stage != "fit":
             return
-        (self.folder / "config.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
+        with replacing(self.folder / "config.yaml") as path:
+            path.write_text(yaml.safe_dump(self.config, sort_keys=False))
         datamodule = getattr(trainer, "datamodule", None)
         if isinstance(datamodule, ImageDataModule) and datamodule.raw is not None:
-            record = data_record(datamodule)
-            (self.folder / "data.json").write_text(json.dumps(record, indent=2) + "\n")
+            with replacing(self.folder / "data.json") as path:
+                path.write_text(json.dumps(data_record(datamodule), indent=2) + "\n")
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Let the checkpoint describe itself with all that the user gave, beyond what the model knows of itself."""

@@ -32,7 +32,9 @@ class _Words(argparse.ArgumentParser):
 
 def defaults_file() -> Path:
     """Return the file with the settings that every run starts from."""
-    return Path(__file__).parents[2] / "configs" / "default.yaml"
+    package = Path(__file__).parents[1]
+    folder = package if (package / "configs").is_dir() else package.parent  # installed as a wheel, or a checkout
+    return folder / "configs" / "default.yaml"
 
 
 def with_checkpoint(argv: list[str]) -> tuple[list[str], Path | None]:

@@ -1,11 +1,11 @@
 """``lightning-cnn data``: fetch a dataset, or verify the one that is there."""
 
 import argparse
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
+from lightning_cnn.cli import suggest
 from lightning_cnn.data.facts import FILES, DatasetFacts
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.files import MissingError, RawFiles, Source, SourceError
@@ -25,12 +25,12 @@ DATASETS: dict[str, DatasetFacts] = {facts.name: facts for facts in (MNIST, FASH
 
 
 def main(argv: list[str]) -> int:
-    """Run ``lightning-cnn data`` with the arguments after ``data`` and return its exit status.
+    """Run ``data`` with the arguments that follow it and return the exit status.
 
     Raises:
         UserError: If an argument is wrong, or the dataset cannot be had.
     """
-    arguments = _parse(argv)
+    arguments = _parse(argv[1:])
     verb = {"fetch": _fetch, "verify": _verify}[_one_of(("fetch", "verify"), arguments.verb, "verb")]
     facts = DATASETS[_one_of(DATASETS, arguments.dataset, "dataset")]
     allow_sample = _one_of(("true", "false"), arguments.allow_sample, "value of --allow_sample") == "true"
@@ -130,7 +130,5 @@ def _one_of(choices: Iterable[str], value: str, what: str) -> str:
     choices = list(choices)
     if value in choices:
         return value
-    near = difflib.get_close_matches(value, choices, n=1)
     article = "an" if what[0] in "aeiou" else "a"
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise UserError(f"{value!r} is not {article} {what}{hint} (choose from {', '.join(choices)})")
+    raise UserError(f"{value!r} is not {article} {what}{suggest(value, choices)} (choose from {', '.join(choices)})")

@@ -44,6 +44,11 @@ def explain(message: str, flags: Iterable[str]) -> str:
     if required := re.fullmatch(r"the following arguments are required: (.*)", message):
         keys = " and ".join(key.rpartition(".")[2] for key in sorted(required[1].split(", "), reverse=True))
         return f"{keys} not given; use --config FILE (see the folder configs), or --model and --data with class names"
+    if group := re.search(r'Parser key "(?:\w+\.)?(\w+)":\s*(?:- )?Unable to load config [\'"](.*?)[\'"]', message):
+        first = next((flag for flag in flags if flag.startswith(f"--{group[1]}.")), f"--{group[1]}.NAME")
+        return (
+            f"--{group[1]} {group[2]}: this is a group of settings; give one of them, such as {first}, or a YAML file"
+        )
     key, value = _key_and_value(message)
     lines = [line.strip(" -") for line in message.splitlines()]
     reasons = [reason for line in lines if (reason := _without_key(line)) and not _NOISE.search(reason)]

@@ -100,7 +100,7 @@ class TrainCLI(LightningCLI):
                 self.results = TestResults(checkpoints.run_folder(self.checkpoint), self.checkpoint)
                 kwargs["callbacks"] = [*(options["callbacks"] or []), self.results]
             return super().instantiate_trainer(logger=False, enable_checkpointing=False, **kwargs)
-        folder = self._run_folder(Path(options["default_root_dir"]))
+        folder = self._run_folder(Path(options["default_root_dir"] or "."))
         loggers = self._loggers(options["logger"], folder)
         callbacks = [
             *(options["callbacks"] or []),
@@ -109,8 +109,8 @@ class TrainCLI(LightningCLI):
         return super().instantiate_trainer(callbacks=callbacks, logger=loggers, default_root_dir=folder, **kwargs)
 
     def _run_folder(self, root: Path) -> Path:
-        """The folder of the checkpoint, if it is that of a run; otherwise a new one."""
-        if self.checkpoint is not None:
+        """The folder of the run that goes on, or a new one."""
+        if self.checkpoint is not None and self.checkpoint.parent.name == checkpoints.FOLDER:
             return checkpoints.run_folder(self.checkpoint)
         if rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process creates it and tells the others
             return root
@@ -148,7 +148,7 @@ class TrainCLI(LightningCLI):
         """Train; checkpoints are data, never code."""
         try:
             self.trainer.fit(model, weights_only=True, **kwargs)
-        except UserError:
+        except (UserError, MisconfigurationException):
             # Refused before the first step: leave no folder of a run that never was.
             if self.new_folder is not None and not (self.new_folder / checkpoints.FOLDER).exists():
                 shutil.rmtree(self.new_folder)

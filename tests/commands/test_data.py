@@ -33,7 +33,7 @@ def test_fetch_says_where_each_file_came_from(tmp_path, facts, monkeypatch, caps
     here = raw_folder(facts, tmp_path / "here")
     with serve({f"/{file}.gz": gzip.compress((here / file).read_bytes()) for file in FILES}) as server:
         monkeypatch.setitem(data.DATASETS, "mnist", dataclasses.replace(facts, mirrors=(server.address,)))
-        assert data.main(["fetch", "mnist", "--data_dir", str(tmp_path / "new")]) == 0
+        assert data.main(["data", "fetch", "mnist", "--data_dir", str(tmp_path / "new")]) == 0
 
     printed = capsys.readouterr().out
     assert "200 images to train, 100 to test" in printed
@@ -43,17 +43,17 @@ def test_fetch_says_where_each_file_came_from(tmp_path, facts, monkeypatch, caps
 
 def test_fetch_fails_if_nothing_can_be_had(tmp_path, facts):
     with pytest.raises(DataError, match="cannot be fetched"):
-        data.main(["fetch", "mnist", "--data_dir", str(tmp_path / "new")])
+        data.main(["data", "fetch", "mnist", "--data_dir", str(tmp_path / "new")])
 
 
 def test_fetch_makes_do_with_the_sample_if_allowed(tmp_path, facts, capsys):
-    assert data.main(["fetch", "mnist", "--data_dir", str(tmp_path / "new"), "--allow_sample", "true"]) == 0
+    assert data.main(["data", "fetch", "mnist", "--data_dir", str(tmp_path / "new"), "--allow_sample", "true"]) == 0
 
     assert "2,000 images to train, 500 to test" in capsys.readouterr().out
 
 
 def test_verify_reports_sound_files(tmp_path, facts, capsys):
-    assert data.main(["verify", "mnist", "--data_dir", str(tmp_path / "here")]) == 0
+    assert data.main(["data", "verify", "mnist", "--data_dir", str(tmp_path / "here")]) == 0
 
     printed = capsys.readouterr().out
     assert printed.count("sound  ") == 4
@@ -66,7 +66,7 @@ def test_verify_reports_wrong_and_missing_files(tmp_path, facts, capsys):
     (here / TEST_LABELS).write_bytes(b"not labels")
     (here / FILES[0]).unlink()
 
-    assert data.main(["verify", "mnist", "--data_dir", str(tmp_path / "here")]) == 1
+    assert data.main(["data", "verify", "mnist", "--data_dir", str(tmp_path / "here")]) == 1
 
     printed = capsys.readouterr().out
     assert f"missing  {FILES[0]}" in printed
@@ -78,7 +78,7 @@ def test_verify_reports_wrong_and_missing_files(tmp_path, facts, capsys):
 def test_verify_writes_nothing_and_fetches_nothing(tmp_path, facts, monkeypatch):
     with serve({}) as server:
         monkeypatch.setitem(data.DATASETS, "mnist", dataclasses.replace(facts, mirrors=(server.address,)))
-        assert data.main(["verify", "mnist", "--data_dir", str(tmp_path / "new")]) == 1
+        assert data.main(["data", "verify", "mnist", "--data_dir", str(tmp_path / "new")]) == 1
 
     assert server.requests == []
     assert not (tmp_path / "new").exists()
@@ -89,13 +89,13 @@ def test_verify_accepts_the_folder_of_the_system(tmp_path, facts, monkeypatch, c
     system = raw_folder(facts, tmp_path / "system")
     monkeypatch.setitem(data.DATASETS, "mnist", dataclasses.replace(facts, system_folder=str(system)))
 
-    assert data.main(["verify", "mnist", "--data_dir", str(tmp_path / "new")]) == 0
+    assert data.main(["data", "verify", "mnist", "--data_dir", str(tmp_path / "new")]) == 0
 
     assert f"{system / TEST_LABELS}.gz (gz, " in capsys.readouterr().out
 
 
 def test_verify_looks_at_the_sample_if_allowed(tmp_path, facts, capsys):
-    assert data.main(["verify", "mnist", "--data_dir", str(tmp_path / "new"), "--allow_sample", "true"]) == 0
+    assert data.main(["data", "verify", "mnist", "--data_dir", str(tmp_path / "new"), "--allow_sample", "true"]) == 0
 
     assert "the sample is complete and sound" in capsys.readouterr().out
 
@@ -103,8 +103,8 @@ def test_verify_looks_at_the_sample_if_allowed(tmp_path, facts, capsys):
 def test_the_folder_comes_from_the_environment_if_not_given(tmp_path, facts, monkeypatch):
     monkeypatch.setenv("LIGHTNING_CNN_DATA_DIR", str(tmp_path / "here"))
 
-    assert data.main(["verify", "mnist"]) == 0
-    assert data.main(["verify", "mnist", "--data.data_dir", str(tmp_path / "new")]) == 1
+    assert data.main(["data", "verify", "mnist"]) == 0
+    assert data.main(["data", "verify", "mnist", "--data.data_dir", str(tmp_path / "new")]) == 1
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_the_folder_comes_from_the_environment_if_not_given(tmp_path, facts, mon
 )
 def test_wrong_arguments_are_one_clear_line(argv, message):
     with pytest.raises(UserError) as caught:
-        data.main(argv)
+        data.main(["data", *argv])
 
     assert str(caught.value) == message
     assert caught.value.exit_status == 2
@@ -141,7 +141,7 @@ def test_wrong_arguments_are_one_clear_line(argv, message):
 
 def test_help_ends_well_and_names_the_defaults(capsys):
     with pytest.raises(SystemExit) as caught:
-        data.main(["--help"])
+        data.main(["data", "--help"])
 
     assert caught.value.code == 0
     assert "LIGHTNING_CNN_DATA_DIR" in capsys.readouterr().out
