@@ -9,23 +9,34 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.data import ImageDataModule
+from lightning_cnn.errors import UserError
 from lightning_cnn.files import replacing
 
 
 def create(root: Path, name: str) -> Path:
-    """Create and return `root/name/version_N` with the next free N; safe when several runs start at once."""
+    """Create and return `root/name/version_N` with the next free N; safe when several runs start at once.
+
+    Raises:
+        UserError: If it cannot be created there.
+    """
     parent = root / name
-    parent.mkdir(parents=True, exist_ok=True)
-    taken = [int(n) for p in parent.glob("version_*") if (n := p.name.removeprefix("version_")).isdecimal()]
-    version = max(taken, default=-1) + 1
-    while True:
-        folder = parent / f"version_{version}"
-        try:
-            folder.mkdir()
-        except FileExistsError:  # another run was faster
-            version += 1
-        else:
-            return folder
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        taken = [int(n) for p in parent.glob("version_*") if (n := p.name.removeprefix("version_")).isdecimal()]
+        version = max(taken, default=-1) + 1
+        while True:
+            folder = parent / f"version_{version}"
+            try:
+                folder.mkdir()
+            except FileExistsError:  # another run was faster
+                version += 1
+            else:
+                return folder
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(
+            f"no run folder can be made in {root} ({reason}); give another with --trainer.default_root_dir"
+        ) from error
 
 
 class RunFolder(Callback):

@@ -25,7 +25,7 @@ class SaveWeights(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the file, whole or not at all."""
         assert isinstance(pl_module, ImageClassifier)
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         path = Path(trainer.default_root_dir) / self.filename
         weights = {name: tensor.cpu() for name, tensor in pl_module.network.state_dict().items()}

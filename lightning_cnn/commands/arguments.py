@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -9,6 +10,7 @@ import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn.cli import suggest
 from lightning_cnn.commands.messages import explain
 from lightning_cnn.errors import UserError
 
@@ -43,26 +45,49 @@ def with_checkpoint(argv: list[str]) -> tuple[list[str], Path | None]:
     Raises:
         UserError: If the checkpoint is missing, where one is needed, or cannot be read.
     """
-    command = argv[0]
-    parser = _Words(add_help=False, allow_abbrev=False)
-    parser.add_argument("--ckpt_path")
-    parser.add_argument("--config", "-c", action="append", default=[])
-    parser.add_argument("--model")
-    parser.add_argument("--data")
-    parser.add_argument("--trainer.default_root_dir", dest="root", default="logs")
-    given, _ = parser.parse_known_args(argv)
-    if given.ckpt_path is None:
-        if command != "fit" and not {"-h", "--help"} & set(argv):
+    command, *words = argv
+    # Configs first, so that flags win wherever they stand.
+    configs, words = _take(words, "--config", "-c")
+    first = [word for config in configs for word in ("--config", config)]
+    references, words = _take(words, "--ckpt_path")
+    if not references:
+        if command != "fit" and not {"-h", "--help"} & set(words):
             raise UserError(f"{command} needs --ckpt_path: a file, a run folder, `best` or `last`")
-        return argv, None
-    wanted = _classes(given.config, {"model": given.model, "data": given.data})
-    runs = [run for run in checkpoints.run_folders(Path(given.root)) if _fits(run, wanted)]
-    path = checkpoints.resolve(given.ckpt_path, runs, folder_means="last" if command == "fit" else "best")
+        return [command, *first, *words], None
+    wanted = _classes(configs, {"model": _last(words, "--model"), "data": _last(words, "--data")})
+    root = Path(_last(words, "--trainer.default_root_dir") or "logs")
+    runs = [run for run in checkpoints.run_folders(root) if _fits(run, wanted)]
+    path = checkpoints.resolve(references[-1], runs, folder_means="last" if command == "fit" else "best")
     config = checkpoints.read_description(path)["config"]
     if command != "fit":  # how a model was trained does not matter where it is measured
         config = {key: config[key] for key in ("model", "data") if key in config}
-    # The last of two values of a flag wins: the path that was found replaces the reference that was given.
-    return [command, "--config", json.dumps(config), *argv[1:], "--ckpt_path", str(path)], path
+    return [command, "--config", json.dumps(config), *first, *words, "--ckpt_path", str(path)], path
+
+
+def _take(words: list[str], *flags: str) -> tuple[list[str], list[str]]:
+    """Return the values of a flag and the words without it and them."""
+    parser = _Words(add_help=False, allow_abbrev=False)
+    parser.add_argument(*flags, action="append", default=[], dest="values")
+    taken, rest = parser.parse_known_args(words)
+    return taken.values, rest
+
+
+def _last(words: list[str], flag: str) -> str | None:
+    """Return the value that counts of a flag, if it is given."""
+    values, _ = _take(words, flag)
+    return values[-1] if values else None
+
+
+def require_known_keys(words: list[str], known: Collection[str]) -> None:
+    """Refuse config files, among the words of a command, with settings that there are not.
+
+    Raises:
+        UserError: If a file has a key at its top that is not in `known`.
+    """
+    for file in _take(words, "--config")[0]:
+        for key in _read_yaml(Path(file)):
+            if key not in known:
+                raise UserError(f"{file}: there is no setting {key!r}{suggest(str(key), known)}")
 
 
 def _classes(config_files: list[str], flags: dict[str, str | None]) -> dict[str, str]:

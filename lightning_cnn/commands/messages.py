@@ -25,10 +25,13 @@ _BASES: dict[str, type[Any]] = {
 }
 #: What the parser says of the ways in which a value could also have been right.
 _NOISE = re.compile(
-    r"NoneType|Expected a path but|Problem with given class_path|Does not validate"
+    r"NoneType|Expected a path but|Problem with given class_path|Does not validate|Not a valid subclass"
+    r"|a dict with parameters|Subclass types|class path|class_path entry"
     r"|^Parser key|^Errors:|^Subtypes:|^Given value"
 )
-_NO_CLASS = re.compile(r"Expected a dot import path string|not correspond to a subclass|[Nn]o module named|Unable to")
+_NO_CLASS = re.compile(
+    r"Expected a dot import path string|not correspond to a subclass|[Nn]o module named|Unable to|has no attribute"
+)
 
 
 def explain(message: str, flags: Iterable[str]) -> str:
@@ -69,7 +72,7 @@ def _key_and_value(message: str) -> tuple[str, str]:
 
 
 def _without_key(line: str) -> str:
-    return re.sub(r'^Parser key "[^"]+": ?| Got value: .*', "", line)
+    return re.sub(r'Parser key "[^"]+": ?| Got value: .*|Type typing\.Callable.* a callable class: ?', "", line)
 
 
 def _explain_reasons(key: str, value: str, reasons: list[str]) -> str:
@@ -79,11 +82,15 @@ def _explain_reasons(key: str, value: str, reasons: list[str]) -> str:
             word = unknown[1].rpartition(".")[2]
             owner = key.removesuffix(f".{word}").rpartition(".")[2]
             known = _parameters(owner)
+            if word in known:
+                return f"the chosen {owner} has no setting {word!r}; others have"
             return f"{owner} has no setting {word!r}{suggest(word, known) or _choose(known)}"
         if _NO_CLASS.search(reason) and setting in _BASES:
             known = _class_names(_BASES[setting])
-            return f"there is no such {setting.removesuffix('s')} class{suggest(value, known) or _choose(known)}"
-    return " or ".join(dict.fromkeys(_plain(reason) for reason in reasons))
+            hint = suggest(value.rpartition(".")[2], known) or _choose(known)
+            return f"there is no such {setting.removesuffix('s')} class{hint}"
+    telling = [reason for reason in reasons if not _NO_CLASS.search(reason)] or reasons
+    return " or ".join(dict.fromkeys(_plain(reason) for reason in telling))
 
 
 def _parameters(owner: str) -> list[str]:

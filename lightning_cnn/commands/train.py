@@ -1,6 +1,7 @@
 """`fit`, `validate` and `test`: LightningCLI with run folders, and with checkpoints that are enough by themselves."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lightning_cnn.callbacks import Plots, RunFolder, TestResults
 from lightning_cnn.callbacks.metrics_csv import MetricsCSV
 from lightning_cnn.callbacks.run_folder import create
 from lightning_cnn.classifiers import ImageClassifier
-from lightning_cnn.commands.arguments import Parser, defaults_file, with_checkpoint
+from lightning_cnn.commands.arguments import Parser, defaults_file, require_known_keys, with_checkpoint
 from lightning_cnn.commands.messages import explain
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.errors import UserError
@@ -58,7 +59,7 @@ class TrainCLI(LightningCLI):
             auto_configure_optimizers=False,  # classifiers get theirs injected
             seed_everything_default=0,
             parser_class=Parser,
-            parser_kwargs={"allow_abbrev": False, **defaults},
+            parser_kwargs={"prog": "lightning-cnn", "allow_abbrev": False, **defaults},
             args=argv,
         )
 
@@ -79,6 +80,8 @@ class TrainCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the arguments given, whatever those of the process are."""
         assert isinstance(args, list)
+        known = {action.dest.partition(".")[0] for action in self._parser(args[0])._actions}
+        require_known_keys(args, known)
         self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
@@ -89,7 +92,14 @@ class TrainCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except (ValueError, TypeError, MisconfigurationException) as error:
+            self._forget_new_folder()
             raise UserError(explain(str(error), ())) from error
+
+    def _set_seed(self) -> None:
+        try:
+            super()._set_seed()
+        except ValueError as error:
+            raise UserError(f"--seed_everything: {error}") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with the loggers, the callbacks and the folder of this run."""
@@ -132,16 +142,10 @@ class TrainCLI(LightningCLI):
         if with_loggers:
             callbacks.append(LearningRateMonitor())
         if with_checkpoints is not False:
-            callbacks.append(
-                ModelCheckpoint(
-                    dirpath=folder / checkpoints.FOLDER,
-                    filename="best",
-                    monitor="val/acc",
-                    mode="max",
-                    save_last=True,
-                    auto_insert_metric_name=False,  # a slash in the metric's name would make a folder
-                )
-            )
+            dirpath = folder / checkpoints.FOLDER
+            callbacks.append(ModelCheckpoint(dirpath, filename="best", monitor="val/acc", mode="max"))
+            # Not `save_last`, which would write it only when there is a new best.
+            callbacks.append(ModelCheckpoint(dirpath, filename="last", enable_version_counter=False))
         return callbacks
 
     def fit(self, model: LightningModule, **kwargs: Any) -> None:
@@ -149,10 +153,21 @@ class TrainCLI(LightningCLI):
         try:
             self.trainer.fit(model, weights_only=True, **kwargs)
         except (UserError, MisconfigurationException):
-            # Refused before the first step: leave no folder of a run that never was.
-            if self.new_folder is not None and not (self.new_folder / checkpoints.FOLDER).exists():
-                shutil.rmtree(self.new_folder)
+            self._forget_new_folder()
             raise
+        except RuntimeError as error:
+            if "Early stopping conditioned on metric" not in str(error):
+                raise
+            raise UserError(" ".join(str(error).split())) from error
+
+    def _forget_new_folder(self) -> None:
+        """Leave no folder of a run that was refused before it had a checkpoint."""
+        if self.new_folder is None or (self.new_folder / checkpoints.FOLDER).exists():
+            return
+        shutil.rmtree(self.new_folder)
+        with suppress(OSError):  # not empty: there are other runs
+            self.new_folder.parent.rmdir()
+            self.new_folder.parent.parent.rmdir()
 
     def validate(self, model: LightningModule, **kwargs: Any) -> None:
         """Measure on the validation images."""

@@ -1,0 +1,106 @@
+import csv
+from pathlib import Path
+
+import pytest
+
+from lightning_cnn.callbacks.metrics_csv import MetricsCSV
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def logged(folder: Path, *figures: tuple[int, dict[str, float]]) -> MetricsCSV:
+    logger = MetricsCSV(folder)
+    for step, metrics in figures:
+        logger.log_metrics(metrics, step)
+    return logger
+
+
+def test_figures_of_a_step_share_a_row(tmp_path):
+    logger = logged(
+        tmp_path,
+        (4, {"epoch": 0, "train/loss_step": 2.5}),
+        (9, {"epoch": 0, "val/loss": 2.0}),
+        (9, {"epoch": 0, "train/loss": 2.25, "val/acc": 0.5}),
+    )
+
+    logger.finalize("success")
+
+    assert (tmp_path / "metrics.csv").read_text().splitlines() == [
+        "epoch,step,train/loss,train/loss_step,val/acc,val/loss",
+        "0,4,,2.5,,",
+        "0,9,2.25,,0.5,2.0",
+    ]
+
+
+def test_nothing_is_written_before_a_checkpoint_is(tmp_path):
+    logger = logged(tmp_path, (1, {"epoch": 0, "val/acc": 0.5}))
+    assert list(tmp_path.iterdir()) == []
+
+    logger.after_save_checkpoint(None)
+
+    assert rows(tmp_path) == [{"epoch": "0", "step": "1", "val/acc": "0.5"}]
+
+
+def test_nothing_logged_is_no_file(tmp_path):
+    MetricsCSV(tmp_path).finalize("success")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_goes_on_keeps_its_rows(tmp_path):
+    logged(tmp_path, (9, {"epoch": 0, "val/acc": 0.5})).finalize("success")
+
+    logged(tmp_path, (19, {"epoch": 1, "val/acc": 0.6})).finalize("success")
+
+    assert [(row["epoch"], row["step"], row["val/acc"]) for row in rows(tmp_path)] == [
+        ("0", "9", "0.5"),
+        ("1", "19", "0.6"),
+    ]
+
+
+def test_a_run_that_goes_on_from_before_drops_what_came_after(tmp_path):
+    logged(
+        tmp_path,
+        (9, {"epoch": 0, "val/acc": 0.5}),
+        (14, {"epoch": 1, "train/loss_step": 1.0}),
+        (19, {"epoch": 1, "val/acc": 0.6}),
+        (29, {"epoch": 2, "val/acc": 0.7}),
+    ).finalize("success")
+
+    logged(tmp_path, (11, {"epoch": 1, "train/loss_step": 0.9}), (19, {"epoch": 1, "val/acc": 0.8})).finalize("success")
+
+    assert [(row["step"], row["train/loss_step"], row["val/acc"]) for row in rows(tmp_path)] == [
+        ("9", "", "0.5"),
+        ("11", "0.9", ""),
+        ("19", "", "0.8"),
+    ]
+
+
+def test_a_new_figure_gets_a_column_for_all_rows(tmp_path):
+    logged(tmp_path, (9, {"epoch": 0, "val/acc": 0.5})).finalize("success")
+
+    logged(tmp_path, (19, {"epoch": 1, "lr-SGD": 0.1})).finalize("success")
+
+    assert rows(tmp_path) == [
+        {"epoch": "0", "step": "9", "val/acc": "0.5", "lr-SGD": ""},
+        {"epoch": "1", "step": "19", "val/acc": "", "lr-SGD": "0.1"},
+    ]
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+    logged(tmp_path, (9, {"epoch": 0, "val/acc": 0.5})).finalize("success")
+    before = (tmp_path / "metrics.csv").read_bytes()
+    logger = logged(tmp_path, (19, {"epoch": 1, "val/acc": 0.6}))
+
+    def interrupted(self, rows):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(csv.DictWriter, "writerows", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        logger.finalize("success")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
+    assert (tmp_path / "metrics.csv").read_bytes() == before

@@ -1,0 +1,67 @@
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+import yaml
+
+from lightning_cnn.callbacks import RunFolder
+from lightning_cnn.callbacks.run_folder import create
+from lightning_cnn.checkpoint import read_description
+from lightning_cnn.classifiers import MLPClassifier
+from lightning_cnn.data import FashionMNISTDataModule
+
+
+def test_folders_are_numbered(tmp_path):
+    names = [create(tmp_path / "logs", "mnist-cnn").name for _ in range(11)]
+
+    assert names == [f"version_{n}" for n in range(11)]  # version_10 after version_9, not after version_1
+    assert create(tmp_path / "logs", "mnist-mlp") == tmp_path / "logs" / "mnist-mlp" / "version_0"
+
+
+def test_a_number_is_not_used_twice_and_other_names_do_not_count(tmp_path):
+    (tmp_path / "run" / "version_7").mkdir(parents=True)
+    (tmp_path / "run" / "version_old").mkdir()
+    (tmp_path / "run" / "notes").mkdir()
+
+    assert create(tmp_path, "run").name == "version_8"
+
+
+def test_threads_that_start_at_once_get_different_folders(tmp_path):
+    with ThreadPoolExecutor(16) as pool:
+        folders = list(pool.map(lambda _: create(tmp_path, "run"), range(64)))
+
+    assert len(set(folders)) == 64
+    assert all(folder.is_dir() for folder in folders)
+
+
+def test_config_and_origin_of_the_data_are_written_down(tiny_data, trainer, tmp_path):
+    config = {"seed_everything": 3, "model": {"class_path": "some.Class"}}
+    run = trainer(callbacks=[RunFolder(tmp_path, config)])
+    run.fit(MLPClassifier(), datamodule=FashionMNISTDataModule(val_size=50))
+
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == config
+    record = json.loads((tmp_path / "data.json").read_text())
+    assert record["dataset"] == "Fashion-MNIST"
+    assert record["sample"] is False
+    assert str(tiny_data / "FashionMNIST" / "raw") in record["origin"]
+
+
+def test_checkpoints_say_all_that_was_asked_for(tiny_data, trainer, tmp_path):
+    config = {"seed_everything": 3, "model": {"class_path": "some.Class"}, "trainer": {"max_epochs": 1}}
+    run = trainer(callbacks=[RunFolder(tmp_path, config)])
+    run.fit(MLPClassifier(), datamodule=FashionMNISTDataModule(val_size=50))
+
+    run.save_checkpoint(tmp_path / "some.ckpt")
+
+    description = read_description(tmp_path / "some.ckpt")
+    assert description["config"] == config
+    assert description["class_names"][0] == "T-shirt/top"
+    assert description["preprocessing"] == {"mean": 0, "std": 1}
+
+
+def test_measuring_writes_no_config(tiny_data, trainer, tmp_path):
+    run = trainer(callbacks=[RunFolder(tmp_path, {})])
+    run.validate(MLPClassifier(), datamodule=FashionMNISTDataModule(val_size=50), verbose=False)
+
+    assert list(tmp_path.iterdir()) == []
+    assert torch.isfinite(run.callback_metrics["val/loss"])

@@ -1,0 +1,204 @@
+"""What a user got wrong is one line that names it, and nothing is left behind."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_cnn.checkpoint import KEY
+
+MODELS = "CNNClassifier, DeepCNNClassifier, MLPClassifier, ShallowCNNClassifier, SimpleCNNClassifier"
+
+#: Wrong arguments, after those of a good `fit` where they begin with +, and what has to be said of them.
+WRONG = [
+    # words
+    ("fitt", r"there is no command 'fitt'; did you mean 'fit'\?"),
+    ("fit --confg x.yaml", r"there is no option --confg; did you mean '--config'\?"),
+    ("+ --trainer.max_epoch 2", r"there is no option --trainer\.max_epoch; did you mean '--trainer\.max_epochs'\?"),
+    ("+ --trainer.max_epoch=2", r"there is no option --trainer\.max_epoch; did you mean '--trainer\.max_epochs'\?"),
+    ("+ --print_confg", r"there is no option --print_confg; did you mean '--print_config'\?"),
+    ("+ extra", r"extra"),
+    # what is missing
+    ("fit", r"model and data not given; use --config FILE .*, or --model and --data with class names"),
+    ("fit --model CNNClassifier", r"data not given; use --config FILE"),
+    ("fit --data MNISTDataModule", r"model not given; use --config FILE"),
+    ("test", r"test needs --ckpt_path: a file, a run folder, `best` or `last`"),
+    ("validate", r"validate needs --ckpt_path: a file, a run folder, `best` or `last`"),
+    ("fit --config", r"--config.*expected one argument"),
+    ("test --ckpt_path", r"--ckpt_path.*expected one argument"),
+    # classes
+    ("+ --model CNNClasifier", r"--model CNNClasifier: there is no such model class; did you mean 'CNNClassifier'\?"),
+    ("+ --model Bigg", rf"--model Bigg: there is no such model class \(choose from .*{MODELS}.*\)"),
+    ("+ --data MNISTData", r"--data MNISTData: there is no such data class; did you mean 'MNISTDataModule'\?"),
+    ("+ --data 17", r"--data 17: there is no such data class"),
+    ("+ --model.optimizer Adamm", r"optimizer Adamm: there is no such optimizer class; did you mean 'Adam'\?"),
+    ("+ --model.optimizer torch.optim.Adamm", r"torch\.optim\.Adamm.*did you mean '(torch\.optim\.)?Adam'\?"),
+    ("+ --model.scheduler StepLRR", r"scheduler StepLRR: there is no such scheduler class; did you mean 'StepLR'\?"),
+    ("+ --data.augment CropRotate", r"CropRotate: there is no such augment class; did you mean 'CropAndRotate'\?"),
+    ("+ --trainer.callbacks PrintLos", r"PrintLos: there is no such callback class; did you mean 'PrintLoss'\?"),
+    # settings of classes
+    ("+ --model.means 1", r"--model\.means 1: model has no setting 'means'; did you mean 'mean'\?"),
+    (
+        "+ --model.network 1",
+        r"model has no setting 'network' \(choose from mean, num_classes, optimizer, scheduler, std\)",
+    ),
+    ("+ --data.batchsize 3", r"--data\.batchsize 3: data has no setting 'batchsize'; did you mean 'batch_size'\?"),
+    ("+ --model.optimizer.lrr 1", r"--model\.optimizer\.lrr 1: .* no setting 'lrr'; did you mean 'lr'\?"),
+    # types
+    ("+ --trainer.max_epochs two", r"--trainer\.max_epochs two: expected int"),
+    ("+ --trainer.max_epochs 1.5", r"--trainer\.max_epochs 1\.5: expected int"),
+    ("+ --data.batch_size many", r"--data\.batch_size many: expected int"),
+    ("+ --model.std wide", r"--model\.std wide: expected float"),
+    ("+ --model.optimizer.lr fast", r"--model\.optimizer\.lr fast: expected float"),
+    ("+ --seed_everything abc", r"--seed_everything abc: .*expected int"),
+    ("+ --trainer.precision 8", r"--trainer\.precision 8: expected one of .*'bf16-mixed'"),
+    # ranges
+    ("+ --trainer.max_epochs -5", r"max_epochs.*-5"),
+    ("+ --model.std 0", r"std must be greater than 0, got 0\.0"),
+    ("+ --model.num_classes 1", r"num_classes must be at least 2, got 1"),
+    ("+ --model.num_classes 3", r"num_classes 3, but the data has 10 classes; set --model\.num_classes 10"),
+    ("+ --data.batch_size 0", r"batch_size must be at least 1, got 0"),
+    ("+ --data.eval_batch_size 0", r"eval_batch_size must be at least 1, got 0"),
+    ("+ --data.val_size 0", r"val_size must be between 1 and 199, got 0"),
+    ("+ --data.val_size 200", r"val_size must be between 1 and 199, got 200"),
+    ("+ --data.augment CropAndRotate --data.augment.crop_size 29", r"crop_size must be between 1 and 28, got 29"),
+    (
+        "+ --trainer.callbacks PrintLoss --trainer.callbacks.every_n_batches 0",
+        r"every_n_batches must be at least 1, got 0",
+    ),
+    ("+ --model.optimizer.lr -1", r"Invalid learning rate: -1"),
+    ("+ --seed_everything -1", r"-1"),
+    ("+ --trainer.accelerator tpuu", r"accelerator='tpuu'.*cpu"),
+    ("+ --trainer.devices 0", r"devices='0'"),
+    # configs
+    ("fit --config nowhere.yaml", r"nowhere\.yaml"),
+    ("fit --config broken.yaml", r"line 1, column 8"),
+    ("fit --config list.yaml", r"config"),
+    ("fit --config folder", r"folder"),
+    ("fit --config misspelt.yaml", r"modell"),
+    ("+ --config misspelt.yaml", r"modell"),
+    # checkpoints
+    ("test --ckpt_path nowhere.ckpt", r"checkpoint nowhere\.ckpt does not exist; give a file, a run folder"),
+    ("test --ckpt_path folder", r"folder is not the folder of a run"),
+    ("test --ckpt_path best", r"no fitting run has a checkpoint best\.ckpt; train with `fit` first"),
+    ("+ --ckpt_path last", r"no fitting run has a checkpoint last\.ckpt"),
+    ("test --ckpt_path text.ckpt", r"text\.ckpt is no checkpoint, or damaged"),
+    ("test --ckpt_path foreign.ckpt", r"foreign\.ckpt is not a checkpoint of lightning-cnn"),
+    ("test --ckpt_path evil.ckpt", r"evil\.ckpt is no checkpoint, or damaged"),
+    ("+ --ckpt_path evil.ckpt", r"evil\.ckpt is no checkpoint, or damaged"),
+    # places
+    ("+ --trainer.default_root_dir text.ckpt", r"text\.ckpt"),
+]
+
+
+class Evil:
+    def __reduce__(self):
+        return os.mkdir, ("hacked",)
+
+
+@pytest.fixture
+def workplace(tiny_data):
+    """A folder with wrong files of every kind; gives the names in it."""
+    Path("folder").mkdir()
+    Path("broken.yaml").write_text("model: [unclosed\n")
+    Path("list.yaml").write_text("- a\n- b\n")
+    Path("misspelt.yaml").write_text("modell: {class_path: CNNClassifier}\n")
+    Path("text.ckpt").write_text("hello")
+    torch.save({"state_dict": {}}, "foreign.ckpt")
+    torch.save({KEY: Evil()}, "evil.ckpt")
+    return names()
+
+
+def names() -> list[str]:
+    return sorted(str(path) for path in Path().rglob("*"))
+
+
+def words(line: str, configs: Path) -> list[str]:
+    good = [
+        "fit",
+        "--config",
+        str(configs / "mnist" / "cnn.yaml"),
+        "--trainer.max_epochs",
+        "1",
+        "--data.val_size",
+        "50",
+    ]
+    first, *rest = line.split()
+    return [*good, *rest] if first == "+" else [first, *rest]
+
+
+@pytest.mark.parametrize(("line", "message"), WRONG, ids=[line for line, _ in WRONG])
+def test_one_line_says_what_is_wrong(line, message, workplace, configs, cli):
+    outcome = cli(*words(line, configs))
+
+    assert outcome.status == 2
+    *others, error = [text for text in outcome.err.splitlines() if not text.startswith("INFO: ")]
+    assert others == []
+    assert re.fullmatch(rf"lightning-cnn: error: .*{message}.*", error)
+    for jargon in ("Traceback", "<class", "typing.", "NoneType", "Parser key", "Namespace", "class_path"):
+        assert jargon not in error
+    assert names() == workplace  # no run folder, and nothing was run from evil.ckpt
+
+
+def test_data_that_cannot_be_had_is_not_the_commands_fault(workplace, configs, cli):
+    outcome = cli(*words("+ --data.data_dir folder", configs))
+
+    assert outcome.status == 1
+    assert "lightning-cnn: error: MNIST is not in folder/MNIST/raw and cannot be fetched.\n" in outcome.err
+    assert "--data.allow_sample true" in outcome.err
+    assert names() == workplace
+
+
+def test_a_setting_of_another_optimizer_is_not_suggested_to_itself(workplace, configs, cli):
+    outcome = cli(*words("+ --model.optimizer.momentum 0.9", configs))  # of SGD, while the config has Adam
+
+    assert outcome.status == 2
+    assert "no setting 'momentum'" in outcome.err
+    assert "did you mean 'momentum'" not in outcome.err
+
+
+def test_a_setting_that_a_schedule_needs_is_named(workplace, configs, cli):
+    outcome = cli(*words("+ --model.scheduler StepLR", configs))
+
+    assert outcome.status == 2
+    assert re.fullmatch(r"lightning-cnn: error: --model\.scheduler[^<>]*step_size.*\n", outcome.err)
+    assert "typing." not in outcome.err
+
+
+def test_a_metric_that_is_not_measured_is_named(workplace, configs, cli):
+    flags = "--trainer.callbacks EarlyStopping --trainer.callbacks.monitor val/lss"
+
+    outcome = cli(*words(f"+ {flags}", configs))
+
+    assert outcome.status == 2
+    assert "val/lss" in outcome.err
+
+
+def test_another_architecture_is_refused(fit, cli):
+    run = fit("mnist/cnn.yaml")
+    before = names()
+
+    outcome = cli("test", "--ckpt_path", run, "--model", "SimpleCNNClassifier")
+
+    assert outcome.status == 2
+    assert re.search(r"error: the checkpoint is of another architecture: .*; leave --model out", outcome.err)
+    assert names() == before
+
+
+def test_a_process_shows_the_same_one_line(tmp_path, configs):
+    """As a user sees it: nothing on stderr that pytest would have taken away."""
+    argv = ["fit", "--config", str(configs / "mnist" / "cnn.yaml"), "--model.std", "0"]
+
+    process = subprocess.run(
+        [sys.executable, "-m", "lightning_cnn", *argv], capture_output=True, text=True, timeout=120, check=False
+    )
+
+    assert process.returncode == 2
+    assert process.stderr.splitlines()[-1] == "lightning-cnn: error: std must be greater than 0, got 0.0"
+    assert "Traceback" not in process.stderr
+    assert "arning" not in process.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,373 @@
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from idx import write_idx_dataset
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lightning_cnn.cli import main
+from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
+from lightning_cnn.data.fashion_mnist import FASHION_MNIST
+from lightning_cnn.networks import CNN
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*/*.yaml"))
+TINY = ("--trainer.max_epochs", 1, "--data.val_size", 50, "--plots.enabled", "false")
+
+
+def metrics(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def accuracy_in_training(run: Path) -> float:
+    """The last validation accuracy that the run has logged."""
+    return [float(row["val/acc"]) for row in metrics(run) if row["val/acc"]][-1]
+
+
+def files(folder: Path) -> set[str]:
+    """Names of all files, with the version of TensorBoard's left out, and pictures counted as their folder."""
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    return {"events" if "tfevents" in name else name for name in names if not name.startswith("plots/")}
+
+
+def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+# Every config
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_config_trains_and_its_checkpoint_is_enough(config, fit, cli):
+    run = fit(config)
+    assert run == Path(f"logs/{config.parent.name}-{config.stem}/version_0")
+
+    tested = cli("test", "--ckpt_path", run / "checkpoints" / "best.ckpt")
+
+    assert tested.status == 0, tested.err
+    result = json.loads((run / "test_metrics.json").read_text())
+    assert f"Test accuracy: {100 * result['test/acc']:.2f} % of 100 images" in tested.out
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_network_takes_the_other_dataset_by_flags_alone(config, tiny_data, cli):
+    classifier = yaml.safe_load(config.read_text())["model"]["class_path"].rpartition(".")[2]
+    other, folder = {
+        "mnist": ("FashionMNISTDataModule", "fashion_mnist"),
+        "fashion_mnist": ("MNISTDataModule", "mnist"),
+    }[config.parent.name]
+
+    trained = cli("fit", "--model", classifier, "--data", other, *TINY)
+
+    assert trained.status == 0, trained.err
+    run = Path(f"logs/{folder}-{config.stem}/version_0")
+    assert (run / "checkpoints" / "best.ckpt").is_file()
+    assert yaml.safe_load((run / "config.yaml").read_text())["data"]["class_path"].endswith(f".{other}")
+
+
+def test_one_config_is_enough(tmp_path, tiny_data, configs, cli, monkeypatch):
+    facts = write_idx_dataset(tmp_path / "data", FASHION_MNIST, n_train=5_100)  # 100 besides the validation images
+    monkeypatch.setenv("LIGHTNING_CNN_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(FashionMNISTDataModule, "facts", facts)
+
+    trained = cli("fit", "--config", configs / "fashion_mnist" / "mlp.yaml")
+
+    assert trained.status == 0, trained.err
+    epochs = {int(row["epoch"]) for row in metrics(Path("logs/fashion_mnist-mlp/version_0")) if row["val/acc"]}
+    assert epochs == set(range(10))
+
+
+def test_any_optimizer_trains_any_network(fit):
+    run = fit("mnist/cnn.yaml", "--model.optimizer", "RMSprop", "--model.optimizer.lr", 0.002)
+
+    optimizer = yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]["optimizer"]
+    assert optimizer["class_path"] == "torch.optim.RMSprop"
+    assert optimizer["init_args"]["lr"] == 0.002
+
+
+def test_tiny_data_is_learned(fit, cli):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 10, "--model.optimizer.lr", 0.1)
+
+    assert cli("test", "--ckpt_path", run).status == 0
+    assert json.loads((run / "test_metrics.json").read_text())["test/acc"] > 0.95
+
+
+# The run folder
+
+
+def test_a_run_leaves_what_is_documented(fit, cli):
+    run = fit("mnist/cnn.yaml", "--plots.enabled", "true")
+
+    documented = {
+        "config.yaml",
+        "data.json",
+        "metrics.csv",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "events",
+        "hparams.yaml",
+    }
+    assert files(run) == documented | {"cnn_model.pth"}
+    assert files(Path("logs")) == {f"mnist-cnn/version_0/{name}" for name in files(run) - {"events"}} | {"events"}
+    cli("test", "--ckpt_path", run)
+    cli("validate", "--ckpt_path", run)
+    assert files(run) == documented | {"cnn_model.pth", "test_metrics.json", "test_predictions.csv"}
+    assert [path.name for path in Path().iterdir()] == ["logs"]
+
+
+def test_runs_do_not_meet(fit):
+    assert [fit("fashion_mnist/mlp.yaml").name for _ in range(2)] == ["version_0", "version_1"]
+    assert fit("fashion_mnist/mlp.yaml", "--trainer.default_root_dir", "elsewhere") == Path(
+        "elsewhere/fashion_mnist-mlp/version_0"
+    )
+
+
+def test_metrics_have_their_documented_names(fit):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 2, "--trainer.log_every_n_steps", 2)
+
+    rows = metrics(run)
+    names = {"train/loss", "train/acc", "val/loss", "val/acc"}
+    assert {"epoch", "step", "train/loss_step", *names} <= set(rows[0])
+    for name in names:
+        assert [row["epoch"] for row in rows if row[name]] == ["0", "1"]
+    # 150 images in batches of 64 are 3 steps an epoch.
+    assert [int(row["step"]) for row in rows if row["val/acc"]] == [2, 5]
+
+
+def test_tensorboard_has_the_same_figures(fit):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 2)
+
+    events = EventAccumulator(str(run)).Reload()
+    for name in ("train/loss", "train/acc", "val/loss", "val/acc"):
+        scalars = [(event.step, event.value) for event in events.Scalars(name)]
+        assert scalars == [
+            (int(row["step"]), pytest.approx(float(row[name]), rel=1e-6)) for row in metrics(run) if row[name]
+        ]
+
+
+def test_config_yaml_repeats_the_run(fit, cli):
+    first = fit("mnist/deep_cnn.yaml", "--seed_everything", 5, "--model.optimizer.lr", 0.02, "--data.batch_size", 75)
+
+    assert cli("fit", "--config", first / "config.yaml").status == 0
+
+    assert same(weights(first), weights(first.parent / "version_1"))
+
+
+def test_cnn_leaves_its_bare_weights(fit):
+    run = fit("mnist/cnn.yaml")
+
+    network = CNN()
+    network.load_state_dict(torch.load(run / "cnn_model.pth", weights_only=True))
+
+    trained = weights(run)
+    assert all(torch.equal(tensor, trained[f"network.{name}"]) for name, tensor in network.state_dict().items())
+
+
+def test_best_is_the_epoch_of_the_best_validation_accuracy(fit):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 4, "--model.optimizer.lr", 0.5)
+
+    accuracies = [float(row["val/acc"]) for row in metrics(run) if row["val/acc"]]
+    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert best["epoch"] == int(np.argmax(accuracies))
+    assert last["epoch"] == 3
+    assert best["lightning_cnn"]["metrics"]["val/acc"] == pytest.approx(max(accuracies))
+
+
+# Seeds
+
+
+def test_a_seed_repeats_a_run_to_the_bit(fit):
+    flags = ("mnist/deep_cnn.yaml", "--data.batch_size", 50)
+
+    first, second = fit(*flags), fit(*flags)
+    other = fit(*flags, "--seed_everything", 1, "--trainer.limit_train_batches", 1)
+
+    assert same(weights(first), weights(second))
+    assert not same(weights(first), weights(other))
+    assert yaml.safe_load((first / "config.yaml").read_text())["seed_everything"] == 0
+
+
+# Measuring
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_validation_repeats_what_training_logged(fit, cli, name):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 3, "--model.optimizer.lr", 0.5)
+    content = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    logged = [row for row in metrics(run) if row["val/acc"]][content["epoch"]]
+
+    outcome = cli("validate", "--ckpt_path", run / "checkpoints" / f"{name}.ckpt")
+
+    measured = {key: float(value) for key, value in re.findall(r"(val/\w+)\s*│\s*([\d.e-]+)", outcome.out)}
+    assert measured == {key: pytest.approx(float(logged[key]), abs=1e-7) for key in ("val/loss", "val/acc")}
+
+
+def test_a_checkpoint_is_enough_as_file_folder_and_word(fit, cli):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 2)
+    file = run / "checkpoints" / "best.ckpt"
+    printed = []
+
+    for reference in (file, file.absolute(), run, f"{run}/", "best"):
+        (run / "test_metrics.json").unlink(missing_ok=True)
+        outcome = cli("test", "--ckpt_path", reference)
+        assert outcome.status == 0, outcome.err
+        printed.append(re.search(r"Test accuracy: .*", outcome.out)[0])
+        assert Path(json.loads((run / "test_metrics.json").read_text())["checkpoint"]).name == "best.ckpt"
+
+    assert len(set(printed)) == 1
+    cli("test", "--ckpt_path", "last")
+    assert Path(json.loads((run / "test_metrics.json").read_text())["checkpoint"]).name == "last.ckpt"
+
+
+def test_a_checkpoint_elsewhere_is_enough(fit, cli, tmp_path):
+    run = fit("fashion_mnist/mlp.yaml")
+    (tmp_path / "mail").mkdir()
+    moved = (run / "checkpoints" / "best.ckpt").rename(tmp_path / "mail" / "my model.ckpt")
+
+    assert cli("test", "--ckpt_path", moved).status == 0
+
+    assert files(tmp_path / "mail") == {"my model.ckpt", "test_metrics.json", "test_predictions.csv"}
+
+
+def test_testing_does_not_depend_on_the_size_of_batches(fit, cli):
+    run = fit("fashion_mnist/mlp.yaml")
+    results = []
+    for size in (7, 1_000):
+        assert cli("test", "--ckpt_path", run, "--data.eval_batch_size", size).status == 0
+        results.append(json.loads((run / "test_metrics.json").read_text()))
+
+    assert results[0]["test/acc"] == results[1]["test/acc"]
+    assert results[0]["test/loss"] == pytest.approx(results[1]["test/loss"], rel=1e-5)
+    assert results[0]["images"] == results[1]["images"] == 100
+
+
+# Going on
+
+
+def test_a_run_goes_on_in_its_folder(fit, cli):
+    run = fit("mnist/cnn.yaml")
+    first = weights(run)
+
+    outcome = cli("fit", "--ckpt_path", "last", "--trainer.max_epochs", 2)
+
+    assert outcome.status == 0, outcome.err
+    assert [path.name for path in run.parent.iterdir()] == ["version_0"]
+    assert [(row["epoch"], row["step"]) for row in metrics(run) if row["val/acc"]] == [("0", "2"), ("1", "5")]
+    assert not same(first, weights(run))
+    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["max_epochs"] == 2
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+def test_a_run_goes_on_with_its_optimizer(fit, cli):
+    run = fit("mnist/cnn.yaml")
+    assert cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2).status == 0
+
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"][0]["state"][0]
+
+    assert state["step"].item() == 6  # Adam's own count
+
+
+# Words for the newest run
+
+
+def test_the_newest_run_is_meant(fit, cli):
+    old, new = fit("fashion_mnist/mlp.yaml"), fit("fashion_mnist/mlp.yaml", "--seed_everything", 1)
+
+    assert cli("test", "--ckpt_path", "last").status == 0
+
+    assert not (old / "test_metrics.json").exists()
+    assert (new / "test_metrics.json").exists()
+
+
+def test_the_newest_run_that_fits_the_config_is_meant(fit, cli, configs):
+    wanted = fit("mnist/cnn.yaml")
+    newer = fit("fashion_mnist/mlp.yaml")
+
+    outcome = cli("test", "--config", configs / "mnist" / "cnn.yaml", "--ckpt_path", "best", "--data.val_size", 50)
+
+    assert outcome.status == 0, outcome.err
+    assert (wanted / "test_metrics.json").exists()
+    assert not (newer / "test_metrics.json").exists()
+
+
+def test_the_newest_run_that_fits_the_flags_is_meant(fit, cli):
+    wanted = fit("mnist/cnn.yaml")
+    newer = fit("fashion_mnist/mlp.yaml")
+
+    assert cli("test", "--model", "CNNClassifier", "--ckpt_path", "best").status == 0
+
+    assert (wanted / "test_metrics.json").exists()
+    assert not (newer / "test_metrics.json").exists()
+
+
+def test_a_run_elsewhere_is_found_where_the_runs_are_said_to_be(fit, cli):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.default_root_dir", "elsewhere")
+
+    assert cli("test", "--ckpt_path", "best").status == 2
+    assert cli("test", "--ckpt_path", "best", "--trainer.default_root_dir", "elsewhere").status == 0
+    assert (run / "test_metrics.json").exists()
+
+
+# What can be turned off
+
+
+def test_a_run_without_logger(fit):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.logger", "false")
+
+    assert files(run) == {"config.yaml", "data.json", "checkpoints/best.ckpt", "checkpoints/last.ckpt"}
+
+
+def test_a_run_without_checkpoints(fit):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.enable_checkpointing", "false")
+
+    assert files(run) == {"config.yaml", "data.json", "metrics.csv", "events", "hparams.yaml"}
+    assert len([row for row in metrics(run) if row["val/acc"]]) == 1
+
+
+def test_a_fast_run_for_developers_leaves_nothing(tiny_data, cli, configs):
+    config = configs / "mnist" / "cnn.yaml"
+
+    outcome = cli("fit", "--config", config, *TINY, "--trainer.fast_dev_run", "true", "--trainer.callbacks", "[]")
+
+    assert outcome.status == 0, outcome.err
+    assert list(Path().iterdir()) == []
+
+
+def test_the_published_config_in_a_fast_run(tiny_data, cli, configs):
+    outcome = cli("fit", "--config", configs / "mnist" / "cnn.yaml", *TINY, "--trainer.fast_dev_run", "true")
+
+    assert outcome.status == 0, outcome.err
+    assert not Path("logs").exists()
+
+
+def test_mlp_prints_its_loss(tiny_data, cli, configs):
+    trained = cli("fit", "--config", configs / "fashion_mnist" / "mlp.yaml", *TINY)
+
+    assert re.search(r"^epoch 1 · loss: 2\.\d{4} \[ *64/150\]$", trained.out, flags=re.MULTILINE)
+
+
+# The sample
+
+
+def test_the_sample_is_used_if_allowed(tiny_data, tmp_path, monkeypatch, configs, capsys):
+    facts = write_idx_dataset(tmp_path / "unused", FASHION_MNIST)
+    monkeypatch.setattr(FashionMNISTDataModule, "facts", facts)
+    monkeypatch.setattr(MNISTDataModule, "facts", facts)
+
+    config = str(configs / "fashion_mnist" / "mlp.yaml")
+    argv = ["fit", "--config", config, "--trainer.max_epochs", "1", "--data.allow_sample", "true"]
+    assert main([*argv, "--data.data_dir", str(tmp_path / "empty")]) == 0
+
+    assert "THIS IS A SAMPLE" in capsys.readouterr().err
+    record = json.loads(Path("logs/fashion_mnist-mlp/version_0/data.json").read_text())
+    assert record["sample"] is True

@@ -1,0 +1,134 @@
+"""What every test starts from: a folder of its own, no network, and tiny data when it asks for them."""
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from idx import write_idx_dataset
+
+from lightning_cnn.cli import main
+from lightning_cnn.data.facts import FILES, DatasetFacts
+from lightning_cnn.data.fashion_mnist import FASHION_MNIST
+from lightning_cnn.data.mnist import MNIST
+from lightning_cnn.quiet import quieten
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path, monkeypatch):
+    """Work in a folder of one's own, and reach nothing outside this machine."""
+    connect = socket.socket.connect
+
+    def connect_to_this_machine(self, address):
+        if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise OSError(f"tests do not connect to {address[0]}")
+        return connect(self, address)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(socket.socket, "connect", connect_to_this_machine)
+
+
+@pytest.fixture(scope="session")
+def configs() -> Path:
+    return REPOSITORY / "configs"
+
+
+@pytest.fixture(scope="session")
+def _tiny_datasets(tmp_path_factory) -> tuple[Path, dict[str, DatasetFacts]]:
+    folder = tmp_path_factory.mktemp("tiny")
+    return folder, {f.name: write_idx_dataset(folder, f, seed=seed) for seed, f in enumerate((MNIST, FASHION_MNIST))}
+
+
+@pytest.fixture
+def _one_thread():
+    """Compute in one thread: several wait for each other longer than tiny batches take."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def tiny_data(_tiny_datasets, _one_thread, monkeypatch) -> Path:
+    """The data folder with 200 learnable training and 100 test images of each dataset; both data modules know them."""
+    from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
+
+    folder, facts = _tiny_datasets
+    monkeypatch.setattr(MNISTDataModule, "facts", facts["mnist"])
+    monkeypatch.setattr(FashionMNISTDataModule, "facts", facts["fashion_mnist"])
+    monkeypatch.setenv("LIGHTNING_CNN_DATA_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def real_data_dir(monkeypatch) -> Path:
+    """The data folder with the real files of both datasets, wherever they are on this machine."""
+    candidates = [REPOSITORY.parent / "shared" / "data", REPOSITORY / "data"]
+    if given := os.environ.get("LIGHTNING_CNN_DATA_DIR"):
+        candidates.insert(0, Path(given))
+    for folder in candidates:
+        if all(_has_files(folder / facts.folder / "raw") for facts in (MNIST, FASHION_MNIST)):
+            monkeypatch.setenv("LIGHTNING_CNN_DATA_DIR", str(folder))
+            return folder
+    pytest.skip("the real MNIST and Fashion-MNIST are not here: set LIGHTNING_CNN_DATA_DIR to a folder with both")
+
+
+def _has_files(folder: Path) -> bool:
+    return all((folder / file).is_file() or (folder / f"{file}.gz").is_file() for file in FILES)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command line came to."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(capsys) -> Callable[..., Outcome]:
+    """Run a command line in this process."""
+
+    def run(*argv: object) -> Outcome:
+        capsys.readouterr()
+        status = main([str(word) for word in argv])
+        out, err = capsys.readouterr()
+        return Outcome(status, out, err)
+
+    return run
+
+
+@pytest.fixture
+def fit(cli, tiny_data, configs) -> Callable[..., Path]:
+    """Train on tiny data, one epoch and without pictures unless told otherwise, and return the run folder."""
+
+    def run(config: str, *flags: object) -> Path:
+        tiny = ("--trainer.max_epochs", 1, "--data.val_size", 50, "--plots.enabled", "false")
+        outcome = cli("fit", "--config", configs / config, *tiny, *flags)
+        assert outcome.status == 0, outcome.err
+        (line,) = [line for line in outcome.out.splitlines() if line.startswith("Run folder: ")]
+        return Path(line.removeprefix("Run folder: "))
+
+    return run
+
+
+@pytest.fixture
+def trainer(_one_thread, tmp_path):
+    """Make a bare Trainer: no output, no files, only what a test asks for."""
+
+    def make(**options):
+        from lightning.pytorch import Trainer
+
+        quieten()  # here, because pytest resets the filters between fixtures and test
+        silence = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        defaults = {"accelerator": "cpu", "default_root_dir": tmp_path, "enable_model_summary": False, "max_epochs": 1}
+        return Trainer(**{**silence, **defaults, **options})
+
+    return make

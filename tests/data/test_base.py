@@ -1,0 +1,278 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningModule
+
+from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
+from lightning_cnn.data.augment import Augmentation
+from lightning_cnn.data.base import stratified_split
+from lightning_cnn.data.fashion_mnist import FASHION_MNIST
+from lightning_cnn.data.mnist import MNIST
+from lightning_cnn.errors import DataError, UserError
+
+both_datasets = pytest.mark.parametrize("module_class", [MNISTDataModule, FashionMNISTDataModule])
+
+
+def loaded(module_class=MNISTDataModule, stage: str = "fit", **options):
+    datamodule = module_class(**{"val_size": 50, **options})
+    datamodule.prepare_data()
+    datamodule.setup(stage)
+    return datamodule
+
+
+def contents(loader) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return all images and targets in the order in which they come."""
+    batches = list(loader)
+    return torch.cat([images for images, _ in batches]), torch.cat([targets for _, targets in batches])
+
+
+def as_bytes(images: torch.Tensor) -> list[bytes]:
+    return [image.numpy().tobytes() for image in images]
+
+
+# The split
+
+
+@pytest.mark.parametrize("val_size", [1, 7, 50, 199])
+def test_the_split_is_disjoint_and_complete(val_size):
+    labels = np.random.default_rng(3).integers(10, size=200).astype(np.uint8)
+
+    train, val = stratified_split(labels, val_size)
+
+    assert len(val) == val_size
+    assert sorted([*train, *val]) == list(range(200))
+
+
+def test_each_class_has_its_share_to_within_one_image():
+    labels = np.repeat(np.arange(4), [100, 51, 30, 2]).astype(np.uint8)
+
+    _, val = stratified_split(labels, 40)
+
+    shares = 40 * np.array([100, 51, 30, 2]) / 183
+    assert np.abs(np.bincount(labels[val], minlength=4) - shares).max() < 1
+
+
+def test_the_split_is_this_one_everywhere():
+    # Literal, so that a change in the generator of any library is noticed: it would change every published figure.
+    train, val = stratified_split(np.array([0] * 7 + [1] * 5 + [2] * 3, dtype=np.uint8), 4)
+
+    assert val.tolist() == [2, 4, 11, 12]
+    assert train.tolist() == [0, 1, 3, 5, 6, 7, 8, 9, 10, 13, 14]
+
+
+def test_the_split_takes_no_part_in_the_seed_of_the_run(tiny_data):
+    torch.manual_seed(1)
+    np.random.seed(1)
+    first = loaded()
+    torch.manual_seed(2)
+    np.random.seed(2)
+    second = loaded(batch_size=7)
+
+    assert torch.equal(first.val_set.images, second.val_set.images)
+    assert torch.equal(first.train_set.images, second.train_set.images)
+
+
+@pytest.mark.parametrize("val_size", [-1, 0, 200, 5000])
+def test_a_val_size_out_of_range_is_named(tiny_data, val_size):
+    with pytest.raises(UserError, match=rf"^val_size must be between 1 and 199, got {val_size}$"):
+        loaded(val_size=val_size)
+
+
+@both_datasets
+def test_the_real_split_is_a_stratified_5000_of_60000(real_data_dir, module_class):
+    datamodule = loaded(module_class, val_size=5_000)
+    assert module_class().val_size == 5_000  # the default
+
+    labels = datamodule.raw.train_labels
+    train, val = stratified_split(labels, 5_000)
+
+    assert (len(train), len(val), len(np.intersect1d(train, val))) == (55_000, 5_000, 0)
+    assert np.abs(np.bincount(labels[val]) - np.bincount(labels) * 5_000 / 60_000).max() < 1
+    assert torch.equal(datamodule.val_set.targets, torch.from_numpy(labels[val].astype(np.int64)))
+    assert np.array_equal(datamodule.val_set.images[:, 0].numpy(), datamodule.raw.train_images[val])
+
+
+# Batches
+
+
+def test_batches_are_bytes_and_integers(tiny_data):
+    images, targets = next(iter(loaded(batch_size=16).train_dataloader()))
+
+    assert (images.shape, images.dtype) == ((16, 1, 28, 28), torch.uint8)
+    assert (targets.shape, targets.dtype) == ((16,), torch.int64)
+
+
+@pytest.mark.parametrize("dataset", ["train_set", "val_set"])
+def test_a_whole_batch_equals_its_single_images(tiny_data, dataset):
+    images = getattr(loaded(), dataset)
+    indices = [3, 0, 41, 3]
+
+    batch, targets = images.__getitems__(indices)
+
+    assert torch.equal(batch, torch.stack([images[i][0] for i in indices]))
+    assert torch.equal(targets, torch.stack([images[i][1] for i in indices]))
+
+
+def test_training_sees_each_image_exactly_once_an_epoch(tiny_data):
+    datamodule = loaded(batch_size=64)
+
+    images, targets = contents(datamodule.train_dataloader())
+
+    assert [len(targets) for _, targets in datamodule.train_dataloader()] == [64, 64, 22]
+    assert len(set(as_bytes(images))) == 150
+    assert sorted(as_bytes(images)) == sorted(as_bytes(datamodule.train_set.images))
+    of_image = dict(zip(as_bytes(datamodule.train_set.images), datamodule.train_set.targets.tolist(), strict=True))
+    assert [of_image[image] for image in as_bytes(images)] == targets.tolist()
+
+
+def test_training_is_shuffled_anew_each_epoch_and_repeated_by_the_seed(tiny_data):
+    def two_epochs(seed: int) -> list[list[bytes]]:
+        torch.manual_seed(seed)
+        loader = loaded().train_dataloader()
+        return [as_bytes(contents(loader)[0]) for _ in range(2)]
+
+    first, second = two_epochs(0)
+
+    assert first != second
+    assert sorted(first) == sorted(second)
+    assert two_epochs(0) == [first, second]
+    assert two_epochs(1)[0] != first
+
+
+def test_validation_comes_in_order(tiny_data):
+    datamodule = loaded(eval_batch_size=16)
+    _, val = stratified_split(datamodule.raw.train_labels, 50)
+
+    images, targets = contents(datamodule.val_dataloader())
+
+    assert np.array_equal(images[:, 0].numpy(), datamodule.raw.train_images[val])
+    assert targets.tolist() == datamodule.raw.train_labels[val].tolist()
+
+
+@both_datasets
+def test_test_images_are_the_official_ones_in_order(tiny_data, module_class):
+    datamodule = loaded(module_class, stage="test", eval_batch_size=16)
+
+    images, targets = contents(datamodule.test_dataloader())
+
+    assert np.array_equal(images[:, 0].numpy(), datamodule.raw.test_images)
+    assert targets.tolist() == datamodule.raw.test_labels.tolist()
+
+
+def test_the_two_datasets_are_not_mixed_up(tiny_data):
+    assert loaded(MNISTDataModule).class_names == tuple("0123456789")
+    assert loaded(FashionMNISTDataModule).class_names[9] == "Ankle boot"
+    assert not torch.equal(loaded(MNISTDataModule).val_set.images, loaded(FashionMNISTDataModule).val_set.images)
+
+
+@pytest.mark.parametrize("name", ["batch_size", "eval_batch_size"])
+@pytest.mark.parametrize("size", [0, -1])
+def test_batch_sizes_below_one_are_named(name, size):
+    with pytest.raises(ValueError, match=rf"^{name} must be at least 1, got {size}$"):
+        MNISTDataModule(**{name: size})
+
+
+def test_arguments_are_kept_as_plain_types(tmp_path):
+    datamodule = MNISTDataModule(tmp_path, augment=Blackout())
+
+    assert dict(datamodule.hparams) == {
+        **{"data_dir": str(tmp_path), "batch_size": 64, "eval_batch_size": datamodule.eval_batch_size},
+        **{"val_size": 5_000, "allow_sample": False},
+    }
+
+
+# Where the data comes from
+
+
+def test_the_folder_given_wins_over_the_environment(tiny_data, tmp_path):
+    with pytest.raises(DataError, match=r"MNIST is not in .*elsewhere"):
+        loaded(data_dir=tmp_path / "elsewhere")
+
+    assert loaded(data_dir=str(tiny_data)).data_dir == tiny_data
+
+
+def test_another_process_loads_what_was_prepared(tiny_data):
+    datamodule = MNISTDataModule(val_size=50)
+
+    datamodule.setup("fit")  # without prepare_data, as in all processes of a machine but one
+
+    assert len(datamodule.train_set) == 150
+
+
+@pytest.mark.parametrize(("module_class", "facts"), [(MNISTDataModule, MNIST), (FashionMNISTDataModule, FASHION_MNIST)])
+def test_the_sample_keeps_the_share_of_validation_images(module_class, facts, tmp_path, monkeypatch, capsys):
+    nowhere = dataclasses.replace(facts, mirrors=(), system_folder=None, debian_package=None)
+    monkeypatch.setattr(module_class, "facts", nowhere)
+
+    datamodule = loaded(module_class, data_dir=tmp_path, val_size=6_000, allow_sample=True)
+
+    assert datamodule.raw.is_sample
+    assert (len(datamodule.train_set), len(datamodule.val_set)) == (1_800, 200)
+    assert "THIS IS A SAMPLE" in capsys.readouterr().err
+
+
+# Augmentation
+
+
+class Blackout(Augmentation):
+    """Makes every image black, and remembers how many it had at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches = []
+
+    def forward(self, images):
+        self.batches.append(len(images))
+        return torch.zeros_like(images)
+
+
+class Watcher(LightningModule):
+    """Learns nothing, and remembers the images of each stage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen = {"train": [], "val": [], "test": []}
+
+    def training_step(self, batch, batch_idx):
+        self.seen["train"].append(batch)
+        return self.weight * 0
+
+    def validation_step(self, batch, batch_idx):
+        self.seen["val"].append(batch)
+
+    def test_step(self, batch, batch_idx):
+        self.seen["test"].append(batch)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_only_training_images_are_augmented(tiny_data, trainer):
+    augment, watcher = Blackout(), Watcher()
+    datamodule = MNISTDataModule(val_size=50, augment=augment)
+
+    trainer(num_sanity_val_steps=1).fit(watcher, datamodule=datamodule)
+    trainer().validate(watcher, datamodule=datamodule, verbose=False)
+    trainer().test(watcher, datamodule=datamodule, verbose=False)
+
+    assert augment.batches == [64, 64, 22]
+    train, targets = contents(watcher.seen["train"])
+    assert train.count_nonzero() == 0
+    assert sorted(targets.tolist()) == sorted(datamodule.train_set.targets.tolist())
+    val, _ = contents(watcher.seen["val"])
+    assert torch.equal(val, datamodule.val_set.images.repeat(3, 1, 1, 1))  # before, during and after training
+    test, _ = contents(watcher.seen["test"])
+    assert np.array_equal(test[:, 0].numpy(), datamodule.raw.test_images)
+
+
+def test_the_example_of_the_model_summary_is_no_batch_to_augment(tiny_data, trainer):
+    watcher, augment = Watcher(), Blackout()
+    watcher.example_input_array = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+    watcher.forward = lambda images: images
+
+    trainer(enable_model_summary=True).fit(watcher, datamodule=MNISTDataModule(val_size=50, augment=augment))
+
+    assert augment.batches == [64, 64, 22]

@@ -1,0 +1,201 @@
+import pytest
+import torch
+from torch import nn
+
+from lightning_cnn.networks import CNN, MLP, DeepCNN, ShallowCNN, SimpleCNN
+
+PARAMETERS = {ShallowCNN: 402_986, DeepCNN: 593_200, SimpleCNN: 1_630_090, MLP: 669_706, CNN: 421_642}
+LAYERS = {
+    ShallowCNN: ["conv 1→16 3×3 pad 1", "ReLU", "maxpool 2/2", "flatten", "fc 3136→128", "ReLU", "fc 128→10"],
+    DeepCNN: [
+        *("conv 1→32 3×3", "ReLU", "conv 32→64 3×3", "ReLU", "maxpool 2/2"),
+        *("conv 64→128 3×3", "ReLU", "conv 128→256 3×3", "ReLU", "maxpool 2/2"),
+        *("flatten", "fc 4096→50", "ReLU", "fc 50→10"),
+    ],
+    SimpleCNN: [
+        *("conv 1→32 3×3 pad 1", "ReLU", "maxpool 2/2", "conv 32→64 3×3 pad 1", "ReLU", "maxpool 2/2"),
+        *("flatten", "fc 3136→512", "ReLU", "fc 512→10"),
+    ],
+    MLP: ["flatten", "fc 784→512", "ReLU", "fc 512→512", "ReLU", "fc 512→10"],
+    CNN: [
+        *("conv 1→32 3×3 pad 1", "ReLU", "maxpool 2/2", "conv 32→64 3×3 pad 1", "ReLU", "maxpool 2/2"),
+        *("flatten", "fc 3136→128", "ReLU", "fc 128→10"),
+    ],
+}
+
+every_network = pytest.mark.parametrize("network_class", PARAMETERS)
+
+
+def images(batch: int) -> torch.Tensor:
+    return torch.rand(batch, 1, 28, 28, generator=torch.Generator().manual_seed(7))
+
+
+def seeded(network_class: type[nn.Module], seed: int = 0, **options: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return network_class(**options)
+
+
+# The contract of every network
+
+
+@every_network
+def test_parameter_count(network_class):
+    assert sum(p.numel() for p in network_class().parameters()) == PARAMETERS[network_class]
+
+
+@every_network
+def test_layers_run_in_the_published_order(network_class):
+    network = network_class()
+    ran = []
+    for layer in network.modules():
+        if not list(layer.children()):
+            layer.register_forward_hook(lambda layer, *_: ran.append(describe(layer)))
+
+    network(images(1))
+
+    assert ran == LAYERS[network_class]
+
+
+def describe(layer: nn.Module) -> str:
+    match layer:
+        case nn.Conv2d(dilation=(1, 1), groups=1, padding_mode="zeros", stride=(1, 1)) if layer.bias is not None:
+            padding = {(0, 0): "", (1, 1): " pad 1"}[layer.padding]
+            return f"conv {layer.in_channels}→{layer.out_channels} {'×'.join(map(str, layer.kernel_size))}{padding}"
+        case nn.MaxPool2d(padding=0, dilation=1):
+            return f"maxpool {layer.kernel_size}/{layer.stride}"
+        case nn.Linear() if layer.bias is not None:
+            return f"fc {layer.in_features}→{layer.out_features}"
+        case nn.Flatten():
+            return "flatten"
+        case nn.ReLU():
+            return "ReLU"
+    return repr(layer)
+
+
+@every_network
+@pytest.mark.parametrize("batch", [1, 3])
+def test_logits_have_one_row_for_each_image(network_class, batch):
+    logits = seeded(network_class)(images(batch))
+
+    assert logits.shape == (batch, 10)
+    assert logits.dtype == torch.float32
+    assert logits.isfinite().all()
+    assert logits.std(dim=1).min() > 0  # not the same for all classes
+
+
+@every_network
+def test_an_image_does_not_see_the_others_of_its_batch(network_class):
+    network = seeded(network_class)
+    batch = images(3)
+
+    torch.testing.assert_close(network(batch)[1:2], network(batch[1:2]))
+
+
+@every_network
+def test_other_numbers_of_classes(network_class):
+    assert network_class(num_classes=3)(images(2)).shape == (2, 3)
+
+
+@every_network
+def test_every_parameter_learns(network_class):
+    network = seeded(network_class)
+
+    nn.functional.cross_entropy(network(images(8)), torch.arange(8)).backward()
+
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.count_nonzero() > 0, name
+
+
+@every_network
+def test_weights_load_into_a_fresh_instance(network_class):
+    first, second = seeded(network_class, 0), seeded(network_class, 1)
+    assert not torch.equal(first(images(2)), second(images(2)))
+
+    second.load_state_dict(first.state_dict())
+
+    assert torch.equal(first(images(2)), second(images(2)))
+
+
+# Literal outputs. All weights and biases are 0 but those that are set; `picture` is black but for the pixels given.
+
+
+def silenced(network: nn.Module) -> tuple[nn.Module, list[nn.Module]]:
+    """Return the network with all weights 0, and its layers that have weights."""
+    for parameter in network.parameters():
+        nn.init.zeros_(parameter)
+    return network.requires_grad_(False), [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+
+
+def picture(pixels: dict[tuple[int, int], float]) -> torch.Tensor:
+    image = torch.zeros(1, 1, 28, 28)
+    for (row, column), value in pixels.items():
+        image[0, 0, row, column] = value
+    return image
+
+
+def sum_of_first_channel(hidden: nn.Linear, side: int, logits: nn.Linear) -> None:
+    """Let the first hidden unit sum the first channel, and logit k be k times that, plus 0.5 for class 3."""
+    hidden.weight[0, : side * side] = 1
+    logits.weight[:, 0] = torch.arange(10.0)
+    logits.bias[3] = 0.5
+
+
+@pytest.mark.parametrize("network_class", [CNN, SimpleCNN])
+def test_literal_output_of_two_padded_blocks(network_class):
+    network, (first, second, hidden, logits) = silenced(network_class())
+    first.weight[0, 0, 0, 0] = 1  # reads the pixel to the upper left: the picture moves one down and one right
+    second.weight[0, 0, 1, 1] = 1
+    sum_of_first_channel(hidden, 7, logits)
+
+    # After the move: (1, 1) and (2, 3) are in one 4×4 field, of which the larger stays; (10, 10) is cut at 0 by the
+    # rectifier, (20, 5) is alone in its field, and (27, 27) has moved out of the picture.
+    output = network(picture({(0, 0): 1, (1, 2): 2, (9, 9): -5, (19, 4): 3, (27, 27): 100}))
+
+    expected = [5.0 * k for k in range(10)]
+    expected[3] += 0.5
+    assert output.tolist() == [expected]
+
+
+def test_literal_output_of_one_padded_block():
+    network, (conv, hidden, logits) = silenced(ShallowCNN())
+    conv.weight[0, 0, 1, 1] = 2
+    conv.bias[0] = -1
+    sum_of_first_channel(hidden, 14, logits)
+
+    # 2x − 1 is 1 and 5 in one 2×2 field and 3 in the next; black pixels come to −1 and are cut at 0.
+    output = network(picture({(0, 0): 1, (1, 1): 3, (0, 2): 2, (27, 27): 0.5}))
+
+    expected = [8.0 * k for k in range(10)]
+    expected[3] += 0.5
+    assert output.tolist() == [expected]
+
+
+def test_literal_output_of_two_unpadded_blocks():
+    network, (*convs, hidden, logits) = silenced(DeepCNN())
+    for conv in convs:
+        conv.weight[0, 0, 1, 1] = 1  # without padding, each takes one pixel off each side
+    sum_of_first_channel(hidden, 4, logits)
+
+    # The first block sees rows and columns 2 to 25, the second of those 6 to 21: four fields of 4×4 pixels each way.
+    inside = {(6, 6): 1, (9, 9): 4, (21, 21): 3}  # the first two are in one field
+    outside = {(5, 10): 100, (10, 22): 100, (0, 0): 100}
+    output = network(picture(inside | outside))
+
+    expected = [7.0 * k for k in range(10)]
+    expected[3] += 0.5
+    assert output.tolist() == [expected]
+
+
+def test_literal_output_of_the_perceptron():
+    network, (first, second, logits) = silenced(MLP())
+    first.weight[0, 0], first.weight[0, 783], first.bias[0] = 1, 2, -1
+    first.weight[1, 0] = -1  # always cut at 0
+    second.weight[0, 0], second.weight[0, 1], second.bias[0] = 3, 100, 0.5
+    logits.weight[2, 0], logits.bias[9] = -1, 4
+
+    output = network(picture({(0, 0): 2, (27, 27): 5, (14, 14): 100}))
+
+    # hidden: 2 + 2·5 − 1 = 11, then 3·11 + 0.5 = 33.5
+    assert output.tolist() == [[0, 0, -33.5, 0, 0, 0, 0, 0, 0, 4]]

@@ -1,0 +1,83 @@
+import pytest
+import yaml
+
+#: Of each config: the model, the data, optimizer and settings, schedule and settings, batch size, epochs.
+RECIPES = {
+    "fashion_mnist/shallow_cnn": ("ShallowCNN", "FashionMNIST", "SGD", {"momentum": 0.9}, None, 64, 2),
+    "mnist/deep_cnn": ("DeepCNN", "MNIST", "SGD", {"momentum": 0.9}, "StepLR", 512, 20),
+    "fashion_mnist/simple_cnn": ("SimpleCNN", "FashionMNIST", "Adam", {}, None, 64, 5),
+    "fashion_mnist/mlp": ("MLP", "FashionMNIST", "SGD", {}, None, 64, 10),  # 5 or more
+    "mnist/cnn": ("CNN", "MNIST", "Adam", {}, None, 64, 5),
+}
+LEARNING_RATES = {"fashion_mnist/mlp": 0.01}  # the others are free
+
+every_config = pytest.mark.parametrize("name", RECIPES)
+
+
+@pytest.fixture
+def config(configs, name):
+    return yaml.safe_load((configs / f"{name}.yaml").read_text())
+
+
+def test_these_are_all(configs):
+    found = {str(path.relative_to(configs).with_suffix("")) for path in configs.rglob("*.yaml")}
+
+    assert found == {*RECIPES, "default"}
+
+
+@every_config
+def test_recipe(config, name):
+    network, dataset, optimizer, settings, scheduler, batch_size, epochs = RECIPES[name]
+    model, data = config["model"], config["data"]
+
+    assert model["class_path"] == f"lightning_cnn.classifiers.{network}Classifier"
+    assert data["class_path"] == f"lightning_cnn.data.{dataset}DataModule"
+    assert model["init_args"]["optimizer"]["class_path"] == f"torch.optim.{optimizer}"
+    assert {k: v for k, v in model["init_args"]["optimizer"]["init_args"].items() if k != "lr"} == settings
+    schedule = model["init_args"].get("scheduler", {"class_path": None})["class_path"]
+    assert schedule == (scheduler and f"torch.optim.lr_scheduler.{scheduler}")
+    assert data["init_args"]["batch_size"] == batch_size
+    assert config["trainer"]["max_epochs"] == epochs
+
+
+@pytest.mark.parametrize("name", LEARNING_RATES)
+def test_published_learning_rates(config, name):
+    assert config["model"]["init_args"]["optimizer"]["init_args"]["lr"] == LEARNING_RATES[name]
+
+
+@every_config
+def test_no_config_changes_the_published_input_range_or_the_split(config, name):
+    assert not {"mean", "std", "num_classes"} & set(config["model"]["init_args"])
+    assert not {"val_size", "data_dir", "allow_sample"} & set(config["data"]["init_args"])
+
+
+@pytest.mark.parametrize("name", ["mnist/deep_cnn"])
+def test_the_published_augmentation(config):
+    augment = config["data"]["init_args"]["augment"]
+
+    assert augment["class_path"].endswith(".CropAndRotate")
+    assert augment["init_args"]["max_degrees"] == 15
+    assert 0 < augment["init_args"]["crop_probability"] < 1
+    assert augment["init_args"]["crop_size"] < 28
+
+
+@pytest.mark.parametrize("name", set(RECIPES) - {"mnist/deep_cnn"})
+def test_the_others_have_no_augmentation(config):
+    assert "augment" not in config["data"]["init_args"]
+
+
+@pytest.mark.parametrize(
+    ("name", "callback", "settings"),
+    [
+        ("mnist/cnn", "SaveWeights", {"filename": "cnn_model.pth"}),
+        ("fashion_mnist/mlp", "PrintLoss", {"every_n_batches": 100}),
+    ],
+)
+def test_published_extras(config, callback, settings):
+    callbacks = {c["class_path"].rpartition(".")[2]: c.get("init_args", {}) for c in config["trainer"]["callbacks"]}
+
+    assert callbacks[callback] == settings
+
+
+def test_every_run_has_a_seed(configs):
+    assert yaml.safe_load((configs / "default.yaml").read_text())["seed_everything"] == 0

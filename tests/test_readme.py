@@ -1,0 +1,100 @@
+"""Every command and every piece of code in the README is run, on tiny data and in the order in which they stand."""
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from idx import write_idx_dataset
+
+from lightning_cnn.cli import main
+from lightning_cnn.commands import data as data_command
+from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
+from lightning_cnn.data.facts import DatasetFacts
+from lightning_cnn.data.fashion_mnist import FASHION_MNIST
+from lightning_cnn.data.mnist import MNIST
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+COMMANDS = [command for block in BLOCKS for line in block.splitlines() if (command := line.partition("#")[0].strip())]
+PYTHON = {name: code for code in re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+          for name in re.findall(r"^class (\w+)", code, re.MULTILINE)}  # fmt: skip
+#: More images than the default validation set has.
+N_TRAIN = 5_200
+FASTER = ("--trainer.limit_val_batches", "1")
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder like a fresh checkout, with tiny datasets in place."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("LIGHTNING_CNN_DATA_DIR", raising=False)
+    Path("configs").symlink_to(ROOT / "configs")
+    for module, facts in ((MNISTDataModule, MNIST), (FashionMNISTDataModule, FASHION_MNIST)):
+        tiny = write_idx_dataset(Path("data"), facts, n_train=N_TRAIN)
+        monkeypatch.setattr(module, "facts", tiny)
+        monkeypatch.setitem(data_command.DATASETS, facts.name, tiny)
+    Path("wide_mlp.py").write_text(PYTHON["WideMLPClassifier"])
+    letters = write_idx_dataset(
+        Path("data"), DatasetFacts("letters", "Letters", "Letters", MNIST.classes, 0.17, 0.33, {}), n_train=N_TRAIN
+    )
+    code = PYTHON["LettersDataModule"]
+    for file, digest in letters.sha256.items():
+        assert f'"{file}": "…"' in code
+        code = code.replace(f'"{file}": "…"', f'"{file}": "{digest}"')
+    Path("letters.py").write_text(code)
+    return tmp_path
+
+
+def script(name: str) -> ModuleType:
+    loader = SourceFileLoader(name, str(ROOT / "scripts" / name))
+    spec = importlib.util.spec_from_loader(name, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = shlex.split(command)
+    if words[0].startswith("scripts/"):
+        assert (ROOT / words[0]).stat().st_mode & 0o111, f"{words[0]} is not executable"  # run in test_scripts.py
+    elif words[:2] == [".venv/bin/python", "scripts/results"]:
+        results = script("results")
+        monkeypatch.setattr(results, "_lightning_cnn", lambda *arguments: main([*arguments]))
+        monkeypatch.setattr(sys, "argv", [*words[1:], "--flags", f"--trainer.max_epochs 1 {' '.join(FASTER)}"])
+        results.main()
+    elif words[0] == "tensorboard":
+        subprocess.run([Path(sys.executable).with_name("tensorboard"), "--inspect", *words[1:]], check=True)
+    else:
+        assert words[0] == "lightning-cnn" or words[:3] == ["python", "-m", "lightning_cnn"], f"unknown: {command}"
+        arguments = words[1:] if words[0] == "lightning-cnn" else words[3:]
+        assert main([*arguments, *(FASTER if arguments[0] == "fit" else ())]) == 0, command
+
+
+@pytest.mark.usefixtures("workplace")
+def test_every_command_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(COMMANDS) > 15
+    for command in COMMANDS:
+        run(command, monkeypatch)
+
+    assert "Test accuracy: " in capsys.readouterr().out
+    folders = {folder.name for folder in Path("logs").iterdir()}
+    assert folders == {
+        "mnist-cnn", "fashion_mnist-cnn", "mnist-mlp", "mnist-wide_mlp", "letters-cnn",
+    }  # fmt: skip
+
+
+def test_the_readme_names_no_file_that_is_not_there() -> None:
+    named = set(re.findall(r"\b(?:configs|scripts|lightning_cnn|tests)/[\w./]+\w", README))
+    examples = {"lightning_cnn/networks/wide_mlp.py", "configs/mnist/wide_mlp.yaml"}
+
+    assert {name for name in named - examples if not (ROOT / name).exists()} == set()
+    assert examples <= named

@@ -1,0 +1,75 @@
+"""The scripts, run as a newcomer runs them, where this checkout has been installed with them."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+installed = pytest.mark.skipif(
+    not (ROOT / ".venv/bootstrapped").is_file(), reason="this checkout was not installed by scripts/bootstrap"
+)
+
+
+def run(*command: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=250, check=False
+    )
+
+
+@installed
+def test_bootstrap_has_nothing_to_do_the_second_time() -> None:
+    before = (ROOT / ".venv/bootstrapped").stat().st_mtime_ns
+
+    done = run("scripts/bootstrap")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (ROOT / ".venv/bootstrapped").stat().st_mtime_ns == before
+
+
+def test_bootstrap_refuses_an_old_python(tmp_path: Path) -> None:
+    """With nothing on the path but what the script needs, and a Python that says no to every question."""
+    checkout, tools = tmp_path / "check out", tmp_path / "bin"
+    (checkout / "scripts").mkdir(parents=True)
+    shutil.copy(ROOT / "scripts/bootstrap", checkout / "scripts")
+    tools.mkdir()
+    for tool in ("sh", "dirname"):
+        found = shutil.which(tool)
+        assert found is not None
+        (tools / tool).symlink_to(found)
+    old = tools / "python3"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+
+    done = run(str(checkout / "scripts/bootstrap"), PATH=str(tools), PYTHON="")
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("scripts/bootstrap: error: Python 3.11 or newer is needed")
+    assert not (checkout / ".venv").exists()
+
+
+@installed
+def test_test_passes_its_arguments_on() -> None:
+    done = run("scripts/test", "--collect-only", "--quiet", "tests/test_scripts.py")
+
+    assert done.returncode == 0, done.stderr
+    assert "test_test_passes_its_arguments_on" in done.stdout
+
+
+@installed
+def test_quickstart_trains_and_tests(real_data_dir: Path, tmp_path: Path) -> None:
+    """The main job, cut short; from another folder, as scripts are also called."""
+    flags = ("--trainer.max_epochs", "1", "--trainer.limit_train_batches", "20", "--trainer.default_root_dir")
+
+    done = run(
+        str(ROOT / "scripts/quickstart"), *flags, str(tmp_path), cwd=tmp_path, LIGHTNING_CNN_DATA_DIR=str(real_data_dir)
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "Test accuracy: " in done.stdout
+    assert "of 10,000 images" in done.stdout
+    assert f"Run folder: {tmp_path}/fashion_mnist-simple_cnn/version_0" in done.stdout
+    assert ".venv/bin/tensorboard --logdir" in done.stdout
+    assert (tmp_path / "fashion_mnist-simple_cnn/version_0/test_metrics.json").is_file()
