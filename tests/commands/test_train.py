@@ -32,7 +32,7 @@ def accuracy_in_training(run: Path) -> float:
 def files(folder: Path) -> set[str]:
     """Names of all files, with the version of TensorBoard's left out, and pictures counted as their folder."""
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    return {"events" if "tfevents" in name else name for name in names if not name.startswith("plots/")}
+    return {"events" if "tfevents" in name else name for name in names if "plots/" not in name}
 
 
 def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
