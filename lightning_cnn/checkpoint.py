@@ -118,7 +118,7 @@ def resolve(reference: str, runs: list[Path], folder_means: str) -> Path:
     if path.is_dir():
         path = path / FOLDER / f"{folder_means}.ckpt"
         if not path.is_file():
-            raise UserError(f"{reference} is not the folder of a run: there is no {path}")
+            raise UserError(f"{reference!r} is not the folder of a run: there is no {path}")
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist; give a file, a run folder, `best` or `last`")
     return path

@@ -1,6 +1,7 @@
 """The command line: finds the command, without importing torch, and hands over to it."""
 
 import difflib
+import errno
 import os
 import sys
 from collections.abc import Iterable
@@ -16,6 +17,9 @@ COMMANDS = {
     "test": ("train", "Measure a checkpoint on the official test images."),
     "data": ("data", "Fetch a dataset, or verify the files of one."),
 }
+
+#: What the disk or its owner may refuse at any time.
+_OUT_OF_OUR_HANDS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 _EXAMPLES = """\
 examples:
@@ -43,6 +47,15 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"lightning-cnn: error: {error}", file=sys.stderr)
         return error.exit_status
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno not in _OUT_OF_OUR_HANDS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"lightning-cnn: error: {where}{error.strerror}; free or choose another place", file=sys.stderr)
+        return 1
 
 
 def _dispatch(argv: list[str]) -> int:

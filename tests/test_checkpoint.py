@@ -175,7 +175,7 @@ def test_what_is_not_there_is_named(tmp_path):
 
     with pytest.raises(UserError, match=r"checkpoint nowhere\.ckpt does not exist"):
         resolve("nowhere.ckpt", [], folder_means="best")
-    with pytest.raises(UserError, match=r"empty is not the folder of a run"):
+    with pytest.raises(UserError, match=r"empty' is not the folder of a run"):
         resolve(str(tmp_path / "empty"), [], folder_means="best")
     with pytest.raises(UserError, match=r"no fitting run has a checkpoint best\.ckpt; train with `fit` first"):
         resolve("best", [make_run(tmp_path / "a", "last")], folder_means="best")

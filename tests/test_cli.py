@@ -1,3 +1,4 @@
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -90,3 +91,33 @@ def test_every_command_explains_itself(command, capsys):
     usage = capsys.readouterr().out.splitlines()[0]
     assert usage.startswith("usage: lightning-cnn ")
     assert f" {command} " in usage
+
+
+def test_short_class_names_are_known_without_a_config_that_imports_them():
+    """In a process of its own: here, the tests have imported everything."""
+    outcome = run(sys.executable, "-m", "lightning_cnn", "fit", "--model", "MLPClassifier", "--data", "MNISTDatModule")
+
+    assert outcome.returncode == 2
+    assert outcome.stderr.splitlines() == [
+        "lightning-cnn: error: --data MNISTDatModule: there is no such data class; did you mean 'MNISTDataModule'?"
+    ]
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+    reader = f"{sys.executable} -m lightning_cnn data verify mnist --data_dir {tmp_path} | true"
+
+    outcome = run("sh", "-c", reader)
+
+    assert outcome.stderr == ""
+
+
+def test_a_full_disk_is_one_line(monkeypatch, capsys):
+    def full(argv):
+        raise OSError(errno.ENOSPC, "No space left on device", "metrics.csv")
+
+    monkeypatch.setattr("lightning_cnn.commands.data.main", full)
+
+    assert main(["data"]) == 1
+    assert capsys.readouterr().err == (
+        "lightning-cnn: error: metrics.csv: No space left on device; free or choose another place\n"
+    )

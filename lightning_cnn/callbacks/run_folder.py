@@ -52,10 +52,13 @@ class RunFolder(Callback):
         self.config = config
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Tell the folder to all processes and write down what is known before the first step."""
+        """Tell the folder to all processes."""
         self.folder = trainer.strategy.broadcast(self.folder)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write down what is known before the first step: not earlier, when a resumed run could still be refused."""
         assert self.folder is not None
-        if not trainer.is_global_zero or stage != "fit":
+        if not trainer.is_global_zero:
             return
         with replacing(self.folder / "config.yaml") as path:
             path.write_text(yaml.safe_dump(self.config, sort_keys=False))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.callbacks.run_folder import data_record
 from lightning_cnn.data import ImageDataModule
+from lightning_cnn.errors import UserError
 from lightning_cnn.files import replacing
 
 METRICS = "test_metrics.json"
@@ -34,7 +36,15 @@ class TestResults(Callback):
         self.summary = ""
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the predictions of an earlier test."""
+        """Forget the predictions of an earlier test.
+
+        Raises:
+            UserError: If nothing can be written in the folder.
+        """
+        if not os.access(self.folder, os.W_OK):
+            raise UserError(
+                f"the results belong into {self.folder}, which is not writable; test a copy of the checkpoint"
+            )
         self._targets: list[torch.Tensor] = []
         self._probabilities: list[torch.Tensor] = []
 

@@ -78,16 +78,34 @@ def _last(words: list[str], flag: str) -> str | None:
     return values[-1] if values else None
 
 
-def require_known_keys(words: list[str], known: Collection[str]) -> None:
-    """Refuse config files, among the words of a command, with settings that there are not.
+def require_sound_configs(words: list[str], known: Collection[str]) -> None:
+    """Refuse config files, among the words of a command, that cannot be read or hold settings that there are not.
 
     Raises:
-        UserError: If a file has a key at its top that is not in `known`.
+        UserError: If a file is no YAML, or has a key at its top that is not in `known`.
     """
-    for file in _take(words, "--config")[0]:
-        for key in _read_yaml(Path(file)):
+    for word in _take(words, "--config")[0]:
+        path = Path(word)
+        if word.startswith("{") or not path.is_file():  # what the checkpoint says; or what the parser complains of
+            continue
+        content = _read_strictly(path)
+        for key, value in content.items():
             if key not in known:
-                raise UserError(f"{file}: there is no setting {key!r}{suggest(str(key), known)}")
+                raise UserError(f"{path}: there is no setting {key!r}{suggest(str(key), known)}")
+            if key in ("model", "data", "trainer") and not isinstance(value, dict | str):
+                raise UserError(f"{path}: {key} must hold settings of its own, got {value!r}")
+
+
+def _read_strictly(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a config: it is not text in UTF-8") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a config: it must hold settings by name, such as trainer, got {content!r}")
+    return content
 
 
 def _classes(config_files: list[str], flags: dict[str, str | None]) -> dict[str, str]:

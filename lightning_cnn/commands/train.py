@@ -3,6 +3,7 @@
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import yaml
@@ -18,9 +19,12 @@ from lightning_cnn.callbacks import Plots, RunFolder, TestResults
 from lightning_cnn.callbacks.metrics_csv import MetricsCSV
 from lightning_cnn.callbacks.run_folder import create
 from lightning_cnn.classifiers import ImageClassifier
-from lightning_cnn.commands.arguments import Parser, defaults_file, require_known_keys, with_checkpoint
+from lightning_cnn.commands.arguments import Parser, defaults_file, require_sound_configs, with_checkpoint
 from lightning_cnn.commands.messages import explain
-from lightning_cnn.data import ImageDataModule
+from lightning_cnn.data import (
+    ImageDataModule,
+    datamodules,  # noqa: F401  # the parser finds by their short names those classes that are imported
+)
 from lightning_cnn.errors import UserError
 from lightning_cnn.names import snake_case
 from lightning_cnn.quiet import quieten
@@ -81,7 +85,7 @@ class TrainCLI(LightningCLI):
         """Parse the arguments given, whatever those of the process are."""
         assert isinstance(args, list)
         known = {action.dest.partition(".")[0] for action in self._parser(args[0])._actions}
-        require_known_keys(args, known)
+        require_sound_configs(args, known)
         self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
@@ -189,5 +193,5 @@ class TrainCLI(LightningCLI):
         folder = Path(self.trainer.default_root_dir)
         print(f"Run folder: {folder}")
         if (best := folder / checkpoints.FOLDER / "best.ckpt").is_file():
-            print(f"Test it:    lightning-cnn test --ckpt_path {best}")
-        print(f"Look at it: tensorboard --logdir {folder.parent.parent}")
+            print(f"Test it:    lightning-cnn test --ckpt_path {quote(str(best))}")
+        print(f"Look at it: tensorboard --logdir {quote(str(folder.parent.parent))}")

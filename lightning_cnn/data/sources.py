@@ -234,6 +234,7 @@ def _store(path: Path, content: bytes) -> None:
 
 
 def _way_out(search: _Search, folder: Path) -> str:
+    sample = bool(search.facts.sample_sha256)
     files = "\n".join(f"  {file:<23}  (SHA-256 {search.sha256.get(file, 'unknown')})" for file in FILES)
     return (
         f"{search.facts.title} is not in {folder} and cannot be fetched.\n"
@@ -242,6 +243,10 @@ def _way_out(search: _Search, folder: Path) -> str:
         f"Put these four files into {folder}, as they are or gzipped (.gz):\n"
         f"{files}\n"
         f"or, if you have {search.facts.folder}/raw/ with them elsewhere, name the folder that holds it with\n"
-        "`--data.data_dir` or the environment variable LIGHTNING_CNN_DATA_DIR, or make do with the small sample that\n"
-        "ships with this package: `--data.allow_sample true`."
+        "`--data.data_dir` or the environment variable LIGHTNING_CNN_DATA_DIR"
+        + (
+            ", or make do with the small sample that\nships with this package: `--data.allow_sample true`."
+            if sample
+            else "."
+        )
     )

@@ -77,13 +77,16 @@ WRONG = [
     # configs
     ("fit --config nowhere.yaml", r"nowhere\.yaml"),
     ("fit --config broken.yaml", r"line 1, column 8"),
-    ("fit --config list.yaml", r"config"),
+    ("fit --config list.yaml", r"list\.yaml is not a config: it must hold settings by name"),
+    ("fit --config empty.yaml", r"empty\.yaml is not a config"),
+    ("fit --config binary.yaml", r"binary\.yaml is not a config: it is not text in UTF-8"),
+    ("+ --config number.yaml", r"number\.yaml: trainer must hold settings of its own, got 5"),
     ("fit --config folder", r"folder"),
     ("fit --config misspelt.yaml", r"modell"),
     ("+ --config misspelt.yaml", r"modell"),
     # checkpoints
     ("test --ckpt_path nowhere.ckpt", r"checkpoint nowhere\.ckpt does not exist; give a file, a run folder"),
-    ("test --ckpt_path folder", r"folder is not the folder of a run"),
+    ("test --ckpt_path folder", r"'folder' is not the folder of a run"),
     ("test --ckpt_path best", r"no fitting run has a checkpoint best\.ckpt; train with `fit` first"),
     ("+ --ckpt_path last", r"no fitting run has a checkpoint last\.ckpt"),
     ("test --ckpt_path text.ckpt", r"text\.ckpt is no checkpoint, or damaged"),
@@ -106,6 +109,9 @@ def workplace(tiny_data):
     Path("folder").mkdir()
     Path("broken.yaml").write_text("model: [unclosed\n")
     Path("list.yaml").write_text("- a\n- b\n")
+    Path("empty.yaml").write_text("")
+    Path("binary.yaml").write_bytes(b"\xff\xfe\x00model")
+    Path("number.yaml").write_text("trainer: 5\n")
     Path("misspelt.yaml").write_text("modell: {class_path: CNNClassifier}\n")
     Path("text.ckpt").write_text("hello")
     torch.save({"state_dict": {}}, "foreign.ckpt")

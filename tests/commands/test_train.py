@@ -371,3 +371,25 @@ def test_the_sample_is_used_if_allowed(tiny_data, tmp_path, monkeypatch, configs
     assert "THIS IS A SAMPLE" in capsys.readouterr().err
     record = json.loads(Path("logs/fashion_mnist-mlp/version_0/data.json").read_text())
     assert record["sample"] is True
+
+
+def test_a_refused_resume_leaves_the_run_as_it_was(fit, cli, configs):
+    run = fit("mnist/cnn.yaml")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+    refused = cli("fit", "--config", configs / "mnist" / "deep_cnn.yaml", "--ckpt_path", run, "--data.val_size", 50)
+
+    assert refused.status == 2
+    assert "of another architecture" in refused.err
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_results_that_cannot_be_written_are_refused_before_the_work(fit, cli, monkeypatch):
+    run = fit("mnist/cnn.yaml")
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+
+    refused = cli("test", "--ckpt_path", run)
+
+    assert refused.status == 2
+    assert "not writable" in refused.err
+    assert not (run / "test_metrics.json").exists()
