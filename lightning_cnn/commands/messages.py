@@ -48,7 +48,8 @@ def explain(message: str, flags: Iterable[str]) -> str:
         keys = " and ".join(key.rpartition(".")[2] for key in sorted(required[1].split(", "), reverse=True))
         return f"{keys} not given; use --config FILE (see the folder configs), or --model and --data with class names"
     if group := re.search(r'Parser key "(?:\w+\.)?(\w+)":\s*(?:- )?Unable to load config [\'"](.*?)[\'"]', message):
-        first = next((flag for flag in flags if flag.startswith(f"--{group[1]}.")), f"--{group[1]}.NAME")
+        own = [flag for flag in flags if flag.startswith(f"--{group[1]}.") and not flag.endswith(".help")]
+        first = own[0] if own else f"--{group[1]}.NAME"
         return (
             f"--{group[1]} {group[2]}: this is a group of settings; give one of them, such as {first}, or a YAML file"
         )
