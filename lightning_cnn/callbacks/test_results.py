@@ -34,6 +34,11 @@ class TestResults(Callback):
         self.folder = folder
         self.checkpoint = checkpoint
         self.summary = ""
+        self._val_acc: float | None = None
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Remember what training reported for the weights."""
+        self._val_acc = checkpoint[checkpoints.KEY]["metrics"].get("val/acc")
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the predictions of an earlier test.
@@ -92,5 +97,4 @@ class TestResults(Callback):
 
     def _in_training(self) -> str:
         """What training reported for the same weights, where the checkpoint says it."""
-        val_acc = checkpoints.read_description(self.checkpoint)["metrics"].get("val/acc")
-        return "" if val_acc is None else f" (validation accuracy in training: {100 * val_acc:.2f} %)"
+        return "" if self._val_acc is None else f" (validation accuracy in training: {100 * self._val_acc:.2f} %)"

@@ -22,7 +22,9 @@ def tested(tiny_data, trainer, tmp_path):
     run.fit(classifier, datamodule=datamodule)
     run.save_checkpoint(tmp_path / "some.ckpt")
     results = TestResults(tmp_path, tmp_path / "some.ckpt")
-    trainer(callbacks=[results]).test(classifier, datamodule=datamodule, verbose=False)
+    trainer(callbacks=[results]).test(
+        classifier, datamodule=datamodule, ckpt_path=tmp_path / "some.ckpt", weights_only=True, verbose=False
+    )
     results.val_acc = run.callback_metrics["val/acc"].item()
     return classifier, results, tmp_path
 
