@@ -1,4 +1,5 @@
 import errno
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -104,9 +105,11 @@ def test_short_class_names_are_known_without_a_config_that_imports_them():
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
-    reader = f"{sys.executable} -m lightning_cnn data verify mnist --data_dir {tmp_path} | true"
+    command = shlex.join(
+        [sys.executable, "-m", "lightning_cnn", "data", "verify", "mnist", "--data_dir", str(tmp_path)]
+    )
 
-    outcome = run("sh", "-c", reader)
+    outcome = run("sh", "-c", f"{command} | true")
 
     assert outcome.stderr == ""
 
