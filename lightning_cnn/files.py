@@ -1,4 +1,4 @@
-"""Files that are whole or absent."""
+"""Files: those that ship with this package, and new ones that are whole or absent."""
 
 import os
 import tempfile
@@ -23,3 +23,10 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def shipped_config(name: str) -> Path:
+    """Return a config of this project, for example `mnist/cnn.yaml`."""
+    package = Path(__file__).parent
+    folder = package if (package / "configs").is_dir() else package.parent  # installed as a wheel, or a checkout
+    return folder / "configs" / name

@@ -12,6 +12,8 @@ _HARMLESS = (
     # Lightning's own use of a jsonargparse name that is going away, and a word on such words.
     r"\s*``instantiate_classes`` was deprecated",
     r"\s*By default only one JsonargparseDeprecationWarning",
+    # The size that the model summary estimates is that of the weights, which stay float32.
+    "Precision bf16-mixed is not supported by the model summary",
     # Going on with a run is going on in its folder.
     r"Checkpoint directory .* exists and is not empty",
     # Figures of whole epochs are logged however few batches there are.

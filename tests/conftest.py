@@ -18,8 +18,13 @@ from lightning_cnn.quiet import quieten
 REPOSITORY = Path(__file__).parents[1]
 
 
+@pytest.fixture(scope="session")
+def _cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture(autouse=True)
-def _isolated(tmp_path, monkeypatch):
+def _isolated(tmp_path, _cache, monkeypatch):
     """Work in a folder of one's own, and reach nothing outside this machine."""
     connect = socket.socket.connect
 
@@ -29,6 +34,7 @@ def _isolated(tmp_path, monkeypatch):
         return connect(self, address)
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(_cache))
     monkeypatch.setattr(socket.socket, "connect", connect_to_this_machine)
 
 

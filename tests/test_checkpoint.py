@@ -71,7 +71,7 @@ def test_a_checkpoint_of_a_bare_trainer_describes_itself_as_well(tiny_data, trai
 
     config = read_description(tmp_path / "some.ckpt")["config"]
 
-    assert config["model"]["init_args"] == {"mean": 0.0, "std": 0.5, "num_classes": 10}
+    assert config["model"]["init_args"] == {"mean": 0.0, "std": 0.5, "num_classes": 10, "label_smoothing": 0.0}
     assert config["model"]["class_path"].endswith(".MLPClassifier")
     assert config["data"]["class_path"].endswith(".MNISTDataModule")
     assert config["data"]["init_args"]["val_size"] == 50

@@ -1,4 +1,5 @@
 import errno
+import json
 import shlex
 import subprocess
 import sys
@@ -13,8 +14,8 @@ from lightning_cnn.cli import COMMANDS, main, suggest
 QUICK = [((), 0), (("--help",), 0), (("-h",), 0), (("--version",), 0), (("fitt",), 2)]
 
 
-def run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+def run(*command: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
 
 @pytest.mark.parametrize("argv", [[], ["-h"], ["--help"]])
@@ -124,3 +125,160 @@ def test_a_full_disk_is_one_line(monkeypatch, capsys):
     assert capsys.readouterr().err == (
         "lightning-cnn: error: metrics.csv: No space left on device; free or choose another place\n"
     )
+
+
+# What a command imports, and how it leaves
+
+
+#: Trains one batch on the sample, reaches nothing outside this machine, and says what is imported.
+FIT = """
+import gc, json, socket, sys
+
+def refuse(*_):
+    raise OSError("no network")
+
+socket.socket.connect = socket.getaddrinfo = refuse
+from lightning_cnn.cli import main
+
+status = main(sys.argv[1:])
+imported = sorted({"matplotlib", "torchvision"} & sys.modules.keys())
+print(json.dumps([status, imported, gc.isenabled(), gc.get_freeze_count()]))
+"""
+
+
+def fit_sample(configs: Path, *flags: str) -> list:
+    """Return exit status, imported packages, whether garbage is collected, and how many objects never are."""
+    argv = ["fit", "--config", str(configs / "mnist/cnn.yaml"), "--data.data_dir", "empty"]
+    argv += ["--data.allow_sample", "true", "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]
+
+    done = run(sys.executable, "-c", FIT, *argv, *flags)
+
+    assert done.returncode == 0, done.stderr
+    assert "THIS IS A SAMPLE" in done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_training_without_pictures_imports_nothing_that_draws(configs):
+    assert fit_sample(configs, "--plots.enabled", "false") == [0, [], True, 0]
+
+
+def test_training_with_pictures_draws(configs):
+    status, imported, collects, frozen = fit_sample(configs)
+
+    assert (status, collects, frozen) == (0, True, 0)
+    assert "matplotlib" in imported
+    assert list(Path("logs").rglob("plots/*.png")) != []
+
+
+def test_garbage_is_collected_after_a_command_that_fails():
+    code = (
+        "import gc, sys; from lightning_cnn.cli import main; status = main(sys.argv[1:]); "
+        "print(status, gc.isenabled(), gc.get_freeze_count())"
+    )
+
+    answer = run(sys.executable, "-c", code, "fit", "--no_such_option")
+
+    assert answer.stdout.splitlines()[-1] == "2 True 0"
+
+
+def leave(program: str) -> subprocess.CompletedProcess[str]:
+    """Run a process whose command is `command()` of a program."""
+    return run(
+        sys.executable, "-c", f"{program}\nfrom lightning_cnn import cli\ncli.main = command\ncli.run()", timeout=10
+    )
+
+
+@pytest.mark.parametrize("status", [0, 1, 2])
+def test_a_process_leaves_with_the_status_of_its_command(status):
+    assert leave(f"def command():\n    return {status}").returncode == status
+
+
+def test_a_process_ends_as_python_does():
+    left = leave(
+        """
+import atexit, logging, sys, threading, time
+
+def command():
+    atexit.register(print, "registered first")
+    atexit.register(print, "registered last")
+    threading.Thread(target=work).start()
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+    print("command")
+    print("error", end="", file=sys.stderr)
+    return 3
+
+def work():
+    time.sleep(0.2)
+    print("thread")
+"""
+    )
+
+    assert left.stdout.splitlines() == ["command", "thread", "registered last", "registered first"]
+    assert left.stderr == "error"
+    assert left.returncode == 3
+
+
+def test_files_that_were_closed_are_whole(tmp_path):
+    leave("def command():\n    with open('text', 'w') as file:\n        file.write('x' * 100_000)\n    return 0")
+
+    assert (tmp_path / "text").stat().st_size == 100_000
+
+
+def test_a_thread_that_another_thread_starts_ends_its_work():
+    left = leave(
+        """
+import threading, time
+
+def first():
+    time.sleep(0.1)
+    threading.Thread(target=second).start()
+
+def second():
+    time.sleep(0.2)
+    print("second")
+
+def command():
+    threading.Thread(target=first).start()
+    return 0
+"""
+    )
+
+    assert left.stdout == "second\n"
+
+
+@pytest.mark.parametrize("scope", ["", "global pool"], ids=["forgotten", "kept"])
+def test_a_pool_of_threads_ends_its_work(scope):
+    left = leave(
+        f"""
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+def command():
+    {scope}
+    pool = ThreadPoolExecutor(1)
+    for number in range(3):
+        pool.submit(work, number)
+    return 0
+
+def work(number):
+    time.sleep(0.05)
+    print(number)
+"""
+    )
+
+    assert left.stdout.split() == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "last"),
+    [
+        ("SystemExit(5)", 5, ""),
+        ("SystemExit('sorry')", 1, "sorry"),
+        ("ZeroDivisionError('a bug')", 1, "ZeroDivisionError: a bug"),
+    ],
+)
+def test_a_command_that_raises_leaves_as_python_does(error, status, last):
+    left = leave(f"def command():\n    print('said')\n    raise {error}")
+
+    assert (left.returncode, left.stdout) == (status, "said\n")
+    assert (left.stderr.splitlines() or [""])[-1] == last

@@ -10,6 +10,8 @@ RECIPES = {
     "mnist/cnn": ("CNN", "MNIST", "Adam", {}, None, 64, 5),
 }
 LEARNING_RATES = {"fashion_mnist/mlp": 0.01}  # the others are free
+#: Of each config that is not published, but made to be fast: the data, the mean and deviation of its pixels, epochs.
+FAST = {"mnist/fast": ("MNIST", 0.1307, 0.3081, 1), "fashion_mnist/fast": ("FashionMNIST", 0.286, 0.353, 2)}
 
 every_config = pytest.mark.parametrize("name", RECIPES)
 
@@ -22,7 +24,7 @@ def config(configs, name):
 def test_these_are_all(configs):
     found = {str(path.relative_to(configs).with_suffix("")) for path in configs.rglob("*.yaml")}
 
-    assert found == {*RECIPES, "default"}
+    assert found == {*RECIPES, *FAST, "default"}
 
 
 @every_config
@@ -81,3 +83,29 @@ def test_published_extras(config, callback, settings):
 
 def test_every_run_has_a_seed(configs):
     assert yaml.safe_load((configs / "default.yaml").read_text())["seed_everything"] == 0
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_fast_recipe(config, name):
+    dataset, mean, std, epochs = FAST[name]
+    model, data = config["model"], config["data"]
+
+    assert model["class_path"] == "lightning_cnn.classifiers.FastCNNClassifier"
+    assert (model["init_args"]["mean"], model["init_args"]["std"]) == (mean, std)
+    assert data["class_path"] == f"lightning_cnn.data.{dataset}DataModule"
+    assert config["trainer"]["max_epochs"] == epochs
+    assert not {"val_size", "data_dir", "allow_sample", "augment"} & set(data["init_args"])
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_a_fast_schedule_takes_its_length_from_the_run(config):
+    scheduler = config["model"]["init_args"]["scheduler"]
+
+    assert scheduler["class_path"] == "torch.optim.lr_scheduler.OneCycleLR"
+    assert not {"total_steps", "epochs", "steps_per_epoch"} & set(scheduler["init_args"])
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_a_fast_run_does_nothing_but_train(config):
+    assert config["plots"] == {"enabled": False}
+    assert config["trainer"]["num_sanity_val_steps"] == 0

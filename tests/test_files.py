@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_cnn.files import replacing
+from lightning_cnn.files import replacing, shipped_config
 
 
 def write_half(path: Path, error: type[BaseException]) -> None:
@@ -74,3 +74,7 @@ def test_several_at_once_do_not_meet(tmp_path):
         second.write_text("second")
 
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"result.csv": "first"}  # left last
+
+
+def test_configs_are_where_they_are_said_to_be(configs):
+    assert shipped_config("default.yaml") == configs / "default.yaml"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.callbacks.metrics_csv import MetricsCSV
 from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.data import ImageDataModule
 from lightning_cnn.files import replacing
 
 if TYPE_CHECKING:
@@ -45,15 +46,19 @@ class Plots(Callback):
         self.enabled = enabled
         self.test_images = test_images
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Draw the very first batch: it is augmented already, so no random number is drawn for it."""
-        # A run that goes on has shown its first batch long ago; without a step there may be several first batches.
-        if trainer.global_step > 0 or batch_idx > 0 or not self._draws(trainer):
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the first images of the first epoch, augmented; the random numbers of the training stay as they are."""
+        datamodule = getattr(trainer, "datamodule", None)
+        # A run that goes on has shown its first batch long ago.
+        if not self._draws(trainer) or trainer.ckpt_path is not None or not isinstance(datamodule, ImageDataModule):
             return
         from lightning_cnn import plots  # matplotlib is not for those who want no pictures
 
         assert isinstance(pl_module, ImageClassifier)
-        images, targets = batch[0][:SAMPLES], batch[1][:SAMPLES]
+        images, targets = (tensor[:SAMPLES] for tensor in next(iter(datamodule.train_dataloader())))
+        if datamodule.augment is not None:
+            with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
+                images = datamodule.augment(images)
         figure = plots.samples(_pixels(pl_module.preprocess(images)), targets.cpu().numpy(), _class_names(pl_module))
         _save(figure, Path(trainer.default_root_dir), "samples.png")
 

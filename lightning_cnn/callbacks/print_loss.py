@@ -31,7 +31,7 @@ class PrintLoss(Callback):
     ) -> None:
         """Print a line where one is due."""
         self._seen += len(batch[1])
-        if batch_idx % self.every_n_batches == 0 and trainer.is_global_zero and isinstance(outputs, dict):
+        if batch_idx % self.every_n_batches == 0 and isinstance(outputs, dict):
             loss: torch.Tensor = outputs["loss"]
             total = len(trainer.train_dataloader.dataset)  # type: ignore[union-attr]
-            print(f"epoch {trainer.current_epoch + 1} · loss: {loss.item():.4f} [{self._seen:>5}/{total}]")
+            pl_module.print(f"epoch {trainer.current_epoch + 1} · loss: {loss.item():.4f} [{self._seen:>5}/{total}]")

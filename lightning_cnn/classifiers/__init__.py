@@ -4,6 +4,7 @@ from lightning_cnn.classifiers.base import ImageClassifier
 from lightning_cnn.classifiers.zoo import (
     CNNClassifier,
     DeepCNNClassifier,
+    FastCNNClassifier,
     MLPClassifier,
     ShallowCNNClassifier,
     SimpleCNNClassifier,
@@ -12,6 +13,7 @@ from lightning_cnn.classifiers.zoo import (
 __all__ = [
     "CNNClassifier",
     "DeepCNNClassifier",
+    "FastCNNClassifier",
     "ImageClassifier",
     "MLPClassifier",
     "ShallowCNNClassifier",

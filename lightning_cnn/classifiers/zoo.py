@@ -8,7 +8,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch.optim import Adam
 
 from lightning_cnn.classifiers.base import ImageClassifier
-from lightning_cnn.networks import CNN, MLP, DeepCNN, ShallowCNN, SimpleCNN
+from lightning_cnn.networks import CNN, MLP, DeepCNN, FastCNN, ShallowCNN, SimpleCNN
 
 
 class ShallowCNNClassifier(ImageClassifier):
@@ -21,8 +21,9 @@ class ShallowCNNClassifier(ImageClassifier):
         mean: float = 0.5,
         std: float = 0.5,
         num_classes: int = 10,
+        label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(ShallowCNN(num_classes), optimizer, scheduler, mean, std, num_classes)
+        super().__init__(ShallowCNN(num_classes), optimizer, scheduler, mean, std, num_classes, label_smoothing)
 
 
 class DeepCNNClassifier(ImageClassifier):
@@ -35,8 +36,9 @@ class DeepCNNClassifier(ImageClassifier):
         mean: float = 0.1307,
         std: float = 0.3081,
         num_classes: int = 10,
+        label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(DeepCNN(num_classes), optimizer, scheduler, mean, std, num_classes)
+        super().__init__(DeepCNN(num_classes), optimizer, scheduler, mean, std, num_classes, label_smoothing)
 
 
 class SimpleCNNClassifier(ImageClassifier):
@@ -49,8 +51,9 @@ class SimpleCNNClassifier(ImageClassifier):
         mean: float = 0.0,
         std: float = 1.0,
         num_classes: int = 10,
+        label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(SimpleCNN(num_classes), optimizer, scheduler, mean, std, num_classes)
+        super().__init__(SimpleCNN(num_classes), optimizer, scheduler, mean, std, num_classes, label_smoothing)
 
 
 class MLPClassifier(ImageClassifier):
@@ -63,8 +66,9 @@ class MLPClassifier(ImageClassifier):
         mean: float = 0.0,
         std: float = 1.0,
         num_classes: int = 10,
+        label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(MLP(num_classes), optimizer, scheduler, mean, std, num_classes)
+        super().__init__(MLP(num_classes), optimizer, scheduler, mean, std, num_classes, label_smoothing)
 
 
 class CNNClassifier(ImageClassifier):
@@ -77,5 +81,29 @@ class CNNClassifier(ImageClassifier):
         mean: float = 0.5,
         std: float = 0.5,
         num_classes: int = 10,
+        label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(CNN(num_classes), optimizer, scheduler, mean, std, num_classes)
+        super().__init__(CNN(num_classes), optimizer, scheduler, mean, std, num_classes, label_smoothing)
+
+
+class FastCNNClassifier(ImageClassifier):
+    """`FastCNN` with cross-entropy and accuracy; pixels in [0, 1] unless `mean` and `std` say otherwise.
+
+    Args:
+        channels: Feature maps of the second convolution, at least 1.
+        hidden: Units of the hidden layer, at least 1.
+    """
+
+    def __init__(
+        self,
+        optimizer: OptimizerCallable = Adam,
+        scheduler: LRSchedulerCallable | None = None,
+        mean: float = 0.0,
+        std: float = 1.0,
+        num_classes: int = 10,
+        label_smoothing: float = 0.0,
+        channels: int = 64,
+        hidden: int = 64,
+    ) -> None:
+        network = FastCNN(num_classes, channels, hidden)
+        super().__init__(network, optimizer, scheduler, mean, std, num_classes, label_smoothing)

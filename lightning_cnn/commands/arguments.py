@@ -32,13 +32,6 @@ class _Words(argparse.ArgumentParser):
         raise UserError(message)
 
 
-def defaults_file() -> Path:
-    """Return the file with the settings that every run starts from."""
-    package = Path(__file__).parents[1]
-    folder = package if (package / "configs").is_dir() else package.parent  # installed as a wheel, or a checkout
-    return folder / "configs" / "default.yaml"
-
-
 def with_checkpoint(argv: list[str]) -> tuple[list[str], Path | None]:
     """Return the arguments with what the checkpoint says put before all others, so that they win; and its file.
 
@@ -59,8 +52,10 @@ def with_checkpoint(argv: list[str]) -> tuple[list[str], Path | None]:
     runs = [run for run in checkpoints.run_folders(root) if _fits(run, wanted)]
     path = checkpoints.resolve(references[-1], runs, folder_means="last" if command == "fit" else "best")
     config = checkpoints.read_description(path)["config"]
-    if command != "fit":  # how a model was trained does not matter where it is measured
+    if command != "fit":  # of how a model was trained, only the precision matters where it is measured
+        precision = config.get("trainer", {}).get("precision")
         config = {key: config[key] for key in ("model", "data") if key in config}
+        config["trainer"] = {"precision": precision}
     return [command, "--config", json.dumps(config), *first, *words, "--ckpt_path", str(path)], path
 
 

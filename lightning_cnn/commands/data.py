@@ -1,11 +1,9 @@
 """``lightning-cnn data``: fetch a dataset, or verify the one that is there."""
 
 import argparse
-from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
 
-from lightning_cnn.cli import suggest
+from lightning_cnn.commands.words import Parser, one_of
 from lightning_cnn.data.facts import FILES, DatasetFacts
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.files import MissingError, RawFiles, Source, SourceError
@@ -18,7 +16,6 @@ from lightning_cnn.data.sources import (
     read_verified,
     sample_source,
 )
-from lightning_cnn.errors import UserError
 
 #: The datasets by the name that the command line gives them.
 DATASETS: dict[str, DatasetFacts] = {facts.name: facts for facts in (MNIST, FASHION_MNIST)}
@@ -31,9 +28,9 @@ def main(argv: list[str]) -> int:
         UserError: If an argument is wrong, or the dataset cannot be had.
     """
     arguments = _parse(argv[1:])
-    verb = {"fetch": _fetch, "verify": _verify}[_one_of(("fetch", "verify"), arguments.verb, "verb")]
-    facts = DATASETS[_one_of(DATASETS, arguments.dataset, "dataset")]
-    allow_sample = _one_of(("true", "false"), arguments.allow_sample, "value of --allow_sample") == "true"
+    verb = {"fetch": _fetch, "verify": _verify}[one_of(("fetch", "verify"), arguments.verb, "verb")]
+    facts = DATASETS[one_of(DATASETS, arguments.dataset, "dataset")]
+    allow_sample = one_of(("true", "false"), arguments.allow_sample, "value of --allow_sample") == "true"
     return verb(facts, arguments.data_dir, allow_sample)
 
 
@@ -90,15 +87,8 @@ def _verdict(source: Source, file: str, facts: DatasetFacts, sha256: dict[str, s
     return f"sound    {path} ({kind}, {path.stat().st_size:,} bytes)"
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, like all errors of the command line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see `{self.prog} --help`)")
-
-
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = _Parser(
+    parser = Parser(
         prog="lightning-cnn data",
         description="Fetch a dataset, or verify the one that is there. The exit status is 0 if it is sound, or else 1.",
         allow_abbrev=False,
@@ -121,14 +111,5 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     )
     arguments, unknown = parser.parse_known_args(argv)
     if unknown:
-        _one_of(("--data_dir", "--allow_sample", "--help"), unknown[0].partition("=")[0], "option")
+        one_of(("--data_dir", "--allow_sample", "--help"), unknown[0].partition("=")[0], "option")
     return arguments
-
-
-def _one_of(choices: Iterable[str], value: str, what: str) -> str:
-    """Return the value if it is one of the choices, or raise UserError with the choice that was probably meant."""
-    choices = list(choices)
-    if value in choices:
-        return value
-    article = "an" if what[0] in "aeiou" else "a"
-    raise UserError(f"{value!r} is not {article} {what}{suggest(value, choices)} (choose from {', '.join(choices)})")

@@ -1,38 +1,53 @@
 """`fit`, `validate` and `test`: LightningCLI with run folders, and with checkpoints that are enough by themselves."""
 
 import shutil
+import sys
 from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
+import torch
 import yaml
+from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Trainer as LightningTrainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_cnn import checkpoint as checkpoints
-from lightning_cnn.callbacks import Plots, RunFolder, TestResults
+from lightning_cnn import precision
+from lightning_cnn.callbacks import Plots, PrintEpochs, RunFolder, TestResults
 from lightning_cnn.callbacks.metrics_csv import MetricsCSV
 from lightning_cnn.callbacks.run_folder import create
 from lightning_cnn.classifiers import ImageClassifier
-from lightning_cnn.commands.arguments import Parser, defaults_file, require_sound_configs, with_checkpoint
+from lightning_cnn.commands.arguments import Parser, require_sound_configs, with_checkpoint
 from lightning_cnn.commands.messages import explain
+from lightning_cnn.commands.trainer import Trainer
 from lightning_cnn.data import (
     ImageDataModule,
     datamodules,  # noqa: F401  # the parser finds by their short names those classes that are imported
 )
 from lightning_cnn.errors import UserError
+from lightning_cnn.files import shipped_config
+from lightning_cnn.machine import tune
 from lightning_cnn.names import snake_case
 from lightning_cnn.quiet import quieten
+
+#: Largest batch to try precisions with: enough to tell them apart, and soon done.
+_TRIAL_BATCH = 256
+#: Batches between two looks at the progress; the terminal takes as long for one as a small network for half a step.
+_STEPS_PER_REFRESH = 50
 
 
 def main(argv: list[str]) -> int:
     """Run `fit`, `validate` or `test` with the arguments that follow it."""
     quieten()
+    tune()
     argv, checkpoint = with_checkpoint(argv)
     try:
         TrainCLI(argv, checkpoint)
@@ -50,12 +65,13 @@ class TrainCLI(LightningCLI):
     """
 
     def __init__(self, argv: list[str], checkpoint: Path | None) -> None:
+        self.command = argv[0]
         self.checkpoint = checkpoint
         self.new_folder: Path | None = None
-        defaults = {command: {"default_config_files": [str(defaults_file())]} for command in self.subcommands()}
         super().__init__(
             ImageClassifier,
             ImageDataModule,
+            trainer_class=Trainer,
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=None,  # RunFolder does it
@@ -63,23 +79,25 @@ class TrainCLI(LightningCLI):
             auto_configure_optimizers=False,  # classifiers get theirs injected
             seed_everything_default=0,
             parser_class=Parser,
-            parser_kwargs={"prog": "lightning-cnn", "allow_abbrev": False, **defaults},
+            parser_kwargs={
+                "prog": "lightning-cnn",
+                "allow_abbrev": False,
+                self.command: {"default_config_files": [str(shipped_config("default.yaml"))]},
+            },
             args=argv,
         )
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """The commands, each with the arguments of the Trainer's method that are not options."""
-        ours = {"model", "datamodule", "weights_only"}
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning's knows all; one is needed
+        """The command, with the arguments of the Trainer's method that are not options."""
         return {
-            "fit": ours | {"train_dataloaders", "val_dataloaders"},
-            "validate": ours | {"dataloaders"},
-            "test": ours | {"dataloaders"},
+            self.command: {"model", "datamodule", "weights_only", "dataloaders", "train_dataloaders", "val_dataloaders"}
         }
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the settings of the pictures; Lightning makes them one of the trainer's callbacks."""
+        """Add the settings of the pictures, which Lightning makes one of the trainer's callbacks, and `--test`."""
         parser.add_lightning_class_args(Plots, "plots")
+        if self.command == "fit":
+            parser.add_argument("--test", type=bool, default=False, help="Measure the best weights on the test images.")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the arguments given, whatever those of the process are."""
@@ -105,7 +123,7 @@ class TrainCLI(LightningCLI):
         except ValueError as error:
             raise UserError(f"--seed_everything: {error}") from error
 
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+    def instantiate_trainer(self, **kwargs: Any) -> LightningTrainer:
         """Build the trainer with the loggers, the callbacks and the folder of this run."""
         options = self._get(self.config_init, "trainer")
         if self.subcommand != "fit" or options["fast_dev_run"]:
@@ -114,13 +132,25 @@ class TrainCLI(LightningCLI):
                 self.results = TestResults(checkpoints.run_folder(self.checkpoint), self.checkpoint)
                 kwargs["callbacks"] = [*(options["callbacks"] or []), self.results]
             return super().instantiate_trainer(logger=False, enable_checkpointing=False, **kwargs)
+        kwargs["precision"] = self._precision(options)
         folder = self._run_folder(Path(options["default_root_dir"] or "."))
         loggers = self._loggers(options["logger"], folder)
-        callbacks = [
-            *(options["callbacks"] or []),
-            *self._fit_callbacks(folder, bool(loggers), options["enable_checkpointing"]),
-        ]
+        callbacks = self._fit_callbacks(options, folder, bool(loggers))
+        kwargs["enable_progress_bar"] = any(isinstance(c, ProgressBar) for c in callbacks)
         return super().instantiate_trainer(callbacks=callbacks, logger=loggers, default_root_dir=folder, **kwargs)
+
+    def _precision(self, options: Namespace) -> str | None:
+        """The precision that was asked for, or that a trial finds best; this goes into the config of the run."""
+        chosen: str | None = options["precision"]
+        device = _device(options["accelerator"])
+        if chosen != "auto" or device is None or options["plugins"]:
+            return chosen
+        pixels = torch.zeros(min(self.datamodule.batch_size, _TRIAL_BATCH), 1, 28, 28, dtype=torch.uint8)
+        pixels.random_(256, generator=torch.Generator().manual_seed(0))
+        verdict = precision.choose(self.model.network, self.model.preprocess(pixels), device)
+        rank_zero_info(f"Precision: {verdict.precision} ({verdict})")
+        self.config[self.subcommand]["trainer"]["precision"] = verdict.precision
+        return verdict.precision
 
     def _run_folder(self, root: Path) -> Path:
         """The folder of the run that goes on, or a new one."""
@@ -140,16 +170,21 @@ class TrainCLI(LightningCLI):
             return [MetricsCSV(folder), TensorBoardLogger(folder, name="", version="", default_hp_metric=False)]
         return chosen
 
-    def _fit_callbacks(self, folder: Path, with_loggers: bool, with_checkpoints: bool | None) -> list[Callback]:
+    def _fit_callbacks(self, options: Namespace, folder: Path, with_loggers: bool) -> list[Callback]:
+        """The callbacks that the user chose, and those of every run."""
         config = yaml.safe_load(self._parser(self.subcommand).dump(self.config[self.subcommand], skip_unset=False))
-        callbacks: list[Callback] = [RunFolder(folder, config)]
+        del config["test"]  # a word to this command, not about the run
+        chosen: list[Callback] = options["callbacks"] or []
+        callbacks: list[Callback] = [*chosen, RunFolder(folder, config)]
         if with_loggers:
             callbacks.append(LearningRateMonitor())
-        if with_checkpoints is not False:
+        if options["enable_progress_bar"] is not False and not any(isinstance(c, ProgressBar) for c in chosen):
+            callbacks.append(TQDMProgressBar(_STEPS_PER_REFRESH) if sys.stdout.isatty() else PrintEpochs())
+        if options["enable_checkpointing"] is not False:
             dirpath = folder / checkpoints.FOLDER
-            callbacks.append(ModelCheckpoint(dirpath, filename="best", monitor="val/acc", mode="max"))
+            callbacks.append(_EpochCheckpoint(dirpath, filename="best", monitor="val/acc", mode="max"))
             # Not `save_last`, which would write it only when there is a new best.
-            callbacks.append(ModelCheckpoint(dirpath, filename="last", enable_version_counter=False))
+            callbacks.append(_EpochCheckpoint(dirpath, filename="last", enable_version_counter=False))
         return callbacks
 
     def fit(self, model: LightningModule, **kwargs: Any) -> None:
@@ -181,6 +216,16 @@ class TrainCLI(LightningCLI):
         """Measure on the test images."""
         self.trainer.test(model, weights_only=True, **kwargs)
 
+    def _test_best(self) -> None:
+        """Measure the best weights of the training that has just ended."""
+        best = Path(self.trainer.default_root_dir) / checkpoints.FOLDER / "best.ckpt"
+        if not best.is_file():
+            raise UserError(f"--test true needs the best weights, but training has not saved {best}")
+        self.results = TestResults(Path(self.trainer.default_root_dir), best)
+        self.trainer.callbacks.append(self.results)  # type: ignore[attr-defined]
+        self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True)
+        self.after_test()
+
     def after_test(self) -> None:
         """Sum the test up."""
         if self.trainer.is_global_zero:
@@ -188,10 +233,31 @@ class TrainCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Say where everything is and what can be done with it."""
-        if not self.trainer.is_global_zero or self._get(self.config, "trainer")["fast_dev_run"]:
+        if self._get(self.config, "trainer")["fast_dev_run"]:
             return
+        if self.trainer.is_global_zero:
+            self._sum_up()
+        if self._get(self.config, "test"):
+            self._test_best()
+
+    def _sum_up(self) -> None:
         folder = Path(self.trainer.default_root_dir)
         print(f"Run folder: {folder}")
-        if (best := folder / checkpoints.FOLDER / "best.ckpt").is_file():
+        best = folder / checkpoints.FOLDER / "best.ckpt"
+        if best.is_file() and not self._get(self.config, "test"):
             print(f"Test it:    lightning-cnn test --ckpt_path {quote(str(best))}")
         print(f"Look at it: tensorboard --logdir {quote(str(folder.parent.parent))}")
+
+
+class _EpochCheckpoint(ModelCheckpoint):
+    """A checkpoint after the validation of each epoch: there is nothing to look for at every batch."""
+
+    on_train_batch_end = None  # type: ignore[assignment]
+
+
+def _device(accelerator: str) -> torch.device | None:
+    """Where training will be, if it is known how to try precisions there."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda")
+    others = accelerator == "auto" and torch.accelerator.is_available()
+    return torch.device("cpu") if accelerator == "cpu" or (accelerator == "auto" and not others) else None

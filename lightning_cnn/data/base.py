@@ -1,21 +1,20 @@
 """A dataset in memory: whole batches indexed from uint8 tensors, a fixed validation split, training augmentation."""
 
+import os
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from lightning_cnn.data import sources
 from lightning_cnn.data.augment import Augmentation
+from lightning_cnn.data.batches import Batch, Images, InOrder, Shuffled
 from lightning_cnn.data.facts import DatasetFacts
 from lightning_cnn.errors import UserError
-
-Batch = tuple[Tensor, Tensor]
 
 #: The split belongs to the dataset, not to the run: every run on every machine validates on the same images.
 SPLIT_SEED = 0
@@ -47,26 +46,12 @@ def stratified_split(labels: NDArray[np.uint8], val_size: int) -> tuple[NDArray[
     return np.setdiff1d(np.arange(len(labels)), val), val
 
 
-class _InMemoryImages(Dataset[Batch]):
-    """Images and targets as tensors; a batch is one indexing operation instead of one call for every image."""
-
-    def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-        self.images = torch.from_numpy(images.copy()).unsqueeze(1)  # (N, 1, 28, 28), uint8
-        self.targets = torch.from_numpy(labels.astype(np.int64))  # (N,)
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def __getitem__(self, index: int) -> Batch:
-        return self.images[index], self.targets[index]
-
-    def __getitems__(self, indices: list[int]) -> Batch:
-        return self.images[indices], self.targets[indices]
-
-
-def _as_is(batch: Any) -> Any:
-    """What `__getitems__` returns is a batch already."""
-    return batch
+def _to_tensors(images: NDArray[np.uint8], labels: NDArray[np.uint8], device: torch.device) -> Images:
+    """Copy images `(N, 28, 28)` and labels `(N,)` to where they are used: no batch has to travel to an accelerator."""
+    writeable = np.require(images, requirements="W")  # files are read only, and a tensor must not be
+    return Images(
+        torch.from_numpy(writeable).unsqueeze(1).to(device), torch.from_numpy(labels.astype(np.int64)).to(device)
+    )
 
 
 class ImageDataModule(LightningDataModule):
@@ -136,28 +121,34 @@ class ImageDataModule(LightningDataModule):
         """
         # The process that prepared the data has it already; all others of the machine read what it stored.
         raw = self.raw = self.raw or sources.load(self.facts, self.data_dir, self.allow_sample)
+        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
         if stage == "test":
-            self.test_set = _InMemoryImages(raw.test_images, raw.test_labels)
+            self.test_set = _to_tensors(raw.test_images, raw.test_labels, device)
             return
         train, val = stratified_split(raw.train_labels, self._val_size(raw))
-        self.train_set = _InMemoryImages(raw.train_images[train], raw.train_labels[train])
-        self.val_set = _InMemoryImages(raw.train_images[val], raw.train_labels[val])
+        self.train_set = _to_tensors(raw.train_images[train], raw.train_labels[train], device)
+        self.val_set = _to_tensors(raw.train_images[val], raw.train_labels[val], device)
 
     def _val_size(self, raw: sources.RawDataset) -> int:
         """The sample keeps the proportion that `val_size` has in the full 60,000 training images."""
         return max(1, self.val_size * len(raw.train_labels) // 60_000) if raw.is_sample else self.val_size
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffled training batches, the last one as large as what is left."""
-        return DataLoader(self.train_set, self.batch_size, shuffle=True, collate_fn=_as_is)
+    def train_dataloader(self) -> Shuffled:
+        """Training batches, in an order that depends on nothing but the seed of the run and the epoch."""
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # where Lightning keeps the seed of the run
+        return Shuffled(self.train_set, self.batch_size, seed, *self._processes())
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> InOrder:
         """Validation batches in a fixed order."""
-        return DataLoader(self.val_set, self.eval_batch_size, collate_fn=_as_is)
+        return InOrder(self.val_set, self.eval_batch_size, *self._processes())
 
-    def test_dataloader(self) -> DataLoader[Batch]:
+    def test_dataloader(self) -> InOrder:
         """Test batches in the order of the test files."""
-        return DataLoader(self.test_set, self.eval_batch_size, collate_fn=_as_is)
+        return InOrder(self.test_set, self.eval_batch_size, *self._processes())
+
+    def _processes(self) -> tuple[int, int]:
+        """Which of the processes this is, and how many there are."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
     def on_after_batch_transfer(self, batch: Batch | Tensor, dataloader_idx: int) -> Batch | Tensor:
         """Augment training batches, on their device."""

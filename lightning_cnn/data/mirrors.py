@@ -94,17 +94,13 @@ def _receive(response: HTTPResponse, address: str) -> bytes:
 
 
 @contextmanager
-def _progress(address: str, size: int | None) -> Iterator[Callable[[int], None]]:
+def _progress(address: str, size: int | None) -> Iterator[Callable[[int], object]]:
     """Show how far the download is: a bar in a terminal, one line anywhere else."""
     if not sys.stderr.isatty():
         announce(f"fetching {address}" + (f" ({size:,} bytes)" if size is not None else ""))
         yield lambda _: None
         return
-    # Imported here, because almost every run finds its data at home and should not wait for rich.
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    from tqdm import tqdm  # not before it is needed: almost every run finds its data at home
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(f"fetching {address}", total=size)
-        yield lambda n_bytes: progress.update(task, advance=n_bytes)
+    with tqdm(total=size, unit="B", unit_scale=True, desc=f"fetching {address}", file=sys.stderr) as bar:
+        yield bar.update

@@ -115,6 +115,7 @@ def test_samples_are_what_the_network_sees_first(
     tmp_path: Path, datamodule: ImageDataModule, shown: dict[str, list[Any]]
 ) -> None:
     seen: list[torch.Tensor] = []
+    datamodule.augment = None  # its random numbers are drawn apart from those of the training
     model = classifier()
     model.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
     trainer(tmp_path, Plots(), num_sanity_val_steps=0).fit(model, datamodule)
@@ -122,6 +123,16 @@ def test_samples_are_what_the_network_sees_first(
     np.testing.assert_array_equal(images, seen[0][:12, 0].numpy())
     assert len(labels) == 12
     assert names == list(MNIST.classes)
+
+
+def test_samples_are_augmented(tmp_path: Path, datamodule: ImageDataModule, shown: dict[str, list[Any]]) -> None:
+    drawn = []
+    for augment in (None, CropAndRotate(crop_probability=0.5)):
+        datamodule.augment = augment
+        trainer(tmp_path, Plots(), max_epochs=1).fit(classifier(), datamodule)
+        drawn.append(shown["samples"][-1])
+    assert drawn[0][1].tolist() == drawn[1][1].tolist()
+    assert not np.array_equal(drawn[0][0], drawn[1][0])
 
 
 def test_small_batches_are_shown_whole_and_accumulated_ones_once(

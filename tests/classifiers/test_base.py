@@ -186,7 +186,7 @@ def test_hyperparameters_are_plain_types():
         lambda parameters: SGD(parameters, lr=0.1), lambda optimizer: StepLR(optimizer, 1), mean=0.25
     )
 
-    assert dict(classifier.hparams) == {"mean": 0.25, "std": 0.5, "num_classes": 10}
+    assert dict(classifier.hparams) == {"mean": 0.25, "std": 0.5, "num_classes": 10, "label_smoothing": 0.0}
     assert {type(value) for value in classifier.hparams.values()} == {float, int}
 
 

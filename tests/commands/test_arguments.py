@@ -2,9 +2,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
-from lightning_cnn.commands.arguments import defaults_file, with_checkpoint
+from lightning_cnn.commands.arguments import with_checkpoint
 from lightning_cnn.errors import UserError
 
 
@@ -24,10 +25,6 @@ def learning_rate(run: Path) -> float:
 # What comes first
 
 
-def test_the_defaults_are_where_they_are_said_to_be(configs):
-    assert defaults_file() == configs / "default.yaml"
-
-
 def test_without_a_checkpoint_nothing_is_changed():
     argv = ["fit", "--config", "some.yaml", "--model.optimizer.lr", "1"]
 
@@ -39,7 +36,11 @@ def test_what_the_checkpoint_says_stands_before_all_that_was_given(mlp_run):
 
     assert path == mlp_run / "checkpoints" / "best.ckpt"
     assert argv[:2] == ["test", "--config"]
-    assert set(json.loads(argv[2])) == {"model", "data"}
+    assert json.loads(argv[2]) == {
+        "model": config_of(mlp_run)["model"],
+        "data": config_of(mlp_run)["data"],
+        "trainer": {"precision": config_of(mlp_run)["trainer"]["precision"]},
+    }
     assert argv[3:] == ["--data.batch_size", "3", "--ckpt_path", str(path)]
 
 
@@ -123,7 +124,17 @@ def test_another_dataset_by_flag_beats_that_of_the_checkpoint(mlp_run, cli):
     assert json.loads((mlp_run / "test_metrics.json").read_text())["data"]["dataset"] == "MNIST"
 
 
-def test_how_it_was_trained_does_not_matter_where_it_is_measured(fit, cli):
+def test_it_is_measured_in_the_precision_of_its_training(fit, cli):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.limit_train_batches", 1, "--trainer.precision", "64-true")
+
+    outcome = cli("test", "--ckpt_path", run)
+
+    assert outcome.status == 0, outcome.err
+    assert torch.load(run / "checkpoints/best.ckpt", weights_only=True)["state_dict"]["mean"].dtype == torch.float64
+    assert "64-true" in with_checkpoint(["test", "--ckpt_path", str(run)])[0][2]
+
+
+def test_how_else_it_was_trained_does_not_matter_where_it_is_measured(fit, cli):
     run = fit("fashion_mnist/mlp.yaml", "--trainer.limit_train_batches", 1, "--trainer.limit_test_batches", 0.5)
 
     assert cli("test", "--ckpt_path", run, "--data.eval_batch_size", 10).status == 0

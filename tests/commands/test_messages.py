@@ -11,7 +11,7 @@ import torch
 
 from lightning_cnn.checkpoint import KEY
 
-MODELS = "CNNClassifier, DeepCNNClassifier, MLPClassifier, ShallowCNNClassifier, SimpleCNNClassifier"
+MODELS = "CNNClassifier, DeepCNNClassifier, FastCNNClassifier, MLPClassifier, ShallowCNNClassifier, SimpleCNNClassifier"
 
 #: Wrong arguments, after those of a good `fit` where they begin with +, and what has to be said of them.
 WRONG = [
@@ -44,7 +44,8 @@ WRONG = [
     ("+ --model.means 1", r"--model\.means 1: model has no setting 'means'; did you mean 'mean'\?"),
     (
         "+ --model.network 1",
-        r"model has no setting 'network' \(choose from mean, num_classes, optimizer, scheduler, std\)",
+        r"model has no setting 'network' "
+        r"\(choose from channels, hidden, label_smoothing, mean, num_classes, optimizer, scheduler, std\)",
     ),
     ("+ --data.batchsize 3", r"--data\.batchsize 3: data has no setting 'batchsize'; did you mean 'batch_size'\?"),
     ("+ --model.optimizer.lrr 1", r"--model\.optimizer\.lrr 1: .* no setting 'lrr'; did you mean 'lr'\?"),

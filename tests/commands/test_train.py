@@ -8,12 +8,17 @@ import pytest
 import torch
 import yaml
 from idx import write_idx_dataset
+from lightning.pytorch.callbacks import ProgressBar
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from lightning_cnn.callbacks import PrintEpochs
+from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.cli import main
+from lightning_cnn.commands.trainer import Trainer
 from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.networks import CNN
+from lightning_cnn.precision import Verdict
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*/*.yaml"))
 TINY = ("--trainer.max_epochs", 1, "--data.val_size", 50, "--plots.enabled", "false")
@@ -43,13 +48,18 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+def network_of(config: Path) -> str:
+    """The network of a shipped config, as run folders name it."""
+    return {"fast": "fast_cnn"}.get(config.stem, config.stem)
+
+
 # Every config
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_config_trains_and_its_checkpoint_is_enough(config, fit, cli):
     run = fit(config)
-    assert run == Path(f"logs/{config.parent.name}-{config.stem}/version_0")
+    assert run == Path(f"logs/{config.parent.name}-{network_of(config)}/version_0")
 
     tested = cli("test", "--ckpt_path", run / "checkpoints" / "best.ckpt")
 
@@ -69,7 +79,7 @@ def test_every_network_takes_the_other_dataset_by_flags_alone(config, tiny_data,
     trained = cli("fit", "--model", classifier, "--data", other, *TINY)
 
     assert trained.status == 0, trained.err
-    run = Path(f"logs/{folder}-{config.stem}/version_0")
+    run = Path(f"logs/{folder}-{network_of(config)}/version_0")
     assert (run / "checkpoints" / "best.ckpt").is_file()
     assert yaml.safe_load((run / "config.yaml").read_text())["data"]["class_path"].endswith(f".{other}")
 
@@ -208,7 +218,7 @@ def test_validation_repeats_what_training_logged(fit, cli, name):
 
     outcome = cli("validate", "--ckpt_path", run / "checkpoints" / f"{name}.ckpt")
 
-    measured = {key: float(value) for key, value in re.findall(r"(val/\w+)\s*│\s*([\d.e-]+)", outcome.out)}
+    measured = {key: float(value) for key, value in re.findall(r"(val/\w+)[\s│]+([\d.e-]+)", outcome.out)}
     assert measured == {key: pytest.approx(float(logged[key]), abs=1e-7) for key in ("val/loss", "val/acc")}
 
 
@@ -249,6 +259,15 @@ def test_testing_does_not_depend_on_the_size_of_batches(fit, cli):
     assert results[0]["test/acc"] == results[1]["test/acc"]
     assert results[0]["test/loss"] == pytest.approx(results[1]["test/loss"], rel=1e-5)
     assert results[0]["images"] == results[1]["images"] == 100
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_the_config_of_a_run_is_one_to_measure_with(command, fit, cli):
+    run = fit("mnist/cnn.yaml")
+
+    outcome = cli(command, "--config", run / "config.yaml", "--ckpt_path", "best")
+
+    assert outcome.status == 0, outcome.err
 
 
 # Going on
@@ -393,3 +412,275 @@ def test_results_that_cannot_be_written_are_refused_before_the_work(fit, cli, mo
     assert refused.status == 2
     assert "not writable" in refused.err
     assert not (run / "test_metrics.json").exists()
+
+
+# Batches
+
+
+@pytest.mark.parametrize(("limit", "batches", "kind"), [("1", 1, int), ("2", 2, int), ("1.0", 3, float)])
+def test_batches_are_limited_by_number_or_share(limit, batches, kind, fit):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.limit_train_batches", limit)
+
+    assert [int(row["step"]) for row in metrics(run) if row["val/acc"]] == [batches - 1]
+    trainer = yaml.safe_load((run / "config.yaml").read_text())["trainer"]
+    assert type(trainer["limit_train_batches"]) is kind
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_the_last_batch_may_be_a_single_image(config, fit):
+    fit(config, "--data.batch_size", 149)  # of 150
+
+
+# Testing at once
+
+
+def test_the_best_weights_can_be_tested_at_once(fit, cli):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 3, "--model.optimizer.lr", 0.5, "--test", "true")
+    at_once = [(run / name).read_text() for name in ("test_metrics.json", "test_predictions.csv")]
+
+    tested = cli("test", "--ckpt_path", run)
+
+    assert tested.status == 0, tested.err
+    assert [(run / name).read_text() for name in ("test_metrics.json", "test_predictions.csv")] == at_once
+    assert Path(json.loads(at_once[0])["checkpoint"]) == run / "checkpoints" / "best.ckpt"
+    assert json.loads(at_once[0])["images"] == 100
+
+
+def test_testing_at_once_says_what_a_test_says(tiny_data, cli, configs):
+    config = configs / "fashion_mnist" / "mlp.yaml"
+
+    trained = cli("fit", "--config", config, *TINY, "--test", "true")
+    tested = cli("test", "--ckpt_path", "best")
+
+    (summary,) = re.findall(r"^Test accuracy: .*$", tested.out, flags=re.MULTILINE)
+    assert re.findall(r"^Test accuracy: .*$", trained.out, flags=re.MULTILINE) == [summary]
+    assert "Run folder: logs/fashion_mnist-mlp/version_0\n" in trained.out
+    assert "Test it: " not in trained.out
+
+
+def test_without_being_asked_nothing_is_tested(fit):
+    assert not (fit("fashion_mnist/mlp.yaml") / "test_metrics.json").exists()
+
+
+def test_without_best_weights_there_is_nothing_to_test(tiny_data, cli, configs):
+    flags = ("--test", "true", "--trainer.enable_checkpointing", "false")
+
+    refused = cli("fit", "--config", configs / "fashion_mnist" / "mlp.yaml", *TINY, *flags)
+
+    assert refused.status == 2
+    (error,) = [line for line in refused.err.splitlines() if "error" in line]
+    assert error.startswith("lightning-cnn: error: --test true needs the best weights")
+    assert "Traceback" not in refused.err
+
+
+# Precision
+
+
+@pytest.fixture
+def verdicts(monkeypatch):
+    """Let trials find bfloat16 faster; gives the networks that were tried."""
+    tried = []
+
+    def choose(network, images, device):
+        tried.append((type(network).__name__, tuple(images.shape), images.dtype, str(device)))
+        return Verdict(speedup=2.0, error=0.01)
+
+    monkeypatch.setattr("lightning_cnn.precision.choose", choose)
+    return tried
+
+
+def precision_of(run: Path) -> str:
+    return yaml.safe_load((run / "config.yaml").read_text())["trainer"]["precision"]
+
+
+def test_a_trial_decides_about_the_precision(fit, verdicts, caplog):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.accelerator", "cpu", "--data.batch_size", 30)
+
+    assert verdicts == [("MLP", (30, 1, 28, 28), torch.float32, "cpu")]
+    assert precision_of(run) == "bf16-mixed"
+    checkpoint = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    assert checkpoint["lightning_cnn"]["config"]["trainer"]["precision"] == "bf16-mixed"
+    said = "Precision: bf16-mixed (a step in bfloat16 is 2.0 times as fast as in float32 and differs by 1.0%)"
+    assert caplog.messages.count(said) == 1
+
+
+def test_by_itself_a_run_has_a_real_precision(fit, caplog):
+    run = fit("fashion_mnist/mlp.yaml")
+
+    assert precision_of(run) in ("32-true", "bf16-mixed")
+    assert [m for m in caplog.messages if m.startswith(f"Precision: {precision_of(run)} (a step in bfloat16 is ")] != []
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_precision_that_is_given_is_not_tried(precision, fit, verdicts, caplog):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.precision", precision)
+
+    assert precision_of(run) == precision
+    assert verdicts == []
+    assert not any(message.startswith("Precision:") for message in caplog.messages)
+
+
+def test_the_trial_changes_nothing_of_the_training(fit):
+    given, tried = (fit("mnist/cnn.yaml", "--trainer.precision", precision) for precision in ("32-true", "auto"))
+
+    if precision_of(tried) == "32-true":
+        assert same(weights(given), weights(tried))
+    again = fit("mnist/cnn.yaml", "--trainer.precision", precision_of(tried))
+    assert same(weights(tried), weights(again))
+
+
+def test_going_on_keeps_the_precision(fit, cli, verdicts, monkeypatch):
+    run = fit("mnist/cnn.yaml")
+    verdicts.clear()
+
+    outcome = cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2)
+
+    assert outcome.status == 0, outcome.err
+    assert verdicts == []
+    assert precision_of(run) == "bf16-mixed"
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_measuring_uses_the_precision_of_the_training(precision, fit, cli, monkeypatch):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.precision", precision)
+    used = []
+    monkeypatch.setattr(ImageClassifier, "on_test_start", lambda model: used.append(model.trainer.precision))
+
+    assert cli("test", "--ckpt_path", run).status == 0
+    assert cli("test", "--ckpt_path", run, "--trainer.precision", "32-true").status == 0
+
+    assert used == [precision, "32-true"]
+
+
+def test_a_fast_run_for_developers_tries_no_precision(tiny_data, cli, configs, verdicts):
+    flags = ("--trainer.fast_dev_run", "true")
+
+    outcome = cli("fit", "--config", configs / "mnist" / "cnn.yaml", *TINY, *flags)
+
+    assert outcome.status == 0, outcome.err
+    assert verdicts == []
+
+
+# One cycle
+
+
+def rates(run: Path) -> list[float]:
+    """The learning rates that a run has logged."""
+    return [float(value) for row in metrics(run) for name, value in row.items() if name.startswith("lr-") and value]
+
+
+def test_one_cycle_is_as_long_as_the_run(fit):
+    every_step = ("--data.batch_size", 30, "--trainer.log_every_n_steps", 1)  # five steps an epoch
+
+    run = fit("fashion_mnist/fast.yaml", *every_step, "--trainer.max_epochs", 4)
+
+    found = rates(run)
+    assert len(found) == 20
+    assert found[0] == pytest.approx(0.02 / 25)
+    assert found[3] == max(found) == pytest.approx(0.02)  # a fifth of the way
+    assert found[3:] == sorted(found[3:], reverse=True)
+    assert found[-1] == pytest.approx(0.02 / 25 / 1e4)
+
+
+def test_one_cycle_cannot_be_made_longer(fit, cli):
+    run = fit("mnist/fast.yaml", "--data.batch_size", 25)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+    refused = cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2)
+
+    assert refused.status == 2
+    (error,) = [line for line in refused.err.splitlines() if "error" in line]
+    assert error == (
+        "lightning-cnn: error: the schedule of the checkpoint is made for 6 steps, but this run has 12; "
+        "go on with the same number of epochs and batch size, or train anew"
+    )
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_one_cycle_can_be_measured(fit, cli):
+    run = fit("mnist/fast.yaml", "--data.batch_size", 25)
+
+    for command in ("validate", "test"):
+        outcome = cli(command, "--ckpt_path", run)
+        assert outcome.status == 0, outcome.err
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 6, 10])
+def test_one_cycle_may_be_of_few_steps(steps, fit):
+    run = fit("mnist/fast.yaml", "--data.batch_size", 15, "--trainer.limit_train_batches", steps)
+
+    assert (run / "checkpoints" / "best.ckpt").is_file()
+
+
+def test_one_cycle_of_so_few_steps_that_torch_divides_by_zero_is_refused(tiny_data, cli, configs):
+    flags = ("--data.batch_size", 15, "--trainer.limit_train_batches", 5, "--data.val_size", 50)
+
+    refused = cli("fit", "--config", configs / "mnist" / "fast.yaml", *flags)
+
+    assert refused.status == 2
+    assert "5 steps are too few for this schedule; give it more epochs" in refused.err.splitlines()[-1]
+
+
+def test_one_cycle_needs_an_end(tiny_data, cli, configs):
+    flags = ("--trainer.max_epochs", -1, "--trainer.max_time", "00:00:00:02", "--data.val_size", 50)
+
+    refused = cli("fit", "--config", configs / "mnist" / "fast.yaml", *flags)
+
+    assert refused.status == 2
+    assert "Traceback" not in refused.err
+    assert refused.err.splitlines()[-1].startswith("lightning-cnn: error: ")
+
+
+# Progress
+
+
+@pytest.fixture
+def trainers(monkeypatch) -> list[Trainer]:
+    """The trainers that have trained."""
+    trainers = []
+    monkeypatch.setattr(ImageClassifier, "on_fit_start", lambda model: trainers.append(model.trainer))
+    return trainers
+
+
+def bars(trainer: Trainer) -> list[tuple[str, int]]:
+    return [(type(c).__name__, c.refresh_rate) for c in trainer.callbacks if isinstance(c, ProgressBar)]
+
+
+def test_a_terminal_shows_a_bar_that_moves_now_and_then(fit, trainers, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    fit("fashion_mnist/simple_cnn.yaml")
+
+    assert bars(trainers[0]) == [("TQDMProgressBar", 50)]
+    assert not any(isinstance(callback, PrintEpochs) for callback in trainers[0].callbacks)
+
+
+def test_a_pipe_gets_a_line_an_epoch(fit, trainers):
+    fit("fashion_mnist/simple_cnn.yaml")
+
+    assert bars(trainers[0]) == []
+    assert sum(isinstance(callback, PrintEpochs) for callback in trainers[0].callbacks) == 1
+
+
+@pytest.mark.parametrize("flag", ["--trainer.callbacks", "--trainer.callbacks+"])
+def test_a_progress_bar_of_ones_own_is_the_only_one(flag, fit, trainers):
+    fit("fashion_mnist/mlp.yaml", flag, "TQDMProgressBar", "--trainer.callbacks.refresh_rate", 7)
+
+    assert bars(trainers[0]) == [("TQDMProgressBar", 7)]
+
+
+def test_progress_can_be_hidden(fit, trainers):
+    fit("fashion_mnist/mlp.yaml", "--trainer.enable_progress_bar", "false")
+
+    assert bars(trainers[0]) == []
+
+
+# Profiling
+
+
+def test_a_profiler_measures(tiny_data, cli, configs, caplog):
+    flags = ("--trainer.profiler", "simple")
+
+    outcome = cli("fit", "--config", configs / "fashion_mnist" / "mlp.yaml", *TINY, *flags)
+
+    assert outcome.status == 0, outcome.err
+    assert any("run_training_batch" in message for message in caplog.messages)

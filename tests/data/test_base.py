@@ -1,4 +1,6 @@
 import dataclasses
+import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -104,17 +106,6 @@ def test_batches_are_bytes_and_integers(tiny_data):
     assert (targets.shape, targets.dtype) == ((16,), torch.int64)
 
 
-@pytest.mark.parametrize("dataset", ["train_set", "val_set"])
-def test_a_whole_batch_equals_its_single_images(tiny_data, dataset):
-    images = getattr(loaded(), dataset)
-    indices = [3, 0, 41, 3]
-
-    batch, targets = images.__getitems__(indices)
-
-    assert torch.equal(batch, torch.stack([images[i][0] for i in indices]))
-    assert torch.equal(targets, torch.stack([images[i][1] for i in indices]))
-
-
 def test_training_sees_each_image_exactly_once_an_epoch(tiny_data):
     datamodule = loaded(batch_size=64)
 
@@ -127,18 +118,32 @@ def test_training_sees_each_image_exactly_once_an_epoch(tiny_data):
     assert [of_image[image] for image in as_bytes(images)] == targets.tolist()
 
 
-def test_training_is_shuffled_anew_each_epoch_and_repeated_by_the_seed(tiny_data):
-    def two_epochs(seed: int) -> list[list[bytes]]:
-        torch.manual_seed(seed)
+def test_the_order_of_training_depends_on_seed_and_epoch_alone(tiny_data, monkeypatch):
+    def epoch(seed: int, number: int) -> list[bytes]:
+        monkeypatch.setenv("PL_GLOBAL_SEED", str(seed))
         loader = loaded().train_dataloader()
-        return [as_bytes(contents(loader)[0]) for _ in range(2)]
+        loader.sampler.set_epoch(number)
+        return as_bytes(contents(loader)[0])
 
-    first, second = two_epochs(0)
+    first = epoch(0, 0)
 
-    assert first != second
-    assert sorted(first) == sorted(second)
-    assert two_epochs(0) == [first, second]
-    assert two_epochs(1)[0] != first
+    assert sorted(first) == sorted(epoch(0, 1)) == sorted(epoch(1, 0))
+    assert len({tuple(first), tuple(epoch(0, 1)), tuple(epoch(1, 0))}) == 3
+    torch.rand(1)
+    assert epoch(0, 0) == first
+
+
+@pytest.mark.parametrize("processes", [2, 5])
+def test_all_processes_together_see_what_one_would_see(tiny_data, processes):
+    def batches(rank: int, world: int, batch_size: int) -> list[list[bytes]]:
+        datamodule = loaded(batch_size=batch_size)
+        datamodule.trainer = SimpleNamespace(world_size=world, global_rank=rank)
+        return [as_bytes(images) for images, _ in datamodule.train_dataloader()]
+
+    alone = batches(0, 1, 10 * processes)
+    together = zip(*(batches(rank, processes, 10) for rank in range(processes)), strict=True)
+
+    assert [sorted(itertools.chain(*parts)) for parts in together] == [sorted(batch) for batch in alone]
 
 
 def test_validation_comes_in_order(tiny_data):

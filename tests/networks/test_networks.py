@@ -2,9 +2,16 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_cnn.networks import CNN, MLP, DeepCNN, ShallowCNN, SimpleCNN
+from lightning_cnn.networks import CNN, MLP, DeepCNN, FastCNN, ShallowCNN, SimpleCNN
 
-PARAMETERS = {ShallowCNN: 402_986, DeepCNN: 593_200, SimpleCNN: 1_630_090, MLP: 669_706, CNN: 421_642}
+PARAMETERS = {
+    ShallowCNN: 402_986,
+    DeepCNN: 593_200,
+    SimpleCNN: 1_630_090,
+    MLP: 669_706,
+    CNN: 421_642,
+    FastCNN: 76_154,
+}
 LAYERS = {
     ShallowCNN: ["conv 1→16 3×3 pad 1", "ReLU", "maxpool 2/2", "flatten", "fc 3136→128", "ReLU", "fc 128→10"],
     DeepCNN: [
@@ -21,6 +28,11 @@ LAYERS = {
         *("conv 1→32 3×3 pad 1", "ReLU", "maxpool 2/2", "conv 32→64 3×3 pad 1", "ReLU", "maxpool 2/2"),
         *("flatten", "fc 3136→128", "ReLU", "fc 128→10"),
     ],
+    FastCNN: [
+        *("conv 1→16 5×5 no bias", "maxpool 4/4", "batchnorm 16", "ReLU"),
+        *("conv 16→64 3×3 no bias", "batchnorm 64", "ReLU"),
+        *("flatten", "fc 1024→64", "batchnorm 64", "ReLU", "fc 64→10"),
+    ],
 }
 
 every_network = pytest.mark.parametrize("network_class", PARAMETERS)
@@ -32,7 +44,7 @@ def images(batch: int) -> torch.Tensor:
 
 def seeded(network_class: type[nn.Module], seed: int = 0, **options: int) -> nn.Module:
     torch.manual_seed(seed)
-    return network_class(**options)
+    return network_class(**options).eval()  # in training, batch normalisation looks at the other images of a batch
 
 
 # The contract of every network
@@ -45,7 +57,7 @@ def test_parameter_count(network_class):
 
 @every_network
 def test_layers_run_in_the_published_order(network_class):
-    network = network_class()
+    network = seeded(network_class)
     ran = []
     for layer in network.modules():
         if not list(layer.children()):
@@ -58,9 +70,13 @@ def test_layers_run_in_the_published_order(network_class):
 
 def describe(layer: nn.Module) -> str:
     match layer:
-        case nn.Conv2d(dilation=(1, 1), groups=1, padding_mode="zeros", stride=(1, 1)) if layer.bias is not None:
+        case nn.Conv2d(dilation=(1, 1), groups=1, padding_mode="zeros", stride=(1, 1)):
+            size = "×".join(map(str, layer.kernel_size))
             padding = {(0, 0): "", (1, 1): " pad 1"}[layer.padding]
-            return f"conv {layer.in_channels}→{layer.out_channels} {'×'.join(map(str, layer.kernel_size))}{padding}"
+            bias = " no bias" if layer.bias is None else ""
+            return f"conv {layer.in_channels}→{layer.out_channels} {size}{padding}{bias}"
+        case nn.BatchNorm1d(affine=True) | nn.BatchNorm2d(affine=True):
+            return f"batchnorm {layer.num_features}"
         case nn.MaxPool2d(padding=0, dilation=1):
             return f"maxpool {layer.kernel_size}/{layer.stride}"
         case nn.Linear() if layer.bias is not None:
@@ -98,7 +114,7 @@ def test_other_numbers_of_classes(network_class):
 
 @every_network
 def test_every_parameter_learns(network_class):
-    network = seeded(network_class)
+    network = seeded(network_class).train()
 
     nn.functional.cross_entropy(network(images(8)), torch.arange(8)).backward()
 
@@ -122,9 +138,13 @@ def test_weights_load_into_a_fresh_instance(network_class):
 
 
 def silenced(network: nn.Module) -> tuple[nn.Module, list[nn.Module]]:
-    """Return the network with all weights 0, and its layers that have weights."""
+    """Return the network with all weights 0, batch normalisation as it is, and its other layers that have weights."""
     for parameter in network.parameters():
         nn.init.zeros_(parameter)
+    for layer in network.eval().modules():
+        if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            nn.init.ones_(layer.weight)
+            layer.eps = 0  # so that it changes nothing before training
     return network.requires_grad_(False), [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
 
 
@@ -172,13 +192,15 @@ def test_literal_output_of_one_padded_block():
     assert output.tolist() == [expected]
 
 
-def test_literal_output_of_two_unpadded_blocks():
-    network, (*convs, hidden, logits) = silenced(DeepCNN())
+@pytest.mark.parametrize("network_class", [DeepCNN, FastCNN])
+def test_literal_output_of_two_unpadded_blocks(network_class):
+    network, (*convs, hidden, logits) = silenced(network_class())
     for conv in convs:
-        conv.weight[0, 0, 1, 1] = 1  # without padding, each takes one pixel off each side
+        centre = conv.kernel_size[0] // 2
+        conv.weight[0, 0, centre, centre] = 1  # without padding, each takes so many pixels off each side
     sum_of_first_channel(hidden, 4, logits)
 
-    # The first block sees rows and columns 2 to 25, the second of those 6 to 21: four fields of 4×4 pixels each way.
+    # The first pooling sees rows and columns 2 to 25, the end of those 6 to 21: four fields of 4×4 pixels each way.
     inside = {(6, 6): 1, (9, 9): 4, (21, 21): 3}  # the first two are in one field
     outside = {(5, 10): 100, (10, 22): 100, (0, 0): 100}
     output = network(picture(inside | outside))
@@ -199,3 +221,38 @@ def test_literal_output_of_the_perceptron():
 
     # hidden: 2 + 2·5 − 1 = 11, then 3·11 + 0.5 = 33.5
     assert output.tolist() == [[0, 0, -33.5, 0, 0, 0, 0, 0, 0, 4]]
+
+
+# What the fast network has besides
+
+
+@pytest.mark.parametrize(
+    ("options", "parameters"),
+    [
+        ({}, 76_154),
+        ({"channels": 64, "hidden": 64}, 76_154),
+        ({"channels": 96, "hidden": 128}, 212_730),
+        ({"channels": 1, "hidden": 1}, 617),  # 400 + 32 + 144 + 2 + 17 + 2 + 20
+    ],
+)
+def test_the_fast_network_has_the_size_that_it_is_given(options, parameters):
+    network = FastCNN(**options).eval()
+
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    assert network(images(2)).shape == (2, 10)
+
+
+@pytest.mark.parametrize(("channels", "hidden"), [(0, 64), (64, 0), (-1, 64), (64, -3)])
+def test_the_fast_network_refuses_a_size_below_1(channels, hidden):
+    with pytest.raises(ValueError, match=f"^channels and hidden must be at least 1, got {channels} and {hidden}$"):
+        FastCNN(channels=channels, hidden=hidden)
+
+
+def test_the_fast_network_normalises_by_the_batch_in_training():
+    network = FastCNN().train()
+    torch.manual_seed(0)
+
+    normalised = network.features[:3](images(32) * 100 + 50)
+
+    torch.testing.assert_close(normalised.mean(dim=(0, 2, 3)), torch.zeros(16), atol=1e-4, rtol=0)
+    torch.testing.assert_close(normalised.var(dim=(0, 2, 3), correction=0), torch.ones(16), atol=1e-2, rtol=0)

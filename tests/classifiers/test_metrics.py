@@ -1,0 +1,91 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from lightning_cnn.classifiers.metrics import StageMetrics
+
+
+def batches(number: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Logits and targets of batches of 1 to 7 images."""
+    generator = torch.Generator().manual_seed(number)
+    sizes = [1 + i % 7 for i in range(number)]
+    return [
+        (torch.randn(size, 3, generator=generator), torch.randint(3, (size,), generator=generator)) for size in sizes
+    ]
+
+
+def counted(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> StageMetrics:
+    metrics = StageMetrics(3)
+    for logits, targets in pairs:
+        metrics.add(functional.cross_entropy(logits, targets), logits, targets)
+    metrics.settle()
+    return metrics
+
+
+@pytest.mark.parametrize("number", [1, 2, 49, 50, 51, 100, 120])  # they are counted in fifties
+def test_loss_and_accuracy_equal_a_hand_count(number):
+    pairs = batches(number)
+
+    metrics = counted(pairs)
+
+    losses, right = [], 0
+    for logits, targets in pairs:
+        for row, target in zip(logits.tolist(), targets.tolist(), strict=True):
+            losses.append(math.log(sum(map(math.exp, row))) - row[target])
+            right += row.index(max(row)) == target
+    assert metrics.loss.compute().item() == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+    assert metrics.acc.compute().item() == pytest.approx(right / len(losses))
+
+
+def test_literal_mean_over_unequal_batches():
+    metrics = StageMetrics(2)
+    says_0 = torch.tensor([[1.0, 0.0]])
+
+    metrics.add(torch.tensor(4.0), says_0, torch.tensor([0]))
+    metrics.add(torch.tensor(1.0), says_0.expand(3, 2), torch.tensor([0, 1, 1]))
+    metrics.settle()
+
+    assert metrics.loss.compute().item() == (4 + 1 + 1 + 1) / 4
+    assert metrics.acc.compute().item() == 2 / 4
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_is_seen(value):
+    metrics = counted(batches(3))
+
+    metrics.add(torch.tensor(value), torch.zeros(2, 3), torch.tensor([0, 1]))
+    metrics.settle()
+
+    assert not metrics.loss.compute().isfinite()
+
+
+def test_settling_when_nothing_waits_changes_nothing():
+    metrics = StageMetrics(3)
+    metrics.settle()
+    pairs = batches(50)  # exactly as many as are counted together
+    for logits, targets in pairs:
+        metrics.add(functional.cross_entropy(logits, targets), logits, targets)
+    before = metrics.loss.compute(), metrics.acc.compute()
+
+    metrics.settle()
+    metrics.settle()
+
+    assert (metrics.loss.compute(), metrics.acc.compute()) == before
+
+
+def test_counting_keeps_no_graph():
+    logits = torch.randn(2, 3, requires_grad=True)
+    targets = torch.tensor([0, 1])
+    metrics = StageMetrics(3)
+
+    metrics.add(functional.cross_entropy(logits, targets), logits, targets)
+    metrics.settle()
+
+    assert not metrics.loss.compute().requires_grad
+    assert not metrics.acc.compute().requires_grad
+
+
+def test_counts_are_no_weights():
+    assert counted(batches(3)).state_dict() == {}

@@ -1,0 +1,35 @@
+import pytest
+
+from lightning_cnn.commands.words import Parser, one_of
+from lightning_cnn.errors import UserError
+
+
+def test_an_error_is_one_line_that_names_the_help():
+    parser = Parser(prog="lightning-cnn data")
+    parser.add_argument("--number", type=int)
+
+    with pytest.raises(UserError) as caught:
+        parser.parse_args(["--number", "x"])
+
+    assert str(caught.value) == "argument --number: invalid int value: 'x' (see `lightning-cnn data --help`)"
+
+
+@pytest.mark.parametrize("word", ["fetch", "verify"])
+def test_a_choice_is_returned(word):
+    assert one_of(("fetch", "verify"), word, "verb") == word
+
+
+@pytest.mark.parametrize(
+    ("word", "what", "message"),
+    [
+        ("fetsh", "verb", "'fetsh' is not a verb; did you mean 'fetch'? (choose from fetch, verify)"),
+        ("verfy", "action", "'verfy' is not an action; did you mean 'verify'? (choose from fetch, verify)"),
+        ("xyzzy", "verb", "'xyzzy' is not a verb (choose from fetch, verify)"),
+        ("", "verb", "'' is not a verb (choose from fetch, verify)"),
+    ],
+)
+def test_another_word_is_refused_with_the_choice_that_was_probably_meant(word, what, message):
+    with pytest.raises(UserError) as caught:
+        one_of(iter(("fetch", "verify")), word, what)
+
+    assert str(caught.value) == message
