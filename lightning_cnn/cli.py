@@ -21,6 +21,7 @@ COMMANDS = {
     "fit": ("train", "Train a classifier and keep its best and last checkpoint."),
     "validate": ("train", "Measure a checkpoint on the validation images."),
     "test": ("train", "Measure a checkpoint on the official test images."),
+    "benchmark": ("benchmark", "Measure the speed of everything on this machine, against plain PyTorch."),
     "data": ("data", "Fetch a dataset, or verify the files of one."),
 }
 

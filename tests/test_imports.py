@@ -29,6 +29,7 @@ ALLOWED = {
         "checkpoint",
         "precision",
     },
+    "benchmark": {"classifiers", "data", "networks"},
     "precision": set(),
     "callbacks": {"classifiers", "data", "networks", "plots", "checkpoint"},
     "classifiers": {"networks", "plots", "checkpoint"},

@@ -1,0 +1,1 @@
+"""Measurements of speed: `lightning-cnn benchmark` runs each in a process of its own and compares."""

@@ -1,0 +1,189 @@
+"""``lightning-cnn benchmark``: measure the speed of everything against plain PyTorch, on this machine."""
+
+import argparse
+import json
+import tempfile
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_cnn.benchmark.process import call
+from lightning_cnn.benchmark.sections import SECTIONS, Options
+from lightning_cnn.benchmark.systems import SYSTEMS
+from lightning_cnn.commands.words import Parser, one_of
+from lightning_cnn.data.facts import FILES
+from lightning_cnn.data.fashion_mnist import FASHION_MNIST
+from lightning_cnn.data.mnist import MNIST
+from lightning_cnn.data.sources import default_data_dir, load
+from lightning_cnn.errors import UserError
+from lightning_cnn.files import replacing
+
+
+def main(argv: list[str]) -> int:
+    """Run ``benchmark`` with the arguments that follow it and return the exit status.
+
+    Raises:
+        UserError: If an argument is wrong, the data cannot be had, or a measurement fails.
+    """
+    arguments = _parse(argv[1:])
+    sections = [one_of(SECTIONS, name, "section") for name in arguments.sections] or list(SECTIONS)
+    systems = [one_of(SYSTEMS, name, "system") for name in arguments.systems]
+    # Whatever is wrong is better known now than after an hour.
+    if arguments.output is not None:
+        _require_writable(arguments.output)
+    with tempfile.TemporaryDirectory(prefix="lightning-cnn-") as scratch:
+        unpack(arguments.data_dir, arguments.allow_sample, Path(scratch))
+        options = Options(
+            repeats=arguments.repeats,
+            systems=systems,
+            data_dir=arguments.data_dir,
+            allow_sample=arguments.allow_sample,
+            torchvision_dir=Path(scratch),
+            reference=arguments.reference,
+            limit_batches=arguments.limit_batches,
+        )
+        _run(sections, options, arguments.output)
+    return 0
+
+
+def _run(sections: list[str], options: Options, output: Path | None) -> None:
+    """Run sections, print the table of each, and write what is known after each."""
+    record: dict[str, Any] = {**_header(options), "sections": {}}
+    print(_headline(record), flush=True)
+    for name in sections:
+        section = SECTIONS[name]
+        measurements = section.measure(options)
+        table = section.table(measurements)
+        print(f"\n## {section.title}\n\n{table}", flush=True)
+        record["sections"][name] = {"title": section.title, "measurements": measurements, "table": asdict(table)}
+        if output is not None:
+            with replacing(output) as path:
+                path.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _header(options: Options) -> dict[str, Any]:
+    """Return on what, with what and when the figures were measured."""
+    return {
+        "machine": call("machine.describe"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "repeats": options.repeats,
+        "limit_batches": options.limit_batches,
+    }
+
+
+def _headline(record: dict[str, Any]) -> str:
+    machine = record["machine"]
+    device = f"{machine['cpu']}, {machine['threads']} threads" + (f", {machine['gpu']}" if machine["gpu"] else "")
+    versions = f"Python {machine['python']}, torch {machine['torch']}, lightning {machine['lightning']}"
+    repeats = f"{record['repeats']} repeat" + ("s" if record["repeats"] > 1 else "")
+    limit = record["limit_batches"]
+    warning = f"; ONLY {limit} BATCHES of each loop, a trial" if limit is not None else ""
+    return f"{device}; {versions}; {repeats}; {record['date']}{warning}"
+
+
+def unpack(data_dir: Path, allow_sample: bool, folder: Path) -> None:
+    """Write both datasets into a folder as torchvision reads them: verified, and not compressed.
+
+    Args:
+        data_dir: The folder of the datasets; they are fetched into it if they are nowhere on this machine.
+        allow_sample: Whether the small sample will do.
+        folder: Where to write.
+
+    Raises:
+        DataError: If a dataset cannot be had.
+    """
+    for facts in (MNIST, FASHION_MNIST):
+        raw = load(facts, data_dir, allow_sample)
+        arrays = (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels)
+        target = folder / facts.folder / "raw"
+        target.mkdir(parents=True)
+        for file, array in zip(FILES, arrays, strict=True):
+            (target / file).write_bytes(_idx(array))
+
+
+def _idx(array: NDArray[np.uint8]) -> bytes:
+    """Return the bytes of an IDX file: the type (8: uint8), the number of axes, their lengths, the content."""
+    lengths = b"".join(length.to_bytes(4, "big") for length in array.shape)
+    return bytes([0, 0, 8, array.ndim]) + lengths + array.tobytes()
+
+
+def _require_writable(output: Path) -> None:
+    """Refuse a file that cannot be written, before the work rather than after it."""
+    if output.is_dir():
+        raise UserError(f"--output {output} is a folder; name a file in it")
+    try:
+        with tempfile.TemporaryFile(dir=output.parent):
+            pass
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"--output {output} cannot be written ({reason}); name a file in a folder of yours") from error
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = Parser(
+        prog="lightning-cnn benchmark",
+        description="Measure speed on this machine: against the loop of a notebook, against a bare loop that computes "
+        "the same, and against what the machine can do. Every measurement has a process of its own; all sections take "
+        "an hour or more on two cores.",
+        epilog="sections: " + "; ".join(f"{name}: {section.title}" for name, section in SECTIONS.items()),
+        allow_abbrev=False,
+    )
+    names = "|".join(SECTIONS)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"what to measure: {names} (default: all)")
+    parser.add_argument(
+        "--repeats", type=_positive, default=3, metavar="N", help="times to measure everything (default: %(default)s)"
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="a JSON file for every single measurement")
+    parser.add_argument(
+        "--systems",
+        nargs="+",
+        default=list(SYSTEMS),
+        metavar="NAME",
+        help=f"the systems to measure, of {', '.join(SYSTEMS)} (default: all)",
+    )
+    # The names after the first are those of `lightning-cnn fit`, which messages mention.
+    parser.add_argument(
+        *("--data_dir", "--data.data_dir"),
+        type=Path,
+        default=default_data_dir(),
+        metavar="DIR",
+        help="the folder that holds the datasets (default: $LIGHTNING_CNN_DATA_DIR, or else data; now %(default)s)",
+    )
+    parser.add_argument(
+        *("--allow_sample", "--data.allow_sample"),
+        type=_boolean,
+        default=False,
+        metavar="true|false",
+        help="whether the small sample that ships with this package will do (default: false)",
+    )
+    parser.add_argument(
+        "--reference",
+        type=_boolean,
+        default=True,
+        metavar="true|false",
+        help="whether `accuracy` runs PyTorch's MNIST example as well, which takes minutes (default: true)",
+    )
+    parser.add_argument(
+        "--limit_batches", type=_positive, metavar="N", help="stop every loop after N batches, to try the benchmark out"
+    )
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        options = [option for action in parser._actions for option in action.option_strings if "." not in option]
+        one_of(options, unknown[0].partition("=")[0], "option")
+    return arguments
+
+
+def _positive(word: str) -> int:
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {word!r}")
+    return int(word)
+
+
+def _boolean(word: str) -> bool:
+    if word not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"must be true or false, got {word!r}")
+    return word == "true"
