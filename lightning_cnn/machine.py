@@ -22,7 +22,7 @@ def tune() -> None:
     """Make the process quick at training; results stay the same.
 
     Memory that is freed is kept for the next step: given back to the system, as glibc does with the large tensors of
-    every step, it has to be asked for and cleared again, some thousand pages a step. An epoch's step of CNN at batch 64
+    every step, it has to be asked for and cleared again, some thousand pages a step. A step of CNN at batch 64
     takes 15 ms instead of 20 in bfloat16, and 23 instead of 30 in float32 (one core of an AMD EPYC). Numbers too small
     for the normal range are taken for 0; some processors compute with them a hundred times slower.
     """

@@ -92,7 +92,8 @@ def test_every_command_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch, capsy
     assert "Test accuracy: " in capsys.readouterr().out
     folders = {folder.name for folder in Path("logs").iterdir()}
     assert folders == {
-        "mnist-cnn", "fashion_mnist-cnn", "mnist-mlp", "mnist-wide_mlp", "letters-cnn",
+        "mnist-cnn", "fashion_mnist-cnn", "mnist-mlp", "mnist-wide_mlp", "letters-cnn", "mnist-fast_cnn",
+        "fashion_mnist-fast_cnn",
     }  # fmt: skip
 
 
