@@ -52,7 +52,8 @@ class Verdict:
         return "bf16-mixed" if good else "32-true"
 
     def __str__(self) -> str:
-        return f"a step in bfloat16 is {self.speedup:.1f} times as fast as in float32 and differs by {self.error:.1%}"
+        speedup, error = f"{self.speedup:.1f}", f"{self.error:.1%}"
+        return f"a step in bfloat16 is {speedup} times as fast as in float32 and agrees with it to {error}"
 
 
 def choose(network: nn.Module, images: Tensor, device: torch.device) -> Verdict:
@@ -137,18 +138,21 @@ def _memory() -> Path:
 
 def _recall(memory: Path) -> dict[str, Any]:
     """The verdicts in a file; none where it is damaged, and is to be made anew."""
-    fields = set(Verdict.__dataclass_fields__)
-    with suppress(ValueError):  # no JSON, or no text at all
-        known = json.loads(memory.read_text()) if memory.is_file() else {}
-        if isinstance(known, dict) and all(isinstance(v, dict) and v.keys() == fields for v in known.values()):
+    with suppress(ValueError, OSError):  # no JSON, no text, or no file that can be read
+        known = json.loads(memory.read_text())
+        if isinstance(known, dict) and all(_is_verdict(value) for value in known.values()):
             return known
     return {}
 
 
+def _is_verdict(value: object) -> bool:
+    fields = Verdict.__dataclass_fields__.keys()
+    return isinstance(value, dict) and value.keys() == fields and all(type(v) in (int, float) for v in value.values())
+
+
 def _remember(known: dict[str, Any], memory: Path) -> None:
     """Write the verdicts down, unless this user has no place to: then each run tries anew."""
-    nearest = next(folder for folder in memory.parents if folder.exists())
-    if nearest.is_dir() and os.access(nearest, os.W_OK):
+    with suppress(OSError):
         memory.parent.mkdir(parents=True, exist_ok=True)
         with replacing(memory) as path:
             path.write_text(json.dumps(known, indent=2) + "\n")

@@ -71,10 +71,12 @@ class TestResults(Callback):
         """Write both files, whole or not at all."""
         datamodule = getattr(trainer, "datamodule", None)
         assert isinstance(datamodule, ImageDataModule)
-        targets = torch.cat(self._targets).tolist()
-        confidence, predicted = torch.cat(self._probabilities).max(dim=1)
+        targets, probabilities = _of_all_processes(trainer, torch.cat(self._targets), torch.cat(self._probabilities))
+        if not trainer.is_global_zero:
+            return
+        confidence, predicted = probabilities.max(dim=1)
         names = datamodule.class_names
-        guesses = zip(targets, predicted.tolist(), confidence.tolist(), strict=True)
+        guesses = zip(targets.tolist(), predicted.tolist(), confidence.tolist(), strict=True)
         with replacing(self.folder / PREDICTIONS) as path, path.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(("index", "true", "predicted", "confidence"))
@@ -98,3 +100,18 @@ class TestResults(Callback):
     def _in_training(self) -> str:
         """What training reported for the same weights, where the checkpoint says it."""
         return "" if self._val_acc is None else f" (validation accuracy in training: {100 * self._val_acc:.2f} %)"
+
+
+def _of_all_processes(trainer: Trainer, *shares: torch.Tensor) -> list[torch.Tensor]:
+    """Put the shares of all processes together: of N processes, each has every N-th image."""
+    if trainer.world_size == 1:
+        return list(shares)
+    gathered: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(gathered, shares)
+    whole = []
+    for parts in zip(*gathered, strict=True):
+        joined = torch.empty(sum(map(len, parts)), *parts[0].shape[1:], dtype=parts[0].dtype)
+        for rank, part in enumerate(parts):
+            joined[rank :: trainer.world_size] = part
+        whole.append(joined)
+    return whole

@@ -218,10 +218,11 @@ class TrainCLI(LightningCLI):
 
     def _test_best(self) -> None:
         """Measure the best weights of the training that has just ended."""
-        best = Path(self.trainer.default_root_dir) / checkpoints.FOLDER / "best.ckpt"
+        folder = Path(self.trainer.strategy.broadcast(str(self.trainer.default_root_dir)))  # the first process knows it
+        best = folder / checkpoints.FOLDER / "best.ckpt"
         if not best.is_file():
             raise UserError(f"--test true needs the best weights, but training has not saved {best}")
-        self.results = TestResults(Path(self.trainer.default_root_dir), best)
+        self.results = TestResults(folder, best)
         self.trainer.callbacks.append(self.results)  # type: ignore[attr-defined]
         self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True)
         self.after_test()

@@ -1,5 +1,6 @@
 import csv
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from idx import idx_files
 from torch.optim import Adam
 
 from lightning_cnn.callbacks import TestResults
+from lightning_cnn.callbacks.test_results import _of_all_processes
 from lightning_cnn.classifiers import MLPClassifier
 from lightning_cnn.data import FashionMNISTDataModule
 from lightning_cnn.data.facts import TEST_IMAGES, TEST_LABELS
@@ -92,3 +94,18 @@ def test_a_second_test_replaces_the_results_of_the_first(tested, trainer):
     trainer(callbacks=[results]).test(classifier, datamodule=datamodule, verbose=False)
 
     assert len((folder / "test_predictions.csv").read_text().splitlines()) == len(first.splitlines()) == 101
+
+
+@pytest.mark.parametrize("images", [6, 7])
+def test_the_shares_of_all_processes_are_put_together_in_order(images, monkeypatch):
+    targets, probabilities = torch.arange(images), torch.rand(images, 10)
+    shares = [(targets[rank::3], probabilities[rank::3]) for rank in range(3)]
+
+    def all_gather_object(gathered, own):
+        assert own == shares[1]
+        gathered[:] = shares
+
+    monkeypatch.setattr(torch.distributed, "all_gather_object", all_gather_object)
+    whole = _of_all_processes(SimpleNamespace(world_size=3), *shares[1])
+
+    assert torch.equal(whole[0], targets) and torch.equal(whole[1], probabilities)
