@@ -4,7 +4,7 @@ from torch import Tensor, cat, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-#: Batches that are counted together: one by one, counting would take as long as a third of a step of a small network.
+#: Batches that are counted together, because counting costs the same for one as for many.
 _TOGETHER = 50
 
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from lightning_cnn.benchmark.process import call
 from lightning_cnn.benchmark.sections import SECTIONS, Options
 from lightning_cnn.benchmark.systems import SYSTEMS
-from lightning_cnn.commands.words import Parser, one_of
+from lightning_cnn.commands.words import Parser, add_data_dir, one_of
 from lightning_cnn.data.facts import FILES
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.mnist import MNIST
-from lightning_cnn.data.sources import default_data_dir, load
+from lightning_cnn.data.sources import load
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import replacing
 
@@ -145,14 +145,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         metavar="NAME",
         help=f"the systems to measure, of {', '.join(SYSTEMS)} (default: all)",
     )
-    # The names after the first are those of `lightning-cnn fit`, which messages mention.
-    parser.add_argument(
-        *("--data_dir", "--data.data_dir"),
-        type=Path,
-        default=default_data_dir(),
-        metavar="DIR",
-        help="the folder that holds the datasets (default: $LIGHTNING_CNN_DATA_DIR, or else data; now %(default)s)",
-    )
+    add_data_dir(parser)
     parser.add_argument(
         *("--allow_sample", "--data.allow_sample"),
         type=_boolean,

@@ -3,13 +3,12 @@
 import argparse
 from pathlib import Path
 
-from lightning_cnn.commands.words import Parser, one_of
+from lightning_cnn.commands.words import Parser, add_data_dir, one_of
 from lightning_cnn.data.facts import FILES, DatasetFacts
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.files import MissingError, RawFiles, Source, SourceError
 from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.data.sources import (
-    default_data_dir,
     load,
     local_sources,
     raw_folder,
@@ -95,14 +94,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("verb", metavar="fetch|verify", help="fetch what is missing, or only look at what is there")
     parser.add_argument("dataset", metavar="|".join(DATASETS), help="the dataset")
-    # The names after the first are those of `lightning-cnn fit`, which messages mention.
-    parser.add_argument(
-        *("--data_dir", "--data.data_dir"),
-        type=Path,
-        default=default_data_dir(),
-        metavar="DIR",
-        help="the folder that holds the datasets (default: $LIGHTNING_CNN_DATA_DIR, or else data; now %(default)s)",
-    )
+    add_data_dir(parser)
     parser.add_argument(
         *("--allow_sample", "--data.allow_sample"),
         default="false",

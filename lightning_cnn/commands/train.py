@@ -40,7 +40,7 @@ from lightning_cnn.quiet import quieten
 
 #: Largest batch to try precisions with: enough to tell them apart, and soon done.
 _TRIAL_BATCH = 256
-#: Batches between two looks at the progress; the terminal takes as long for one as a small network for half a step.
+#: Batches between two looks at the progress, which costs time that training could use.
 _STEPS_PER_REFRESH = 50
 
 

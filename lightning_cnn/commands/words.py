@@ -2,9 +2,11 @@
 
 import argparse
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NoReturn
 
 from lightning_cnn.cli import suggest
+from lightning_cnn.data.sources import default_data_dir
 from lightning_cnn.errors import UserError
 
 
@@ -14,6 +16,17 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise the message as `UserError`."""
         raise UserError(f"{message} (see `{self.prog} --help`)")
+
+
+def add_data_dir(parser: argparse.ArgumentParser) -> None:
+    """Add `--data_dir`; its second name is that of `lightning-cnn fit`, which messages mention."""
+    parser.add_argument(
+        *("--data_dir", "--data.data_dir"),
+        type=Path,
+        default=default_data_dir(),
+        metavar="DIR",
+        help="the folder that holds the datasets (default: $LIGHTNING_CNN_DATA_DIR, or else data; now %(default)s)",
+    )
 
 
 def one_of(choices: Iterable[str], value: str, what: str) -> str:
