@@ -5,16 +5,16 @@ build the model and its data again.
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
-
-import torch
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from lightning_cnn.errors import UserError
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
+    from torch import Tensor
 
 KEY = "lightning_cnn"
 #: Where a run keeps its checkpoints, below its folder.
@@ -28,6 +28,8 @@ class Description(TypedDict):
     Attributes:
         config: Class path and arguments of `model` and `data`, as in a config file; from the command line all of it.
         class_names: Names in the order of the logits; None if the model was trained without a data module that knows.
+        framing: How the training images were made from larger ones: `side` and `by_mass`; None likewise. Not in
+            checkpoints of earlier versions.
         metrics: What training had last reported when it was written, for example `val/acc`.
         preprocessing: `mean` and `std` of the pixels scaled to [0, 1].
         versions: Version of each library that had a hand in it.
@@ -35,6 +37,7 @@ class Description(TypedDict):
 
     config: dict[str, Any]
     class_names: list[str] | None
+    framing: NotRequired[dict[str, Any] | None]
     metrics: dict[str, float]
     preprocessing: dict[str, float]
     versions: dict[str, str]
@@ -50,12 +53,14 @@ def class_names(module: "LightningModule") -> list[str] | None:
 def describe(module: "LightningModule") -> Description:
     """Describe a classifier, and the data module of its trainer, in plain types."""
     datamodule: LightningDataModule | None = getattr(module.trainer, "datamodule", None)
+    framing = getattr(datamodule, "framing", None)
     config = {"model": _class_config(module)}
     if datamodule is not None:
         config["data"] = _class_config(datamodule)
     return {
         "config": config,
         "class_names": class_names(module),
+        "framing": None if framing is None else asdict(framing),
         "metrics": {name: float(value) for name, value in module.trainer.callback_metrics.items()},
         "preprocessing": {name: module.get_buffer(name).item() for name in ("mean", "std")},
         "versions": {name: version(name) for name in _LIBRARIES},
@@ -67,23 +72,34 @@ def _class_config(instance: "LightningModule | LightningDataModule") -> dict[str
     return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": dict(instance.hparams)}
 
 
+def read(path: Path) -> dict[str, Any]:
+    """Return all that a checkpoint holds, without running anything of it; its `Description` is under `KEY`.
+
+    Raises:
+        UserError: If the file is not a checkpoint of this project.
+    """
+    import torch  # not before it is needed: finding a checkpoint, or not, does not wait for it
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its readers of zip, tar and pickle happen to raise
+        raise UserError(f"{path} is no checkpoint, or damaged; give one that `fit` has written") from error
+    if not isinstance(content, dict) or not isinstance(content.get(KEY), dict):
+        raise UserError(f"{path} is not a checkpoint of lightning-cnn; give one that its `fit` has written")
+    return content
+
+
 def read_description(path: Path) -> Description:
     """Return what the checkpoint says of itself, without running anything that it contains.
 
     Raises:
         UserError: If the file is not a checkpoint of this project.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its readers of zip, tar and pickle happen to raise
-        raise UserError(f"{path} is no checkpoint, or damaged; give one that `fit` has written") from error
-    if not isinstance(content, dict) or KEY not in content:
-        raise UserError(f"{path} is not a checkpoint of lightning-cnn; give one that its `fit` has written")
-    description: Description = content[KEY]
+    description: Description = read(path)[KEY]
     return description
 
 
-def require_same_shapes(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> None:
+def require_same_shapes(expected: Mapping[str, "Tensor"], found: Mapping[str, "Tensor"]) -> None:
     """Refuse weights that do not fit a model.
 
     Raises:

@@ -14,13 +14,15 @@ from typing import NoReturn
 
 from lightning_cnn import __version__
 from lightning_cnn.errors import UserError
-from lightning_cnn.postponed import postponed
+from lightning_cnn.postponed import quick_imports
 
 #: Each verb with its module in `lightning_cnn.commands` and what it does.
 COMMANDS = {
     "fit": ("train", "Train a classifier and keep its best and last checkpoint."),
     "validate": ("train", "Measure a checkpoint on the validation images."),
     "test": ("train", "Measure a checkpoint on the official test images."),
+    "predict": ("predict", "Say what is on images of your own, with a checkpoint."),
+    "report": ("report", "Write a page about a run, or one that compares several."),
     "benchmark": ("benchmark", "Measure the speed of everything on this machine, against plain PyTorch."),
     "data": ("data", "Fetch a dataset, or verify the files of one."),
 }
@@ -34,6 +36,8 @@ examples:
   lightning-cnn fit --config configs/mnist/cnn.yaml --trainer.max_epochs 1 --model.optimizer.lr 0.01
   lightning-cnn fit --config configs/mnist/cnn.yaml --ckpt_path last
   lightning-cnn test --ckpt_path best
+  lightning-cnn predict logs/mnist-cnn/version_0 digits/ --output predictions.csv
+  lightning-cnn report logs/mnist-cnn/version_0 logs/mnist-cnn/version_1
   lightning-cnn data verify mnist
 
 `lightning-cnn COMMAND --help` lists the options of a command.
@@ -99,16 +103,10 @@ def _dispatch(argv: list[str]) -> int:
 
 
 def _load(command: str) -> ModuleType:
-    """Import the module of a command, in two thirds of the time that a plain import takes."""
     if (name := f"lightning_cnn.commands.{command}") in sys.modules:
         return sys.modules[name]
-    gc.disable()  # a million objects are made that all stay: looking for garbage among them takes a fifth of the time
-    try:
-        with postponed("matplotlib", "torchvision"):
-            return import_module(f"lightning_cnn.commands.{command}")
-    finally:
-        gc.freeze()  # nor shall training look through them again and again
-        gc.enable()
+    with quick_imports():
+        return import_module(f"lightning_cnn.commands.{command}")
 
 
 def _help() -> str:

@@ -5,6 +5,7 @@ second of a start of three (two cores of an AMD EPYC). Python's own `importlib.u
 a module as soon as one takes a name from it, and these are imported by `from … import …`.
 """
 
+import gc
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,18 @@ def postponed(*packages: str) -> Iterator[None]:
         finder.waits = False
         for name in finder.names:
             sys.modules.pop(name, None)
+
+
+@contextmanager
+def quick_imports() -> Iterator[None]:
+    """Import torch and Lightning within the block in two thirds of the time that it takes otherwise."""
+    gc.disable()  # a million objects are made that all stay: looking for garbage among them takes a fifth of the time
+    try:
+        with postponed("matplotlib", "torchvision"):
+            yield
+    finally:
+        gc.freeze()  # nor shall training look through them again and again
+        gc.enable()
 
 
 class _StandIn(ModuleType):

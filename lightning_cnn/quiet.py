@@ -27,8 +27,10 @@ def quieten() -> None:
     """Silence what is listed here and nothing else."""
     for message in _HARMLESS:
         warnings.filterwarnings("ignore", message=message)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_tip)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_news)
 
 
-def _is_no_tip(record: logging.LogRecord) -> bool:
-    return "Tip:" not in record.getMessage()
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a message is neither a tip nor what the progress says better: that training reached its last epoch."""
+    message = record.getMessage()
+    return "Tip:" not in message and not message.startswith("`Trainer.fit` stopped: ")

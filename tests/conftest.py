@@ -113,11 +113,13 @@ def cli(capsys) -> Callable[..., Outcome]:
 
 @pytest.fixture
 def fit(cli, tiny_data, configs) -> Callable[..., Path]:
-    """Train on tiny data, one epoch and without pictures unless told otherwise, and return the run folder."""
+    """Train on tiny data, one epoch and with nothing drawn unless told otherwise, and return the run folder."""
 
     def run(config: str, *flags: object) -> Path:
-        tiny = ("--trainer.max_epochs", 1, "--data.val_size", 50, "--plots.enabled", "false")
-        outcome = cli("fit", "--config", configs / config, *tiny, *flags)
+        plain = ("--plots.enabled", "false", "--dashboard.enabled", "false")
+        outcome = cli(
+            "fit", "--config", configs / config, "--trainer.max_epochs", 1, "--data.val_size", 50, *plain, *flags
+        )
         assert outcome.status == 0, outcome.err
         (line,) = [line for line in outcome.out.splitlines() if line.startswith("Run folder: ")]
         return Path(line.removeprefix("Run folder: "))

@@ -1,11 +1,13 @@
 import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from lightning_cnn import checkpoint as checkpoints
-from lightning_cnn.checkpoint import read_description, require_same_shapes, resolve, run_folder, run_folders
+from lightning_cnn.checkpoint import read, read_description, require_same_shapes, resolve, run_folder, run_folders
 from lightning_cnn.errors import UserError
 
 
@@ -48,7 +50,7 @@ def test_a_checkpoint_describes_itself(fit):
 
     description = read_description(run / "checkpoints" / "last.ckpt")
 
-    assert set(description) == {"config", "class_names", "metrics", "preprocessing", "versions"}
+    assert set(description) == {"config", "class_names", "framing", "metrics", "preprocessing", "versions"}
     model, data = description["config"]["model"], description["config"]["data"]
     assert model["class_path"] == "lightning_cnn.classifiers.ShallowCNNClassifier"
     assert model["init_args"]["optimizer"]["init_args"]["momentum"] == 0.9
@@ -56,6 +58,7 @@ def test_a_checkpoint_describes_itself(fit):
     assert data["class_path"] == "lightning_cnn.data.FashionMNISTDataModule"
     assert data["init_args"]["val_size"] == 50
     assert description["class_names"][:2] == ["T-shirt/top", "Trouser"]
+    assert description["framing"] == {"side": 28, "by_mass": False}
     assert description["preprocessing"] == {"mean": 0.25, "std": 0.5}
     assert 0 <= description["metrics"]["val/acc"] <= 1
     assert description["versions"]["torch"] == torch.__version__.partition("+")[0]
@@ -77,6 +80,30 @@ def test_a_checkpoint_of_a_bare_trainer_describes_itself_as_well(tiny_data, trai
     assert config["data"]["init_args"]["val_size"] == 50
 
 
+def test_a_checkpoint_of_a_trainer_without_a_data_module_knows_neither_classes_nor_framing(trainer, tmp_path):
+    from lightning_cnn.classifiers import MLPClassifier
+
+    run = trainer()
+    loader = torch.utils.data.DataLoader([(torch.zeros(1, 28, 28, dtype=torch.uint8), 0)] * 2)
+    run.fit(MLPClassifier(), loader, loader)
+    run.save_checkpoint(tmp_path / "some.ckpt")
+
+    description = read_description(tmp_path / "some.ckpt")
+
+    assert (description["class_names"], description["framing"]) == (None, None)
+    assert list(description["config"]) == ["model"]
+
+
+def test_one_reading_gives_the_weights_and_the_description(fit):
+    path = fit("mnist/cnn.yaml") / "checkpoints" / "best.ckpt"
+
+    content = read(path)
+
+    assert content[checkpoints.KEY] == read_description(path)
+    assert content["state_dict"].keys() == torch.load(path, weights_only=True)["state_dict"].keys()
+    assert content[checkpoints.KEY]["framing"] == {"side": 20, "by_mass": True}
+
+
 # What is not one
 
 
@@ -95,7 +122,7 @@ def test_half_a_checkpoint_is_damaged(tmp_path):
         read_description(tmp_path / "a.ckpt")
 
 
-@pytest.mark.parametrize("content", [{"state_dict": {}}, [1, 2], torch.zeros(2)])
+@pytest.mark.parametrize("content", [{"state_dict": {}}, [1, 2], torch.zeros(2), {checkpoints.KEY: "hello"}])
 def test_what_torch_saved_for_others_is_not_ours(tmp_path, content):
     torch.save(content, tmp_path / "a.ckpt")
 
@@ -179,6 +206,12 @@ def test_what_is_not_there_is_named(tmp_path):
         resolve(str(tmp_path / "empty"), [], folder_means="best")
     with pytest.raises(UserError, match=r"no fitting run has a checkpoint best\.ckpt; train with `fit` first"):
         resolve("best", [make_run(tmp_path / "a", "last")], folder_means="best")
+
+
+def test_finding_a_checkpoint_does_not_wait_for_torch():
+    code = "import sys, lightning_cnn.checkpoint; sys.exit('torch' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_runs_are_found_newest_checkpoint_first(tmp_path):

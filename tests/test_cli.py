@@ -159,7 +159,7 @@ def fit_sample(configs: Path, *flags: str) -> list:
 
 
 def test_training_without_pictures_imports_nothing_that_draws(configs):
-    assert fit_sample(configs, "--plots.enabled", "false") == [0, [], True, 0]
+    assert fit_sample(configs, "--plots.enabled", "false", "--dashboard.enabled", "false") == [0, [], True, 0]
 
 
 def test_training_with_pictures_draws(configs):

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from importlib.machinery import SourceFileLoader
@@ -11,6 +12,7 @@ from types import ModuleType
 
 import pytest
 from idx import write_idx_dataset
+from PIL import Image, ImageDraw
 
 from lightning_cnn.cli import main
 from lightning_cnn.commands import benchmark as benchmark_command
@@ -29,6 +31,7 @@ PYTHON = {name: code for code in re.findall(r"^```python\n(.*?)^```", README, re
 #: More images than the default validation set has.
 N_TRAIN = 5_200
 FASTER = ("--trainer.limit_val_batches", "1")
+PLAIN = "--trainer.max_epochs 1 --plots.enabled false --dashboard.enabled false"
 
 
 @pytest.fixture
@@ -42,6 +45,10 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         tiny = write_idx_dataset(Path("data"), facts, n_train=N_TRAIN)
         monkeypatch.setattr(module, "facts", tiny)
         monkeypatch.setitem(data_command.DATASETS, facts.name, tiny)
+    Path("digits").mkdir()
+    digit = Image.new("L", (60, 90), "white")
+    ImageDraw.Draw(digit).line((30, 15, 30, 75), fill="black", width=6)
+    digit.save("digits/one.png")
     Path("wide_mlp.py").write_text(PYTHON["WideMLPClassifier"])
     letters = write_idx_dataset(
         Path("data"), DatasetFacts("letters", "Letters", "Letters", MNIST.classes, 0.17, 0.33, {}), n_train=N_TRAIN
@@ -63,6 +70,12 @@ def script(name: str) -> ModuleType:
     return module
 
 
+def run_script(name: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    module = script(name)
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    module.main()
+
+
 def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     words = shlex.split(command)
     if words[0].startswith("scripts/"):
@@ -70,8 +83,14 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     elif words[:2] == [".venv/bin/python", "scripts/results"]:
         results = script("results")
         monkeypatch.setattr(results, "_lightning_cnn", lambda *arguments: main([*arguments]))
-        monkeypatch.setattr(sys, "argv", [*words[1:], "--flags", f"--trainer.max_epochs 1 {' '.join(FASTER)}"])
+        monkeypatch.setattr(sys, "argv", [*words[1:], "--flags", f"{PLAIN} {' '.join(FASTER)}"])
         results.main()
+    elif words[:2] == [".venv/bin/python", "scripts/pictures"]:
+        if shutil.which("chromium"):
+            run_script("pictures", words[2:], monkeypatch)
+            assert Path("docs/dashboard.png").is_file()
+    elif words[:2] == [".venv/bin/python", "scripts/image_files"]:
+        run_script("image_files", [*words[2:], "--images", "50"], monkeypatch)
     elif words[0] == "tensorboard":
         subprocess.run([Path(sys.executable).with_name("tensorboard"), "--inspect", *words[1:]], check=True)
     else:
@@ -93,7 +112,7 @@ def test_every_command_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch, capsy
     folders = {folder.name for folder in Path("logs").iterdir()}
     assert folders == {
         "mnist-cnn", "fashion_mnist-cnn", "mnist-mlp", "mnist-wide_mlp", "letters-cnn", "mnist-fast_cnn",
-        "fashion_mnist-fast_cnn",
+        "fashion_mnist-fast_cnn", "fashion_mnist-simple_cnn", "fashion_mnist-shallow_cnn", "fashion_mnist-mlp",
     }  # fmt: skip
 
 

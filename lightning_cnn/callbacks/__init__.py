@@ -1,10 +1,11 @@
 """What watches a run and keeps its results."""
 
+from lightning_cnn.callbacks.dashboard import Dashboard
 from lightning_cnn.callbacks.plots import Plots
-from lightning_cnn.callbacks.print_epochs import PrintEpochs
 from lightning_cnn.callbacks.print_loss import PrintLoss
+from lightning_cnn.callbacks.progress import Progress
 from lightning_cnn.callbacks.run_folder import RunFolder
 from lightning_cnn.callbacks.save_weights import SaveWeights
 from lightning_cnn.callbacks.test_results import TestResults
 
-__all__ = ["Plots", "PrintEpochs", "PrintLoss", "RunFolder", "SaveWeights", "TestResults"]
+__all__ = ["Dashboard", "Plots", "PrintLoss", "Progress", "RunFolder", "SaveWeights", "TestResults"]

@@ -1,20 +1,21 @@
 """The pictures that a run leaves in its folder."""
 
-import csv
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities.types import STEP_OUTPUT
+from lightning.pytorch import LightningModule, Trainer
 from numpy.typing import NDArray
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.callbacks.metrics_csv import MetricsCSV
+from lightning_cnn.callbacks.predictions import Predictions, PredictionsCallback, Stage
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.data import ImageDataModule
+from lightning_cnn.evaluation import calibration, confusion
 from lightning_cnn.files import replacing
+from lightning_cnn.history import read_history
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,19 +23,20 @@ if TYPE_CHECKING:
 #: Where a run keeps its pictures, below its folder.
 FOLDER = "plots"
 SAMPLES = 12
-_CURVES = ("train_loss", "train_acc", "val_loss", "val_acc")
+MISTAKES = 16
 
 
-class Plots(Callback):
+class Plots(PredictionsCallback):
     """Draws what can be seen of a run at a glance; has no part in its results.
 
     Into `plots/` in the run folder go `samples.png`, the first training images as the network sees them, before the
     first step; `history.png`, loss and accuracy over all epochs in `metrics.csv`, when training ends; and, beside the
-    checkpoint that was tested, `predictions.png`, the first test images with true and predicted class names.
+    checkpoint that was tested, `predictions.png`, the first test images with true and predicted class names,
+    `mistakes.png`, those wrong ones with the highest loss, `confusion_matrix.png` and `calibration.png`.
 
     Args:
         enabled: Whether to draw at all.
-        test_images: Test images to show, at least 1.
+        test_images: Test images in `predictions.png`, at least 1.
 
     Raises:
         ValueError: If `test_images` is below 1.
@@ -59,7 +61,7 @@ class Plots(Callback):
         if datamodule.augment is not None:
             with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
                 images = datamodule.augment(images)
-        figure = plots.samples(_pixels(pl_module.preprocess(images)), targets.cpu().numpy(), _class_names(pl_module))
+        figure = plots.samples(_pixels(pl_module.preprocess(images)), targets.cpu().numpy(), pl_module.class_names)
         _save(figure, Path(trainer.default_root_dir), "samples.png")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -78,63 +80,51 @@ class Plots(Callback):
         if curves:
             _save(plots.history(**curves), metrics.parent, "history.png")
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the images of an earlier test."""
-        self._images: list[NDArray[np.generic]] = []
-        self._targets: list[int] = []
-        self._predicted: list[int] = []
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: STEP_OUTPUT,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+    def on_predictions(
+        self, trainer: Trainer, pl_module: LightningModule, stage: Stage, predictions: Predictions
     ) -> None:
-        """Keep the first images with their true and predicted classes."""
-        missing = self.test_images - len(self._images)
-        if missing == 0 or not self._draws(trainer):
+        """Draw the test beside the checkpoint, or in the trainer's folder if the weights came from none."""
+        if not self._draws(trainer):
             return
-        assert isinstance(outputs, torch.Tensor)
-        self._images.extend(_pixels(batch[0][:missing]))
-        self._targets.extend(batch[1][:missing].tolist())
-        self._predicted.extend(outputs[:missing].argmax(dim=1).tolist())
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw them beside the checkpoint, or in the trainer's folder if the weights came from none."""
-        if not self._images:
-            return
-        from lightning_cnn import plots
-
         assert isinstance(pl_module, ImageClassifier)
-        figure = plots.predictions(np.stack(self._images), self._targets, self._predicted, _class_names(pl_module))
+        names = pl_module.class_names
         checkpoint = trainer.ckpt_path
         folder = Path(trainer.default_root_dir) if checkpoint is None else checkpoints.run_folder(Path(checkpoint))
-        _save(figure, folder, "predictions.png")
+        _draw_figures(predictions, names, folder)
+        datamodule = getattr(trainer, "datamodule", None)
+        if isinstance(datamodule, ImageDataModule):
+            _draw_images(predictions, datamodule.test_set.images, names, folder, self.test_images)
 
     def _draws(self, trainer: Trainer) -> bool:
         return self.enabled and trainer.is_global_zero and not trainer.fast_dev_run  # type: ignore[attr-defined]
 
 
-def read_history(path: Path) -> dict[str, NDArray[np.float64]]:
-    """Return loss and accuracy of every epoch in a `metrics.csv`.
+def _draw_figures(predictions: Predictions, names: list[str], folder: Path) -> None:
+    """What the whole test comes to."""
+    from lightning_cnn import plots
 
-    Returns:
-        `train_loss`, `train_acc`, `val_loss` and `val_acc`, each `(E,)` with NaN where nothing was measured; empty if
-        nothing was measured at all.
-    """
-    found: dict[tuple[str, int], float] = {}
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            for curve in _CURVES:
-                if value := row.get(curve.replace("_", "/")):
-                    found[curve, int(float(row["epoch"]))] = float(value)
-    if not found:
-        return {}
-    n = 1 + max(epoch for _, epoch in found)
-    return {curve: np.array([found.get((curve, epoch), np.nan) for epoch in range(n)]) for curve in _CURVES}
+    targets, predicted = predictions.targets.numpy(), predictions.predicted.numpy()
+    counts = confusion(targets, predicted, len(names))
+    _save(plots.confusion_matrix(counts, names, "Test images"), folder, "confusion_matrix.png")
+    result = calibration(targets == predicted, predictions.confidence.numpy())
+    _save(plots.calibration(result), folder, "calibration.png")
+
+
+def _draw_images(predictions: Predictions, images: torch.Tensor, names: list[str], folder: Path, first: int) -> None:
+    """The first images, and the worst mistakes."""
+    from lightning_cnn import plots
+
+    targets, predicted = predictions.targets, predictions.predicted
+    first = min(first, len(targets))  # the test may have been shortened
+    figure = plots.predictions(_pixels(images[:first]), targets[:first], predicted[:first], names)
+    _save(figure, folder, "predictions.png")
+    worst = predictions.worst_mistakes(MISTAKES)
+    if len(worst):
+        pixels = _pixels(images[worst.to(images.device)])
+        figure = plots.mistakes(pixels, targets[worst], predicted[worst], predictions.confidence[worst], names)
+        _save(figure, folder, "mistakes.png")
+    else:
+        (folder / FOLDER / "mistakes.png").unlink(missing_ok=True)  # those of an earlier test
 
 
 def _pixels(images: torch.Tensor) -> NDArray[np.generic]:
@@ -142,11 +132,6 @@ def _pixels(images: torch.Tensor) -> NDArray[np.generic]:
     images = images.squeeze(1).cpu()
     pixels: NDArray[np.generic] = (images.float() if images.is_floating_point() else images).numpy()
     return pixels
-
-
-def _class_names(classifier: ImageClassifier) -> list[str]:
-    """The names that the data module knows, otherwise the numbers of the classes."""
-    return checkpoints.class_names(classifier) or [str(n) for n in range(classifier.num_classes)]
 
 
 def _save(figure: "Figure", folder: Path, name: str) -> None:

@@ -32,6 +32,6 @@ class PrintLoss(Callback):
         """Print a line where one is due."""
         self._seen += len(batch[1])
         if batch_idx % self.every_n_batches == 0 and isinstance(outputs, dict):
-            loss: torch.Tensor = outputs["loss"]
+            loss: torch.Tensor = outputs["loss"] * trainer.accumulate_grad_batches  # Lightning hands on its share
             total = len(trainer.train_dataloader.dataset)  # type: ignore[union-attr]
             pl_module.print(f"epoch {trainer.current_epoch + 1} · loss: {loss.item():.4f} [{self._seen:>5}/{total}]")

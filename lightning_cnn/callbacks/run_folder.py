@@ -1,9 +1,14 @@
 """The folder of a run: what was asked for, which data answered, and a checkpoint that knows both."""
 
 import json
+import os
+import platform
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -11,6 +16,7 @@ from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import replacing
+from lightning_cnn.machine import cpu_name
 
 
 def create(root: Path, name: str) -> Path:
@@ -40,7 +46,7 @@ def create(root: Path, name: str) -> Path:
 
 
 class RunFolder(Callback):
-    """Writes `config.yaml` and `data.json`, and puts the whole config into every checkpoint.
+    """Writes `config.yaml`, `environment.json` and `data.json`, and puts the whole config into every checkpoint.
 
     Args:
         folder: The run folder; None in all processes but the first, which tells it to them.
@@ -62,10 +68,10 @@ class RunFolder(Callback):
             return
         with replacing(self.folder / "config.yaml") as path:
             path.write_text(yaml.safe_dump(self.config, sort_keys=False))
+        _write_json(self.folder / "environment.json", environment_record(trainer, pl_module))
         datamodule = getattr(trainer, "datamodule", None)
         if isinstance(datamodule, ImageDataModule) and datamodule.raw is not None:
-            with replacing(self.folder / "data.json") as path:
-                path.write_text(json.dumps(data_record(datamodule), indent=2) + "\n")
+            _write_json(self.folder / "data.json", data_record(datamodule))
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Let the checkpoint describe itself with all that the user gave, beyond what the model knows of itself."""
@@ -77,3 +83,39 @@ def data_record(datamodule: ImageDataModule) -> dict[str, Any]:
     raw = datamodule.raw
     assert raw is not None
     return {"dataset": datamodule.facts.title, "origin": raw.origin, "sample": raw.is_sample}
+
+
+def environment_record(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+    """Return on what the run has run, in plain types: whoever repeats it needs the same for the same figures."""
+    seed = os.environ.get("PL_GLOBAL_SEED")  # where Lightning keeps the seed of the run
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": cpu_name(),
+        "device": _device_name(pl_module.device),
+        "processes": trainer.world_size,
+        "threads": torch.get_num_threads(),
+        "seed": None if seed is None else int(seed),
+        "git_revision": _git_revision(),
+        "parameters": sum(parameter.numel() for parameter in pl_module.parameters()),
+        "versions": checkpoints.describe(pl_module)["versions"],
+    }
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _git_revision() -> str | None:
+    """The commit of the working folder, with `-dirty` if files are changed; None where there is no git or commit."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    describe = [git, "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
+    done = subprocess.run(describe, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")

@@ -84,6 +84,12 @@ class ImageClassifier(LightningModule):
         else:
             super().__setattr__(name, value)
 
+    @property
+    def class_names(self) -> list[str]:
+        """The class names that the data module of the trainer knows, otherwise the numbers of the classes."""
+        known = None if self._trainer is None else checkpoints.class_names(self)
+        return known or [str(number) for number in range(self.num_classes)]
+
     def preprocess(self, images: Tensor) -> Tensor:
         """Scale uint8 images `(B, 1, 28, 28)` to [0, 1] and normalise them: what the network sees."""
         return (images - 255 * self.mean).div_(255 * self.std)  # (x / 255 − mean) / std, with less to do for each pixel
@@ -121,9 +127,10 @@ class ImageClassifier(LightningModule):
             self.log("train/loss_step", loss, prog_bar=True)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count a batch into `val/loss` and `val/acc`."""
-        self._step(batch, "val")
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Count a batch into `val/loss` and `val/acc`; return its logits for whoever looks at predictions."""
+        _, logits = self._step(batch, "val")
+        return logits
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Count a batch into `test/loss` and `test/acc`; return its logits for whoever keeps predictions."""

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from lightning_cnn.benchmark.process import call
 from lightning_cnn.benchmark.sections import SECTIONS, Options
 from lightning_cnn.benchmark.systems import SYSTEMS
-from lightning_cnn.commands.words import Parser, add_data_dir, one_of
+from lightning_cnn.commands.words import Parser, add_data_dir, one_of, positive, require_writable
 from lightning_cnn.data.facts import FILES
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.data.sources import load
-from lightning_cnn.errors import UserError
 from lightning_cnn.files import replacing
 
 
@@ -34,7 +33,7 @@ def main(argv: list[str]) -> int:
     systems = [one_of(SYSTEMS, name, "system") for name in arguments.systems]
     # Whatever is wrong is better known now than after an hour.
     if arguments.output is not None:
-        _require_writable(arguments.output)
+        require_writable("--output", arguments.output)
     with tempfile.TemporaryDirectory(prefix="lightning-cnn-") as scratch:
         unpack(arguments.data_dir, arguments.allow_sample, Path(scratch))
         options = Options(
@@ -111,18 +110,6 @@ def _idx(array: NDArray[np.uint8]) -> bytes:
     return bytes([0, 0, 8, array.ndim]) + lengths + array.tobytes()
 
 
-def _require_writable(output: Path) -> None:
-    """Refuse a file that cannot be written, before the work rather than after it."""
-    if output.is_dir():
-        raise UserError(f"--output {output} is a folder; name a file in it")
-    try:
-        with tempfile.TemporaryFile(dir=output.parent):
-            pass
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(f"--output {output} cannot be written ({reason}); name a file in a folder of yours") from error
-
-
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = Parser(
         prog="lightning-cnn benchmark",
@@ -135,7 +122,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     names = "|".join(SECTIONS)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"what to measure: {names} (default: all)")
     parser.add_argument(
-        "--repeats", type=_positive, default=3, metavar="N", help="times to measure everything (default: %(default)s)"
+        "--repeats", type=positive, default=3, metavar="N", help="times to measure everything (default: %(default)s)"
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="a JSON file for every single measurement")
     parser.add_argument(
@@ -161,19 +148,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         help="whether `accuracy` runs PyTorch's MNIST example as well, which takes minutes (default: true)",
     )
     parser.add_argument(
-        "--limit_batches", type=_positive, metavar="N", help="stop every loop after N batches, to try the benchmark out"
+        "--limit_batches", type=positive, metavar="N", help="stop every loop after N batches, to try the benchmark out"
     )
-    arguments, unknown = parser.parse_known_args(argv)
-    if unknown:
-        options = [option for action in parser._actions for option in action.option_strings if "." not in option]
-        one_of(options, unknown[0].partition("=")[0], "option")
-    return arguments
-
-
-def _positive(word: str) -> int:
-    if not word.isdecimal() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {word!r}")
-    return int(word)
+    return parser.parse(argv)
 
 
 def _boolean(word: str) -> bool:

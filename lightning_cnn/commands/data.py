@@ -101,7 +101,4 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         metavar="true|false",
         help="whether the small sample that ships with this package will do (default: %(default)s)",
     )
-    arguments, unknown = parser.parse_known_args(argv)
-    if unknown:
-        one_of(("--data_dir", "--allow_sample", "--help"), unknown[0].partition("=")[0], "option")
-    return arguments
+    return parser.parse(argv)

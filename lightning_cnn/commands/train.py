@@ -1,7 +1,6 @@
 """`fit`, `validate` and `test`: LightningCLI with run folders, and with checkpoints that are enough by themselves."""
 
 import shutil
-import sys
 from contextlib import suppress
 from pathlib import Path
 from shlex import quote
@@ -14,16 +13,17 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn import precision
-from lightning_cnn.callbacks import Plots, PrintEpochs, RunFolder, TestResults
+from lightning_cnn.callbacks import Dashboard, Plots, Progress, RunFolder, TestResults
 from lightning_cnn.callbacks.metrics_csv import MetricsCSV
 from lightning_cnn.callbacks.run_folder import create
+from lightning_cnn.callbacks.tensorboard import TensorBoard
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.commands.arguments import Parser, require_sound_configs, with_checkpoint
 from lightning_cnn.commands.messages import explain
@@ -40,8 +40,6 @@ from lightning_cnn.quiet import quieten
 
 #: Largest batch to try precisions with: enough to tell them apart, and soon done.
 _TRIAL_BATCH = 256
-#: Batches between two looks at the progress, which costs time that training could use.
-_STEPS_PER_REFRESH = 50
 
 
 def main(argv: list[str]) -> int:
@@ -94,8 +92,9 @@ class TrainCLI(LightningCLI):
         }
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the settings of the pictures, which Lightning makes one of the trainer's callbacks, and `--test`."""
+        """Add the settings of pictures and dashboard, which Lightning makes callbacks of the trainer, and `--test`."""
         parser.add_lightning_class_args(Plots, "plots")
+        parser.add_lightning_class_args(Dashboard, "dashboard")  # after the pictures, which it shows
         if self.command == "fit":
             parser.add_argument("--test", type=bool, default=False, help="Measure the best weights on the test images.")
 
@@ -126,17 +125,21 @@ class TrainCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> LightningTrainer:
         """Build the trainer with the loggers, the callbacks and the folder of this run."""
         options = self._get(self.config_init, "trainer")
+        callbacks: list[Callback] = [*(options["callbacks"] or [])]
+        if options["enable_progress_bar"] is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            callbacks.append(Progress())
+        kwargs["enable_progress_bar"] = any(isinstance(c, ProgressBar) for c in callbacks)
         if self.subcommand != "fit" or options["fast_dev_run"]:
             if self.subcommand == "test":
                 assert self.checkpoint is not None
                 self.results = TestResults(checkpoints.run_folder(self.checkpoint), self.checkpoint)
-                kwargs["callbacks"] = [*(options["callbacks"] or []), self.results]
-            return super().instantiate_trainer(logger=False, enable_checkpointing=False, **kwargs)
+                callbacks.append(self.results)
+            kwargs |= {"callbacks": callbacks, "logger": False, "enable_checkpointing": False}
+            return super().instantiate_trainer(**kwargs)
         kwargs["precision"] = self._precision(options)
         folder = self._run_folder(Path(options["default_root_dir"] or "."))
         loggers = self._loggers(options["logger"], folder)
-        callbacks = self._fit_callbacks(options, folder, bool(loggers))
-        kwargs["enable_progress_bar"] = any(isinstance(c, ProgressBar) for c in callbacks)
+        callbacks += self._fit_callbacks(options, folder, bool(loggers))
         return super().instantiate_trainer(callbacks=callbacks, logger=loggers, default_root_dir=folder, **kwargs)
 
     def _precision(self, options: Namespace) -> str | None:
@@ -162,24 +165,21 @@ class TrainCLI(LightningCLI):
         self.new_folder = create(root, f"{self.datamodule.facts.name}-{network}")
         return self.new_folder
 
-    @staticmethod
-    def _loggers(chosen: Logger | list[Logger] | bool | None, folder: Path) -> Logger | list[Logger] | bool:
+    def _loggers(self, chosen: Logger | list[Logger] | bool | None, folder: Path) -> Logger | list[Logger] | bool:
         """TensorBoard and `metrics.csv` in the run folder, unless the user chose something else."""
         if chosen is None or chosen is True:
             # In this order: TensorBoard's takes the epoch out of what it gives on.
-            return [MetricsCSV(folder), TensorBoardLogger(folder, name="", version="", default_hp_metric=False)]
+            first_step = None if self.checkpoint is None else checkpoints.read(self.checkpoint)["global_step"]
+            return [MetricsCSV(folder), TensorBoard(folder, first_step)]
         return chosen
 
     def _fit_callbacks(self, options: Namespace, folder: Path, with_loggers: bool) -> list[Callback]:
-        """The callbacks that the user chose, and those of every run."""
+        """The callbacks of every run."""
         config = yaml.safe_load(self._parser(self.subcommand).dump(self.config[self.subcommand], skip_unset=False))
         del config["test"]  # a word to this command, not about the run
-        chosen: list[Callback] = options["callbacks"] or []
-        callbacks: list[Callback] = [*chosen, RunFolder(folder, config)]
+        callbacks: list[Callback] = [RunFolder(folder, config)]
         if with_loggers:
             callbacks.append(LearningRateMonitor())
-        if options["enable_progress_bar"] is not False and not any(isinstance(c, ProgressBar) for c in chosen):
-            callbacks.append(TQDMProgressBar(_STEPS_PER_REFRESH) if sys.stdout.isatty() else PrintEpochs())
         if options["enable_checkpointing"] is not False:
             dirpath = folder / checkpoints.FOLDER
             callbacks.append(_EpochCheckpoint(dirpath, filename="best", monitor="val/acc", mode="max"))
@@ -224,6 +224,7 @@ class TrainCLI(LightningCLI):
             raise UserError(f"--test true needs the best weights, but training has not saved {best}")
         self.results = TestResults(folder, best)
         self.trainer.callbacks.append(self.results)  # type: ignore[attr-defined]
+        self.trainer.loggers = []  # as `test` does it: what it finds belongs to the weights, not to the last step
         self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True)
         self.after_test()
 

@@ -1,6 +1,7 @@
-"""What the commands with few arguments share: a parser whose errors are one line, and choices with suggestions."""
+"""What the commands with few arguments share: a parser whose errors are one line, and the kinds of their values."""
 
 import argparse
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
@@ -16,6 +17,18 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise the message as `UserError`."""
         raise UserError(f"{message} (see `{self.prog} --help`)")
+
+    def parse(self, argv: list[str]) -> argparse.Namespace:
+        """Parse arguments in any order.
+
+        Raises:
+            UserError: If one is wrong; of an unknown option the message names the one that was probably meant.
+        """
+        arguments, unknown = self.parse_known_intermixed_args(argv)
+        if unknown:
+            options = [option for action in self._actions for option in action.option_strings if "." not in option]
+            one_of([option for option in options if option != "-h"], unknown[0].partition("=")[0], "option")
+        return arguments
 
 
 def add_data_dir(parser: argparse.ArgumentParser) -> None:
@@ -40,3 +53,26 @@ def one_of(choices: Iterable[str], value: str, what: str) -> str:
         return value
     article = "an" if what[0] in "aeiou" else "a"
     raise UserError(f"{value!r} is not {article} {what}{suggest(value, choices)} (choose from {', '.join(choices)})")
+
+
+def positive(word: str) -> int:
+    """Read a whole number of at least 1."""
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {word!r}")
+    return int(word)
+
+
+def require_writable(option: str, path: Path) -> None:
+    """Refuse a file that cannot be written, before the work rather than after it.
+
+    Raises:
+        UserError: If it is a folder, or nothing can be written where it shall be.
+    """
+    if path.is_dir():
+        raise UserError(f"{option} {path} is a folder; name a file in it")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"{option} {path} cannot be written ({reason}); name a file in a folder of yours") from error

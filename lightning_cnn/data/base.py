@@ -13,7 +13,7 @@ from torch import Tensor
 from lightning_cnn.data import sources
 from lightning_cnn.data.augment import Augmentation
 from lightning_cnn.data.batches import Batch, Images, InOrder, Shuffled
-from lightning_cnn.data.facts import DatasetFacts
+from lightning_cnn.data.facts import DatasetFacts, Framing
 from lightning_cnn.errors import UserError
 
 #: The split belongs to the dataset, not to the run: every run on every machine validates on the same images.
@@ -103,6 +103,11 @@ class ImageDataModule(LightningDataModule):
     def class_names(self) -> tuple[str, ...]:
         """The class names, in the order of the labels."""
         return self.facts.classes
+
+    @property
+    def framing(self) -> Framing:
+        """How the images were made from larger ones."""
+        return self.facts.framing
 
     def prepare_data(self) -> None:
         """Fetch what is missing, once per machine.

@@ -11,6 +11,27 @@ FILES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
 
 
 @dataclass(frozen=True)
+class Framing:
+    """How the 28×28 images of a dataset were made from larger ones, each cropped to its ink.
+
+    Attributes:
+        side: Longer side of the ink after scaling, in pixels, 1 to 28.
+        by_mass: Whether the ink's centre of mass was put into the centre of the image, or else the centre of its box.
+            The defaults are MNIST's.
+
+    Raises:
+        ValueError: If `side` is out of its range.
+    """
+
+    side: int = 20
+    by_mass: bool = True
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.side <= 28:
+            raise ValueError(f"side must be between 1 and 28, got {self.side}")
+
+
+@dataclass(frozen=True)
 class DatasetFacts:
     """The facts of a dataset in MNIST's format: 28×28 grey images in four IDX files.
 
@@ -27,6 +48,7 @@ class DatasetFacts:
         debian_package: The Debian and Ubuntu package that carries the gzipped files, if one does.
         sample_sha256: SHA-256 of each raw file of the sample that ships with this package.
         sample_note: What must be said about the sample whenever it is used, if anything.
+        framing: How its images were made from larger ones.
     """
 
     name: str
@@ -41,3 +63,4 @@ class DatasetFacts:
     system_folder: str | None = None
     debian_package: str | None = None
     sample_note: str = ""
+    framing: Framing = Framing()

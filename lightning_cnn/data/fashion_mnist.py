@@ -4,7 +4,7 @@ Xiao, Rasul and Vollgraf, "Fashion-MNIST: a novel image dataset for benchmarking
 arXiv:1708.07747, 2017.
 """
 
-from lightning_cnn.data.facts import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, DatasetFacts
+from lightning_cnn.data.facts import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, DatasetFacts, Framing
 
 FASHION_MNIST = DatasetFacts(
     name="fashion_mnist",
@@ -43,4 +43,5 @@ FASHION_MNIST = DatasetFacts(
     },
     system_folder="/usr/share/datasets/fashion-mnist",
     debian_package="dataset-fashion-mnist",
+    framing=Framing(side=28, by_mass=False),
 )

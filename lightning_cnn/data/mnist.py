@@ -3,7 +3,7 @@
 LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition", Proc. IEEE 86(11), 1998.
 """
 
-from lightning_cnn.data.facts import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, DatasetFacts
+from lightning_cnn.data.facts import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, DatasetFacts, Framing
 
 MNIST = DatasetFacts(
     name="mnist",
@@ -29,4 +29,5 @@ MNIST = DatasetFacts(
         TEST_LABELS: "2bed0e3790b2dac87cb49ca6718054c88d630c4060f2671b4e1557c9e0ca6621",
     },
     sample_note="Its test images, like its training images, come from MNIST's training set.",
+    framing=Framing(side=20, by_mass=True),
 )

@@ -14,7 +14,6 @@ from matplotlib.image import imread
 from lightning_cnn import plots
 from lightning_cnn.callbacks import Plots
 from lightning_cnn.callbacks.metrics_csv import MetricsCSV
-from lightning_cnn.callbacks.plots import read_history
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.data.augment import CropAndRotate
@@ -24,6 +23,7 @@ from lightning_cnn.quiet import quieten
 
 pytestmark = pytest.mark.usefixtures("quiet")
 PNG = b"\x89PNG\r\n\x1a\n"
+OF_TEST = {"predictions.png", "mistakes.png", "confusion_matrix.png", "calibration.png"}
 
 
 @pytest.fixture
@@ -53,7 +53,8 @@ def datamodule(data_dir: Path, facts: DatasetFacts) -> ImageDataModule:
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
     """What was drawn, by the function that drew it."""
-    calls: dict[str, list[Any]] = {"samples": [], "history": [], "predictions": []}
+    names = ("samples", "history", "predictions", "mistakes", "confusion_matrix", "calibration")
+    calls: dict[str, list[Any]] = {name: [] for name in names}
     for name, drawn in calls.items():
         original = getattr(plots, name)
 
@@ -180,26 +181,6 @@ def test_validation_every_other_epoch_leaves_gaps(
     assert not np.isnan(curves["train_acc"]).any()
 
 
-def test_read_history_takes_the_last_figure_of_each_epoch(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.csv"
-    path.write_text(
-        "epoch,step,train/acc,train/loss,train/loss_step,val/acc,val/loss\n"
-        "0,4,,,2.5,,\n0,5,,,,0.25,2.0\n0,9,0.5,1.5,,0.375,1.75\n1,14,,,1.25,,\n1,19,0.75,1.0,,,\n"
-    )
-    curves = read_history(path)
-    assert {name: values.tolist() for name, values in curves.items() if "train" in name} == {
-        "train_loss": [1.5, 1.0],
-        "train_acc": [0.5, 0.75],
-    }
-    np.testing.assert_array_equal(curves["val_loss"], [1.75, np.nan])
-    np.testing.assert_array_equal(curves["val_acc"], [0.375, np.nan])
-
-
-def test_read_history_of_nothing_is_empty(tmp_path: Path) -> None:
-    (tmp_path / "metrics.csv").write_text("epoch,step,lr-SGD\n0,0,0.1\n")
-    assert read_history(tmp_path / "metrics.csv") == {}
-
-
 def test_fast_dev_run_and_being_turned_off_leave_nothing(tmp_path: Path, datamodule: ImageDataModule) -> None:
     model = classifier()
     for run in (trainer(tmp_path, Plots(), fast_dev_run=True), trainer(tmp_path, Plots(enabled=False))):
@@ -214,14 +195,68 @@ def test_predictions_are_the_first_test_images_as_they_were(
 ) -> None:
     model = classifier()
     trainer(tmp_path, Plots(test_images=n)).test(model, datamodule, verbose=False)
-    assert pictures(tmp_path) == {"predictions.png"}
+    assert pictures(tmp_path) == OF_TEST
+    assert all((tmp_path / "plots" / name).read_bytes().startswith(PNG) for name in OF_TEST)
     ((images, targets, predicted, names),) = shown["predictions"]
     first = datamodule.test_set.images[:n]  # of 25, in batches of ten
     assert images.dtype == np.uint8
     np.testing.assert_array_equal(images, first[:, 0].numpy())
-    assert targets == datamodule.test_set.targets[:n].tolist()
-    assert predicted == model(first).argmax(dim=1).tolist()
+    assert targets.tolist() == datamodule.test_set.targets[:n].tolist()
+    assert predicted.tolist() == model(first).argmax(dim=1).tolist()
     assert names == list(MNIST.classes)
+
+
+def test_pictures_of_a_test_are_of_all_its_images(
+    tmp_path: Path, datamodule: ImageDataModule, shown: dict[str, list[Any]]
+) -> None:
+    model = classifier()
+    trainer(tmp_path, Plots()).test(model, datamodule, verbose=False)
+    targets = datamodule.test_set.targets.numpy()
+    with torch.no_grad():
+        shares = model(datamodule.test_set.images).softmax(dim=1).numpy()
+    predicted, confidence = shares.argmax(axis=1), shares.max(axis=1)
+    ((counts, names, _),) = shown["confusion_matrix"]
+    assert names == list(MNIST.classes)
+    for true in range(10):
+        assert counts[true].tolist() == [((targets == true) & (predicted == guess)).sum() for guess in range(10)]
+    ((result,),) = shown["calibration"]
+    assert result.images.sum() == 25
+    assert np.nansum(result.images * result.accuracy) == pytest.approx((targets == predicted).sum())
+    assert np.nansum(result.images * result.confidence) == pytest.approx(confidence.sum())
+
+
+def test_mistakes_are_the_worst_ones(tmp_path: Path, datamodule: ImageDataModule, shown: dict[str, list[Any]]) -> None:
+    model = classifier()
+    trainer(tmp_path, Plots()).test(model, datamodule, verbose=False)
+    images, targets = datamodule.test_set.images, datamodule.test_set.targets
+    with torch.no_grad():
+        shares = model(images).softmax(dim=1)
+    wrong = [i for i in range(25) if shares[i].argmax() != targets[i]]
+    assert len(wrong) > 16
+    worst = sorted(wrong, key=lambda i: shares[i, targets[i]].item())[:16]
+    ((pixels, true, predicted, confidence, names),) = shown["mistakes"]
+    np.testing.assert_array_equal(pixels, images[worst, 0].numpy())
+    assert true.tolist() == targets[worst].tolist()
+    assert predicted.tolist() == shares[worst].argmax(dim=1).tolist()
+    assert confidence.tolist() == pytest.approx(shares[worst].amax(dim=1).tolist())
+    assert names == list(MNIST.classes)
+
+
+def test_without_mistakes_there_is_no_picture_of_any_and_no_earlier_one(
+    tmp_path: Path, datamodule: ImageDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer(tmp_path, Plots()).test(classifier(), datamodule, verbose=False)
+    assert pictures(tmp_path) == OF_TEST
+    datamodule.setup("test")
+    datamodule.test_set.images[:, 0, 0, 0] = datamodule.test_set.targets.to(torch.uint8)
+    monkeypatch.setattr(datamodule, "setup", lambda stage: None)
+
+    class Right(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return 5 * torch.eye(10)[(images[:, 0, 0, 0] * 255).round().long()]
+
+    trainer(tmp_path, Plots()).test(ImageClassifier(Right()), datamodule, verbose=False)
+    assert pictures(tmp_path) == OF_TEST - {"mistakes.png"}
 
 
 def test_predictions_lie_beside_the_tested_checkpoint(tmp_path: Path, datamodule: ImageDataModule) -> None:
@@ -232,16 +267,24 @@ def test_predictions_lie_beside_the_tested_checkpoint(tmp_path: Path, datamodule
     path = tmp_path / "run" / "checkpoints" / "best.ckpt"
     run.save_checkpoint(path)
     run.test(model, datamodule, ckpt_path=path, verbose=False, weights_only=True)
-    assert pictures(tmp_path / "run") == {"predictions.png"}
-    assert "predictions.png" not in pictures(tmp_path / "elsewhere")
+    assert pictures(tmp_path / "run") == OF_TEST
+    assert not OF_TEST & pictures(tmp_path / "elsewhere")
 
 
-def test_without_class_names_the_numbers_are_shown(tmp_path: Path, shown: dict[str, list[Any]]) -> None:
+def test_without_a_data_module_there_are_figures_with_numbers_but_no_images(
+    tmp_path: Path, shown: dict[str, list[Any]]
+) -> None:
     batch = (torch.zeros(3, 1, 28, 28, dtype=torch.uint8), torch.tensor([0, 1, 2]))
     trainer(tmp_path, Plots()).test(classifier(3), torch.utils.data.DataLoader([batch], batch_size=None), verbose=False)
-    ((images, _, _, names),) = shown["predictions"]
-    assert images.shape == (3, 28, 28)
+    assert pictures(tmp_path) == {"confusion_matrix.png", "calibration.png"}
+    ((counts, names, _),) = shown["confusion_matrix"]
+    assert counts.sum() == 3
     assert names == ["0", "1", "2"]
+
+
+def test_a_test_in_bfloat16_is_drawn(tmp_path: Path, datamodule: ImageDataModule) -> None:
+    trainer(tmp_path, Plots(), precision="bf16-mixed").test(classifier(), datamodule, verbose=False)
+    assert pictures(tmp_path) == OF_TEST
 
 
 def test_only_the_first_process_draws(

@@ -1,9 +1,16 @@
 import json
+import platform
+import shutil
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
 
+import pytest
 import torch
 import yaml
 
+import lightning_cnn
 from lightning_cnn.callbacks import RunFolder
 from lightning_cnn.callbacks.run_folder import create
 from lightning_cnn.checkpoint import read_description
@@ -44,6 +51,67 @@ def test_config_and_origin_of_the_data_are_written_down(tiny_data, trainer, tmp_
     assert record["dataset"] == "Fashion-MNIST"
     assert record["sample"] is False
     assert str(tiny_data / "FashionMNIST" / "raw") in record["origin"]
+
+
+def git(*arguments):
+    identity = ("-c", "user.name=somebody", "-c", "user.email=somebody@example.com", "-c", "commit.gpgsign=false")
+    done = subprocess.run(["git", *identity, *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def environment(trainer, folder):
+    """Train a bit, and return what is written of what it ran on."""
+    trainer(callbacks=[RunFolder(folder, {})], max_steps=1, limit_val_batches=0).fit(
+        MLPClassifier(), datamodule=FashionMNISTDataModule(val_size=50)
+    )
+    return json.loads((folder / "environment.json").read_text())
+
+
+def test_what_the_run_ran_on_is_written_down(tiny_data, trainer, tmp_path, monkeypatch):
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+
+    found = environment(trainer, tmp_path)
+
+    assert found["python"] == platform.python_version()
+    assert found["platform"] and found["processor"]
+    assert (found["device"], found["processes"], found["threads"], found["seed"]) == ("cpu", 1, 1, 7)
+    assert found["parameters"] == 669_706
+    assert found["versions"]["torch"] == version("torch")
+    assert found["versions"]["lightning-cnn"] == lightning_cnn.__version__
+
+
+def test_without_a_seed_none_is_written_down(tiny_data, trainer, tmp_path, monkeypatch):
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+
+    assert environment(trainer, tmp_path)["seed"] is None
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_the_commit_of_the_working_folder_is_written_down(tiny_data, trainer, tmp_path, monkeypatch):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "code")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    assert environment(trainer, tmp_path / "run")["git_revision"] is None  # no repository
+
+    git("init", "--quiet")
+    assert environment(trainer, tmp_path / "run")["git_revision"] is None  # no commit
+
+    Path("code.py").write_text("one = 1\n")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "One")
+    git("tag", "v1")
+    commit = git("rev-parse", "HEAD")
+    assert environment(trainer, tmp_path / "run")["git_revision"] == commit
+
+    Path("code.py").write_text("one = 2\n")
+    assert environment(trainer, tmp_path / "run")["git_revision"] == f"{commit}-dirty"
+
+
+def test_without_git_there_is_no_commit(tiny_data, trainer, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert environment(trainer, tmp_path)["git_revision"] is None
 
 
 def test_checkpoints_say_all_that_was_asked_for(tiny_data, trainer, tmp_path):

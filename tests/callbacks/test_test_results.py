@@ -1,6 +1,5 @@
 import csv
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,10 +8,10 @@ from idx import idx_files
 from torch.optim import Adam
 
 from lightning_cnn.callbacks import TestResults
-from lightning_cnn.callbacks.test_results import _of_all_processes
 from lightning_cnn.classifiers import MLPClassifier
 from lightning_cnn.data import FashionMNISTDataModule
 from lightning_cnn.data.facts import TEST_IMAGES, TEST_LABELS
+from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 
 
 @pytest.fixture
@@ -50,11 +49,13 @@ def test_predictions_agree_with_an_independent_forward_pass(tested, truth):
     with (folder / "test_predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
 
-    assert list(rows[0]) == ["index", "true", "predicted", "confidence"]
+    assert list(rows[0]) == ["index", "true", "predicted", "confidence", "loss"]
     assert [int(row["index"]) for row in rows] == list(range(100))
     assert [row["true"] for row in rows] == [names[label] for label in labels]
     assert [row["predicted"] for row in rows] == [names[guess] for guess in logits.argmax(axis=1)]
     assert [float(row["confidence"]) for row in rows] == pytest.approx(shares.max(axis=1).tolist(), abs=2e-6)
+    losses = -np.log(shares[range(100), labels])
+    assert [float(row["loss"]) for row in rows] == pytest.approx(losses.tolist(), abs=2e-6)
     assert len({row["predicted"] for row in rows}) > 1
 
 
@@ -67,7 +68,8 @@ def test_metrics_agree_with_the_predictions(tested):
 
     assert metrics["images"] == 100
     assert metrics["test/acc"] == pytest.approx(sum(row["true"] == row["predicted"] for row in rows) / 100)
-    assert metrics["test/loss"] > 0
+    assert metrics["test/loss"] == pytest.approx(sum(float(row["loss"]) for row in rows) / 100, abs=2e-6)
+    assert metrics["class_names"] == list(FASHION_MNIST.classes)
     assert metrics["checkpoint"] == str(folder / "some.ckpt")
     assert metrics["data"]["dataset"] == "Fashion-MNIST"
     assert metrics["data"]["sample"] is False
@@ -94,18 +96,3 @@ def test_a_second_test_replaces_the_results_of_the_first(tested, trainer):
     trainer(callbacks=[results]).test(classifier, datamodule=datamodule, verbose=False)
 
     assert len((folder / "test_predictions.csv").read_text().splitlines()) == len(first.splitlines()) == 101
-
-
-@pytest.mark.parametrize("images", [6, 7])
-def test_the_shares_of_all_processes_are_put_together_in_order(images, monkeypatch):
-    targets, probabilities = torch.arange(images), torch.rand(images, 10)
-    shares = [(targets[rank::3], probabilities[rank::3]) for rank in range(3)]
-
-    def all_gather_object(gathered, own):
-        assert own == shares[1]
-        gathered[:] = shares
-
-    monkeypatch.setattr(torch.distributed, "all_gather_object", all_gather_object)
-    whole = _of_all_processes(SimpleNamespace(world_size=3), *shares[1])
-
-    assert torch.equal(whole[0], targets) and torch.equal(whole[1], probabilities)

@@ -10,8 +10,8 @@ from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_cnn.classifiers import CNNClassifier, ImageClassifier, SimpleCNNClassifier
-from lightning_cnn.data import MNISTDataModule
+from lightning_cnn.classifiers import CNNClassifier, ImageClassifier, MLPClassifier, SimpleCNNClassifier
+from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
 from lightning_cnn.errors import UserError
 
 
@@ -79,6 +79,19 @@ def test_preprocessing_travels_with_the_weights():
     assert (weights["mean"].item(), weights["std"].item()) == (0.25, 0.5)
     other.load_state_dict(weights)
     assert (other.mean.item(), other.std.item()) == (0.25, 0.5)
+
+
+# Class names
+
+
+def test_class_names_are_those_of_the_data_or_numbers(tiny_data, trainer):
+    classifier = MLPClassifier()
+    trainer().validate(classifier, datamodule=FashionMNISTDataModule(val_size=50), verbose=False)
+    assert classifier.class_names == list(FashionMNISTDataModule.facts.classes)
+
+    numbered = linear_classifier(num_classes=10)
+    trainer().validate(numbered, known_images(4), verbose=False)
+    assert numbered.class_names == ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
 
 
 # Metrics

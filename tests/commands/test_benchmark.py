@@ -70,7 +70,7 @@ def test_a_trial_says_that_it_is_one(nothing_heavy, capsys):
         ),
         (
             ["--repeat=2"],
-            "'--repeat' is not an option; did you mean '--repeats'? (choose from -h, --help, --repeats, --output, "
+            "'--repeat' is not an option; did you mean '--repeats'? (choose from --help, --repeats, --output, "
             "--systems, --data_dir, --allow_sample, --reference, --limit_batches)",
         ),
     ],

@@ -123,7 +123,7 @@ def test_the_folder_comes_from_the_environment_if_not_given(tmp_path, facts, mon
         (
             ["verify", "mnist", "--data-dir=x"],
             "'--data-dir' is not an option; did you mean '--data_dir'? "
-            "(choose from --data_dir, --allow_sample, --help)",
+            "(choose from --help, --data_dir, --allow_sample)",
         ),
         (
             ["fetch"],

@@ -45,7 +45,7 @@ WRONG = [
     (
         "+ --model.network 1",
         r"model has no setting 'network' "
-        r"\(choose from channels, hidden, label_smoothing, mean, num_classes, optimizer, scheduler, std\)",
+        r"\(choose from channels, hidden, label_smoothing, mean, num_classes, optimizer, scheduler, std\b.*\)",
     ),
     ("+ --data.batchsize 3", r"--data\.batchsize 3: data has no setting 'batchsize'; did you mean 'batch_size'\?"),
     ("+ --model.optimizer.lrr 1", r"--model\.optimizer\.lrr 1: .* no setting 'lrr'; did you mean 'lr'\?"),

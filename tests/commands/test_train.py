@@ -11,7 +11,6 @@ from idx import write_idx_dataset
 from lightning.pytorch.callbacks import ProgressBar
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lightning_cnn.callbacks import PrintEpochs
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.cli import main
 from lightning_cnn.commands.trainer import Trainer
@@ -21,7 +20,11 @@ from lightning_cnn.networks import CNN
 from lightning_cnn.precision import Verdict
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*/*.yaml"))
-TINY = ("--trainer.max_epochs", 1, "--data.val_size", 50, "--plots.enabled", "false")
+TINY = ("--trainer.max_epochs", 1, "--data.val_size", 50, "--plots.enabled", "false", "--dashboard.enabled", "false")
+
+#: What a run writes down before its first step.
+RECORDS = ("config.yaml", "data.json", "environment.json")
+PROJECTED = ("tensors.tsv", "metadata.tsv", "sprite.png")
 
 
 def metrics(run: Path) -> list[dict[str, str]]:
@@ -115,22 +118,21 @@ def test_tiny_data_is_learned(fit, cli):
 
 
 def test_a_run_leaves_what_is_documented(fit, cli):
-    run = fit("mnist/cnn.yaml", "--plots.enabled", "true")
+    run = fit("mnist/cnn.yaml", "--plots.enabled", "true", "--dashboard.enabled", "true")
 
     documented = {
-        "config.yaml",
-        "data.json",
+        *RECORDS,
         "metrics.csv",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
         "events",
-        "hparams.yaml",
     }
     assert files(run) == documented | {"cnn_model.pth"}
     assert files(Path("logs")) == {f"mnist-cnn/version_0/{name}" for name in files(run) - {"events"}} | {"events"}
     cli("test", "--ckpt_path", run)
     cli("validate", "--ckpt_path", run)
-    assert files(run) == documented | {"cnn_model.pth", "test_metrics.json", "test_predictions.csv"}
+    projector = {"projector_config.pbtxt", *(f"00002/test/{name}" for name in PROJECTED)}
+    assert files(run) == documented | projector | {"cnn_model.pth", "test_metrics.json", "test_predictions.csv"}
     assert [path.name for path in Path().iterdir()] == ["logs"]
 
 
@@ -343,13 +345,13 @@ def test_a_run_elsewhere_is_found_where_the_runs_are_said_to_be(fit, cli):
 def test_a_run_without_logger(fit):
     run = fit("fashion_mnist/mlp.yaml", "--trainer.logger", "false")
 
-    assert files(run) == {"config.yaml", "data.json", "checkpoints/best.ckpt", "checkpoints/last.ckpt"}
+    assert files(run) == {*RECORDS, "checkpoints/best.ckpt", "checkpoints/last.ckpt"}
 
 
 def test_a_run_without_checkpoints(fit):
     run = fit("fashion_mnist/mlp.yaml", "--trainer.enable_checkpointing", "false")
 
-    assert files(run) == {"config.yaml", "data.json", "metrics.csv", "events", "hparams.yaml"}
+    assert files(run) == {*RECORDS, "metrics.csv", "events"}
     assert len([row for row in metrics(run) if row["val/acc"]]) == 1
 
 
@@ -646,19 +648,31 @@ def bars(trainer: Trainer) -> list[tuple[str, int]]:
     return [(type(c).__name__, c.refresh_rate) for c in trainer.callbacks if isinstance(c, ProgressBar)]
 
 
-def test_a_terminal_shows_a_bar_that_moves_now_and_then(fit, trainers, monkeypatch):
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_shown_on_a_terminal_and_in_a_pipe(terminal, fit, trainers, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
     fit("fashion_mnist/simple_cnn.yaml")
 
-    assert bars(trainers[0]) == [("TQDMProgressBar", 50)]
-    assert not any(isinstance(callback, PrintEpochs) for callback in trainers[0].callbacks)
+    assert bars(trainers[0]) == [("Progress", 50)]
 
 
-def test_a_pipe_gets_a_line_an_epoch(fit, trainers):
-    fit("fashion_mnist/simple_cnn.yaml")
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_measuring_shows_progress(command, fit, cli, monkeypatch):
+    run = fit("fashion_mnist/mlp.yaml")
+    found = []
+    hook = {"validate": "on_validation_start", "test": "on_test_start"}[command]
+    monkeypatch.setattr(ImageClassifier, hook, lambda model: found.append(bars(model.trainer)))
 
-    assert bars(trainers[0]) == []
-    assert sum(isinstance(callback, PrintEpochs) for callback in trainers[0].callbacks) == 1
+    assert cli(command, "--ckpt_path", run).status == 0
+    assert cli(command, "--ckpt_path", run, "--trainer.enable_progress_bar", "false").status == 0
+
+    assert found == [[("Progress", 50)], []]
+
+
+def test_the_progress_has_settings(fit, trainers):
+    fit("fashion_mnist/mlp.yaml", "--trainer.callbacks+", "Progress", "--trainer.callbacks.refresh_rate", 7)
+
+    assert bars(trainers[0]) == [("Progress", 7)]
 
 
 @pytest.mark.parametrize("flag", ["--trainer.callbacks", "--trainer.callbacks+"])

@@ -1,10 +1,12 @@
 import re
 
+import numpy as np
 import pytest
 
-from lightning_cnn.data.facts import FILES
+from lightning_cnn.data.facts import FILES, Framing
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.mnist import MNIST
+from lightning_cnn.data.sources import load_sample
 
 both = pytest.mark.parametrize("facts", [MNIST, FASHION_MNIST], ids=lambda facts: facts.name)
 
@@ -39,3 +41,35 @@ def test_the_names_of_the_clothes_are_in_the_order_of_the_labels():
     from torchvision.datasets import FashionMNIST  # the independent reference
 
     assert list(FASHION_MNIST.classes) == FashionMNIST.classes
+
+
+def longer_side(image: np.ndarray) -> int:
+    """Longer side of the ink."""
+    return max(np.ptp(places) + 1 for places in np.nonzero(image))
+
+
+def test_digits_are_framed_as_the_sample_shows():
+    assert MNIST.framing == Framing(side=20, by_mass=True)
+    images = load_sample(MNIST).train_images
+    places = np.arange(28)
+
+    assert np.mean([longer_side(image) == MNIST.framing.side for image in images]) > 0.99
+    for axis in (1, 2):
+        mass = images.sum(axis=axis, dtype=float)
+        assert mass @ places / mass.sum(axis=1) == pytest.approx(np.full(len(images), 14), abs=0.51)
+
+
+def test_clothes_are_framed_as_the_sample_shows():
+    assert FASHION_MNIST.framing == Framing(side=28, by_mass=False)
+    images = load_sample(FASHION_MNIST).train_images
+
+    assert np.mean([longer_side(image) == FASHION_MNIST.framing.side for image in images]) > 0.95
+    middles = [[(places.min() + places.max()) / 2 for places in np.nonzero(image)] for image in images]
+    assert np.abs(np.array(middles) - 13.5).max() <= 2
+    assert np.mean(np.abs(np.array(middles) - 13.5) <= 0.5) > 0.95
+
+
+@pytest.mark.parametrize("side", [-1, 0, 29])
+def test_a_framing_must_fit(side):
+    with pytest.raises(ValueError, match=rf"^side must be between 1 and 28, got {side}$"):
+        Framing(side=side)

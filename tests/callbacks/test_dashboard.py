@@ -1,0 +1,523 @@
+import csv
+import json
+import random
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from idx import idx_files
+from lightning.pytorch import Trainer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tensorboard.util.tensor_util import make_ndarray
+from torch import nn
+from torch.optim import SGD
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_cnn.callbacks import Dashboard
+from lightning_cnn.callbacks.hyperparameters import hyperparameters
+from lightning_cnn.callbacks.tensorboard import TensorBoard
+from lightning_cnn.classifiers import ImageClassifier, MLPClassifier, ShallowCNNClassifier
+from lightning_cnn.cli import main
+from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
+from lightning_cnn.data.facts import TEST_IMAGES
+from lightning_cnn.data.fashion_mnist import FASHION_MNIST
+
+MLP = "fashion_mnist/mlp.yaml"
+CNN = "mnist/cnn.yaml"
+EXACT = ("--trainer.precision", "32-true", "--dashboard.enabled", "true")
+CONFIGS = Path(__file__).parents[2] / "configs"
+BESIDES_SCALARS = ("images", "histograms", "tensors", "graph")
+
+
+def events(folder: Path) -> EventAccumulator:
+    """All that TensorBoard finds in a folder."""
+    return EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0, "tensors": 0}).Reload()
+
+
+def curve(run: Path | EventAccumulator, name: str) -> list[tuple[int, float]]:
+    found = run if isinstance(run, EventAccumulator) else events(run)
+    return [(event.step, event.value) for event in found.Scalars(name)] if name in found.Tags()["scalars"] else []
+
+
+def metrics(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def logged(run: Path, name: str) -> list[tuple[int, float]]:
+    """Steps and values of a column of `metrics.csv`, in float32 as TensorBoard has them."""
+    return [(int(row["step"]), float(np.float32(row[name]))) for row in metrics(run) if row[name]]
+
+
+def best(run: Path) -> dict[str, float]:
+    """The best validation figures in `metrics.csv`, and the step at which they were measured."""
+    row = max((row for row in metrics(run) if row["val/acc"]), key=lambda row: float(row["val/acc"]))
+    return {"step": int(row["step"]), "acc": float(row["val/acc"]), "loss": float(row["val/loss"])}
+
+
+def predictions(run: Path) -> list[dict[str, str]]:
+    with (run / "test_predictions.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def session(found: EventAccumulator) -> tuple[dict[str, str | float], list[str]]:
+    """What the HParams tab shows of a run: its hyperparameters, and the tags of its figures."""
+    contents = [
+        HParamsPluginData.FromString(found.summary_metadata[f"_hparams_/{name}"].plugin_data.content)
+        for name in ("experiment", "session_start_info")
+    ]
+    values = contents[1].session_start_info.hparams.items()
+    columns = [metric.name.tag for metric in contents[0].experiment.metric_infos]
+    return {name: getattr(value, value.WhichOneof("kind")) for name, value in values}, columns
+
+
+def files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, _tiny_datasets):
+    """A run with all its pictures that was tested, with mistakes left to make; not to be changed."""
+    folder, facts = _tiny_datasets
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    logs = ("--trainer.default_root_dir", str(tmp_path_factory.mktemp("logs")))
+    trained = ("--trainer.max_epochs", "4", "--trainer.log_every_n_steps", "1", *EXACT)
+    sizes = ("--data.val_size", "50", "--data.batch_size", "40", "--model.optimizer.lr", "0.02")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FashionMNISTDataModule, "facts", facts["fashion_mnist"])
+        patch.setenv("LIGHTNING_CNN_DATA_DIR", str(folder))
+        assert (
+            main(["fit", "--config", str(CONFIGS / "fashion_mnist" / "shallow_cnn.yaml"), *logs, *trained, *sizes]) == 0
+        )
+        assert main(["test", "--ckpt_path", "best", *logs]) == 0
+    torch.set_num_threads(threads)
+    return Path(logs[1]) / "fashion_mnist-shallow_cnn" / "version_0"
+
+
+@pytest.fixture(scope="module")
+def found(run):
+    return events(run)
+
+
+@pytest.fixture
+def copy(run, tiny_data):
+    """A copy of that run, to be changed."""
+    return Path(shutil.copytree(run, "logs/fashion_mnist-shallow_cnn/version_0"))
+
+
+# The curves
+
+
+def test_every_figure_of_metrics_csv_is_in_the_events(run, found):
+    names = set(metrics(run)[0]) - {"epoch", "step"}
+    assert names == {"train/loss", "train/acc", "val/loss", "val/acc", "train/loss_step", "lr-SGD"}
+    for name in names:
+        # Lightning tells the rate twice at the beginning of an epoch.
+        assert list(dict.fromkeys(curve(found, name))) == logged(run, name)
+    assert len(curve(found, "train/loss_step")) == 16  # four epochs of 150 images in batches of 40
+    assert [step for step, _ in curve(found, "val/acc")] == [3, 7, 11, 15]
+
+
+def test_the_accuracy_of_each_class_adds_up(run, found):
+    names = [f"val_acc_of/{name.replace('/', ' or ')}" for name in FASHION_MNIST.classes]  # a slash begins a level
+    of_classes = np.array([[value for _, value in curve(found, name)] for name in names])
+    # Every class has five of the fifty validation images.
+    assert of_classes.mean(axis=0).tolist() == pytest.approx([value for _, value in logged(run, "val/acc")])
+    assert [step for step, _ in curve(found, names[0])] == [step for step, _ in logged(run, "val/acc")]
+
+
+def test_charts_show_training_and_validation_together(found):
+    layout = Layout.FromString(found.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    charts = {chart.title: chart.multiline.tag for category in layout.category for chart in category.chart}
+    scalars = found.Tags()["scalars"]
+    shown = {title: {s for s in scalars if any(re.match(tag, s) for tag in tags)} for title, tags in charts.items()}
+    assert shown == {
+        "loss": {"train/loss", "val/loss"},
+        "accuracy": {"train/acc", "val/acc"},
+        "accuracy of each class, validation": {s for s in scalars if s.startswith("val_acc_of/")},
+    }
+
+
+# What else a run shows
+
+
+def test_the_config_is_shown_as_it_is(run, found):
+    text = found.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+
+    shown = re.fullmatch(r"```yaml\n(.*)```", text, flags=re.DOTALL)
+    assert yaml.safe_load(shown[1]) == yaml.safe_load((run / "config.yaml").read_text())
+
+
+def test_pictures_are_those_of_the_run_folder_at_the_step_of_their_weights(run, found):
+    of_training = {f"training/{name}" for name in ("samples", "confusion_matrix", "filters", "feature_maps")}
+    of_test = {f"test/{name}" for name in ("mistakes", "predictions", "confusion_matrix", "calibration")}
+    assert set(found.Tags()["images"]) == of_training | of_test
+    for tag, step in {"training/samples": 0, **dict.fromkeys(of_test, best(run)["step"])}.items():
+        (image,) = found.Images(tag)
+        assert image.step == step
+        assert image.encoded_image_string == (run / "plots" / f"{tag.partition('/')[2]}.png").read_bytes()
+    assert [image.step for image in found.Images("training/confusion_matrix")] == [3, 7, 11, 15]
+    assert [image.step for image in found.Images("training/filters")] == [15]
+
+
+def test_the_graph_is_that_of_the_network(found):
+    assert {node.op for node in found.Graph().node} >= {"aten::_convolution", "aten::linear"}
+
+
+@pytest.fixture(scope="module")
+def classifier(run):
+    """The best weights of the run."""
+    return ShallowCNNClassifier.load_from_checkpoint(run / "checkpoints" / "best.ckpt").eval()
+
+
+@pytest.fixture(scope="module")
+def images():
+    pixels = np.frombuffer(idx_files(seed=1)[TEST_IMAGES], np.uint8, offset=16).reshape(-1, 1, 28, 28)
+    return torch.from_numpy(pixels.copy())
+
+
+def test_each_class_has_its_precision_and_recall(run, found, classifier, images):
+    tags = {tag for tag, m in found.summary_metadata.items() if m.plugin_data.plugin_name == "pr_curves"}
+    assert tags == {f"test_class/{name}" for name in FASHION_MNIST.classes}
+    true = np.array([row["true"] for row in predictions(run)])
+    with torch.no_grad():
+        probabilities = classifier(images).softmax(dim=1).numpy()
+    for index, name in enumerate(FASHION_MNIST.classes):
+        (event,) = found.Tensors(f"test_class/{name}")
+        hits, false_alarms = make_ndarray(event.tensor_proto)[:2]  # at 127 thresholds from 0 to 1
+        assert event.step == best(run)["step"]
+        for threshold in (0, 10, 20):
+            taken = true[probabilities[:, index] >= threshold / 126]
+            assert (hits[threshold], false_alarms[threshold]) == ((taken == name).sum(), (taken != name).sum())
+
+
+def test_the_embedding_has_the_test_images_as_the_last_layer_sees_them(run, classifier, images):
+    folder = run / f"{best(run)['step']:05d}" / "test"
+    with torch.no_grad():
+        features = classifier.network.layers[:-1](classifier.preprocess(images))
+
+    np.testing.assert_allclose(np.loadtxt(folder / "tensors.tsv", delimiter="\t"), features.numpy(), atol=1e-5)
+    assert (folder / "metadata.tsv").read_text().splitlines() == [row["true"] for row in predictions(run)]
+    assert (folder / "sprite.png").is_file()
+    assert f'tensor_path: "{folder.parent.name}/test/tensors.tsv"' in (run / "projector_config.pbtxt").read_text()
+
+
+def test_the_calibration_error_is_that_of_the_predictions(run, found):
+    bins: dict[int, list[float]] = {}
+    for row in predictions(run):
+        confidence = float(row["confidence"])
+        bins.setdefault(min(int(confidence * 15), 14), []).append((row["true"] == row["predicted"]) - confidence)
+    error = sum(abs(sum(gaps)) for gaps in bins.values()) / 100
+
+    assert curve(found, "test/calibration_error") == [(best(run)["step"], pytest.approx(error, abs=1e-5))]
+
+
+def test_there_are_histograms_only_where_they_were_asked_for(found, fit):
+    assert found.Tags()["histograms"] == []
+
+    asked = fit(MLP, *EXACT, "--dashboard.histograms", "true")
+
+    weights = torch.load(asked / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    drawn = events(asked)
+    assert {tag for tag in drawn.Tags()["histograms"] if tag.startswith("weights/")} == {
+        f"weights/{name}" for name in weights if name.startswith("network.")
+    }
+    (event,) = drawn.Histograms("weights/network.layers.1.weight")
+    tensor = weights["network.layers.1.weight"].double()
+    assert event.step == 2
+    assert event.histogram_value.num == tensor.numel()
+    assert event.histogram_value.sum == pytest.approx(tensor.sum().item())
+    # A network without convolutions has no feature maps, and no pictures of the run were drawn.
+    assert set(drawn.Tags()["images"]) == {"training/confusion_matrix", "training/filters"}
+
+
+def test_a_class_without_validation_images_has_no_accuracy(fit):
+    found = events(fit(MLP, *EXACT, "--data.val_size", 4))
+
+    of_classes = [curve(found, f"val_acc_of/{name.replace('/', ' or ')}")[0][1] for name in FASHION_MNIST.classes]
+    assert np.isnan(of_classes).sum() == 6
+
+
+# Hyperparameters
+
+
+def assert_real_figures(run: Path, found: EventAccumulator) -> None:
+    """Assert that the HParams tab has the run's hyperparameters and its real figures."""
+    top, measured = best(run), json.loads((run / "test_metrics.json").read_text())
+    values, figures = session(found)
+    assert values == hyperparameters(yaml.safe_load((run / "config.yaml").read_text()))
+    assert figures == ["best/val_acc", "best/val_loss", "test/acc", "test/loss"]
+    last, tested = logged(run, "val/acc")[-1][0], top["step"]
+    assert curve(found, "best/val_acc")[-1] == (last, np.float32(top["acc"]))
+    assert curve(found, "best/val_loss")[-1] == (last, np.float32(top["loss"]))
+    assert curve(found, "test/acc")[-1] == (tested, np.float32(measured["test/acc"]))
+    assert curve(found, "test/loss")[-1] == (tested, np.float32(measured["test/loss"]))
+
+
+def test_hyperparameters_and_figures_of_a_run_that_was_tested_later(run, found):
+    assert_real_figures(run, found)
+    values, _ = session(found)
+    assert values["model"] == "ShallowCNNClassifier"
+    assert values["model.optimizer"] == "SGD"
+    assert values["model.optimizer.lr"] == 0.02
+    assert values["trainer.max_epochs"] == 4
+    assert values["data.batch_size"] == 40
+
+
+def test_hyperparameters_and_figures_of_a_run_that_is_tested_at_once(fit):
+    tested = fit(MLP, *EXACT, "--trainer.max_epochs", 2, "--test", "true")
+
+    assert_real_figures(tested, events(tested))
+
+
+def test_the_best_figures_follow_the_epochs(run, found):
+    steps, accuracies = zip(*logged(run, "val/acc"), strict=True)
+
+    assert curve(found, "best/val_acc") == list(zip(steps, np.maximum.accumulate(accuracies), strict=True))
+
+
+def test_the_best_loss_is_that_of_the_best_accuracy(trainer, tmp_path):
+    # Not the lowest one: both figures are those of the weights that are kept.
+    figures = iter([(0.5, 2.0), (0.75, 3.0), (0.75, 1.0), (0.25, 0.5)])
+
+    class Told(ImageClassifier):
+        def on_validation_epoch_end(self):
+            for name, figure in zip(("acc", "loss"), next(figures), strict=True):
+                self.log(f"val/{name}", figure)
+
+    model = Told(nn.Sequential(nn.Flatten(), nn.Linear(784, 3)), num_classes=3)
+    run = trainer(max_epochs=4, num_sanity_val_steps=0, callbacks=[Dashboard()], logger=TensorBoard(tmp_path))
+    run.fit(model, three(), three())
+
+    assert [value for _, value in curve(tmp_path, "best/val_acc")] == [0.5, 0.75, 0.75, 0.75]
+    assert [value for _, value in curve(tmp_path, "best/val_loss")] == [2.0, 3.0, 3.0, 3.0]
+
+
+def test_the_best_of_a_run_that_goes_on_may_be_before_the_interruption(fit, cli):
+    run = fit(MLP, *EXACT, "--model.optimizer.lr", 0.1, "--trainer.max_epochs", 5)
+    first = best(run)
+    last = run / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    content["optimizer_states"][0]["param_groups"][0]["lr"] = 10.0  # what was learned will be lost
+    torch.save(content, last)
+
+    assert cli("fit", "--ckpt_path", "last", "--trainer.max_epochs", 7).status == 0
+    for checkpoint in ("best", "last"):
+        assert cli("test", "--ckpt_path", checkpoint, "--plots.enabled", "false").status == 0
+
+    found = events(run)
+    assert best(run) == first
+    assert logged(run, "val/acc")[-1][1] < first["acc"] - 0.2
+    assert curve(found, "val/acc") == logged(run, "val/acc")
+    assert [step for step, _ in curve(found, "best/val_acc")] == [2, 5, 8, 11, 14, 17, 20]
+    assert {value for _, value in curve(found, "best/val_acc")[4:]} == {np.float32(first["acc"])}
+    assert {value for _, value in curve(found, "best/val_loss")[4:]} == {np.float32(first["loss"])}
+    assert {step for step, _ in curve(found, "test/acc")} == {first["step"], 20}  # each checkpoint has its own step
+    assert {path.parent.parent.name for path in run.glob("*/test/tensors.tsv")} == {f"{first['step']:05d}", "00020"}
+
+
+# Testing again
+
+
+def test_a_second_test_shows_the_same(copy, cli):
+    (embedding,) = copy.glob("*/test/tensors.tsv")
+    written = embedding.read_bytes()
+
+    outcome = cli("test", "--ckpt_path", copy, "--plots.enabled", "false")
+
+    assert outcome.status == 0
+    assert "mbedding" not in outcome.out  # torch's own warning goes there
+    assert embedding.read_bytes() == written
+    assert set(copy.glob("*/test/tensors.tsv")) == {embedding}
+    first, second = curve(copy, "test/acc")
+    assert first == second
+
+
+def test_a_copy_of_a_checkpoint_gets_no_events(copy, cli, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    checkpoint = Path(shutil.copy(copy / "checkpoints" / "best.ckpt", tmp_path / "elsewhere" / "some.ckpt"))
+    before = files(copy)
+
+    assert cli("test", "--ckpt_path", checkpoint, "--plots.enabled", "false").status == 0
+
+    assert {path.name for path in files(checkpoint.parent)} == {
+        "some.ckpt",
+        "test_metrics.json",
+        "test_predictions.csv",
+    }
+    assert files(copy) == before
+
+
+def test_validation_writes_nothing(copy, cli):
+    before = {path: path.read_bytes() for path in files(copy)}
+
+    assert cli("validate", "--ckpt_path", copy).status == 0
+
+    assert {path: path.read_bytes() for path in files(copy)} == before
+
+
+# Turned off
+
+
+def test_turned_off_only_the_curves_are_written(fit, cli):
+    run = fit(MLP, *EXACT, "--dashboard.enabled", "false", "--test", "true")
+
+    found = events(run)
+    assert set(found.Tags()["scalars"]) == {"epoch", *set(metrics(run)[0]) - {"epoch", "step"}}
+    assert not any(found.Tags()[kind] for kind in BESIDES_SCALARS)
+    assert found.summary_metadata == {}
+    assert not (run / "projector_config.pbtxt").exists()
+
+
+def test_without_a_logger_there_are_no_events(fit):
+    run = fit(MLP, *EXACT, "--trainer.logger", "false", "--test", "true")
+
+    assert not list(run.rglob("*tfevents*"))
+    assert not (run / "projector_config.pbtxt").exists()
+    assert (run / "test_metrics.json").is_file()
+
+
+def test_a_fast_run_for_developers_leaves_nothing(cli, configs, tiny_data):
+    outcome = cli("fit", "--config", configs / MLP, "--trainer.fast_dev_run", "true", "--data.val_size", 50)
+
+    assert outcome.status == 0, outcome.err
+    assert list(Path().iterdir()) == []
+
+
+# No part in the results
+
+
+def test_training_is_bit_identical_with_and_without_a_dashboard(fit):
+    flags = (CNN, *EXACT, "--trainer.max_epochs", 2, "--trainer.log_every_n_steps", 1)
+
+    without = fit(*flags, "--dashboard.enabled", "false")
+    full = fit(*flags, "--dashboard.histograms", "true")
+
+    assert (full / "metrics.csv").read_bytes() == (without / "metrics.csv").read_bytes()
+    for name in ("last", "best"):
+        first, second = (torch.load(r / "checkpoints" / f"{name}.ckpt", weights_only=True) for r in (without, full))
+        assert first["state_dict"].keys() == second["state_dict"].keys()
+        assert all(torch.equal(tensor, second["state_dict"][key]) for key, tensor in first["state_dict"].items())
+
+
+@pytest.mark.filterwarnings("ignore:Found 1 module\\(s\\) in eval mode")
+def test_random_numbers_modes_and_statistics_stay_as_they_are(trainer, tiny_data, tmp_path):
+    states, modes, models = [], [], []
+    for enabled in (True, False):
+        random.seed(7)
+        np.random.seed(7)
+        torch.manual_seed(7)
+        network = nn.Sequential(
+            nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(), nn.Flatten(), nn.Linear(2 * 26 * 26, 10)
+        )
+        network[2].eval()  # by itself
+        model = ImageClassifier(network)
+        dashboard = Dashboard(enabled, histograms=True)
+        run = trainer(max_epochs=2, callbacks=[dashboard], logger=TensorBoard(tmp_path / str(enabled)))
+        run.fit(model, datamodule=MNISTDataModule(val_size=50))
+        states.append((torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()))
+        modes.append([module.training for module in model.modules()])
+        models.append(model.state_dict())
+
+    assert "training/feature_maps" in events(tmp_path / "True").Tags()["images"]
+    assert states[0] == states[1]
+    assert modes[0] == modes[1]
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+
+
+def test_only_the_first_process_writes(trainer, tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(Trainer, "is_global_zero", False)
+    run = trainer(callbacks=[Dashboard(histograms=True)], logger=TensorBoard(tmp_path))
+
+    run.fit(MLPClassifier(), datamodule=MNISTDataModule(val_size=50))
+
+    assert not any(events(tmp_path).Tags()[kind] for kind in BESIDES_SCALARS)
+
+
+# By hand: without data module, without checkpoint, with networks of one's own
+
+
+def three():
+    """Batches of six images of three classes."""
+    images = torch.arange(6, dtype=torch.uint8).reshape(6, 1, 1, 1).expand(6, 1, 28, 28)
+    return DataLoader(TensorDataset(40 * images, torch.arange(6) % 3), 4)
+
+
+def test_without_a_data_module_classes_have_numbers(trainer, tmp_path):
+    model = ImageClassifier(nn.Sequential(nn.Flatten(), nn.Linear(784, 3)), num_classes=3)
+    run = trainer(callbacks=[Dashboard()], logger=TensorBoard(tmp_path))
+
+    run.fit(model, three(), three())
+    run.save_checkpoint(tmp_path / "some.ckpt")
+    measured = trainer(callbacks=[Dashboard()])
+    measured.test(model, three(), ckpt_path=tmp_path / "some.ckpt", weights_only=True, verbose=False)
+
+    found = events(tmp_path)
+    assert {tag for tag in found.Tags()["scalars"] if tag.startswith("val_acc_of/")} == {
+        f"val_acc_of/{n}" for n in "012"
+    }
+    assert found.Tags()["images"] == ["training/confusion_matrix"]
+    assert {f"test_class/{n}" for n in "012"} <= set(found.Tags()["tensors"])
+    assert session(found)[0]["model"] == "ImageClassifier"
+    assert curve(found, "test/acc") == [(1, measured.callback_metrics["test/acc"].item())]
+    assert not (tmp_path / "projector_config.pbtxt").exists()  # nobody knows the images
+
+
+def test_measuring_weights_from_no_checkpoint_shows_nothing(trainer, tiny_data, tmp_path):
+    run = trainer(callbacks=[Dashboard()], logger=TensorBoard(tmp_path))
+
+    for measure in (run.validate, run.test):
+        measure(MLPClassifier(), datamodule=MNISTDataModule(val_size=50), verbose=False)
+
+    found = events(tmp_path)
+    assert set(found.Tags()["scalars"]) == {"val/loss", "val/acc", "test/loss", "test/acc", "epoch"}  # Lightning's
+    assert not any(found.Tags()[kind] for kind in BESIDES_SCALARS)
+    assert not (tmp_path / "projector_config.pbtxt").exists()
+
+
+def test_a_network_without_linear_layers_is_shown(trainer, tiny_data, tmp_path):
+    model = ImageClassifier(nn.Sequential(nn.Conv2d(1, 10, 28), nn.Flatten()), lambda p: SGD(p, lr=0.1))
+    run = trainer(callbacks=[Dashboard()], logger=TensorBoard(tmp_path))
+
+    datamodule = FashionMNISTDataModule(val_size=50)
+    run.fit(model, datamodule=datamodule)
+    run.save_checkpoint(path := tmp_path / "some.ckpt")
+    trainer(callbacks=[Dashboard()]).test(
+        model, datamodule=datamodule, ckpt_path=path, weights_only=True, verbose=False
+    )
+
+    found = events(tmp_path)
+    assert {"training/filters", "training/feature_maps"} <= set(found.Tags()["images"])
+    assert len(curve(found, "test/acc")) == 1
+    assert not (tmp_path / "projector_config.pbtxt").exists()
+
+
+def test_without_validation_there_are_no_best_figures(fit):
+    run = fit(MLP, *EXACT, "--trainer.limit_val_batches", 0, "--trainer.enable_checkpointing", "false")
+
+    found = events(run)
+    assert not {"best/val_acc", "val/acc"} & set(found.Tags()["scalars"])
+    assert found.Tags()["graph"]
+    assert len(session(found)[1]) == 4
+
+
+def test_mixed_precision_is_shown(fit):
+    run = fit(CNN, "--trainer.precision", "bf16-mixed", "--dashboard.enabled", "true", "--test", "true")
+
+    assert {"training/filters", "training/feature_maps"} <= set(events(run).Tags()["images"])
+    assert len(list(run.glob("*/test/tensors.tsv"))) == 1
+
+
+def test_what_a_checkpoint_keeps_are_the_best_figures():
+    dashboard = Dashboard()
+    dashboard.load_state_dict({"best/val_acc": 0.5, "best/val_loss": 1.5})
+
+    assert dashboard.state_dict() == {"best/val_acc": 0.5, "best/val_loss": 1.5}
+    assert Dashboard().state_dict() == {}

@@ -1,0 +1,230 @@
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch import nn
+from torch.nn import functional
+from torch.optim import SGD
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_cnn.callbacks.predictions import Predictions, PredictionsCallback, _of_all_processes
+from lightning_cnn.classifiers import ImageClassifier
+
+TARGETS = torch.arange(10) % 3
+
+
+class Table(nn.Module):
+    """Gives the image whose first pixel has the value i the logits in row i of a table."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = nn.Parameter(logits)
+
+    def forward(self, images):
+        return self.logits[(images[:, 0, 0, 0] * 255).round().long()]
+
+
+class Watcher(PredictionsCallback):
+    """Remembers what it was given, with the figures that were logged by then."""
+
+    stages = ("val", "test")
+
+    def __init__(self):
+        self.seen = []
+
+    def on_predictions(self, trainer, pl_module, stage, predictions):
+        self.seen.append((stage, predictions, trainer.callback_metrics[f"{stage}/acc"].item()))
+
+
+class TestWatcher(Watcher):
+    __test__ = False
+    stages = ("test",)
+
+
+@pytest.fixture
+def classifier():
+    table = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
+    return ImageClassifier(Table(table), lambda parameters: SGD(parameters, lr=0), num_classes=3)
+
+
+def loader(batch_size, targets=TARGETS):
+    images = torch.arange(10, dtype=torch.uint8).reshape(10, 1, 1, 1).expand(10, 1, 28, 28)
+    return DataLoader(TensorDataset(images, targets), batch_size)
+
+
+# What they are asked for
+
+
+def of_probabilities(*rows, targets):
+    return Predictions(torch.tensor(targets), torch.tensor(rows).log())
+
+
+def test_figures_of_each_image_are_those_of_its_probabilities():
+    predictions = of_probabilities([0.5, 0.25, 0.25], [0.1, 0.2, 0.7], [0.3, 0.6, 0.1], targets=[0, 1, 1])
+
+    assert len(predictions) == 3
+    assert predictions.predicted.tolist() == [0, 2, 1]
+    assert predictions.probabilities[1].tolist() == pytest.approx([0.1, 0.2, 0.7])
+    assert predictions.confidence.tolist() == pytest.approx([0.5, 0.7, 0.6])
+    assert predictions.losses.tolist() == pytest.approx([-math.log(0.5), -math.log(0.2), -math.log(0.6)])
+
+
+def test_figures_of_large_logits_stay_finite():
+    predictions = Predictions(torch.tensor([0, 1]), torch.tensor([[1000.0, 0.0], [1000.0, 0.0]]))
+
+    assert predictions.confidence.tolist() == [1.0, 1.0]
+    assert predictions.losses.tolist() == [0.0, 1000.0]
+
+
+def test_the_worst_mistakes_are_the_wrong_ones_of_highest_loss():
+    predictions = of_probabilities(
+        [0.6, 0.4],  # wrong
+        [0.9, 0.1],  # wrong, worst
+        [0.55, 0.45],  # right, if hardly
+        [0.2, 0.8],  # wrong
+        targets=[1, 1, 0, 0],
+    )
+
+    assert predictions.worst_mistakes(4).tolist() == [1, 3, 0]
+    assert predictions.worst_mistakes(2).tolist() == [1, 3]
+
+
+def test_among_equal_mistakes_the_first_comes_first():
+    predictions = Predictions(torch.ones(50, dtype=torch.int64), torch.tensor([[1.0, 0.0]]).expand(50, 2))
+
+    assert predictions.worst_mistakes(50).tolist() == list(range(50))
+
+
+def test_right_predictions_are_no_mistakes_however_unsure():
+    predictions = of_probabilities([0.34, 0.33, 0.33], [0.0, 1.0, 0.0], targets=[0, 1])
+
+    assert predictions.worst_mistakes(16).tolist() == []
+
+
+# How they are collected
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 10])  # of four: 4, 4 and 2
+@pytest.mark.parametrize("stage", ["val", "test"])
+def test_all_images_are_seen_in_order_after_the_figures(classifier, trainer, stage, batch_size):
+    watcher = Watcher()
+    run = trainer(callbacks=[watcher])
+
+    {"val": run.validate, "test": run.test}[stage](classifier, loader(batch_size), verbose=False)
+
+    ((seen, predictions, accuracy),) = watcher.seen
+    logits = classifier.network.logits.detach()
+    assert seen == stage
+    assert torch.equal(predictions.targets, TARGETS)
+    assert torch.equal(predictions.logits, logits)
+    assert torch.equal(predictions.losses, functional.cross_entropy(logits, TARGETS, reduction="none"))
+    assert accuracy == pytest.approx((logits.argmax(dim=1) == TARGETS).float().mean().item())
+    assert not predictions.logits.requires_grad
+
+
+def test_each_validation_is_seen_by_itself_and_trying_out_is_none(classifier, trainer):
+    watcher = Watcher()
+
+    trainer(max_epochs=3, num_sanity_val_steps=2, callbacks=[watcher]).fit(classifier, loader(4), loader(4))
+
+    assert [(stage, len(predictions)) for stage, predictions, _ in watcher.seen] == [("val", 10)] * 3
+
+
+def test_a_second_test_starts_anew(classifier, trainer):
+    watcher = Watcher()
+    run = trainer(callbacks=[watcher])
+
+    run.test(classifier, loader(4), verbose=False)
+    run.test(classifier, loader(3, TARGETS.flip(0)), verbose=False)
+
+    first, second = (predictions for _, predictions, _ in watcher.seen)
+    assert torch.equal(first.targets, TARGETS)
+    assert torch.equal(second.targets, TARGETS.flip(0))
+
+
+def test_only_the_stages_that_were_asked_for_are_seen(classifier, trainer):
+    watcher = TestWatcher()
+    run = trainer(callbacks=[watcher])
+
+    run.fit(classifier, loader(4), loader(4))
+    run.test(classifier, loader(4), verbose=False)
+
+    assert [stage for stage, _, _ in watcher.seen] == ["test"]
+
+
+def test_a_part_of_the_images_is_a_part_of_the_predictions(classifier, trainer):
+    watcher = Watcher()
+
+    trainer(callbacks=[watcher], limit_test_batches=2).test(classifier, loader(4), verbose=False)
+
+    ((_, predictions, _),) = watcher.seen
+    assert torch.equal(predictions.targets, TARGETS[:8])
+    assert predictions.logits.shape == (8, 3)
+
+
+def test_without_a_batch_there_is_nothing_to_see(classifier, trainer):
+    watcher = Watcher()
+
+    trainer(callbacks=[watcher], limit_val_batches=0).fit(classifier, loader(4), loader(4))
+
+    assert watcher.seen == []
+
+
+def test_a_stop_within_a_validation_leaves_nothing_for_the_next(classifier, trainer):
+    class Stops(Watcher):
+        stops = True
+
+        def on_test_batch_end(self, *args):
+            super().on_test_batch_end(*args)
+            if self.stops:
+                raise RuntimeError("stop")
+
+    watcher = Stops()
+    with pytest.raises(RuntimeError, match="stop"):
+        trainer(callbacks=[watcher]).test(classifier, loader(4), verbose=False)
+    watcher.stops = False
+    trainer(callbacks=[watcher]).test(classifier, loader(4), verbose=False)
+
+    ((_, predictions, _),) = watcher.seen
+    assert torch.equal(predictions.targets, TARGETS)
+
+
+def test_bfloat16_becomes_float32(trainer):
+    torch.manual_seed(0)
+    classifier = ImageClassifier(nn.Sequential(nn.Flatten(), nn.Linear(784, 3)), num_classes=3)
+    watcher, dtypes = Watcher(), set()
+    classifier.network.register_forward_hook(lambda _, __, logits: dtypes.add(logits.dtype))
+
+    trainer(precision="bf16-mixed", callbacks=[watcher]).test(classifier, loader(4), verbose=False)
+
+    ((_, predictions, _),) = watcher.seen
+    assert dtypes == {torch.bfloat16}
+    assert predictions.logits.dtype == predictions.losses.dtype == predictions.confidence.dtype == torch.float32
+    assert torch.equal(predictions.logits, predictions.logits.bfloat16().float())
+    assert predictions.probabilities.sum(dim=1).tolist() == pytest.approx([1.0] * 10)
+
+
+def test_only_the_first_process_looks(classifier, trainer, monkeypatch):
+    monkeypatch.setattr(Trainer, "is_global_zero", False)
+    watcher = Watcher()
+
+    trainer(callbacks=[watcher]).test(classifier, loader(4), verbose=False)
+
+    assert watcher.seen == []
+
+
+@pytest.mark.parametrize("images", [6, 7])
+def test_the_shares_of_all_processes_are_put_together_in_order(images, monkeypatch):
+    targets, logits = torch.arange(images), torch.rand(images, 10)
+    shares = [(targets[rank::3], logits[rank::3]) for rank in range(3)]
+
+    def all_gather_object(gathered, own):
+        assert own == shares[1]
+        gathered[:] = shares
+
+    monkeypatch.setattr(torch.distributed, "all_gather_object", all_gather_object)
+    whole = _of_all_processes(SimpleNamespace(world_size=3), *shares[1])
+
+    assert torch.equal(whole[0], targets) and torch.equal(whole[1], logits)

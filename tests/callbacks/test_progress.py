@@ -1,0 +1,502 @@
+import io
+import logging
+import os
+import pickle
+import re
+from datetime import timedelta
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, Timer
+from torch.utils.data import DataLoader, IterableDataset
+
+from lightning_cnn.callbacks.progress import Progress
+from lightning_cnn.classifiers import MLPClassifier
+from lightning_cnn.data import MNISTDataModule
+
+pytestmark = pytest.mark.usefixtures("tiny_data")
+
+#: What validation adds to a line; five batches of 30 images take five seconds, and a validation takes one.
+VAL = r" · val/loss \d+\.\d{4} · val/acc [01]\.\d{4}, best [01]\.\d{4}"
+TRAIN = r" · train/loss \d+\.\d{4}"
+
+
+class Clock(Callback):
+    """Time that passes with the batches only, one second each, and with each validation."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+    def on_train_batch_start(self, *_):
+        self.now += 1
+
+    def on_validation_start(self, *_):
+        self.now += 1
+
+
+class Terminal(io.StringIO):
+    """Keeps all that was written to it."""
+
+    encoding = "utf-8"
+
+    def isatty(self):
+        return True
+
+    def fileno(self):
+        return 1
+
+    @property
+    def frames(self):
+        """All that could be read in some line at some time."""
+        return [frame.strip() for frame in re.split(r"[\r\n]", self.getvalue()) if frame.strip()]
+
+    @property
+    def screen(self):
+        """What can be read in the end."""
+        lines, column = [""], 0
+        for char in self.getvalue():
+            if char == "\n":
+                lines.append("")
+            elif char != "\r":
+                lines[-1] = lines[-1][:column].ljust(column) + char + lines[-1][column + 1 :]
+            column = 0 if char in "\r\n" else column + 1
+        return [line.rstrip() for line in lines if line.strip()]
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("lightning_cnn.callbacks.progress.perf_counter", clock)
+    return clock
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Make standard output a terminal, as wide as asked."""
+
+    def make(columns=200):
+        terminal = Terminal()
+        monkeypatch.setattr("sys.stdout", terminal)
+        monkeypatch.setattr("os.get_terminal_size", lambda *_: os.terminal_size((columns, 24)))
+        return terminal
+
+    return make
+
+
+@pytest.fixture
+def watched(trainer, clock):
+    """Make a trainer with a clock and a `Progress`."""
+
+    def make(*others, progress=None, **options):
+        callbacks = [clock, progress or Progress(refresh_rate=1), *others]
+        return trainer(enable_progress_bar=True, callbacks=callbacks, **{"max_epochs": 2, **options})
+
+    return make
+
+
+class StopAfter(Callback):
+    """Ends the run after so many epochs."""
+
+    def __init__(self, epochs):
+        self.epochs = epochs
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        trainer.should_stop = trainer.current_epoch + 1 == self.epochs
+
+
+def steps(terminal):
+    """The steps at which the bar was drawn."""
+    found = re.findall(r"(\d+)/\d+ steps", terminal.getvalue())
+    return [int(step) for step in dict.fromkeys(found)]  # once more after each message
+
+
+def data():
+    return MNISTDataModule(val_size=50, batch_size=30)  # 150 images to train on: five batches
+
+
+def test_a_line_an_epoch(watched, capsys):
+    run = watched()
+    run.fit(MLPClassifier(), datamodule=data())
+
+    first, second = (out := capsys.readouterr().out).splitlines()
+    assert "\r" not in out
+    assert re.fullmatch(rf"epoch 1/2 · 5 steps · 6\.0 s · 25 images/s · 0:06 left{TRAIN}{VAL}", first)
+    assert re.fullmatch(rf"epoch 2/2 · 5 steps · 6\.0 s · 25 images/s{TRAIN}{VAL}", second)
+    for name in ("train/loss", "val/loss", "val/acc"):
+        assert f" {name} {run.callback_metrics[name]:.4f}" in second
+
+
+def test_the_loss_in_a_line_is_that_of_its_epoch(watched, capsys):
+    class Losses(Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            if trainer.current_epoch:
+                self.first = trainer.callback_metrics["train/loss"].item()
+
+    losses = Losses()
+    run = watched(losses)
+    run.fit(MLPClassifier(), datamodule=data())
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [re.search(r"train/loss (\S+)", line)[1] for line in lines] == [
+        f"{losses.first:.4f}",
+        f"{run.callback_metrics['train/loss']:.4f}",
+    ]
+    assert losses.first > run.callback_metrics["train/loss"]
+
+
+def test_the_best_is_the_highest_so_far(watched, capsys, monkeypatch):
+    accs = iter([0.5, 0.25, 0.75])
+
+    class Logs(Callback):
+        def on_validation_epoch_end(self, trainer, pl_module):
+            pl_module.log("val/acc", next(accs))
+
+    monkeypatch.setattr(MLPClassifier, "on_validation_epoch_end", lambda self: None)
+    watched(Logs(), max_epochs=3, num_sanity_val_steps=0).fit(MLPClassifier(), datamodule=data())
+
+    ends = [re.search(r"val/acc .*", line)[0] for line in capsys.readouterr().out.splitlines()]
+    assert ends == [
+        "val/acc 0.5000, best 0.5000",
+        "val/acc 0.2500, best 0.5000",
+        "val/acc 0.7500, best 0.7500",
+    ]
+
+
+def test_what_is_not_known_is_left_out(watched, capsys):
+    watched(max_epochs=2, check_val_every_n_epoch=2).fit(MLPClassifier(), datamodule=data())
+
+    first, second = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(rf"epoch 1/2 · 5 steps · 5\.0 s · 30 images/s · 0:05 left{TRAIN}", first)
+    assert re.fullmatch(rf"epoch 2/2 · 5 steps · 6\.0 s · 25 images/s{TRAIN}{VAL}", second)
+
+
+def test_several_validations_an_epoch(watched, capsys):
+    run = watched(val_check_interval=0.4)  # after two and after four batches
+    run.fit(MLPClassifier(), datamodule=data())
+
+    first, second = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(rf"epoch 1/2 · 5 steps · 7\.0 s · 21 images/s · 0:07 left{TRAIN}{VAL}", first)
+    assert f"val/acc {run.callback_metrics['val/acc']:.4f}" in second
+
+
+@pytest.mark.parametrize("limits", [{"max_epochs": -1}, {"max_epochs": 9}])
+def test_steps_can_end_a_run_within_an_epoch(watched, capsys, limits):
+    watched(max_steps=8, **limits).fit(MLPClassifier(), datamodule=data())
+
+    first, second = capsys.readouterr().out.splitlines()
+    assert re.match(r"epoch 1/2 · 5 steps · 6\.0 s · 25 images/s · 0:04 left", first)  # 3 of 8 steps are left
+    assert re.fullmatch(rf"epoch 2/2 · 3 steps · 3\.0 s · 30 images/s{TRAIN}", second)
+
+
+def test_batches_that_share_a_step(watched, capsys):
+    watched(accumulate_grad_batches=2).fit(MLPClassifier(), datamodule=data())
+
+    first, second = capsys.readouterr().out.splitlines()
+    assert re.match(r"epoch 1/2 · 3 steps · 6\.0 s · 25 images/s · 0:06 left", first)
+    assert second.startswith("epoch 2/2 · 3 steps · 6.0 s")
+
+
+def test_a_fast_dev_run(watched, capsys):
+    watched(fast_dev_run=True).fit(MLPClassifier(), datamodule=data())
+
+    assert re.search(rf"^epoch 1/1 · 1 step · 2\.0 s · 15 images/s{TRAIN}{VAL}$", capsys.readouterr().out, re.M)
+
+
+def test_time_can_end_a_run(watched, capsys):
+    watched(Timer(timedelta(hours=2)), StopAfter(2), max_epochs=-1).fit(MLPClassifier(), datamodule=data())
+
+    first, second = capsys.readouterr().out.splitlines()
+    assert re.match(r"epoch 1 · 5 steps · 6\.0 s · 25 images/s · (2:00:00|1:59:\d\d) left · train", first)
+    assert "left" not in second  # it is over, though there was time
+
+
+def test_whichever_end_comes_first(watched, capsys):
+    watched(Timer(timedelta(hours=2))).fit(MLPClassifier(), datamodule=data())
+
+    assert "· 0:06 left ·" in capsys.readouterr().out
+
+
+def test_batches_of_unknown_number(watched, capsys):
+    class Stream(IterableDataset):
+        def __iter__(self):
+            for n in range(4):
+                yield torch.full((30, 1, 28, 28), n, dtype=torch.uint8), torch.zeros(30, dtype=torch.int64)
+
+    loader = DataLoader(Stream(), batch_size=None)
+    watched().fit(MLPClassifier(), loader, loader)
+
+    first, _ = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(rf"epoch 1/2 · 4 steps · 5\.0 s · 24 images/s{TRAIN}{VAL}", first)
+
+
+def test_images_are_those_of_all_processes(watched, capsys, monkeypatch):
+    monkeypatch.setattr(Trainer, "world_size", 2)
+    watched(max_epochs=1).fit(MLPClassifier(), datamodule=data())  # this process has 75 of the images: three batches
+
+    assert re.match(r"epoch 1/1 · 3 steps · 4\.0 s · 38 images/s", capsys.readouterr().out)
+
+
+def test_only_the_first_process_shows_anything(watched, terminal, monkeypatch):
+    screen = terminal()
+    monkeypatch.setattr(Trainer, "is_global_zero", False)
+    run = watched()
+    run.fit(MLPClassifier(), datamodule=data())
+    run.test(MLPClassifier(), datamodule=data(), verbose=False)
+
+    assert screen.getvalue() == ""
+
+
+@pytest.fixture
+def checkpoint(trainer, tmp_path):
+    """Train on the data, see that the checkpoint remembers an accuracy that nobody reaches, and return its file."""
+
+    def make(**options):
+        best = ModelCheckpoint(tmp_path / "kept", filename="best", monitor="val/acc", mode="max")
+        run = trainer(callbacks=[best], enable_checkpointing=True, **options)
+        run.fit(MLPClassifier(), datamodule=data())
+        content = torch.load(best.best_model_path, weights_only=True)
+        (state,) = [state for name, state in content["callbacks"].items() if name.startswith("ModelCheckpoint")]
+        state["best_model_score"] = torch.tensor(2.0)
+        torch.save(content, best.best_model_path)
+        return best.best_model_path
+
+    return make
+
+
+def go_on(run, path):
+    run.fit(MLPClassifier(), datamodule=data(), ckpt_path=path, weights_only=True)
+
+
+def best(tmp_path):
+    return ModelCheckpoint(tmp_path / "kept", filename="best", monitor="val/acc", mode="max")
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+def test_a_run_that_goes_on(watched, checkpoint, tmp_path, capsys):
+    path = checkpoint(max_epochs=1)
+    capsys.readouterr()
+    go_on(watched(best(tmp_path), max_epochs=3, enable_checkpointing=True), path)
+
+    first, second = capsys.readouterr().out.splitlines()
+    assert re.match(r"epoch 2/3 · 5 steps · 6\.0 s · 25 images/s · 0:06 left", first)
+    assert second.startswith("epoch 3/3 · 5 steps") and second.endswith(", best 2.0000")
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+def test_the_bar_of_a_run_that_goes_on(watched, checkpoint, tmp_path, terminal):
+    path = checkpoint(max_epochs=1)
+    screen = terminal()
+    go_on(watched(best(tmp_path), max_epochs=3, enable_checkpointing=True), path)
+
+    assert re.fullmatch(r"epoch 2/3 [^|]*\| 5/15 steps · best val/acc 2\.000", screen.frames[0])
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory", "ignore:You're resuming from a checkpoint that ended before")
+def test_a_run_that_goes_on_within_an_epoch(watched, checkpoint, tmp_path, terminal):
+    path = checkpoint(max_steps=3, max_epochs=1, val_check_interval=2)
+    screen = terminal()
+    go_on(watched(best(tmp_path), enable_checkpointing=True, check_val_every_n_epoch=2), path)
+
+    assert re.match(r"epoch 1/2 [^|]*\| 3/10 steps · 30 images/s · 0:07 left", screen.frames[0])
+    assert screen.screen[0].startswith("epoch 1/2 · 3 steps · 3.0 s")
+
+
+def test_a_bar_for_the_whole_run(watched, terminal):
+    class Losses(Callback):
+        values = ()
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            self.values += (outputs["loss"].item(),)
+
+    losses = Losses()
+    screen = terminal()
+    run = watched(losses, progress=Progress(refresh_rate=2))
+    run.fit(MLPClassifier(), datamodule=data())
+
+    (frame,) = [f for f in screen.frames if "| 9/10 steps" in f]
+    assert frame.startswith("epoch 2/2 ████")
+    loss = sum(losses.values[7:9]) / 2
+    acc = r"val/acc [01]\.\d{3}, best [01]\.\d{3}"
+    assert re.search(rf"\| 9/10 steps · 27 images/s · 0:01 left · loss {loss:.3f} · {acc}$", frame)
+    assert re.fullmatch(r"epoch 1/2 +\| 0/10 steps", screen.frames[0])  # nothing of the sanity check
+
+
+def test_the_terminal_keeps_a_line_an_epoch(watched, terminal):
+    screen = terminal()
+    watched().fit(MLPClassifier(), datamodule=data())
+
+    first, second = screen.screen
+    assert re.fullmatch(rf"epoch 1/2 · 5 steps · 6\.0 s · 25 images/s{TRAIN}{VAL}", first)
+    assert re.fullmatch(rf"epoch 2/2 · 5 steps · 6\.0 s · 25 images/s{TRAIN}{VAL}", second)
+
+
+@pytest.mark.parametrize(
+    ("columns", "last"),
+    [
+        (200, r"epoch 2/2 █{100,}\| 10/10 steps · 25 images/s · 0:00 left · loss {loss} · val/acc {acc}, best {acc}"),
+        (104, r"epoch 2/2 █{8,12}\| 10/10 steps · 25 images/s · 0:00 left · loss {loss} · val/acc {acc}, best {acc}"),
+        (95, r"epoch 2/2 · 10/10 steps · 25 images/s · 0:00 left · loss {loss} · val/acc {acc}, best {acc}"),
+        (80, r"epoch 2/2 · 10/10 · 0:00 left · loss {loss} · val/acc {acc}, best {acc}"),
+        (60, r"epoch 2/2 · 10/10 · 0:00 left · loss {loss} · val/acc {acc}"),
+    ],
+)
+def test_the_bar_fits_the_terminal(watched, terminal, columns, last):
+    screen = terminal(columns)
+    watched().fit(MLPClassifier(), datamodule=data())
+
+    bars = [frame for frame in screen.frames if " s ·" not in frame]
+    assert max(map(len, bars)) <= columns
+    assert re.fullmatch(last.replace("{loss}", r"\d\.\d{3}").replace("{acc}", r"[01]\.\d{3}"), bars[-1])
+
+
+def test_a_terminal_that_is_far_too_narrow_cuts_the_bar(watched, terminal):
+    screen = terminal(30)
+    watched().fit(MLPClassifier(), datamodule=data())
+
+    bars = [frame for frame in screen.frames if " s ·" not in frame]
+    assert max(map(len, bars)) <= 30
+    assert bars[-1].startswith("epoch 2/2 · 10/10 · 0:00 left")
+
+
+def test_no_bar_without_an_end(watched, terminal):
+    screen = terminal()
+    watched(StopAfter(1), max_epochs=-1).fit(MLPClassifier(), datamodule=data())
+
+    assert screen.frames[0] == "epoch 1 · 0 steps"
+    assert any(re.fullmatch(r"epoch 1 · 4 steps · 30 images/s · loss \d\.\d{3}", frame) for frame in screen.frames)
+
+
+def test_looks_no_more_often_than_asked(watched, terminal, monkeypatch):
+    monkeypatch.setattr("lightning_cnn.callbacks.progress._LONGEST_PAUSE", 60)
+    screen = terminal()
+    watched(progress=Progress(refresh_rate=3), max_epochs=1).fit(MLPClassifier(), datamodule=data())
+
+    assert steps(screen) == [0, 3, 5]  # 5: after the validation
+
+
+def test_looks_at_slow_batches_once_a_second(watched, terminal, monkeypatch):
+    monkeypatch.setattr("lightning_cnn.callbacks.progress._LONGEST_PAUSE", 1.5)  # the batches take one second each
+    screen = terminal()
+    watched(progress=Progress(refresh_rate=100), max_epochs=1).fit(MLPClassifier(), datamodule=data())
+
+    assert steps(screen) == [0, 2, 4, 5]
+
+
+def test_the_loss_of_batches_that_share_a_step_is_whole(watched, terminal):
+    class Whole(MLPClassifier):
+        def training_step(self, batch, batch_idx):
+            return super().training_step(batch, batch_idx) * 0 + 3
+
+    screen = terminal()
+    watched(accumulate_grad_batches=2, max_epochs=1).fit(Whole(), datamodule=data())
+
+    assert "| 1/3 steps · 30 images/s · 0:04 left · loss 3.000" in " ".join(screen.frames)
+
+
+def test_printing_goes_above_the_bar(watched, terminal):
+    class Speaks(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            pl_module.print("batch", batch_idx, sep="#")
+
+    screen = terminal()
+    watched(Speaks(), max_epochs=1).fit(MLPClassifier(), datamodule=data())
+
+    *spoken, line = screen.screen
+    assert spoken == [f"batch#{n}" for n in range(5)]
+    assert line.startswith("epoch 1/1 · 5 steps")
+
+
+def test_printing_without_a_bar(watched, capsys):
+    class Speaks(Callback):
+        def on_train_start(self, trainer, pl_module):
+            pl_module.print("to", "go", sep="-", end="!\n")
+
+    watched(Speaks(), max_epochs=1).fit(MLPClassifier(), datamodule=data())
+
+    assert capsys.readouterr().out.startswith("to-go!\nepoch 1/1")
+
+
+def test_messages_of_lightning_go_above_the_bar(watched, terminal, monkeypatch):
+    screen = terminal()
+    handler = logging.StreamHandler(screen)
+    monkeypatch.setattr(logging.getLogger("lightning.pytorch"), "handlers", [handler])
+
+    class Says(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            logging.getLogger("lightning.pytorch").warning("batch %d", batch_idx)
+
+    watched(Says(), max_epochs=1).fit(MLPClassifier(), datamodule=data())
+
+    assert {"batch 0", "batch 1"} <= set(screen.screen)
+    assert logging.getLogger("lightning.pytorch").handlers == [handler]
+
+
+@pytest.mark.parametrize(("raised", "seen"), [(RuntimeError, RuntimeError), (KeyboardInterrupt, SystemExit)])
+def test_the_terminal_is_clean_after_a_failure(watched, terminal, raised, seen):
+    class Fails(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if trainer.global_step == 7:
+                raise raised("enough")
+
+    screen = terminal()
+    with pytest.raises(seen):
+        watched(Fails()).fit(MLPClassifier(), datamodule=data())
+
+    (line,) = screen.screen
+    assert line.startswith("epoch 1/2 · 5 steps")
+    assert screen.getvalue().endswith("\r")
+
+
+@pytest.mark.parametrize(("command", "bar"), [("validate", "validation"), ("test", "test")])
+def test_measuring_has_a_bar_that_vanishes(watched, terminal, command, bar):
+    screen = terminal(40)
+    getattr(watched(), command)(MLPClassifier(), datamodule=data(), verbose=False)
+
+    assert re.fullmatch(rf"{bar} +\| 0/1 batches", screen.frames[0])
+    assert screen.screen == []
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_measuring_says_nothing_elsewhere(watched, capsys, command):
+    getattr(watched(), command)(MLPClassifier(), datamodule=data(), verbose=False)
+
+    assert capsys.readouterr().out == ""
+
+
+def test_a_test_after_training(watched, capsys):
+    run = watched(max_epochs=1)
+    run.fit(model := MLPClassifier(), datamodule=data())
+    run.test(model, datamodule=data(), verbose=False)
+
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_nothing_when_disabled(watched, terminal):
+    screen = terminal()
+    run = watched(max_epochs=1)
+    run.progress_bar_callback.disable()
+    run.fit(MLPClassifier(), datamodule=data())
+    assert screen.getvalue() == ""
+
+    run.progress_bar_callback.enable()
+    run.test(MLPClassifier(), datamodule=data(), verbose=False)
+    assert screen.frames != []
+
+
+def test_lightning_adds_no_other_bar(watched):
+    progress = Progress()
+
+    assert [c for c in watched(progress=progress).callbacks if isinstance(c, ProgressBar)] == [progress]
+
+
+def test_can_be_sent_to_other_processes():
+    assert pickle.loads(pickle.dumps(Progress(refresh_rate=7))).refresh_rate == 7
+
+
+def test_refuses_to_look_never():
+    with pytest.raises(ValueError, match="refresh_rate must be at least 1, got 0"):
+        Progress(refresh_rate=0)

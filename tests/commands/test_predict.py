@@ -1,0 +1,478 @@
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn.commands import predict
+from lightning_cnn.data import sources
+from lightning_cnn.data.facts import TEST_IMAGES, TEST_LABELS, Framing
+from lightning_cnn.data.fashion_mnist import FASHION_MNIST
+from lightning_cnn.data.idx import decode_images, decode_labels
+from lightning_cnn.data.mnist import MNIST
+
+LEARNED = ("--trainer.max_epochs", 10, "--model.optimizer.lr", 0.1, "--trainer.precision", "32-true")
+
+
+@pytest.fixture(scope="module")
+def _kept(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("kept") / "version_0"
+
+
+@pytest.fixture
+def run(_kept, request) -> Path:
+    """The folder of a run that has learned its tiny data; it is trained once, and copied for each test."""
+    folder = Path("logs/fashion_mnist-mlp/version_0")
+    if not _kept.exists():
+        shutil.copytree(request.getfixturevalue("fit")("fashion_mnist/mlp.yaml", *LEARNED), _kept)
+    shutil.copytree(_kept, folder, dirs_exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def checkpoint(run) -> Path:
+    return run / "checkpoints" / "best.ckpt"
+
+
+def tiny_images(data_dir: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The test images of the tiny dataset, and their labels."""
+    raw = data_dir / "FashionMNIST" / "raw"
+    return decode_images((raw / TEST_IMAGES).read_bytes()), decode_labels((raw / TEST_LABELS).read_bytes(), 10)
+
+
+@pytest.fixture
+def images(tiny_data) -> list[str]:
+    """The 100 test images as files, in order."""
+    Path("images").mkdir()
+    for number, image in enumerate(tiny_images(tiny_data)[0]):
+        Image.fromarray(image).save(f"images/{number:02}.png")
+    return sorted(str(path) for path in Path("images").iterdir())
+
+
+def rows(path: str) -> list[dict[str, str]]:
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def change(checkpoint: Path, **entries: object) -> Path:
+    """Return a checkpoint with other entries, or without those that are None, in its description."""
+    content = torch.load(checkpoint, weights_only=True)
+    content[checkpoints.KEY] |= entries
+    for name in [name for name, value in entries.items() if value is None]:
+        del content[checkpoints.KEY][name]
+    torch.save(content, "changed.ckpt")
+    return Path("changed.ckpt")
+
+
+# Predictions
+
+
+def test_predictions_of_files_are_those_of_the_test(run, images, cli):
+    assert cli("test", "--ckpt_path", run).status == 0
+    tested = rows(str(run / "test_predictions.csv"))
+
+    outcome = cli("predict", run, "images", "--output", "out.csv")
+
+    assert (outcome.status, outcome.out) == (0, "")
+    assert outcome.err == "100 images predicted; written: out.csv\n"
+    predicted = rows("out.csv")
+    assert list(predicted[0]) == ["file", "predicted", "confidence", "runner_up", "runner_up_confidence"]
+    assert [row["file"] for row in predicted] == images
+    assert [row["predicted"] for row in predicted] == [row["predicted"] for row in tested]
+    for row, of_test in zip(predicted, tested, strict=True):
+        assert float(row["confidence"]) == pytest.approx(float(of_test["confidence"]), abs=2e-6)
+        assert 0 <= float(row["runner_up_confidence"]) <= float(row["confidence"]) <= 1
+        assert row["runner_up"] in FASHION_MNIST.classes and row["runner_up"] != row["predicted"]
+
+
+def test_a_checkpoint_is_meant_by_file_folder_and_word(run, images, cli):
+    references = (run / "checkpoints" / "best.ckpt", run, f"{run}/", "best", "last")
+
+    outcomes = [cli("predict", reference, *images[:3]) for reference in references]
+
+    assert {outcome.status for outcome in outcomes} == {0}
+    assert len({outcome.out for outcome in outcomes[:4]}) == 1
+
+
+def test_the_batch_size_changes_nothing(checkpoint, images, cli):
+    tables = [cli("predict", checkpoint, "images", "--batch_size", size).out.split() for size in (1, 7, 1000)]
+
+    assert tables[0] == tables[1] == tables[2]
+
+
+def test_images_of_other_sizes_are_framed_as_the_dataset_was(checkpoint, cli):
+    image = Image.new("RGB", (90, 60), "white")
+    image.paste("black", (40, 10, 60, 50))
+    image.save("a.png")
+
+    saw = {}
+    for name, data in (("Fashion", FASHION_MNIST.framing), ("digits", MNIST.framing)):
+        framing = {"side": data.side, "by_mass": data.by_mass}
+        assert cli("predict", change(checkpoint, framing=framing), "a.png").status == 0
+        saw[name] = predict._framing(checkpoints.read_description(Path("changed.ckpt")))
+
+    assert saw == {"Fashion": Framing(28, by_mass=False), "digits": Framing(20, by_mass=True)}
+
+
+@pytest.mark.parametrize(
+    ("data", "framing"),
+    [
+        ("lightning_cnn.data.FashionMNISTDataModule", FASHION_MNIST.framing),
+        ("lightning_cnn.data.MNISTDataModule", MNIST.framing),
+        ("letters.LettersDataModule", Framing()),
+        (None, Framing()),
+    ],
+)
+def test_earlier_checkpoints_do_not_say_how_images_are_framed(checkpoint, images, cli, data, framing):
+    config = checkpoints.read_description(checkpoint)["config"]
+    config["data"] = None if data is None else {"class_path": data}
+    changed = change(checkpoint, framing=None, config=config)
+
+    assert cli("predict", changed, images[0]).status == 0
+    assert predict._framing(checkpoints.read_description(changed)) == framing
+
+
+def test_classes_without_names_are_numbers(checkpoint, images, cli):
+    outcome = cli("predict", change(checkpoint, class_names=None), images[0])
+
+    assert outcome.out.split()[6].isdecimal()
+
+
+def test_dark_on_light_is_found_out_or_told(checkpoint, tiny_data, cli):
+    dark = 255 - tiny_images(tiny_data)[0][0]
+    dark[0, :] = dark[:, 0] = dark[-1, :] = dark[:, -1] = 255
+    Image.fromarray(dark).save("dark.png")
+    Image.fromarray(255 - dark).save("light.png")
+
+    def cells(name: str, *flags: str) -> list[str]:
+        return cli("predict", checkpoint, name, *flags).out.split()[7:]
+
+    assert cells("dark.png") == cells("light.png") == cells("dark.png", "--invert", "true")
+    assert cells("dark.png", "--invert", "false") == cells("light.png", "--invert", "true") != cells("light.png")
+    assert cells("light.png", "--crop", "true") != cells("light.png") == cells("light.png", "--crop", "false")
+
+
+# What comes out
+
+
+def test_the_table_is_aligned_and_complete(checkpoint, images, cli):
+    Path(images[0]).rename("images/a name\nwith\x1b[31m a break.png")
+
+    outcome = cli("predict", checkpoint, "images")
+
+    heading, *lines = outcome.out.splitlines()
+    assert heading.split() == ["file", "class", "confidence", "runner-up", "confidence"]
+    assert len(lines) == 100
+    assert {len(line) for line in (heading, *lines)} == {len(heading)}
+    (line,) = [line for line in lines if "a name" in line]
+    assert line.startswith("images/a name\\nwith\\x1b[31m a break.png  ")
+    assert outcome.err == "100 images predicted\n"
+
+
+def test_names_that_are_no_text_are_shown_and_written(checkpoint, images, cli):
+    name = os.fsdecode(b"images/\xff.png")
+    Path(images[0]).rename(name)
+
+    assert cli("predict", checkpoint, name).out.splitlines()[1].startswith("images/\\udcff.png  ")
+    for output in ("out.csv", "out.json"):
+        assert cli("predict", checkpoint, name, "--output", output).status == 0
+    assert rows("out.csv")[0]["file"] == "images/\\udcff.png"
+    assert json.loads(Path("out.json").read_text())[0]["file"] == name
+
+
+def test_json_holds_the_same_as_csv(checkpoint, images, cli):
+    for output in ("out.json", "out.csv"):
+        assert cli("predict", checkpoint, "images", "--output", output, "--batch_size", 30).status == 0
+
+    predictions = json.loads(Path("out.json").read_text())
+    assert len(predictions) == 100
+    for row, prediction in zip(rows("out.csv"), predictions, strict=True):
+        assert {key: f"{value:.6f}" if "confidence" in key else value for key, value in prediction.items()} == row
+
+
+def test_spreadsheets_compute_no_names(checkpoint, images, cli):
+    for name in ("=1+1.png", "+1.png", "@a.png"):
+        Path(name).write_bytes(Path(images[0]).read_bytes())
+
+    assert cli("predict", checkpoint, "=1+1.png", "+1.png", "@a.png", "--output", "out.csv").status == 0
+
+    assert [row["file"] for row in rows("out.csv")] == ["./=1+1.png", "./+1.png", "./@a.png"]
+    assert all(Path(row["file"]).is_file() for row in rows("out.csv"))
+
+
+@pytest.mark.parametrize(("output", "content"), [("out.csv", "file,predicted,confidence"), ("out.json", "[\n]\n")])
+def test_where_nothing_could_be_predicted_the_file_says_so(checkpoint, cli, output, content):
+    outcome = cli("predict", checkpoint, "nowhere.png", "--output", output)
+
+    assert outcome.status == 1
+    assert Path(output).read_text().startswith(content)
+    assert outcome.err.endswith(f"0 images predicted, 1 failed; written: {output}\n")
+
+
+def test_a_file_is_whole_or_absent(checkpoint, images, cli, monkeypatch):
+    def break_off(batch):
+        raise RuntimeError("a slip")
+
+    monkeypatch.setattr(predict, "Prediction", break_off)
+
+    with pytest.raises(TypeError):
+        cli("predict", checkpoint, "images", "--output", "out.csv")
+    assert not list(Path().glob("*out.csv*")) and not list(Path().glob(".*out.csv*"))
+
+
+def test_the_plot_shows_the_first_images_beside_what_the_network_saw(checkpoint, images, tiny_data, cli, monkeypatch):
+    from lightning_cnn import plots
+
+    drawn = []
+    draw = plots.seen
+    monkeypatch.setattr(plots, "seen", lambda *arguments: drawn.append(arguments) or draw(*arguments))
+    Image.new("RGB", (3000, 1000), "white").save(images[1])  # blank: not among the first
+
+    outcome = cli("predict", checkpoint, "images", "--plot", "seen.png", "--batch_size", 5)
+
+    assert outcome.status == 1
+    assert outcome.err.endswith("99 images predicted, 1 failed; drawn: seen.png\n")
+    ((originals, seen, captions),) = drawn
+    assert len(originals) == len(captions) == 16
+    first = tiny_images(tiny_data)[0][0]
+    assert np.array_equal(seen[0], first) and np.array_equal(originals[0], np.repeat(first[:, :, None], 3, axis=2))
+    assert captions[0].splitlines()[0] == "00.png" and captions[1].splitlines()[0] == "02.png"
+    assert Path("seen.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_predictions_there_is_no_plot(checkpoint, cli):
+    outcome = cli("predict", checkpoint, "nowhere.png", "--plot", "seen.png")
+
+    assert outcome.status == 1
+    assert outcome.err.endswith("0 images predicted, 1 failed\n")
+    assert not Path("seen.png").exists()
+
+
+# What fails, and what goes on
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_goes_on(checkpoint, images, cli):
+    Path("text.png").write_text("hello")
+    Path("odd\nname.png").touch()
+    Path("cut.png").write_bytes(Path(images[0]).read_bytes()[:-30])
+    Image.new("L", (1, 1)).save("one.png")
+    os.mkfifo("pipe.png")
+    Path("nothing").mkdir()
+    bad = ["text.png", "odd\nname.png", "cut.png", "one.png", "pipe.png", "nothing", "nowhere.png", "*.gif"]
+
+    outcome = cli("predict", checkpoint, images[0], *bad, images[1])
+
+    assert outcome.status == 1
+    assert [line.split()[0] for line in outcome.out.splitlines()[1:]] == images[:2]
+    *errors, summary = outcome.err.splitlines()
+    assert summary == "2 images predicted, 8 failed"
+    assert [error.split(": ")[2] for error in errors] == [name.replace("\n", "\\n") for name in bad]
+    assert all(error.startswith("lightning-cnn: error: ") and "; " in error for error in errors)
+
+
+def test_pillow_does_not_warn(checkpoint, images, cli, recwarn):
+    image = Image.open(images[0])
+    image.save("a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01")
+    Image.new("L", (9_500, 9_500)).save("large.png")  # Pillow warns of a bomb
+
+    outcome = cli("predict", checkpoint, "a.jpg", "large.png")
+
+    assert outcome.err.splitlines() == [
+        "lightning-cnn: error: large.png: more than 50,000,000 pixels; make it smaller",
+        "1 image predicted, 1 failed",
+    ]
+    assert not recwarn.list
+
+
+def test_nothing_is_held_of_what_has_been_written(checkpoint, images, cli, monkeypatch):
+    made: list[weakref.ref] = []
+    alive = []
+    frame = predict.frame
+
+    def counting(*arguments):
+        pixels = frame(*arguments)
+        made.append(weakref.ref(pixels))
+        alive.append(sum(reference() is not None for reference in made))
+        return pixels
+
+    monkeypatch.setattr(predict, "frame", counting)
+
+    assert cli("predict", checkpoint, "images", "--batch_size", 10).status == 0
+    assert len(alive) == 100
+    assert max(alive) <= 20  # one batch in the making, one on its way out
+
+
+def test_slow_images_do_not_wait_for_a_full_batch(monkeypatch):
+    clock = iter([0, 0.1, 0.2, 1.3, 1.3, 1.4, 1.5])
+    monkeypatch.setattr(predict.time, "monotonic", lambda: next(clock))
+
+    assert list(predict._batches(iter("abcde"), 10)) == [["a", "b", "c"], ["d", "e"]]
+
+
+# Wrong commands
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "the following arguments are required: CHECKPOINT, IMAGE (see `lightning-cnn predict --help`)"),
+        (["best"], "the following arguments are required: IMAGE (see `lightning-cnn predict --help`)"),
+        (["best", "a.png"], "no fitting run has a checkpoint best.ckpt; train with `fit` first, or give a file"),
+        (["no.ckpt", "a.png"], "checkpoint no.ckpt does not exist; give a file, a run folder, `best` or `last`"),
+        (["no.ckpt", "a.png", "--output", "a.txt"], "--output a.txt: the name must end in .csv or .json"),
+        (["no.ckpt", "a.png", "--plot", "a.jpg"], "--plot a.jpg: the name must end in .png"),
+        (
+            ["no.ckpt", "a.png", "--output", "no/a.csv"],
+            "--output no/a.csv cannot be written (no such file or directory); name a file in a folder of yours",
+        ),
+        (
+            ["no.ckpt", "a.png", "--batch_size", "0"],
+            "argument --batch_size: must be a whole number of at least 1, got '0' (see `lightning-cnn predict --help`)",
+        ),
+        (
+            ["no.ckpt", "a.png", "--invert", "ture"],
+            "'ture' is not a value of --invert; did you mean 'true'? (choose from auto, true, false)",
+        ),
+        (
+            ["no.ckpt", "a.png", "--outptu=a.csv"],
+            "'--outptu' is not an option; did you mean '--output'? "
+            "(choose from --help, --output, --plot, --invert, --crop, --batch_size, --model)",
+        ),
+    ],
+)
+def test_wrong_arguments_are_one_clear_line_before_any_work(argv, message, cli, monkeypatch):
+    monkeypatch.setattr(predict, "_load", lambda *_: pytest.fail("work has begun"))
+
+    outcome = cli("predict", *argv)
+
+    assert (outcome.status, outcome.out, outcome.err) == (2, "", f"lightning-cnn: error: {message}\n")
+
+
+def test_options_may_stand_anywhere(checkpoint, images, cli):
+    outcome = cli("predict", "--crop", "auto", checkpoint, images[0], "--batch_size", 2, images[1])
+
+    assert outcome.status == 0, outcome.err
+    assert len(outcome.out.splitlines()) == 3
+
+
+def test_no_image_is_overwritten(checkpoint, images, cli):
+    before = Path(images[5]).read_bytes()
+
+    for words in (["images"], ["images/*"], [images[5]], [str(Path(images[5]).absolute())]):
+        outcome = cli("predict", checkpoint, *words, "--plot", images[5])
+        assert outcome.status == 2
+        assert outcome.err.endswith(f"--plot {images[5]}: this is one of the images; give the name of another file\n")
+
+    assert Path(images[5]).read_bytes() == before
+
+
+@pytest.mark.parametrize("class_path", ["os.system", "wide_mlp.WideMLPClassifier"])
+def test_a_class_of_elsewhere_is_not_imported(checkpoint, images, cli, class_path):
+    Path("wide_mlp.py").write_text("raise SystemExit('imported')")
+    config = checkpoints.read_description(checkpoint)["config"]
+    config["model"]["class_path"] = class_path
+
+    outcome = cli("predict", change(checkpoint, config=config), images[0])
+
+    assert outcome.status == 2
+    (line,) = outcome.err.splitlines()
+    assert line.endswith(f"if it is a classifier of yours, add `--model {class_path}`")
+
+
+def test_another_architecture_is_refused(checkpoint, images, cli):
+    outcome = cli("predict", checkpoint, images[0], "--model", "CNNClassifier")
+
+    assert outcome.status == 2
+    assert "the checkpoint is of another architecture" in outcome.err
+
+
+@pytest.mark.parametrize("framing", [{"side": 29}, {"side": "20"}, {"size": 20}, [20, True], "20"])
+def test_an_unknown_framing_is_refused(checkpoint, images, cli, framing):
+    outcome = cli("predict", change(checkpoint, framing=framing), images[0])
+
+    assert outcome.status == 2
+    assert "the checkpoint has an unknown framing" in outcome.err
+
+
+def test_names_must_be_as_many_as_classes(checkpoint, images, cli):
+    outcome = cli("predict", change(checkpoint, class_names=["a", "b"]), images[0])
+
+    assert outcome.status == 2
+    assert "changed.ckpt names 2 classes, but its model has 10" in outcome.err
+
+
+# A quick start
+
+
+def test_arguments_are_read_without_torch():
+    code = "import sys; from lightning_cnn.commands import predict; sys.exit('torch' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_help_ends_well_and_is_complete(capsys):
+    with pytest.raises(SystemExit) as caught:
+        predict.main(["predict", "--help"])
+
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("CHECKPOINT", "IMAGE", "--output", "--plot", "--invert", "--crop", ".webp"))
+    assert max(map(len, text.splitlines())) <= 100
+
+
+# Real images
+
+
+def write_images(images: np.ndarray, folder: str) -> None:
+    Path(folder).mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(f"{folder}/{number:04}.png")
+
+
+def redrawn(digit: np.ndarray, rng: np.random.Generator) -> Image.Image:
+    """A digit in black on white, in RGB, 200×200, anywhere."""
+    side = int(rng.integers(80, 161))
+    image = Image.new("RGB", (200, 200), "white")
+    image.paste(
+        Image.fromarray(255 - digit).resize((side, side), Image.Resampling.BICUBIC),
+        (int(rng.integers(0, 201 - side)), int(rng.integers(0, 201 - side))),
+    )
+    return image
+
+
+@pytest.mark.timeout(900)  # fifteen seconds where nothing else runs
+@pytest.mark.parametrize(
+    ("config", "facts"),
+    [("mnist/fast.yaml", MNIST), ("fashion_mnist/mlp.yaml", FASHION_MNIST)],
+    ids=["mnist", "fashion"],
+)
+def test_real_images_as_files_give_what_the_test_gives(real_data_dir, cli, configs, config, facts):
+    flags = ("--trainer.limit_train_batches", 100, "--trainer.max_epochs", 1, "--trainer.precision", "32-true")
+    flags += ("--plots.enabled", "false", "--test", "true")
+    trained = cli("fit", "--config", configs / config, *flags)
+    assert trained.status == 0, trained.err
+    (tested,) = Path("logs").glob("*/version_0/test_predictions.csv")
+    tested_rows = rows(str(tested))[:1000]
+    raw = sources.load(facts, real_data_dir)
+    write_images(raw.test_images[:1000], "images")
+
+    assert cli("predict", "best", "images", "--output", "out.csv").status == 0
+
+    assert [row["predicted"] for row in rows("out.csv")] == [row["predicted"] for row in tested_rows]
+    if facts is MNIST:
+        rng = np.random.default_rng(0)
+        Path("redrawn").mkdir()
+        for number, digit in enumerate(raw.test_images[:500]):
+            redrawn(digit, rng).save(f"redrawn/{number:04}.png")
+        assert cli("predict", "best", "redrawn", "--output", "redrawn.csv").status == 0
+        hits = [row["predicted"] == of["true"] for row, of in zip(rows("redrawn.csv"), tested_rows[:500], strict=True)]
+        assert np.mean(hits) >= 0.95

@@ -1,0 +1,180 @@
+import errno
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from runs import TEST, text, write_run
+
+from lightning_cnn.report import pictures
+from lightning_cnn.report.pictures import Picture
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(monkeypatch):
+    """Leave out the drawing, which takes most of the time and is tested in report/test_pictures.py."""
+    monkeypatch.setattr(pictures, "_draw", lambda figure, alt: Picture("data:image/svg+xml;base64,", 1, 1, alt))
+
+
+@pytest.fixture
+def two(tmp_path) -> tuple[Path, Path]:
+    return write_run(tmp_path / "logs" / "a" / "version_0"), write_run(tmp_path / "logs" / "a" / "version_1")
+
+
+def pages(folder: Path) -> set[str]:
+    """Every file below the folder that `report` may have written, finished or not."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix in (".html", ".part")}
+
+
+def test_the_page_of_a_run_goes_into_its_folder(cli, tmp_path, two):
+    outcome = cli("report", "logs/a/version_0")
+
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.out == "Written: logs/a/version_0/report.html\n"
+    assert pages(tmp_path) == {"logs/a/version_0/report.html"}
+    assert "Report of the run a/version_0 ShallowCNN on Fashion-MNIST" in text(
+        (two[0] / "report.html").read_text(encoding="utf-8")
+    )
+
+
+def test_the_page_of_a_run_goes_where_it_is_wanted(cli, tmp_path, two):
+    assert cli("report", two[0], "--output", "page.html").out == "Written: page.html\n"
+    assert pages(tmp_path) == {"page.html"}
+
+
+def test_several_runs_have_a_page_each_and_one_that_compares_them(cli, tmp_path, two):
+    outcome = cli("report", *two)
+
+    assert outcome.out.splitlines() == [
+        *(f"Written: {folder}/report.html" for folder in two),
+        "Written: comparison.html",
+    ]
+    assert pages(tmp_path) == {"logs/a/version_0/report.html", "logs/a/version_1/report.html", "comparison.html"}
+    assert "2 runs, side by side" in Path("comparison.html").read_text(encoding="utf-8")
+
+
+def test_the_comparison_goes_where_it_is_wanted(cli, tmp_path, two):
+    assert cli("report", *two, "--output", "best.html").status == 0
+    assert "best.html" in pages(tmp_path) and "comparison.html" not in pages(tmp_path)
+
+
+def test_a_new_page_replaces_the_old_one(cli, two):
+    cli("report", two[0])
+    write_run(two[0], test={**TEST, "test/acc": 0.75})
+
+    assert cli("report", two[0]).status == 0
+    assert "75.00 %" in (two[0] / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_run_that_is_named_twice_is_one_run(cli, tmp_path, two):
+    (tmp_path / "link").symlink_to(two[0])
+
+    assert cli("report", two[0], "logs/a/../a/version_0", "link").status == 0
+    assert pages(tmp_path) == {"logs/a/version_0/report.html"}
+
+
+def test_runs_of_the_same_name_are_told_apart(cli, tmp_path):
+    runs = [write_run(tmp_path / root / "mnist-cnn" / "version_0") for root in ("old", "new")]
+
+    assert cli("report", *runs).status == 0
+    words = text(Path("comparison.html").read_text(encoding="utf-8"))
+    assert "old/mnist-cnn/version_0" in words and "new/mnist-cnn/version_0" in words
+
+
+@pytest.mark.parametrize("word", ["logs/a/version_0/checkpoints/best.ckpt", "best", "last"])
+def test_a_checkpoint_means_its_run(cli, tmp_path, word):
+    write_run(tmp_path / "logs" / "a" / "version_0")
+
+    assert cli("report", word).out == "Written: logs/a/version_0/report.html\n"
+
+
+def test_best_is_that_of_the_newest_run(cli, two):
+    for run, time in zip(two, (2_000, 1_000), strict=True):
+        os.utime(run / "checkpoints", (time, time))
+
+    assert cli("report", "best").out == "Written: logs/a/version_0/report.html\n"
+
+
+def test_a_page_of_a_real_run(cli, fit):
+    folder = fit("mnist/cnn.yaml", "--plots.enabled", "true")
+    page = folder / "report.html"
+    assert cli("report", folder).status == 0
+    assert "not tested yet" in text(page.read_text(encoding="utf-8"))
+    assert cli("test", "--ckpt_path", folder).status == 0
+    assert cli("report", folder).status == 0
+
+    accuracy = json.loads((folder / "test_metrics.json").read_text())["test/acc"]
+    assert f"test accuracy {100 * accuracy:.2f} % of 100 images" in text(page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", "the following arguments are required: RUN (see `lightning-cnn report --help`)"),
+        ("nowhere", "'nowhere' does not exist; give the folder of a run, such as logs/mnist-cnn/version_0"),
+        (
+            "logs",
+            "'logs' is not the folder of a run: it has neither config.yaml nor metrics.csv; give a run in it, such as ",
+        ),
+        (
+            "empty",
+            "'empty' is not the folder of a run: it has neither config.yaml nor metrics.csv; give a folder that `fit`",
+        ),
+        ("file.txt", "'file.txt' is not the folder of a run"),
+        ("logs/a/version_0 --output empty", "--output empty is a folder; name a file in it"),
+        ("logs/a/version_0 --output no/x", "--output no/x cannot be written (no such file or directory)"),
+        ("logs/a/version_0 logs/a/version_1 --output logs/a/version_1/report.html", "but the page of a run goes there"),
+        ("logs/a/version_0 --ouput x", "'--ouput' is not an option; did you mean '--output'?"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(cli, tmp_path, two, words, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.txt").write_text("no run")
+    outcome = cli("report", *words.split())
+
+    assert outcome.status == 2
+    assert message in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert pages(tmp_path) == set()
+
+
+def test_without_runs_there_is_no_best(cli):
+    outcome = cli("report", "best")
+
+    assert outcome.status == 2
+    assert "no fitting run has a checkpoint best.ckpt; train with `fit` first" in outcome.err
+
+
+def test_nothing_is_written_if_one_of_the_runs_is_damaged(cli, tmp_path, two):
+    (two[1] / "test_metrics.json").write_text("{")
+    outcome = cli("report", *two)
+
+    assert outcome.status == 2
+    assert f"{two[1] / 'test_metrics.json'} is not valid JSON" in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert pages(tmp_path) == set()
+
+
+def test_a_folder_that_nobody_may_write_to_is_failed_work(cli, tmp_path, two, monkeypatch):
+    def refuse(**options):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(options["dir"]))
+
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    outcome = cli("report", two[0])
+
+    assert outcome.status == 1
+    assert outcome.err == f"lightning-cnn: error: {two[0]}: Permission denied; free or choose another place\n"
+    assert pages(tmp_path) == set()
+
+
+def test_it_starts_without_torch(two):
+    code = (
+        "import sys\nfrom lightning_cnn.cli import main\n"
+        f"assert main(['report', {str(two[0])!r}]) == 0\n"
+        "assert not {'torch', 'lightning', 'torchvision', 'pandas'} & sys.modules.keys()"
+    )
+
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

@@ -1,0 +1,362 @@
+import io
+import os
+import random
+import socket
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from lightning_cnn.data import image_files
+from lightning_cnn.data.image_files import MAX_BYTES, SUFFIXES, ImageFileError, find, read, reduced, thumbnail
+
+#: Grey values 0 to 255, with no symmetry.
+RAMP = np.add.outer(np.arange(0, 160, 4), np.arange(0, 96, 4)).astype(np.uint8)
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def rgba(ink: int, opacity: np.ndarray) -> Image.Image:
+    """Ink of one grey whose opacity is given."""
+    image = Image.new("RGB", opacity.shape[::-1], (ink, ink, ink))
+    image.putalpha(Image.fromarray(opacity))
+    return image
+
+
+def grey(path: Path) -> np.ndarray:
+    return np.asarray(read(path).convert("L"))
+
+
+def found(*words: object) -> tuple[list[str], list[tuple[str, str]]]:
+    """The files that words mean, and the failures."""
+    failures: list[tuple[str, str]] = []
+    files = [str(path) for path in find(map(str, words), lambda name, error: failures.append((name, str(error))))]
+    return files, failures
+
+
+def touch(*names: str) -> None:
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+
+
+# Which files are meant
+
+
+def test_a_file_is_meant_whatever_its_name():
+    touch("a.txt", "[1].png", "b*.png", "b1.png")
+
+    assert found("a.txt", "[1].png", "b*.png", "nowhere.png") == (["a.txt", "[1].png", "b*.png", "nowhere.png"], [])
+
+
+def test_a_folder_means_its_images_sorted_with_those_of_its_folders():
+    touch("d/b.png", "d/a.PNG", "d/notes.txt", "d/.hidden.png", "d/2/z.jpeg", "d/1/y.webp", "d/.git/x.png", "other.png")
+
+    assert found("d") == (["d/a.PNG", "d/b.png", "d/1/y.webp", "d/2/z.jpeg"], [])
+    assert found("d/2/", "d/1") == (["d/2/z.jpeg", "d/1/y.webp"], [])
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_suffix_is_that_of_a_format_that_is_read(suffix):
+    Image.fromarray(RAMP).save(f"a{suffix}")
+
+    assert found(".") == ([f"a{suffix}"], [])
+    assert np.abs(grey(Path(f"a{suffix}")).astype(int) - RAMP).max() <= 30
+
+
+def test_folders_that_are_linked_are_passed_over_but_linked_files_are_not():
+    touch("far/a.png", "d/b.png")
+    Path("d/far").symlink_to(Path("far").absolute())
+    Path("d/round").symlink_to(Path("d").absolute())
+    Path("d/c.png").symlink_to(Path("far/a.png").absolute())
+
+    assert found("d") == (["d/b.png", "d/c.png"], [])
+
+
+def test_a_folder_without_images_is_a_failure():
+    touch("d/notes.txt")
+
+    files, ((name, error),) = found("d", "d/notes.txt")
+
+    assert (files, name) == (["d/notes.txt"], "d")
+    assert error.startswith("no images in this folder; those that end in .png, .jpg,")
+
+
+def test_a_folder_that_cannot_be_read_is_a_failure_and_the_rest_is_not(monkeypatch):
+    touch("d/a.png", "d/closed/b.png", "d/open/c.png")
+    scandir = os.scandir
+
+    def scan(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+
+    files, failures = found("d")
+
+    assert files == ["d/a.png", "d/open/c.png"]
+    assert failures == [("d/closed", "cannot be read (permission denied); allow it, or leave it out")]
+
+
+def test_a_pattern_means_the_files_that_match_sorted():
+    touch("b/2.png", "b/1.png", "a/c/3.png", "a/4.jpg", "a/.5.png")
+
+    assert found("b/*.png") == (["b/1.png", "b/2.png"], [])
+    assert found("**/*.png") == (["a/c/3.png", "b/1.png", "b/2.png"], [])
+    assert found("a/*") == (["a/4.jpg"], [])
+    assert found("b/[2-9].png") == (["b/2.png"], [])
+
+
+def test_a_pattern_that_matches_nothing_is_a_failure():
+    files, ((name, error),) = found("*.png")
+
+    assert (files, name) == ([], "*.png")
+    assert error.startswith("no file matches this pattern; ")
+
+
+def test_files_are_found_one_after_the_other():
+    touch("a.png")
+
+    words = iter(["a.png", "a.png"])
+    files = find(words, print)
+
+    assert next(files) == Path("a.png")
+    assert next(words) == "a.png"
+
+
+# What is on them
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [
+        *(("PNG", mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA")),
+        *(("JPEG", mode) for mode in ("L", "RGB", "CMYK")),
+        *(("BMP", mode) for mode in ("1", "L", "P", "RGB", "RGBA")),
+        *(("GIF", mode) for mode in ("1", "L", "P", "RGB", "RGBA")),
+        *(("WEBP", mode) for mode in ("RGB", "RGBA")),
+    ],
+)
+def test_every_mode_of_every_format_shows_the_same(tmp_path, kind, mode):
+    pixels = np.where(RAMP > 100, 255, 0).astype(np.uint8)
+    image = Image.fromarray(pixels).convert("RGBA" if "A" in mode else "RGB").convert(mode)
+    (tmp_path / "a").write_bytes(encoded(image, kind))
+
+    assert read(tmp_path / "a").mode in ("L", "RGB")
+    assert np.abs(grey(tmp_path / "a").astype(int) - pixels).mean() < 8
+
+
+def test_sixteen_bits_keep_their_steps(tmp_path):
+    steps = np.arange(0, 40, dtype=np.uint16).reshape(5, 8) * 100
+    Image.fromarray(steps).save(tmp_path / "a.png")
+
+    image = read(tmp_path / "a.png")
+
+    assert image.mode == "F"
+    np.testing.assert_allclose(np.asarray(image), steps / 257, rtol=1e-6)
+    assert thumbnail(image).shape == (5, 8, 3)
+
+
+@pytest.mark.parametrize(("ink", "background"), [(0, 255), (60, 255), (200, 0), (255, 0)])
+def test_what_is_transparent_becomes_the_opposite_of_the_ink(tmp_path, ink, background):
+    opacity = np.zeros((20, 30), np.uint8)
+    opacity[5:10, 5:10] = 255
+    opacity[10] = 1
+    rgba(ink, opacity).save(tmp_path / "a.png")
+
+    pixels = grey(tmp_path / "a.png")
+
+    assert pixels[0, 0] == background
+    assert (pixels[5:10, 5:10] == ink).all()
+
+
+def test_one_transparent_colour_of_a_palette_is_filled_in(tmp_path):
+    image = Image.fromarray(np.where(RAMP > 100, 1, 0).astype(np.uint8)).convert("P")
+    image.putpalette([9, 9, 9, 250, 250, 250])
+    image.save(tmp_path / "a.png", transparency=0)
+
+    pixels = grey(tmp_path / "a.png")
+
+    assert set(np.unique(pixels)) == {0, 250}  # and not 9
+
+
+def test_the_first_picture_of_an_animation_counts(tmp_path):
+    first, second = Image.fromarray(RAMP).convert("RGB"), Image.new("RGB", (24, 40), "red")
+    for kind in ("GIF", "PNG", "WEBP"):
+        options = {"lossless": True} if kind == "WEBP" else {}
+        (tmp_path / kind).write_bytes(encoded(first, kind, save_all=True, append_images=[second], **options))
+        assert np.abs(grey(tmp_path / kind).astype(int) - RAMP).max() <= 2
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_every_orientation_is_turned_upright(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for kind in ("JPEG", "PNG", "WEBP"):
+        content = encoded(Image.fromarray(RAMP), kind, exif=exif)
+        (tmp_path / kind).write_bytes(content)
+        expected = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("L")
+        assert np.array_equal(grey(tmp_path / kind), np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    "notes", [b"", b"\xff" * 40, b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff" + b"\x01\x12" * 9]
+)
+def test_damaged_notes_on_the_orientation_do_no_harm(tmp_path, notes):
+    (tmp_path / "a.jpg").write_bytes(encoded(Image.fromarray(RAMP), "JPEG", exif=b"Exif\0\0" + notes))
+
+    assert grey(tmp_path / "a.jpg").shape == RAMP.shape
+
+
+def test_thumbnails_are_small_and_in_colour():
+    assert thumbnail(Image.new("RGB", (3000, 1500), "red")).shape == (100, 200, 3)
+    assert thumbnail(Image.new("RGB", (3000, 1500), "red"))[50, 50].tolist() == [255, 0, 0]
+    assert thumbnail(Image.new("L", (20, 30), 7)).tolist() == [[[7, 7, 7]] * 20] * 30
+
+
+def test_reducing_keeps_small_images_and_shortens_long_ones():
+    image = Image.new("L", (256, 3))
+
+    assert reduced(image, 256) is image
+    assert reduced(Image.new("L", (257, 100)), 256).size == (129, 50)
+    assert reduced(Image.new("L", (60_000, 3)), 256).size == (256, 1)
+
+
+# What cannot be read
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(ImageFileError) as caught:
+        read(path)
+    return str(caught.value)
+
+
+def test_what_is_no_image_is_refused(tmp_path):
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "empty.png").touch()
+    Image.fromarray(RAMP).save(tmp_path / "other.tiff")
+
+    assert refusal(tmp_path / "text.png") == "not an image; give PNG, JPEG, BMP, GIF or WebP"
+    assert refusal(tmp_path / "other.tiff") == "not an image; give PNG, JPEG, BMP, GIF or WebP"
+    assert refusal(tmp_path / "empty.png") == "empty; save or copy it again"
+    assert refusal(tmp_path / "nowhere.png") == "does not exist; give files, folders or patterns"
+    assert refusal(tmp_path / "text.png" / "below.png").startswith("cannot be read (not a directory)")
+    assert refusal(tmp_path / ("long" * 100)).startswith("cannot be read (file name too long)")
+
+
+def test_a_link_that_leads_nowhere_or_round_is_refused(tmp_path):
+    (tmp_path / "a.png").symlink_to("nowhere")
+    (tmp_path / "b.png").symlink_to("b.png")
+
+    assert refusal(tmp_path / "a.png").startswith("does not exist")
+    assert refusal(tmp_path / "b.png").startswith("cannot be read (too many levels of symbolic links)")
+
+
+def test_a_file_without_permission_is_refused(tmp_path, monkeypatch):
+    Image.fromarray(RAMP).save(tmp_path / "a.png")
+
+    def refuse(self, mode):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", refuse)
+
+    assert refusal(tmp_path / "a.png") == "cannot be read (permission denied); allow it, or leave it out"
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes in the file system")
+def test_pipes_sockets_devices_and_folders_are_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
+    os.mkfifo("pipe.png")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket.png")
+        for path in (Path("pipe.png"), Path("socket.png"), Path("/dev/zero"), tmp_path):
+            assert refusal(path) == "not a file; give files, folders or patterns"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "WEBP"])
+def test_what_is_cut_off_is_refused(tmp_path, kind):
+    content = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 60), np.uint8)), kind)
+    (tmp_path / "a").write_bytes(content[: len(content) * 2 // 3])
+
+    assert refusal(tmp_path / "a") == "damaged or cut off; save or copy it again"
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A PNG whose header announces a size, with next to nothing in it."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(b"0")), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in parts
+    )
+
+
+@pytest.mark.parametrize("size", [(10_000, 5_001), (10_000, 10_000), (100_000, 100_000), (2**31 - 1, 2**31 - 1)])
+def test_enormous_pictures_are_refused_by_their_header(tmp_path, size, monkeypatch):
+    monkeypatch.setattr(image_files, "_plain", lambda image: pytest.fail("was decoded"))
+    (tmp_path / "a.png").write_bytes(png_of(*size))
+
+    assert refusal(tmp_path / "a.png") == "more than 50,000,000 pixels; make it smaller"
+
+
+def test_fifty_megapixels_are_not_too_many(tmp_path):
+    (tmp_path / "a.png").write_bytes(png_of(10_000, 5_000))
+
+    assert refusal(tmp_path / "a.png").startswith("damaged")
+
+
+def test_enormous_files_are_refused_unread(tmp_path):
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+
+    assert refusal(tmp_path / "a.png") == "larger than 256 MiB; save it smaller"
+
+
+def damaged(content: bytes, rng: random.Random) -> bytes:
+    """Change, cut or add a few bytes."""
+    data = bytearray(content)
+    for _ in range(rng.choice([1, 2, 8, 40])):
+        place = rng.randrange(min(len(data), rng.choice([60, 10_000])))
+        data[place] = rng.choice([0, 1, 127, 128, 255, rng.randrange(256)])
+    place = rng.randrange(len(data))
+    match rng.randrange(4):
+        case 0:
+            del data[place:]
+        case 1:
+            data[place:place] = rng.randbytes(50)
+        case 2:
+            data[place:place] = data[place : place + 200]
+    return bytes(data)
+
+
+def test_whatever_the_bytes_there_is_an_image_or_one_error(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.fromarray(RAMP)
+    seeds = [
+        *(encoded(image, kind) for kind in ("PNG", "JPEG", "BMP", "GIF", "WEBP")),
+        *(encoded(rgba(9, RAMP), kind, save_all=True, append_images=[image]) for kind in ("PNG", "WEBP")),
+        encoded(Image.fromarray(RAMP.astype(np.uint16) * 257), "PNG"),
+        encoded(image, "JPEG", exif=exif, progressive=True),
+        encoded(image.convert("P"), "GIF", transparency=3),
+    ]
+    rng = random.Random(0)
+    outcomes = set()
+    for _ in range(60):
+        for seed in seeds:
+            (tmp_path / "a").write_bytes(damaged(seed, rng))
+            try:
+                outcomes.add(read(tmp_path / "a").mode)
+            except ImageFileError as error:
+                outcomes.add(str(error).split()[0])
+
+    assert outcomes == {"L", "RGB", "damaged", "not", "more", "empty;"}

@@ -1,0 +1,198 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+from runs import CONFIG, DATA, METRICS, TEST, rows, text, write_run
+
+from lightning_cnn.report import pictures
+from lightning_cnn.report.comparison import comparison_page, labels
+from lightning_cnn.report.pictures import Picture
+from lightning_cnn.report.run import read_run
+
+HEADINGS = ["Run", "Network", "Dataset", "Test accuracy", "Best validation accuracy", "Test loss",
+            "Calibration error", "Parameters", "Epochs", "Seed", "Precision"]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(monkeypatch):
+    """Leave out the drawing, which takes most of the time and is tested in test_pictures.py."""
+    monkeypatch.setattr(pictures, "_draw", lambda figure, alt: Picture("data:image/svg+xml;base64,", 1, 1, alt))
+
+
+@pytest.fixture
+def compare(tmp_path):
+    """Write runs, each with other pieces, and return the page that compares them."""
+
+    def page(**pieces_of):
+        runs = {label: read_run(write_run(tmp_path / label, **pieces)) for label, pieces in pieces_of.items()}
+        files = {label: run.folder / "report.html" for label, run in runs.items()}
+        return comparison_page(runs, files, tmp_path / "comparison.html")
+
+    return page
+
+
+def having(accuracy, **more):
+    return {"test": {**TEST, "test/acc": accuracy, **more}}
+
+
+UNTESTED = {"test": None, "predictions": None}
+
+
+def column(page, title):
+    """The cells of a column by the runs they are of."""
+    heading, *body = rows(page, "figures")
+    return {row[0]: row[heading.index(title)] for row in body}
+
+
+def notes(page):
+    return text(page[page.index("<header>") : page.index("<main>")])
+
+
+def test_the_table_has_the_figures_of_the_files(compare):
+    page = compare(one={}, two=having(0.5, **{"test/loss": 0.5}))
+
+    same = ["29.69 %", "402,986", "3", "3", "bf16-mixed"]
+    assert rows(page, "figures") == [
+        HEADINGS,
+        ["one", "ShallowCNN", "Fashion-MNIST", "★ 62.50 %", "93.75 %", "0.6875", *same],
+        ["two", "ShallowCNN", "Fashion-MNIST", "50.00 %", "93.75 %", "★ 0.5000", *same],
+    ]
+
+
+def test_runs_are_sorted_by_test_accuracy_or_else_validation_accuracy(compare):
+    unmeasured = {**UNTESTED, "metrics": None}
+    page = compare(low=having(0.25), unmeasured=unmeasured, untested=UNTESTED, high=having(0.96875))
+
+    assert column(page, "Test accuracy") == {
+        "high": "★ 96.88 %",
+        "untested": "not tested",
+        "low": "25.00 %",
+        "unmeasured": "not tested",
+    }
+    assert list(column(page, "Run")) == ["high", "untested", "low", "unmeasured"]
+
+
+def test_equal_figures_are_all_the_best_but_not_if_all_are_equal(compare):
+    page = compare(a=having(0.75), b=having(0.75), c=having(0.5))
+
+    assert column(page, "Test accuracy") == {"a": "★ 75.00 %", "b": "★ 75.00 %", "c": "50.00 %"}
+    assert "★" not in "".join(column(page, "Best validation accuracy").values())
+
+
+def test_the_best_is_found_among_runs_on_the_same_data_only(compare):
+    mnist = {**DATA, "dataset": "MNIST"}
+    page = compare(
+        a=having(0.75),
+        b=having(0.5),
+        digits={"data": mnist, **having(0.96875, data=mnist)},
+        sample={"data": {**DATA, "sample": True}, **having(0.875, data={**DATA, "sample": True})},
+    )
+
+    assert column(page, "Test accuracy") == {"digits": "96.88 %", "sample": "87.50 %", "a": "★ 75.00 %", "b": "50.00 %"}
+    assert column(page, "Dataset") == {
+        **{"digits": "MNIST", "sample": "Fashion-MNIST (sample)"},
+        **{"a": "Fashion-MNIST", "b": "Fashion-MNIST"},
+    }
+    assert "measured on different data (Fashion-MNIST; Fashion-MNIST, the small sample; MNIST)" in notes(page)
+    assert "not on the whole dataset: sample." in notes(page)
+
+
+def test_a_run_that_was_tested_on_other_data_says_so(compare):
+    page = compare(a={}, b=having(0.5, data={**DATA, "dataset": "MNIST"}))
+
+    assert column(page, "Dataset")["b"] == "Fashion-MNIST, tested on MNIST"
+
+
+def test_runs_that_can_be_compared_need_no_words(compare):
+    assert notes(compare(a={}, b=having(0.5))) == "Comparison 2 runs, side by side"
+
+
+def test_what_cannot_be_compared_is_said(compare):
+    short = CONFIG.replace("max_epochs: 3", "limit_train_batches: 10")
+    page = compare(a={"metrics": None, "config": short}, b={**UNTESTED, "config": None}, c=having(0.5, images=None))
+
+    assert "Not tested yet: b." in notes(page)
+    assert "No epoch was measured, so there are no curves: a." in notes(page)
+    assert "Settings were not recorded: b." in notes(page)
+    assert "Trained or validated on a part of the data only: a." in notes(page)
+    assert "different numbers of images" not in notes(page)
+
+
+def test_tests_of_different_extent_are_said(compare):
+    some = "index,true,predicted,confidence\n0,Bag,Bag,0.5\n"
+
+    assert "Tests were of different numbers of images: 1, 8." in notes(
+        compare(a={}, b={**having(1.0, images=1), "predictions": some})
+    )
+
+
+def test_settings_are_shown_where_they_differ(compare):
+    page = compare(
+        a={"config": CONFIG.replace("lr: 0.03", "lr: 0.1")},
+        b={**having(0.75), "config": CONFIG.replace("seed_everything: 3\n", "")},
+    )
+
+    assert rows(page, "settings") == [
+        ["Setting", "b", "a"],
+        ["model.init_args.optimizer.init_args.lr", "0.03", "0.1"],
+        ["seed_everything", "–", "3"],
+    ]
+    assert column(page, "Seed") == {"b": "–", "a": "3"}
+
+
+def test_equal_settings_and_no_curves_are_said(compare):
+    page = compare(a={"metrics": None}, b={"metrics": None})
+
+    assert "None: the runs have the same settings." in text(page)
+    assert "No run has measured an epoch." in text(page)
+    assert "<img" not in page
+
+
+def test_the_curves_are_in_the_page(compare):
+    page = compare(a={}, b={"metrics": METRICS.replace("0.9375", "0.96875")})
+
+    (alt,) = re.findall(r'<img src="data:image/svg\+xml;base64,[^"]*" width="\d+" height="\d+" alt="([^"]*)">', page)
+    assert alt == "Curves of loss and accuracy of 2 runs over each other; the best validation accuracy is 96.88 %."
+
+
+def test_links_lead_from_the_page_to_those_of_the_runs(tmp_path):
+    label = "50% of a#b?/version_0"
+    runs = {label: read_run(write_run(tmp_path / label)), "b": read_run(write_run(tmp_path / "b"))}
+    files = {name: run.folder / "report.html" for name, run in runs.items()}
+    page = comparison_page(runs, files, tmp_path / "pages" / "x.html")
+
+    assert 'href="../50%25%20of%20a%23b%3F/version_0/report.html"' in page
+    assert 'href="../b/report.html"' in page
+
+
+def test_nothing_from_a_file_becomes_part_of_the_page(tmp_path):
+    evil = "<script>alert(1)</script>\"'"
+    runs = {}
+    for n in range(2):
+        config = json.dumps({"seed_everything": evil, evil: n, "trainer": {"precision": evil}})  # which YAML is, too
+        test = {**TEST, "data": {"dataset": evil}}
+        runs[f"{evil}{n}"] = read_run(write_run(tmp_path / str(n), config=config, test=test))
+    page = comparison_page(runs, {label: run.folder / "report.html" for label, run in runs.items()}, tmp_path / "x")
+
+    assert "<script" not in page
+    assert text(page).count("<script>alert(1)") >= 4
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        (["logs/a/version_0"], ["a/version_0"]),
+        (["logs/a/version_0", "logs/b/version_0"], ["a/version_0", "b/version_0"]),
+        (["x/a/version_0", "y/a/version_0", "y/b/version_0"],
+         ["x/a/version_0", "y/a/version_0", "y/b/version_0"]),
+        (["/version_0", "/a/version_0", "/b/a/version_0"], ["/version_0", "/a/version_0", "b/a/version_0"]),
+        (["/b/a/v", "/a/v"], ["b/a/v", "/a/v"]),
+    ],
+)  # fmt: skip
+def test_labels_are_short_and_tell_all_runs_apart(folders, expected):
+    assert labels([Path(folder) for folder in folders]) == expected
+
+
+def test_the_label_of_the_current_folder_is_its_name(tmp_path):
+    assert labels([Path()]) == [f"{tmp_path.parent.name}/{tmp_path.name}"]

@@ -1,0 +1,265 @@
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from runs import CONFIG, DATA, METRICS, OLD_TEST, PREDICTIONS, TEST, rows, text, write_run
+
+from lightning_cnn.report import page as pages
+from lightning_cnn.report import pictures
+from lightning_cnn.report.page import run_page
+from lightning_cnn.report.pictures import Picture
+from lightning_cnn.report.run import read_run
+
+EVIL = "</pre><script>alert('x')</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}"
+
+
+def page_of(folder, **pieces):
+    return run_page(read_run(write_run(folder, **pieces)), "a/version_0")
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(monkeypatch):
+    """Leave out the drawing, which takes most of the time and is tested in test_pictures.py."""
+    monkeypatch.setattr(pictures, "_draw", lambda figure, alt: Picture("data:image/svg+xml;base64,", 1, 1, alt))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    return page_of(tmp_path_factory.mktemp("whole") / "run")
+
+
+class Structure(HTMLParser):
+    """Which elements a page has, after checking that each is closed where it should be."""
+
+    def __init__(self, markup):
+        super().__init__()
+        self.open, self.elements = [], []
+        self.feed(markup)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in ("meta", "link", "img", "wbr"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_key_figures_are_those_of_the_files(page):
+    header = text(page[: page.index("<main>")])
+
+    assert "ShallowCNN on Fashion-MNIST" in header
+    assert "a/version_0" in header
+    assert "21 November 2026, 18:31 UTC · 3 epochs · seed 3 · bf16-mixed" in header
+    assert "test accuracy 62.50 % of 8 images" in header
+    assert "test loss 0.6875" in header
+    assert "best validation accuracy 93.75 % in epoch 2 of 3" in header
+    assert "expected calibration error 29.69 %" in header
+    assert "parameters 402,986" in header
+    assert "sample" not in header and "part of the data" not in header
+
+
+def test_the_tables_are_those_of_the_files(page):
+    assert rows(page, "training")[1:] == [
+        ["1", "0.5000", "75.00 %", "0.4375", "87.50 %"],
+        ["★ 2", "0.4375", "81.25 %", "0.2500", "93.75 %"],
+        ["3", "0.2500", "90.62 %", "0.3750", "90.62 %"],
+    ]
+    assert rows(page, "test")[1:] == [
+        ["T-shirt/top", "4", "50.00 %", "66.67 %", "57.14 %", "Bag (2 times)"],
+        ["Trouser", "2", "100.00 %", "100.00 %", "100.00 %", "none"],
+        ["Bag", "2", "50.00 %", "33.33 %", "40.00 %", "T-shirt/top (1 time)"],
+    ]
+    assert rows(page, "mistakes") == [
+        ["Image", "True class", "Predicted class", "Confidence", "Loss"],
+        ["4", "Bag", "T-shirt/top", "50.00 %", "4.5000"],
+        ["2", "T-shirt/top", "Bag", "87.50 %", "2.5000"],
+        ["1", "T-shirt/top", "Bag", "50.00 %", "1.5000"],
+    ]
+    environment = dict(rows(page, "environment"))
+    assert environment["Processor"] == "AMD EPYC"
+    assert environment["Threads"] == "2"
+    assert environment["Git revision"] == "not recorded"
+    assert environment["torch"] == "2.15.0"
+
+
+def test_data_settings_and_weights_are_named(page):
+    words = text(page)
+
+    assert words.count("on Fashion-MNIST: gz files in data/FashionMNIST/raw") == 2
+    assert "Tested weights: logs/a/checkpoints/best.ckpt" in words
+    assert "lr: 0.03" in re.search(r"<details>.*</details>", page, flags=re.DOTALL)[0]
+    assert "3 of 8 images were taken for another class" in words
+
+
+def test_commands_name_the_folder_as_a_shell_reads_it(tmp_path):
+    folder = tmp_path / "a run"
+    words = text(page_of(folder))
+
+    assert f"lightning-cnn test --ckpt_path '{folder}'" in words
+    assert f"lightning-cnn fit --ckpt_path '{folder}' --trainer.max_epochs 8" in words
+
+
+def test_a_run_that_was_interrupted_is_to_be_finished(tmp_path):
+    words = text(page_of(tmp_path / "run", config=CONFIG.replace("max_epochs: 3", "max_epochs: 9")))
+
+    assert f"Finish it lightning-cnn fit --ckpt_path {tmp_path / 'run'} All settings" in words
+
+
+def test_every_picture_is_in_the_page_and_says_what_it_shows(page):
+    images = [attributes for tag, attributes in Structure(page).elements if tag == "img"]
+
+    assert [image["alt"].partition(" ")[0] for image in images] == [
+        *("Curves", "Confusion", "Accuracy", "The", "The", "Training"),
+    ]
+    assert all(image["src"].startswith("data:image/") for image in images)
+    assert "The worst mistakes, with true and predicted class; 3 of all 8 test images are wrong." in page
+
+
+def test_the_page_is_sound_and_needs_nothing_else(page):
+    elements = Structure(page).elements
+    attributes = [attributes for _, attributes in elements]
+    ids = [found["id"] for found in attributes if "id" in found]
+
+    assert page.startswith("<!DOCTYPE html>")
+    assert ("html", {"lang": "en"}) in elements
+    assert not {"script", "iframe", "object"} & {tag for tag, _ in elements}
+    assert len(ids) == len(set(ids))
+    assert {found["href"] for tag, found in elements if tag == "a"} <= {f"#{name}" for name in ids}
+    assert {found["aria-labelledby"] for found in attributes if "aria-labelledby" in found} <= set(ids)
+    assert all("scope" in found for tag, found in elements if tag == "th")
+    assert "default-src 'none'" in page
+    assert not re.search(r"(src|href|url\()=?[\"']?(https?:|//)", page)
+
+
+def test_the_same_files_make_the_same_page(tmp_path):
+    assert page_of(tmp_path / "run") == page_of(tmp_path / "run")
+
+
+def test_what_is_not_there_is_said(tmp_path):
+    pieces = dict.fromkeys(("metrics", "data", "environment", "test", "predictions"))
+    page = page_of(tmp_path / "run", **pieces, pictures=())
+    words = text(page)
+
+    Structure(page)
+    assert "<img" not in page
+    assert "test accuracy and loss not tested yet" in words
+    assert "best validation accuracy not measured" in words
+    assert "parameters not recorded" in words
+    assert f"Not tested yet. This does it, and then a new report will have its results: lightning-cnn test --ckpt_path {tmp_path / 'run'}" in words  # fmt: skip  # noqa: E501
+    assert "metrics.csv is missing" in words
+    assert "Trained on not recorded" in words
+    assert "plots/samples.png is missing" in words
+    assert "there is no environment.json" in words
+    assert 'id="mistakes"' not in page and "#mistakes" not in page
+
+
+def test_neither_checkpoints_nor_settings(tmp_path):
+    folder = write_run(tmp_path / "run", config=None, test=None, predictions=None)
+    for path in folder.glob("checkpoints/*"):
+        path.unlink()
+    words = text(run_page(read_run(folder), "x"))
+
+    assert "No best.ckpt is left in the folder to be tested" in words
+    assert "No last.ckpt is left in the folder: this run cannot go on" in words
+    assert "config.yaml is missing" in words
+    assert "lightning-cnn fit" not in words
+
+
+def test_a_test_without_its_predictions(tmp_path):
+    words = text(page_of(tmp_path / "run", predictions=None))
+
+    assert "test accuracy 62.50 %" in words
+    assert "There is no test_predictions.csv" in words
+    assert "calibration" not in words
+
+
+def test_older_runs_without_losses_rank_mistakes_by_confidence(tmp_path):
+    old = "index,true,predicted,confidence\n0,7,2,0.5\n1,7,7,1.0\n2,2,7,0.75\n"
+    page = page_of(tmp_path / "run", test=OLD_TEST, predictions=old)
+
+    assert "those with the highest confidence (the loss was not recorded)" in text(page)
+    assert rows(page, "mistakes")[1:] == [["2", "2", "7", "75.00 %"], ["0", "7", "2", "50.00 %"]]
+
+
+def test_a_perfect_test(tmp_path):
+    perfect = [(true, true, share, loss) for true, _, share, loss in PREDICTIONS]
+    words = text(page_of(tmp_path / "run", predictions=perfect))
+
+    assert "None: all of 8 images were recognised." in words
+
+
+def test_the_sample_is_no_result(tmp_path):
+    sample = {**DATA, "sample": True}
+    words = text(page_of(tmp_path / "run", data=sample, test={**TEST, "data": sample}))
+
+    assert "Only the small sample of Fashion-MNIST that ships with the package was used" in words
+    assert "Fashion-MNIST, the small sample that ships with the package: gz files" in words
+
+
+def test_a_part_of_the_data_is_no_result(tmp_path):
+    config = CONFIG.replace("max_epochs: 3", "limit_train_batches: 200\n  overfit_batches: 0.5")
+    words = text(page_of(tmp_path / "run", config=config))
+
+    assert "Only a part of the data was used: limit_train_batches 200, overfit_batches 0.5." in words
+
+
+def test_what_was_not_measured_is_a_dash(tmp_path):
+    page = page_of(tmp_path / "run", metrics="epoch,step,train/loss,val/acc\n0,1,0.5,\n1,2,nan,0.5\n")
+
+    assert rows(page, "training")[1:] == [["1", "0.5000", "–", "–", "–"], ["★ 2", "–", "–", "–", "50.00 %"]]
+
+
+def test_of_very_many_epochs_some_are_shown_with_the_best_and_the_last(tmp_path):
+    accuracy = dict.fromkeys(range(1003), 0.5) | {620: 0.75}
+    metrics = "epoch,step,val/acc\n" + "".join(f"{epoch},{epoch},{value}\n" for epoch, value in accuracy.items())
+    page = page_of(tmp_path / "run", metrics=metrics)
+
+    shown = [row[0] for row in rows(page, "training")[1:]]
+    assert len(shown) <= pages.MAX_EPOCH_ROWS + 2
+    assert shown[0] == "11" and "★ 621" in shown and shown[-1] == "1003"
+    assert f"{len(shown)} of 1,003 epochs, the best and the last among them" in text(page)
+
+
+def test_only_the_worst_mistakes_are_listed(tmp_path):
+    many = [("a", "b", 0.5, number) for number in range(50)]
+    page = page_of(tmp_path / "run", test=OLD_TEST, predictions=many)
+
+    listed = rows(page, "mistakes")[1:]
+    assert len(listed) == pages.MISTAKES
+    assert listed[0][0] == "49"
+
+
+def test_nothing_from_a_file_becomes_part_of_the_page(tmp_path):
+    quoted = EVIL.replace('"', '""')
+    pieces = {
+        "config": json.dumps({"seed_everything": EVIL, "model": {"class_path": EVIL}}),  # which YAML is, too
+        "data": {"dataset": EVIL, "origin": EVIL, "sample": False},
+        "environment": {"processor": EVIL, EVIL: EVIL, "versions": {EVIL: EVIL}},
+        "test": {**TEST, "checkpoint": EVIL, "class_names": [EVIL, "b"], "images": 1, "data": {"dataset": EVIL}},
+        "predictions": f'index,true,predicted,confidence,loss\n0,"{quoted}",b,0.5,1\n',
+    }
+    run = read_run(write_run(tmp_path / "run", **pieces))
+    page = run_page(run, EVIL)
+
+    elements = Structure(page).elements
+    assert not {"script", "iframe"} & {tag for tag, _ in elements}
+    assert all(found["src"].startswith("data:") for tag, found in elements if tag == "img")
+    assert not any(name.startswith("on") for _, attributes in elements for name in attributes)
+    assert "49" not in re.sub(r"base64,[^\"]*|<style>.*?</style>", "", page, flags=re.DOTALL).replace("0.49", "")
+    assert text(page).count("alert('x')") > 10
+
+
+def test_many_classes_have_a_table_and_words_instead_of_a_matrix(tmp_path):
+    many = [(f"class {n}", f"class {(n + 1) % 60}", 0.5, 1.0) for n in range(60)]
+    page = page_of(tmp_path / "run", test=OLD_TEST, predictions=many)
+
+    assert "There are 60 classes: too many for a picture" in text(page)
+    assert len(rows(page, "test")) == 61
+
+
+@pytest.mark.parametrize("metrics", [METRICS, METRICS.replace("1,199,,0.8125,0.4375,,0.9375,0.25\n", "")])
+def test_gaps_in_the_history_are_drawn(tmp_path, metrics):
+    assert "Curves of loss and accuracy over 3 epochs" in page_of(tmp_path / "run", metrics=metrics)

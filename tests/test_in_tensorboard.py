@@ -1,0 +1,68 @@
+"""A run in TensorBoard, as whoever opens it sees it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["browser"]
+#: What starting TensorBoard and loading its pages may take, in milliseconds; the first page is half of it.
+PATIENCE = 60_000
+
+
+@pytest.fixture
+def tested_run(fit, cli) -> Path:
+    drawn = ("--plots.enabled", "true", "--dashboard.enabled", "true")
+    folder = fit("fashion_mnist/shallow_cnn.yaml", "--trainer.max_epochs", 2, *drawn)
+    outcome = cli("test", "--ckpt_path", folder)
+    assert outcome.status == 0, outcome.err
+    return folder
+
+
+@pytest.fixture
+def address(tested_run: Path) -> Iterator[str]:
+    """Where TensorBoard serves the logs of the run."""
+    program = Path(sys.executable).with_name("tensorboard")
+    options = ["--logdir", tested_run.parents[1], "--host", "127.0.0.1", "--port", "0", "--load_fast", "false"]
+    with subprocess.Popen([program, *options], stderr=subprocess.PIPE, text=True, env=os.environ) as server:
+        assert server.stderr is not None
+        try:
+            yield next(found[0] for line in server.stderr if (found := re.search(r"http://[\w.:]+/", line)))
+        finally:
+            server.terminate()
+            server.stderr.read()  # it may have more to say than the pipe holds
+
+
+def test_scalars_images_and_hyperparameters_are_there(visit, address, tested_run):
+    test = json.loads((tested_run / "test_metrics.json").read_text())
+    visits = []
+
+    def see(tab: str, *texts: str):
+        visits.append(visit(f"{address}#{tab}", width=1600, height=1200))
+        page = visits[-1].page
+        page.set_default_timeout(PATIENCE)
+        for text in texts:
+            page.get_by_text(text).first.wait_for()
+        return page
+
+    # Losses, accuracies, and the accuracies of all classes: as many lines on each chart as it is meant to have.
+    charts = see("custom_scalars", "training and validation", "accuracy of each class, validation")
+    for matches in ("Matches (2)", "Matches (10)"):
+        charts.get_by_text(matches).first.wait_for()
+
+    pictures = see("images", "training/samples", "training/confusion_matrix", "training/filters", "test/mistakes")
+    images = pictures.locator("tf-image-loader img")
+    images.first.wait_for()
+    pictures.wait_for_function("all => all.every(one => one.naturalWidth > 0)", arg=images.element_handles())
+
+    # TensorBoard writes five digits.
+    see("hparams", "model.optimizer.lr", "test/acc", f"{test['test/acc']:#.5g}", f"{test['test/loss']:#.5g}")
+
+    assert [visited.errors for visited in visits] == [[], [], []]
+    hosts = {request.split("/")[2] for visited in visits for request in visited.requests if request[:4] == "http"}
+    assert hosts == {address.split("/")[2]}
