@@ -48,11 +48,11 @@ class Dashboard(PredictionsCallback):
     """Fills TensorBoard, between epochs only; has no part in the results.
 
     Before the first step: the config, the hyperparameters for the HParams tab, charts with training and validation
-    together, and the first training images. After each validation: the confusion matrix, the accuracy of each class,
-    and the best figures so far. When training ends: the network's graph, the filters of its first layer, and the
-    feature maps of one validation image. After a test, in the events of the run that was tested: its figures, the
-    expected calibration error, precision and recall of each class, the pictures that `Plots` drew, and a projection of
-    500 images as the last layer sees them.
+    together, and the first training images. After each validation: the accuracy of each class, the best figures so
+    far, and the confusion matrix, in long runs more and more seldom. When training ends: the network's graph, the
+    filters of its first layer, and the feature maps of one validation image. After a test, in the events of the run
+    that was tested: its figures, the expected calibration error, precision and recall of each class, the pictures that
+    `Plots` drew, and a projection of 500 images as the last layer sees them.
 
     Args:
         enabled: Whether to write all this; loss, accuracy and learning rate are written anyway.
@@ -67,15 +67,16 @@ class Dashboard(PredictionsCallback):
         if not (enabled and histograms):
             self.on_train_batch_end = None  # type: ignore[assignment, method-assign]  # Lightning passes over it
         self._best: dict[str, float] = {}
+        self._validations = 0
         self._tested_step = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best figures so far, for a run that goes on."""
-        return dict(self._best)
+        """Return what a run that goes on must know: the best figures so far, and how many validations there were."""
+        return {"best": self._best, "validations": self._validations}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the best figures so far."""
-        self._best = dict(state_dict)
+        """Go on from there."""
+        self._best, self._validations = state_dict["best"], state_dict["validations"]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note the step of the weights: figures of a test belong to it."""
@@ -120,8 +121,6 @@ class Dashboard(PredictionsCallback):
     def _add_validation(
         self, writer: SummaryWriter, trainer: Trainer, pl_module: ImageClassifier, predictions: Predictions
     ) -> None:
-        from lightning_cnn import plots  # matplotlib is not for those who want no pictures
-
         step = max(0, trainer.global_step - 1)
         figures = {name: trainer.callback_metrics[f"val/{name}"].item() for name in ("acc", "loss")}
         if figures["acc"] > self._best.get("best/val_acc", -1.0):
@@ -132,9 +131,12 @@ class Dashboard(PredictionsCallback):
         counts = confusion(predictions.targets, predictions.predicted, len(names))
         for name, of_class in zip(names, per_class(counts), strict=True):
             writer.add_scalar(f"val_acc_of/{name.replace('/', ' or ')}", of_class.accuracy, step)
-        add_figure(
-            writer, "training/confusion_matrix", plots.confusion_matrix(counts, names, "Validation images"), step
-        )
+        if _is_shown(self._validations):
+            from lightning_cnn import plots  # matplotlib is not for those who want no pictures
+
+            matrix = plots.confusion_matrix(counts, names, "Validation images")
+            add_figure(writer, "training/confusion_matrix", matrix, step)
+        self._validations += 1
 
     def _add_test(
         self, writer: SummaryWriter, trainer: Trainer, pl_module: ImageClassifier, predictions: Predictions
@@ -188,6 +190,11 @@ class Dashboard(PredictionsCallback):
             return None
         loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoard)]
         return loggers[0].experiment if loggers else None
+
+
+def _is_shown(number: int) -> bool:
+    """Whether to draw this validation, counted from 0: the first 16, every second of 16 more, every fourth of 32."""
+    return number % (1 << max(0, number.bit_length() - 4)) == 0
 
 
 def _config(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from torch.optim import SGD
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_cnn.callbacks import Dashboard
+from lightning_cnn.callbacks.dashboard import _is_shown
 from lightning_cnn.callbacks.hyperparameters import hyperparameters
 from lightning_cnn.callbacks.tensorboard import TensorBoard
 from lightning_cnn.classifiers import ImageClassifier, MLPClassifier, ShallowCNNClassifier
@@ -515,9 +516,17 @@ def test_mixed_precision_is_shown(fit):
     assert len(list(run.glob("*/test/tensors.tsv"))) == 1
 
 
-def test_what_a_checkpoint_keeps_are_the_best_figures():
+def test_a_checkpoint_keeps_the_best_figures_and_the_number_of_validations():
     dashboard = Dashboard()
-    dashboard.load_state_dict({"best/val_acc": 0.5, "best/val_loss": 1.5})
+    known = {"best": {"best/val_acc": 0.5, "best/val_loss": 1.5}, "validations": 7}
+    dashboard.load_state_dict(known)
 
-    assert dashboard.state_dict() == {"best/val_acc": 0.5, "best/val_loss": 1.5}
-    assert Dashboard().state_dict() == {}
+    assert dashboard.state_dict() == known
+
+
+def test_pictures_of_long_runs_are_few():
+    shown = [number for number in range(1000) if _is_shown(number)]
+
+    assert shown[:16] == [*range(16)]
+    assert shown[16:26] == [16, 18, 20, 22, 24, 26, 28, 30, 32, 36]
+    assert len(shown) == 64
