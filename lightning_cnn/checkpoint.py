@@ -82,6 +82,8 @@ def read(path: Path) -> dict[str, Any]:
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"checkpoint {path} cannot be read ({(error.strerror or str(error)).lower()})") from error
     except Exception as error:  # torch raises whatever its readers of zip, tar and pickle happen to raise
         raise UserError(f"{path} is no checkpoint, or damaged; give one that `fit` has written") from error
     if not isinstance(content, dict) or not isinstance(content.get(KEY), dict):

@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         argv: The arguments after the program's name; None takes those of the process.
 
     Returns:
-        The exit status: 0, 1 if the work failed, 2 if the command was wrong.
+        The exit status: 0, 1 if the work failed, 2 if the command was wrong, 130 if it was interrupted.
     """
     try:
         status = _dispatch(sys.argv[1:] if argv is None else argv)
@@ -74,6 +74,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"lightning-cnn: error: {error}", file=sys.stderr)
         return error.exit_status
+    except KeyboardInterrupt:
+        print("lightning-cnn: interrupted", file=sys.stderr)
+        return 130  # as a shell has it: 128 and the number of the signal
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -1,5 +1,6 @@
 """Files: those that ship with this package, and new ones that are whole or absent."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +10,11 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary file beside `path` to write to; on leaving it takes the name `path`, or is gone on an error."""
+    """Yield a temporary file beside `path` to write to; on leaving it takes the name `path`, or is gone on an error.
+
+    Of a link, the file that it leads to is replaced.
+    """
+    path = path.resolve()
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(handle)
     temporary = Path(name)
@@ -23,6 +28,12 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def shipped_config(name: str) -> Path:

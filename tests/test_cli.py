@@ -115,6 +115,16 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
     assert outcome.stderr == ""
 
 
+def test_an_interruption_is_one_line(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lightning_cnn.cli._load", interrupted)
+
+    assert main(["data", "verify", "mnist"]) == 130
+    assert capsys.readouterr().err == "lightning-cnn: interrupted\n"
+
+
 def test_a_full_disk_is_one_line(monkeypatch, capsys):
     def full(argv):
         raise OSError(errno.ENOSPC, "No space left on device", "metrics.csv")

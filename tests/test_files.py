@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_cnn.files import replacing, shipped_config
+from lightning_cnn.files import replacing, sha256, shipped_config
 
 
 def write_half(path: Path, error: type[BaseException]) -> None:
@@ -74,6 +74,24 @@ def test_several_at_once_do_not_meet(tmp_path):
         second.write_text("second")
 
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"result.csv": "first"}  # left last
+
+
+def test_of_a_link_the_file_is_replaced(tmp_path):
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "link.txt"
+    link.symlink_to("real/new.txt")
+
+    with replacing(link) as path:
+        path.write_text("whole")
+
+    assert link.is_symlink()
+    assert (tmp_path / "real" / "new.txt").read_text() == "whole"
+
+
+def test_a_checksum_is_that_of_the_bytes(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")
+
+    assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 def test_configs_are_where_they_are_said_to_be(configs):

@@ -55,7 +55,8 @@ class Dashboard(PredictionsCallback):
     `Plots` drew, and a projection of 500 images as the last layer sees them.
 
     Args:
-        enabled: Whether to write all this; loss, accuracy and learning rate are written anyway.
+        enabled: Whether to write all this; loss and accuracy of training and validation, and the learning rate, are
+            written anyway.
         histograms: Whether to write histograms of all weights and gradients after each epoch; this takes time.
     """
 

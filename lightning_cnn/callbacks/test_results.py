@@ -14,7 +14,7 @@ from lightning_cnn.callbacks.predictions import Predictions, PredictionsCallback
 from lightning_cnn.callbacks.run_folder import data_record
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.errors import UserError
-from lightning_cnn.files import replacing
+from lightning_cnn.files import replacing, sha256
 
 METRICS = "test_metrics.json"
 PREDICTIONS = "test_predictions.csv"
@@ -65,6 +65,7 @@ class TestResults(PredictionsCallback):
             "images": len(predictions),
             "class_names": list(datamodule.class_names),
             "checkpoint": str(self.checkpoint),
+            "checkpoint_sha256": sha256(self.checkpoint),
             "data": data_record(datamodule),
         }
         with replacing(self.folder / METRICS) as path:

@@ -95,6 +95,8 @@ def main(argv: list[str]) -> int:
     _require_place("--output", arguments.output, (".csv", ".json"), arguments.images)
     _require_place("--plot", arguments.plot, (".png",), arguments.images)
     path = checkpoints.resolve(arguments.checkpoint, checkpoints.run_folders(_RUNS), folder_means="best")
+    if str(path) != arguments.checkpoint:
+        print(f"Checkpoint: {path}", file=sys.stderr)
     classify, framing = _load(path, arguments.model)
     tally = Tally()
     shown: list[tuple[Seen, Prediction]] = []
@@ -119,9 +121,7 @@ def _require_place(option: str, path: Path | None, suffixes: tuple[str, ...], im
     """Refuse a file that cannot be written, before the work rather than after it."""
     if path is None:
         return
-    if path.suffix.lower() not in suffixes:
-        raise UserError(f"{option} {path}: the name must end in {' or '.join(suffixes)}")
-    require_writable(option, path)
+    require_writable(option, path, *suffixes)
     there = (image for image in find(images, lambda *_: None) if os.path.exists(image))  # noqa: PTH110  # never fails
     if path.exists() and any(image.samefile(path) for image in there):
         raise UserError(f"{option} {path}: this is one of the images; give the name of another file")

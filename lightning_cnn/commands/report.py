@@ -8,6 +8,7 @@ from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.commands.words import Parser, require_writable
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import replacing
+from lightning_cnn.quiet import quieten
 from lightning_cnn.report.comparison import comparison_page, labels
 from lightning_cnn.report.page import run_page
 from lightning_cnn.report.run import Run, is_run, read_run
@@ -24,9 +25,10 @@ def main(argv: list[str]) -> int:
     Raises:
         UserError: If an argument is wrong, or a run cannot be read.
     """
+    quieten()
     arguments = _parse(argv[1:])
     if arguments.output is not None:
-        require_writable("--output", arguments.output)
+        require_writable("--output", arguments.output, ".html")
     runs = _read_runs(arguments.runs)
     if len(runs) == 1:
         ((label, run),) = runs.items()

@@ -62,14 +62,19 @@ def positive(word: str) -> int:
     return int(word)
 
 
-def require_writable(option: str, path: Path) -> None:
+def require_writable(option: str, path: Path, *suffixes: str) -> None:
     """Refuse a file that cannot be written, before the work rather than after it.
 
     Raises:
-        UserError: If it is a folder, or nothing can be written where it shall be.
+        UserError: If its name ends in none of the suffixes, where there are some, if it is a folder, a device or a
+            pipe, or if nothing can be written where it shall be.
     """
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise UserError(f"{option} {path}: the name must end in {' or '.join(suffixes)}")
     if path.is_dir():
         raise UserError(f"{option} {path} is a folder; name a file in it")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{option} {path} is a device or a pipe; name a file")
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass

@@ -114,6 +114,10 @@ def _notes(runs: Mapping[str, Run]) -> list[str]:
         numbers = sorted({images for _, images in extents})
         notes.append(f"Tests were of different numbers of images: {_list([f'{n:,}' for n in numbers])}.")
     for what, labels in (
+        (
+            "Trained further after the test, whose figures are those of earlier weights",
+            [label for label, run in runs.items() if run.test and run.test.is_stale],
+        ),
         ("Trained or validated on a part of the data only", [label for label, run in runs.items() if run.limits]),
         ("No epoch was measured, so there are no curves", [label for label, run in runs.items() if not run.curves]),
         ("Settings were not recorded", [label for label, run in runs.items() if not run.config]),

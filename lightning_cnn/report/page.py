@@ -102,7 +102,7 @@ def _commands(run: Run) -> dict[str, str]:
     commands = {}
     if "best" in run.checkpoints:
         commands["Test it"] = f"lightning-cnn test --ckpt_path {folder}"
-    if "last" in run.checkpoints:
+    if "last" in run.checkpoints and run.epochs:  # otherwise nothing tells how far it is
         planned = run.setting("trainer", "max_epochs")
         on = f"lightning-cnn fit --ckpt_path {folder}"
         if isinstance(planned, int) and run.epochs < planned:

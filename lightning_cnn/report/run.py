@@ -14,6 +14,7 @@ import yaml
 from numpy.typing import NDArray
 
 from lightning_cnn.errors import UserError
+from lightning_cnn.files import sha256
 from lightning_cnn.history import read_history
 from lightning_cnn.report.predictions import Predictions, read_predictions
 
@@ -52,6 +53,7 @@ class Test:
         checkpoint: The tested file; empty where it was not recorded.
         data: Which data was tested on; None where it was not recorded.
         class_names: Names in the order of the classes; None where they were not recorded.
+        is_stale: Whether the tested file is another one by now, because training went on.
     """
 
     __test__ = False  # the name begins like a test's, and pytest would collect it
@@ -62,6 +64,7 @@ class Test:
     checkpoint: str
     data: Data | None
     class_names: list[str] | None
+    is_stale: bool
 
 
 @dataclass(frozen=True)
@@ -248,7 +251,14 @@ def _read_test(path: Path) -> Test | None:
         checkpoint=str(record.get("checkpoint") or ""),
         data=_data(record.get("data")),
         class_names=names,
+        is_stale=_is_stale(record, path.parent),
     )
+
+
+def _is_stale(record: Mapping[str, Any], folder: Path) -> bool:
+    """Whether the checkpoint that was tested has been written anew; its folder may have been moved."""
+    checkpoint = folder / "checkpoints" / Path(str(record.get("checkpoint"))).name
+    return "checkpoint_sha256" in record and checkpoint.is_file() and sha256(checkpoint) != record["checkpoint_sha256"]
 
 
 def _number(record: Mapping[str, Any], key: str, path: Path) -> float:

@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import json
 
 import numpy as np
@@ -71,6 +72,7 @@ def test_metrics_agree_with_the_predictions(tested):
     assert metrics["test/loss"] == pytest.approx(sum(float(row["loss"]) for row in rows) / 100, abs=2e-6)
     assert metrics["class_names"] == list(FASHION_MNIST.classes)
     assert metrics["checkpoint"] == str(folder / "some.ckpt")
+    assert metrics["checkpoint_sha256"] == hashlib.sha256((folder / "some.ckpt").read_bytes()).hexdigest()
     assert metrics["data"]["dataset"] == "Fashion-MNIST"
     assert metrics["data"]["sample"] is False
 

@@ -83,7 +83,8 @@ def test_predictions_of_files_are_those_of_the_test(run, images, cli):
     outcome = cli("predict", run, "images", "--output", "out.csv")
 
     assert (outcome.status, outcome.out) == (0, "")
-    assert outcome.err == "100 images predicted; written: out.csv\n"
+    used = f"Checkpoint: {run / 'checkpoints' / 'best.ckpt'}"  # a folder was given
+    assert outcome.err.splitlines() == [used, "100 images predicted; written: out.csv"]
     predicted = rows("out.csv")
     assert list(predicted[0]) == ["file", "predicted", "confidence", "runner_up", "runner_up_confidence"]
     assert [row["file"] for row in predicted] == images

@@ -124,14 +124,16 @@ def test_a_page_of_a_real_run(cli, fit):
             "'empty' is not the folder of a run: it has neither config.yaml nor metrics.csv; give a folder that `fit`",
         ),
         ("file.txt", "'file.txt' is not the folder of a run"),
-        ("logs/a/version_0 --output empty", "--output empty is a folder; name a file in it"),
-        ("logs/a/version_0 --output no/x", "--output no/x cannot be written (no such file or directory)"),
+        ("logs/a/version_0 --output empty.HTML", "--output empty.HTML is a folder; name a file in it"),
+        ("logs/a/version_0 --output logs/a/version_0/config.yaml", "config.yaml: the name must end in .html"),
+        ("logs/a/version_0 --output no/x.html", "--output no/x.html cannot be written (no such file or directory)"),
         ("logs/a/version_0 logs/a/version_1 --output logs/a/version_1/report.html", "but the page of a run goes there"),
         ("logs/a/version_0 --ouput x", "'--ouput' is not an option; did you mean '--output'?"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(cli, tmp_path, two, words, message):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty.HTML").mkdir()
     (tmp_path / "file.txt").write_text("no run")
     outcome = cli("report", *words.split())
 

@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from lightning_cnn.commands.words import Parser, one_of
+from lightning_cnn.commands.words import Parser, one_of, require_writable
 from lightning_cnn.errors import UserError
 
 
@@ -33,3 +35,14 @@ def test_another_word_is_refused_with_the_choice_that_was_probably_meant(word, w
         one_of(iter(("fetch", "verify")), word, what)
 
     assert str(caught.value) == message
+
+
+def test_a_device_is_not_replaced_by_a_file():
+    with pytest.raises(UserError, match=r"--output /dev/null is a device or a pipe; name a file"):
+        require_writable("--output", Path("/dev/null"))
+
+
+def test_a_name_must_have_one_of_the_endings(tmp_path):
+    require_writable("--output", tmp_path / "a.CSV", ".csv", ".json")
+    with pytest.raises(UserError, match=r"--output .*a\.txt: the name must end in \.csv or \.json"):
+        require_writable("--output", tmp_path / "a.txt", ".csv", ".json")

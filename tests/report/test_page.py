@@ -1,3 +1,4 @@
+import hashlib
 import json
 import re
 from html.parser import HTMLParser
@@ -263,3 +264,21 @@ def test_many_classes_have_a_table_and_words_instead_of_a_matrix(tmp_path):
 @pytest.mark.parametrize("metrics", [METRICS, METRICS.replace("1,199,,0.8125,0.4375,,0.9375,0.25\n", "")])
 def test_gaps_in_the_history_are_drawn(tmp_path, metrics):
     assert "Curves of loss and accuracy over 3 epochs" in page_of(tmp_path / "run", metrics=metrics)
+
+
+def test_a_test_of_earlier_weights_is_said_to_be_one(tmp_path):
+    earlier = {**TEST, "checkpoint_sha256": hashlib.sha256(b"weights").hexdigest()}
+    folder = write_run(tmp_path / "run", test=earlier)
+    words = "Training went on after this test"
+    assert words not in text(run_page(read_run(folder), "run"))
+
+    (folder / "checkpoints" / "best.ckpt").write_text("other weights")
+
+    assert words in text(run_page(read_run(folder), "run"))
+
+
+def test_a_run_that_measured_nothing_is_not_said_to_be_unfinished(tmp_path):
+    page = text(run_page(read_run(write_run(tmp_path / "run", metrics=None)), "run"))
+
+    assert "Finish it" not in page
+    assert "Go on with it" not in page
