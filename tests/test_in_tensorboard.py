@@ -1,14 +1,11 @@
 """A run in TensorBoard, as whoever opens it sees it."""
 
 import json
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from script import load
 
 pytest_plugins = ["browser"]
 #: What starting TensorBoard and loading its pages may take, in milliseconds; the first page is half of it.
@@ -27,15 +24,8 @@ def tested_run(fit, cli) -> Path:
 @pytest.fixture
 def address(tested_run: Path) -> Iterator[str]:
     """Where TensorBoard serves the logs of the run."""
-    program = Path(sys.executable).with_name("tensorboard")
-    options = ["--logdir", tested_run.parents[1], "--host", "127.0.0.1", "--port", "0", "--load_fast", "false"]
-    with subprocess.Popen([program, *options], stderr=subprocess.PIPE, text=True, env=os.environ) as server:
-        assert server.stderr is not None
-        try:
-            yield next(found[0] for line in server.stderr if (found := re.search(r"http://[\w.:]+/", line)))
-        finally:
-            server.terminate()
-            server.stderr.read()  # it may have more to say than the pipe holds
+    with load("pictures").tensorboard(tested_run.parents[1]) as address:
+        yield address
 
 
 def test_scalars_images_and_hyperparameters_are_there(visit, address, tested_run):

@@ -1,18 +1,16 @@
 """Every command and every piece of code in the README is run, on tiny data and in the order in which they stand."""
 
-import importlib.util
 import re
 import shlex
 import shutil
 import subprocess
 import sys
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from idx import write_idx_dataset
 from PIL import Image, ImageDraw
+from script import load
 
 from lightning_cnn.cli import main
 from lightning_cnn.commands import benchmark as benchmark_command
@@ -61,17 +59,8 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def script(name: str) -> ModuleType:
-    loader = SourceFileLoader(name, str(ROOT / "scripts" / name))
-    spec = importlib.util.spec_from_loader(name, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
-
-
 def run_script(name: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    module = script(name)
+    module = load(name)
     monkeypatch.setattr(sys, "argv", [name, *arguments])
     module.main()
 
@@ -81,7 +70,7 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if words[0].startswith("scripts/"):
         assert (ROOT / words[0]).stat().st_mode & 0o111, f"{words[0]} is not executable"  # run in test_scripts.py
     elif words[:2] == [".venv/bin/python", "scripts/results"]:
-        results = script("results")
+        results = load("results")
         monkeypatch.setattr(results, "_lightning_cnn", lambda *arguments: main([*arguments]))
         monkeypatch.setattr(sys, "argv", [*words[1:], "--flags", f"{PLAIN} {' '.join(FASTER)}"])
         results.main()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from script import load
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.commands import predict
@@ -439,17 +440,6 @@ def write_images(images: np.ndarray, folder: str) -> None:
         Image.fromarray(image).save(f"{folder}/{number:04}.png")
 
 
-def redrawn(digit: np.ndarray, rng: np.random.Generator) -> Image.Image:
-    """A digit in black on white, in RGB, 200×200, anywhere."""
-    side = int(rng.integers(80, 161))
-    image = Image.new("RGB", (200, 200), "white")
-    image.paste(
-        Image.fromarray(255 - digit).resize((side, side), Image.Resampling.BICUBIC),
-        (int(rng.integers(0, 201 - side)), int(rng.integers(0, 201 - side))),
-    )
-    return image
-
-
 @pytest.mark.timeout(900)  # fifteen seconds where nothing else runs
 @pytest.mark.parametrize(
     ("config", "facts"),
@@ -470,10 +460,9 @@ def test_real_images_as_files_give_what_the_test_gives(real_data_dir, cli, confi
 
     assert [row["predicted"] for row in rows("out.csv")] == [row["predicted"] for row in tested_rows]
     if facts is MNIST:
-        rng = np.random.default_rng(0)
         Path("redrawn").mkdir()
-        for number, digit in enumerate(raw.test_images[:500]):
-            redrawn(digit, rng).save(f"redrawn/{number:04}.png")
+        for number, page in enumerate(load("image_files").redrawn(raw.test_images[:500])):
+            page.save(f"redrawn/{number:04}.png")
         assert cli("predict", "best", "redrawn", "--output", "redrawn.csv").status == 0
         hits = [row["predicted"] == of["true"] for row, of in zip(rows("redrawn.csv"), tested_rows[:500], strict=True)]
         assert np.mean(hits) >= 0.95
