@@ -5,15 +5,16 @@ import difflib
 import errno
 import gc
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterable
 from importlib import import_module
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import NoReturn
 
 from lightning_cnn import __version__
-from lightning_cnn.errors import UserError
+from lightning_cnn.errors import Interrupted, UserError
 from lightning_cnn.postponed import quick_imports
 
 #: Each verb with its module in `lightning_cnn.commands` and what it does.
@@ -22,6 +23,7 @@ COMMANDS = {
     "validate": ("train", "Measure a checkpoint on the validation images."),
     "test": ("train", "Measure a checkpoint on the official test images."),
     "predict": ("predict", "Say what is on images of your own, with a checkpoint."),
+    "export": ("export", "Write a checkpoint as safetensors, to give to others."),
     "report": ("report", "Write a page about a run, or one that compares several."),
     "benchmark": ("benchmark", "Measure the speed of everything on this machine, against plain PyTorch."),
     "data": ("data", "Fetch a dataset, or verify the files of one."),
@@ -37,6 +39,7 @@ examples:
   lightning-cnn fit --config configs/mnist/cnn.yaml --ckpt_path last
   lightning-cnn test --ckpt_path best
   lightning-cnn predict logs/mnist-cnn/version_0 digits/ --output predictions.csv
+  lightning-cnn export best --output digits.safetensors
   lightning-cnn report logs/mnist-cnn/version_0 logs/mnist-cnn/version_1
   lightning-cnn data verify mnist
 
@@ -50,12 +53,19 @@ def run() -> NoReturn:
     Python would look for garbage among all that torch and Lightning made while they were imported, and free it piece by
     piece: 1.2 s on a core of an AMD EPYC.
     """
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _interrupt)
     status = main()
     threading._shutdown()  # type: ignore[attr-defined]  # waits for what still works; both are Python's own way out
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def _interrupt(signum: int, _: FrameType | None) -> NoReturn:
+    """Leave by the way that errors take, so that nothing half-written stays behind."""
+    raise Interrupted(signal.Signals(signum))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -65,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
         argv: The arguments after the program's name; None takes those of the process.
 
     Returns:
-        The exit status: 0, 1 if the work failed, 2 if the command was wrong, 130 if it was interrupted.
+        The exit status: 0, 1 if the work failed, 2 if the command was wrong, 130 or 143 if Ctrl-C or SIGTERM ended it.
     """
     try:
         status = _dispatch(sys.argv[1:] if argv is None else argv)
@@ -74,9 +84,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"lightning-cnn: error: {error}", file=sys.stderr)
         return error.exit_status
-    except KeyboardInterrupt:
-        print("lightning-cnn: interrupted", file=sys.stderr)
-        return 130  # as a shell has it: 128 and the number of the signal
+    except Interrupted as interrupted:
+        print(f"lightning-cnn: {interrupted}", file=sys.stderr)
+        return interrupted.exit_status
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

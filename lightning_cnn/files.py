@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +13,18 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary file beside `path` to write to; on leaving it takes the name `path`, or is gone on an error.
 
-    Of a link, the file that it leads to is replaced.
+    Of a link, the file that it leads to is replaced. What has the name is on the disk: neither a crash of the process
+    nor one of the machine leaves half a file.
+
+    Raises:
+        OSError: If there is no room, or no permission; it names `path`.
     """
-    path = path.resolve()
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
+    path = Path(os.path.realpath(path))  # `resolve` raises what is no OSError where links go round in a circle
+    temporary = None
     try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -26,8 +32,36 @@ def replacing(path: Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp's files are private; results are for whoever may read the folder
         temporary.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        if error.errno is not None and (error.filename is None or str(error.filename).endswith(".part")):
+            error.filename = str(path)  # the name that the user knows
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def duplicate(source: Path, target: Path) -> None:
+    """Give the content of a file a second name, at no cost where the filesystem can, and whole or not at all.
+
+    Files that are only ever replaced, never written into, may share their content.
+    """
+    with replacing(target) as temporary:
+        temporary.unlink()
+        try:
+            temporary.hardlink_to(source)
+        except OSError:  # some filesystems have no links; if something else is wrong, copying says what
+            shutil.copyfile(source, temporary)
+
+
+def _sync(folder: Path) -> None:
+    """Bring the names in a folder to the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sha256(path: Path) -> str:

@@ -129,14 +129,16 @@ def fit(cli, tiny_data, configs) -> Callable[..., Path]:
 
 @pytest.fixture
 def trainer(_one_thread, tmp_path):
-    """Make a bare Trainer: no output, no files, only what a test asks for."""
+    """Make a bare Trainer, Lightning's or ours: no output, no files, only what a test asks for."""
 
-    def make(**options):
+    def make(ours=False, **options):
         from lightning.pytorch import Trainer
+
+        from lightning_cnn.training.trainer import Trainer as OurTrainer
 
         quieten()  # here, because pytest resets the filters between fixtures and test
         silence = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
         defaults = {"accelerator": "cpu", "default_root_dir": tmp_path, "enable_model_summary": False, "max_epochs": 1}
-        return Trainer(**{**silence, **defaults, **options})
+        return (OurTrainer if ours else Trainer)(**{**silence, **defaults, **options})
 
     return make

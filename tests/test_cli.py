@@ -1,6 +1,7 @@
 import errno
 import json
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from lightning_cnn import __version__
 from lightning_cnn.cli import COMMANDS, main, suggest
+from lightning_cnn.errors import Interrupted
 
 #: Arguments that are answered without importing torch, and the exit status of the answer.
 QUICK = [((), 0), (("--help",), 0), (("-h",), 0), (("--version",), 0), (("fitt",), 2)]
@@ -117,12 +119,12 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
 
 def test_an_interruption_is_one_line(monkeypatch, capsys):
     def interrupted(*_):
-        raise KeyboardInterrupt
+        raise Interrupted(signal.SIGINT)
 
     monkeypatch.setattr("lightning_cnn.cli._load", interrupted)
 
     assert main(["data", "verify", "mnist"]) == 130
-    assert capsys.readouterr().err == "lightning-cnn: interrupted\n"
+    assert capsys.readouterr().err == "lightning-cnn: stopped by SIGINT\n"
 
 
 def test_a_full_disk_is_one_line(monkeypatch, capsys):

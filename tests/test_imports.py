@@ -1,4 +1,4 @@
-"""Imports run one way: cli → commands → callbacks, classifiers, data → networks, plots, checkpoint."""
+"""Imports run one way: cli → commands → training → callbacks, classifiers, data → networks, plots, checkpoint."""
 
 import ast
 import sys
@@ -29,7 +29,9 @@ ALLOWED = {
         "checkpoint",
         "precision",
         "report",
+        "training",
     },
+    "training": {"callbacks", "classifiers", "checkpoint"},
     "benchmark": {"classifiers", "data", "networks"},
     "precision": set(),
     "evaluation": set(),

@@ -78,6 +78,8 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
         if shutil.which("chromium"):
             run_script("pictures", words[2:], monkeypatch)
             assert Path("docs/dashboard.png").is_file()
+    elif words[:2] == [".venv/bin/python", "scripts/chaos"]:
+        run_script("chaos", [*words[2:], "divergence", "--share", "0.05"], monkeypatch)
     elif words[:2] == [".venv/bin/python", "scripts/image_files"]:
         run_script("image_files", [*words[2:], "--images", "50"], monkeypatch)
     elif words[0] == "tensorboard":

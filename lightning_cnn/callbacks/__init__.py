@@ -1,5 +1,6 @@
 """What watches a run and keeps its results."""
 
+from lightning_cnn.callbacks.checkpoints import Checkpoints
 from lightning_cnn.callbacks.dashboard import Dashboard
 from lightning_cnn.callbacks.plots import Plots
 from lightning_cnn.callbacks.print_loss import PrintLoss
@@ -8,4 +9,4 @@ from lightning_cnn.callbacks.run_folder import RunFolder
 from lightning_cnn.callbacks.save_weights import SaveWeights
 from lightning_cnn.callbacks.test_results import TestResults
 
-__all__ = ["Dashboard", "Plots", "PrintLoss", "Progress", "RunFolder", "SaveWeights", "TestResults"]
+__all__ = ["Checkpoints", "Dashboard", "Plots", "PrintLoss", "Progress", "RunFolder", "SaveWeights", "TestResults"]

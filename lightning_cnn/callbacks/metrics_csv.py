@@ -14,22 +14,24 @@ _FIRST_COLUMNS = ("epoch", "step")
 
 
 class MetricsCSV(Logger):
-    """Collects rows and writes the file whenever a checkpoint was written, and at the end.
+    """Collects rows and writes the file before each checkpoint, and at the end.
 
-    The file and the last checkpoint so tell of the same steps. A run that goes on in the same folder keeps the rows up
-    to where it goes on; Lightning's CSVLogger would delete them.
+    A run that goes on in the same folder keeps the rows up to where it goes on; Lightning's CSVLogger would delete
+    them. What the file has beyond that is logged again.
 
     Args:
         folder: The run folder.
+        first_step: Where a run goes on; rows of this step and later ones are forgotten. None for a new run.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, first_step: int | None = None) -> None:
         super().__init__()
         self.path = folder / "metrics.csv"
         self._rows: list[dict[str, Any]] = []
-        if self.path.is_file():
+        if first_step is not None and self.path.is_file():
             with self.path.open(newline="") as file:
-                self._rows = [{**row, "step": int(row["step"])} for row in csv.DictReader(file)]
+                rows = [(int(row["step"]), row) for row in csv.DictReader(file)]
+            self._rows = [{**row, "step": step} for step, row in rows if step < first_step]
 
     @property
     def save_dir(self) -> str:
@@ -53,22 +55,17 @@ class MetricsCSV(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Add figures to the row of their step."""
         assert step is not None
-        while self._rows and self._rows[-1]["step"] > step:  # the run went on from before these
-            self._rows.pop()
         if not self._rows or self._rows[-1]["step"] != step:
             self._rows.append({"step": step})
         self._rows[-1].update(metrics)
 
-    def after_save_checkpoint(self, checkpoint_callback: object) -> None:
-        """Write the file."""
-        self._write()
-
     def finalize(self, status: str) -> None:
         """Write the file."""
-        self._write()
+        self.save()
 
     @rank_zero_only
-    def _write(self) -> None:
+    def save(self) -> None:
+        """Write the file."""
         if not self._rows:
             return
         names = sorted({name for row in self._rows for name in row} - set(_FIRST_COLUMNS))

@@ -21,6 +21,15 @@ class PrintLoss(Callback):
         if every_n_batches < 1:
             raise ValueError(f"every_n_batches must be at least 1, got {every_n_batches}")
         self.every_n_batches = every_n_batches
+        self._seen = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Return how many images of the epoch were counted."""
+        return {"seen": self._seen}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on from there."""
+        self._seen = state_dict["seen"]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start counting the images of the epoch."""

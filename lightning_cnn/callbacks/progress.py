@@ -10,11 +10,13 @@ from typing import Any, NamedTuple, NoReturn
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, Timer
+from lightning.pytorch.callbacks import ProgressBar, Timer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
+
+from lightning_cnn.callbacks.checkpoints import Checkpoints
 
 #: Seconds after which slow batches are looked at, however few they were.
 _LONGEST_PAUSE = 1.0
@@ -189,8 +191,8 @@ class Progress(ProgressBar):
 
     def _print_epoch(self, trainer: Trainer, is_last: bool = False) -> None:
         began, here = self._epoch_began, self._here(trainer)
-        if not self.is_enabled or here.images == began.images:  # a run can go on where nothing of an epoch is left
-            return
+        if not self.is_enabled or (here.images == began.images and not self._measured):
+            return  # the run has gone on where nothing of the epoch was left
         steps = here.step - began.step
         metrics = _metrics(trainer, "train/loss") | self._measured
         parts = [
@@ -262,10 +264,8 @@ def _end(trainer: Trainer, batches_done: int) -> tuple[int | None, int | None]:
 
 def _best_so_far(trainer: Trainer) -> float | None:
     """The best validation accuracy that the checkpoints of the run remember."""
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.monitor == "val/acc":
-            return None if callback.best_model_score is None else callback.best_model_score.item()
-    return None
+    kept = (callback for callback in trainer.callbacks if isinstance(callback, Checkpoints))  # type: ignore[attr-defined]
+    return next((checkpoints.best_acc for checkpoints in kept), None)
 
 
 def _metrics(trainer: Trainer, *names: str) -> dict[str, float]:

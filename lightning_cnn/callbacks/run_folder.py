@@ -11,12 +11,17 @@ from typing import Any
 import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import replacing
 from lightning_cnn.machine import cpu_name
+
+ENVIRONMENT = "environment.json"
+#: What must stay the same for the same bits: other machines, devices and versions round differently.
+_SAME_BITS = ("processor", "device", "processes", "threads", "versions")
 
 
 def create(root: Path, name: str) -> Path:
@@ -68,10 +73,23 @@ class RunFolder(Callback):
             return
         with replacing(self.folder / "config.yaml") as path:
             path.write_text(yaml.safe_dump(self.config, sort_keys=False))
-        _write_json(self.folder / "environment.json", environment_record(trainer, pl_module))
+        self._write_environment(environment_record(trainer, pl_module))
         datamodule = getattr(trainer, "datamodule", None)
         if isinstance(datamodule, ImageDataModule) and datamodule.raw is not None:
             _write_json(self.folder / "data.json", data_record(datamodule))
+
+    def _write_environment(self, record: dict[str, Any]) -> None:
+        """Write on what the run runs; what it ran on before, if that was something else, is kept beside it."""
+        assert self.folder is not None
+        path = self.folder / ENVIRONMENT
+        if path.is_file():
+            before = json.loads(path.read_text())
+            earlier = before.pop("earlier", [])
+            changed = [name for name in _SAME_BITS if before.get(name) != record[name]]
+            for name in changed:
+                rank_zero_info(f"Not to the bit what it would have been: {name} {before.get(name)} → {record[name]}")
+            record["earlier"] = [*earlier, before] if changed else earlier
+        _write_json(path, record)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Let the checkpoint describe itself with all that the user gave, beyond what the model knows of itself."""
@@ -97,9 +115,17 @@ def environment_record(trainer: Trainer, pl_module: LightningModule) -> dict[str
         "threads": torch.get_num_threads(),
         "seed": None if seed is None else int(seed),
         "git_revision": _git_revision(),
+        "slurm_job": slurm_job() or None,
         "parameters": sum(parameter.numel() for parameter in pl_module.parameters()),
         "versions": checkpoints.describe(pl_module)["versions"],
     }
+
+
+def slurm_job() -> str:
+    """Return the name by which SLURM knows the job of this process; empty outside of SLURM."""
+    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
+        return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ.get("SLURM_JOB_ID", "")
 
 
 def _device_name(device: torch.device) -> str:

@@ -1,10 +1,12 @@
 """The weights alone, for whoever wants the network without this project."""
 
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
+import safetensors.torch
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lightning_cnn.checkpoint.shared import SUFFIX
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.files import replacing
 
@@ -13,13 +15,21 @@ class SaveWeights(Callback):
     """Saves the network's bare state dict into the run folder when training ends.
 
     These are the weights after the last epoch, without optimizer and preprocessing; load them with
-    `network.load_state_dict(torch.load(path, weights_only=True))`.
+    `network.load_state_dict(torch.load(path, weights_only=True))`, or those of a safetensors file with
+    `network.load_state_dict(safetensors.torch.load_file(path))`. To share all that `predict` needs, use
+    `lightning-cnn export`.
 
     Args:
-        filename: Name of the file in the run folder.
+        filename: Name of the file in the run folder. One that ends in `.safetensors` is of that format.
+
+    Raises:
+        ValueError: If `filename` is not simply a name: checkpoints hold it, and shall not write anywhere else.
     """
 
     def __init__(self, filename: str = "model.pth") -> None:
+        # As Windows sees it: of what divides folders there, everything divides them that does so elsewhere.
+        if filename in ("", ".", "..") or PureWindowsPath(filename).name != filename or not filename.isprintable():
+            raise ValueError(f"filename must be a name without folders, such as model.pth, got {filename!r}")
         self.filename = filename
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -30,5 +40,8 @@ class SaveWeights(Callback):
         path = Path(trainer.default_root_dir) / self.filename
         weights = {name: tensor.cpu() for name, tensor in pl_module.network.state_dict().items()}
         with replacing(path) as temporary:
-            torch.save(weights, temporary)
+            if path.suffix == SUFFIX:
+                temporary.write_bytes(safetensors.torch.save({name: w.contiguous() for name, w in weights.items()}))
+            else:
+                torch.save(weights, temporary)
         print(f"Weights: {path}")

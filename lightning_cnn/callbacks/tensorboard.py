@@ -44,6 +44,14 @@ class TensorBoard(TensorBoardLogger):
 
     def __init__(self, folder: Path, first_step: int | None = None) -> None:
         super().__init__(folder, name="", version="", default_hp_metric=False, purge_step=first_step)
+        self._is_closed = False
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Write what still waits in memory, and close the file; a signal may have interrupted just that."""
+        if not self._is_closed:
+            self._is_closed = True
+            super().finalize(status)
 
     @rank_zero_only
     def save(self) -> None:

@@ -13,6 +13,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
 from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn.classifiers.divergence import Watch, require_finite_weights
 from lightning_cnn.classifiers.layout import quick
 from lightning_cnn.classifiers.metrics import StageMetrics
 from lightning_cnn.errors import UserError
@@ -75,6 +76,7 @@ class ImageClassifier(LightningModule):
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
         self.example_input_array = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+        self._watch = Watch()
         self.metrics = nn.ModuleDict({f"{stage}_metrics": StageMetrics(num_classes) for stage in get_args(Stage)})
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -89,6 +91,11 @@ class ImageClassifier(LightningModule):
         """The class names that the data module of the trainer knows, otherwise the numbers of the classes."""
         known = None if self._trainer is None else checkpoints.class_names(self)
         return known or [str(number) for number in range(self.num_classes)]
+
+    @property
+    def train_metrics(self) -> StageMetrics:
+        """Loss and accuracy of the epoch that is being trained."""
+        return self._metrics("train")
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Scale uint8 images `(B, 1, 28, 28)` to [0, 1] and normalise them: what the network sees."""
@@ -120,12 +127,21 @@ class ImageClassifier(LightningModule):
         self.log(f"{stage}/acc", metrics.acc, prog_bar=True)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss to descend; its value goes to the loggers every `log_every_n_steps` batches."""
+        """Return the loss to descend; its value goes to the loggers every `log_every_n_steps` steps."""
         loss, _ = self._step(batch, "train")
+        self._watch.add(loss, batch[0])
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it from outside
-        if (batch_idx + 1) % every == 0:  # logging every batch would slow the smaller networks down
+        if (self.global_step + 1) % every == 0:  # when the loggers look; every batch would slow smaller networks down
             self.log("train/loss_step", loss, prog_bar=True)
         return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Stop before a step that would spoil the weights.
+
+        Raises:
+            DivergenceError: If a loss or a gradient is NaN or infinite.
+        """
+        self._watch.require_finite(self, optimizer)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Count a batch into `val/loss` and `val/acc`; return its logits for whoever looks at predictions."""
@@ -197,7 +213,12 @@ class ImageClassifier(LightningModule):
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write down what makes the checkpoint enough by itself, unless a run that knows more has done so."""
+        """Write down what makes the checkpoint enough by itself, unless a run that knows more has done so.
+
+        Raises:
+            DivergenceError: If a weight is NaN or infinite.
+        """
+        require_finite_weights(self.trainer, checkpoint["state_dict"])
         checkpoint.setdefault(checkpoints.KEY, checkpoints.describe(self))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

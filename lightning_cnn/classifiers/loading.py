@@ -4,6 +4,7 @@ import inspect
 from importlib import import_module
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lightning_cnn import checkpoint as checkpoints
@@ -27,20 +28,50 @@ def load_classifier(content: dict[str, Any], model: str | None = None) -> ImageC
         UserError: If there is no such class, or settings or weights of the checkpoint do not fit it.
     """
     cls = _own_class(content) if model is None else _named_class(model)
-    settings, weights = _settings(content), content.get("state_dict")
-    if not isinstance(weights, dict) or not all(isinstance(weight, Tensor) for weight in weights.values()):
-        raise UserError("the checkpoint has no weights; give one that `fit` has written")
-    known = inspect.signature(cls).parameters
-    try:
-        classifier = cls(**{name: value for name, value in settings.items() if name in known})
-    except (TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{cls.__name__} does not take the settings in the checkpoint: {reason}") from error
+    weights = _weights(content)
+    settings = {name: value for name, value in _settings(content).items() if name in inspect.signature(cls).parameters}
+    if cls.__module__ in _OWN_MODULES:  # a class of the user's may need numbers while it is built
+        with torch.device(
+            "meta"
+        ):  # without memory: settings may ask for any amount of it, that the weights do not fill
+            checkpoints.require_same_shapes(_build(cls, settings).state_dict(), weights)
+    classifier = _build(cls, settings)
     checkpoints.require_same_shapes(classifier.state_dict(), weights)
-    if any(not tensor.isfinite().all() for tensor in weights.values()):
-        raise UserError("the weights in the checkpoint are no numbers: training has diverged; take another checkpoint")
+    _require_numbers(weights)
     classifier.load_state_dict(weights)
     return classifier.eval()
+
+
+def _build(cls: type[ImageClassifier], settings: dict[str, Any]) -> ImageClassifier:
+    try:
+        return cls(**settings)
+    except (TypeError, ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{cls.__name__} does not take the settings in the checkpoint: {reason}") from error
+
+
+def _weights(content: dict[str, Any]) -> dict[str, Tensor]:
+    weights = content.get("state_dict")
+    if not isinstance(weights, dict) or not all(_is_weight(*item) for item in weights.items()):
+        raise UserError("the checkpoint has no weights; give one that `fit` has written")
+    return weights
+
+
+def _is_weight(name: object, value: object) -> bool:
+    return (
+        isinstance(name, str)
+        and isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and not (value.is_meta or value.is_quantized)
+    )
+
+
+def _require_numbers(weights: dict[str, Tensor]) -> None:
+    wrong = {name for name, weight in weights.items() if not weight.isfinite().all()}
+    if wrong - {"mean", "std"}:
+        raise UserError("the weights in the checkpoint are no numbers: training has diverged; take another checkpoint")
+    if wrong:
+        raise UserError(f"the {' and '.join(sorted(wrong))} of pixels in the checkpoint is no number; take another one")
 
 
 def _own_class(content: dict[str, Any]) -> type[ImageClassifier]:

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from lightning_cnn.benchmark.process import call
 from lightning_cnn.benchmark.sections import SECTIONS, Options
 from lightning_cnn.benchmark.systems import SYSTEMS
-from lightning_cnn.commands.words import Parser, add_data_dir, one_of, positive, require_writable
+from lightning_cnn.commands.words import (
+    Parser,
+    add_data_dir,
+    add_overwrite,
+    one_of,
+    positive,
+    require_new,
+    require_writable,
+)
 from lightning_cnn.data.facts import FILES
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.mnist import MNIST
@@ -34,6 +42,7 @@ def main(argv: list[str]) -> int:
     # Whatever is wrong is better known now than after an hour.
     if arguments.output is not None:
         require_writable("--output", arguments.output)
+        require_new("--output", arguments.output, arguments.overwrite)
     with tempfile.TemporaryDirectory(prefix="lightning-cnn-") as scratch:
         unpack(arguments.data_dir, arguments.allow_sample, Path(scratch))
         options = Options(
@@ -125,6 +134,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         "--repeats", type=positive, default=3, metavar="N", help="times to measure everything (default: %(default)s)"
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="a JSON file for every single measurement")
+    add_overwrite(parser)
     parser.add_argument(
         "--systems",
         nargs="+",

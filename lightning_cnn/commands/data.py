@@ -82,7 +82,8 @@ def _verdict(source: Source, file: str, facts: DatasetFacts, sha256: dict[str, s
     except MissingError:
         return ""
     except SourceError as error:
-        return f"WRONG    {path} ({kind}, {path.stat().st_size:,} bytes): {error}"
+        size = f", {path.stat().st_size:,} bytes" if path.is_file() else ""
+        return f"WRONG    {path} ({kind}{size}): {error}"
     return f"sound    {path} ({kind}, {path.stat().st_size:,} bytes)"
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.commands.predictions import Prediction, printable, sink
-from lightning_cnn.commands.words import Parser, one_of, positive, require_writable
+from lightning_cnn.commands.words import Parser, add_overwrite, one_of, positive, require_new, require_writable
 from lightning_cnn.data.facts import Framing
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.framing import frame
@@ -41,6 +41,7 @@ Images of any size and colour are made like those that the network was trained o
 grey, light ink on black, cropped to the ink and placed in 28×28 pixels. Images of
 28×28 pixels are taken as they are framed. What cannot be read is named on stderr,
 and the rest goes on; the exit status is then 1, and 2 if the command was wrong.
+Nothing is written but the files of --output and --plot.
 """
 
 _EXAMPLES = """\
@@ -92,8 +93,8 @@ def main(argv: list[str]) -> int:
         UserError: If an argument is wrong, or the checkpoint cannot be used.
     """
     arguments = _parse(argv[1:])
-    _require_place("--output", arguments.output, (".csv", ".json"), arguments.images)
-    _require_place("--plot", arguments.plot, (".png",), arguments.images)
+    _require_place("--output", arguments.output, (".csv", ".json"), arguments)
+    _require_place("--plot", arguments.plot, (".png",), arguments)
     path = checkpoints.resolve(arguments.checkpoint, checkpoints.run_folders(_RUNS), folder_means="best")
     if str(path) != arguments.checkpoint:
         print(f"Checkpoint: {path}", file=sys.stderr)
@@ -117,14 +118,17 @@ def main(argv: list[str]) -> int:
     return 1 if tally.failed else 0
 
 
-def _require_place(option: str, path: Path | None, suffixes: tuple[str, ...], images: list[str]) -> None:
-    """Refuse a file that cannot be written, before the work rather than after it."""
+def _require_place(option: str, path: Path | None, suffixes: tuple[str, ...], arguments: argparse.Namespace) -> None:
+    """Refuse a file that cannot or must not be written, before the work rather than after it."""
     if path is None:
         return
     require_writable(option, path, *suffixes)
-    there = (image for image in find(images, lambda *_: None) if os.path.exists(image))  # noqa: PTH110  # never fails
-    if path.exists() and any(image.samefile(path) for image in there):
+    if not path.exists():
+        return
+    images = (image for image in find(arguments.images, lambda *_: None) if os.path.exists(image))  # noqa: PTH110  # never fails
+    if any(image.samefile(path) for image in images):
         raise UserError(f"{option} {path}: this is one of the images; give the name of another file")
+    require_new(option, path, arguments.overwrite)
 
 
 def _load(path: Path, model: str | None) -> tuple[Classify, Framing]:
@@ -224,10 +228,17 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         help="a file; a folder, for the images in it and in its folders that end in "
         f"{' '.join(SUFFIXES)}; or a pattern in quotes, in which ** stands for folders",
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the table to a .csv or .json file instead")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write the table to a .csv or .json file instead; in a .csv, "
+        "names that a spreadsheet would compute, such as =1.png, begin with ./",
+    )
     parser.add_argument(
         "--plot", type=Path, metavar="FILE", help=f"draw the first {_SHOWN} images, and what the network saw, as .png"
     )
+    add_overwrite(parser)
     parser.add_argument(
         "--invert",
         type=_word("--invert"),

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lightning_cnn import checkpoint as checkpoints
-from lightning_cnn.commands.words import Parser, require_writable
+from lightning_cnn.commands.predictions import printable
+from lightning_cnn.commands.words import Parser, add_overwrite, require_new, require_writable
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import replacing
 from lightning_cnn.quiet import quieten
@@ -27,18 +28,20 @@ def main(argv: list[str]) -> int:
     """
     quieten()
     arguments = _parse(argv[1:])
-    if arguments.output is not None:
-        require_writable("--output", arguments.output, ".html")
     runs = _read_runs(arguments.runs)
+    output = arguments.output or (COMPARISON if len(runs) > 1 else None)
+    if output is not None:
+        require_writable("--output", output, ".html")
+        require_new("--output", output, arguments.overwrite)
     if len(runs) == 1:
         ((label, run),) = runs.items()
-        pages = {arguments.output or run.folder / PAGE: run_page(run, label)}
+        pages = {output or run.folder / PAGE: run_page(run, label)}
     else:
-        pages = _pages(runs, arguments.output or COMPARISON)
+        pages = _pages(runs, output or COMPARISON)
     for path, page in pages.items():
         with replacing(path) as temporary:
             temporary.write_text(page, encoding="utf-8")
-        print(f"Written: {path}")
+        print(f"Written: {printable(str(path))}")
     return 0
 
 
@@ -77,7 +80,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser = Parser(
         prog="lightning-cnn report",
         description="Write a page about each run: its figures, curves, confusions, mistakes and settings. Of several "
-        "runs, write one more that compares them. A page is a single file that any browser opens, without a network.",
+        "runs, write one more that compares them. A page is a single file that any browser opens, without a network. "
+        f"The {PAGE} in the folder of a run is written anew each time; any other file is replaced only if told so.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -90,4 +94,5 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         help=f"the page to write: of one run (default: {PAGE} in its folder), or of the comparison of several "
         f"(default: {COMPARISON}; each run has its {PAGE} besides)",
     )
+    add_overwrite(parser)
     return parser.parse(argv)

@@ -1,6 +1,7 @@
 """`fit`, `validate` and `test`: LightningCLI with run folders, and with checkpoints that are enough by themselves."""
 
 import shutil
+import sys
 from contextlib import suppress
 from pathlib import Path
 from shlex import quote
@@ -13,31 +14,43 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn import precision
-from lightning_cnn.callbacks import Dashboard, Plots, Progress, RunFolder, TestResults
+from lightning_cnn.callbacks import Checkpoints, Dashboard, Plots, Progress, RunFolder, TestResults
 from lightning_cnn.callbacks.metrics_csv import MetricsCSV
 from lightning_cnn.callbacks.run_folder import create
 from lightning_cnn.callbacks.tensorboard import TensorBoard
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.commands.arguments import Parser, require_sound_configs, with_checkpoint
 from lightning_cnn.commands.messages import explain
-from lightning_cnn.commands.trainer import Trainer
+from lightning_cnn.commands.refusals import require_trainable
+from lightning_cnn.commands.resuming import lock, require_resumable, with_requeued_run
 from lightning_cnn.data import (
     ImageDataModule,
     datamodules,  # noqa: F401  # the parser finds by their short names those classes that are imported
 )
-from lightning_cnn.errors import UserError
+from lightning_cnn.errors import DivergenceError, Interrupted, UserError
 from lightning_cnn.files import shipped_config
 from lightning_cnn.machine import tune
 from lightning_cnn.names import snake_case
 from lightning_cnn.quiet import quieten
+from lightning_cnn.training.trainer import Trainer
 
+_DETERMINISTIC = (
+    "Repeat to the bit: float32 instead of a trial by the clock, unless a precision is given, and no algorithms but "
+    "those that compute in a fixed order, which is slower. Needs the same machine, versions and number of threads."
+)
+_OVERWRITE_STEPS = "Go on from an earlier checkpoint than the last one of the run; what it has beyond that is lost."
+_OVERWRITE_RESULTS = "Replace the results of a whole test also by those of other weights, or of fewer images."
+#: What is a word to the command, not about the run.
+_NOT_OF_THE_RUN = ("test", "overwrite", "deterministic", "ckpt_path")
+#: The names of mixed precision with float16.
+_HALF = (16, "16", "16-mixed")
 #: Largest batch to try precisions with: enough to tell them apart, and soon done.
 _TRIAL_BATCH = 256
 
@@ -46,7 +59,7 @@ def main(argv: list[str]) -> int:
     """Run `fit`, `validate` or `test` with the arguments that follow it."""
     quieten()
     tune()
-    argv, checkpoint = with_checkpoint(argv)
+    argv, checkpoint = with_checkpoint(with_requeued_run(argv))
     try:
         TrainCLI(argv, checkpoint)
     except MisconfigurationException as error:  # Lightning's word for settings that cannot go together
@@ -66,6 +79,7 @@ class TrainCLI(LightningCLI):
         self.command = argv[0]
         self.checkpoint = checkpoint
         self.new_folder: Path | None = None
+        self.first_step: int | None = None
         super().__init__(
             ImageClassifier,
             ImageDataModule,
@@ -92,11 +106,16 @@ class TrainCLI(LightningCLI):
         }
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the settings of pictures and dashboard, which Lightning makes callbacks of the trainer, and `--test`."""
+        """Add the settings of pictures and dashboard, which Lightning makes callbacks of the trainer, and our own."""
+        parser.add_class_arguments(Checkpoints, "checkpoints")
         parser.add_lightning_class_args(Plots, "plots")
         parser.add_lightning_class_args(Dashboard, "dashboard")  # after the pictures, which it shows
+        parser.add_argument("--deterministic", type=bool, default=False, help=_DETERMINISTIC)
         if self.command == "fit":
             parser.add_argument("--test", type=bool, default=False, help="Measure the best weights on the test images.")
+            parser.add_argument("--overwrite", type=bool, default=False, help=_OVERWRITE_STEPS)
+        elif self.command == "test":
+            parser.add_argument("--overwrite", type=bool, default=False, help=_OVERWRITE_RESULTS)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the arguments given, whatever those of the process are."""
@@ -104,6 +123,12 @@ class TrainCLI(LightningCLI):
         known = {action.dest.partition(".")[0] for action in self._parser(args[0])._actions}
         require_sound_configs(args, known)
         self.config = parser.parse_args(args)
+        options = self.config[self.command]
+        if options["deterministic"]:
+            settings = options["trainer"]
+            settings["deterministic"] = True
+            if settings["precision"] == "auto":  # which a trial would choose, by the clock
+                settings["precision"] = "32-true"
 
     def _parse_ckpt_path(self) -> None:
         """Nothing left to do: what the checkpoint says was put before the flags, so that flags win."""
@@ -125,27 +150,35 @@ class TrainCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> LightningTrainer:
         """Build the trainer with the loggers, the callbacks and the folder of this run."""
         options = self._get(self.config_init, "trainer")
-        callbacks: list[Callback] = [*(options["callbacks"] or [])]
+        given = options["callbacks"] or []
+        callbacks: list[Callback] = [given] if isinstance(given, Callback) else [*given]
         if options["enable_progress_bar"] is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(Progress())
         kwargs["enable_progress_bar"] = any(isinstance(c, ProgressBar) for c in callbacks)
         if self.subcommand != "fit" or options["fast_dev_run"]:
             if self.subcommand == "test":
                 assert self.checkpoint is not None
-                self.results = TestResults(checkpoints.run_folder(self.checkpoint), self.checkpoint)
+                folder, overwrite = checkpoints.run_folder(self.checkpoint), self._get(self.config, "overwrite")
+                self.results = TestResults(folder, self.checkpoint, overwrite)
                 callbacks.append(self.results)
             kwargs |= {"callbacks": callbacks, "logger": False, "enable_checkpointing": False}
             return super().instantiate_trainer(**kwargs)
+        require_trainable(options, self.model, self.datamodule, self._get(self.config, "test"))
         kwargs["precision"] = self._precision(options)
         folder = self._run_folder(Path(options["default_root_dir"] or "."))
         loggers = self._loggers(options["logger"], folder)
         callbacks += self._fit_callbacks(options, folder, bool(loggers))
+        kwargs["enable_checkpointing"] = any(isinstance(c, Checkpoint) for c in callbacks)  # Lightning's, if asked for
         return super().instantiate_trainer(callbacks=callbacks, logger=loggers, default_root_dir=folder, **kwargs)
 
     def _precision(self, options: Namespace) -> str | None:
         """The precision that was asked for, or that a trial finds best; this goes into the config of the run."""
         chosen: str | None = options["precision"]
         device = _device(options["accelerator"])
+        if chosen in _HALF and device == torch.device("cpu"):  # Lightning would do the same, and record the other
+            rank_zero_info(f"Precision: bf16-mixed ({chosen} needs a GPU)")
+            self.config[self.subcommand]["trainer"]["precision"] = "bf16-mixed"
+            return "bf16-mixed"
         if chosen != "auto" or device is None or options["plugins"]:
             return chosen
         pixels = torch.zeros(min(self.datamodule.batch_size, _TRIAL_BATCH), 1, 28, 28, dtype=torch.uint8)
@@ -156,48 +189,85 @@ class TrainCLI(LightningCLI):
         return verdict.precision
 
     def _run_folder(self, root: Path) -> Path:
-        """The folder of the run that goes on, or a new one."""
-        if self.checkpoint is not None and self.checkpoint.parent.name == checkpoints.FOLDER:
-            return checkpoints.run_folder(self.checkpoint)
-        if rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process creates it and tells the others
+        """The folder of the run that goes on, or a new one; it is locked as long as this process lives."""
+        content = None if self.checkpoint is None else checkpoints.read(self.checkpoint)
+        if self.checkpoint is not None and content is not None:
+            require_resumable(self.checkpoint, content, self._get(self.config, "overwrite"))
+            self.first_step = content["global_step"]
+        if rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process has it and tells the others
             return root
-        network = snake_case(type(self.model).__name__.removesuffix("Classifier"))
-        self.new_folder = create(root, f"{self.datamodule.facts.name}-{network}")
-        return self.new_folder
+        if self.checkpoint is not None and self.checkpoint.parent.name == checkpoints.FOLDER:
+            folder = checkpoints.run_folder(self.checkpoint)
+        else:
+            network = snake_case(type(self.model).__name__.removesuffix("Classifier"))
+            folder = self.new_folder = create(root, f"{self.datamodule.facts.name}-{network}")
+        self.lock = lock(folder)
+        return folder
 
     def _loggers(self, chosen: Logger | list[Logger] | bool | None, folder: Path) -> Logger | list[Logger] | bool:
         """TensorBoard and `metrics.csv` in the run folder, unless the user chose something else."""
         if chosen is None or chosen is True:
             # In this order: TensorBoard's takes the epoch out of what it gives on.
-            first_step = None if self.checkpoint is None else checkpoints.read(self.checkpoint)["global_step"]
-            return [MetricsCSV(folder), TensorBoard(folder, first_step)]
+            return [MetricsCSV(folder, self.first_step), TensorBoard(folder, self.first_step)]
         return chosen
 
     def _fit_callbacks(self, options: Namespace, folder: Path, with_loggers: bool) -> list[Callback]:
         """The callbacks of every run."""
         config = yaml.safe_load(self._parser(self.subcommand).dump(self.config[self.subcommand], skip_unset=False))
-        del config["test"]  # a word to this command, not about the run
+        for word in _NOT_OF_THE_RUN:
+            del config[word]
+        config["trainer"]["default_root_dir"] = str(folder.parent.parent)  # also of a run that goes on
         callbacks: list[Callback] = [RunFolder(folder, config)]
         if with_loggers:
             callbacks.append(LearningRateMonitor())
         if options["enable_checkpointing"] is not False:
-            dirpath = folder / checkpoints.FOLDER
-            callbacks.append(_EpochCheckpoint(dirpath, filename="best", monitor="val/acc", mode="max"))
-            # Not `save_last`, which would write it only when there is a new best.
-            callbacks.append(_EpochCheckpoint(dirpath, filename="last", enable_version_counter=False))
+            callbacks.append(self._get(self.config_init, "checkpoints"))
         return callbacks
 
     def fit(self, model: LightningModule, **kwargs: Any) -> None:
         """Train; checkpoints are data, never code."""
         try:
             self.trainer.fit(model, weights_only=True, **kwargs)
+        except DivergenceError:  # what it has logged until then is worth a look
+            raise
         except (UserError, MisconfigurationException):
             self._forget_new_folder()
             raise
-        except RuntimeError as error:
+        except Interrupted as interrupted:
+            self._forget_new_folder()
+            if not self.trainer.is_global_zero:  # the first process says it for all
+                sys.exit(interrupted.exit_status)
+            raise Interrupted(interrupted.received, self._way_on()) from interrupted
+        except ModuleNotFoundError as error:  # a callback or logger that needs more than is installed
+            self._forget_new_folder()
+            raise UserError(" ".join(str(error).split())) from error
+        except OSError:  # of the disk
+            raise
+        except Exception as error:
+            if self.trainer._checkpoint_connector._loaded_checkpoint:  # which is let go when all of it is restored
+                raise UserError(
+                    f"{self.checkpoint}: what it says of the training does not fit this run ({error!r}); train anew"
+                ) from error
             if "Early stopping conditioned on metric" not in str(error):
                 raise
             raise UserError(" ".join(str(error).split())) from error
+
+    def _way_on(self) -> str:
+        """How to go on with a run that was stopped."""
+        folder = Path(self.trainer.default_root_dir)
+        last = folder / checkpoints.FOLDER / "last.ckpt"
+        if not last.is_file():
+            return " before there was a checkpoint"
+        test = " --test true" if self._get(self.config, "test") else ""
+        step = checkpoints.read(last)["global_step"]
+        command = f"lightning-cnn fit --ckpt_path {quote(str(folder))}{self._own_classes()}{test}"
+        return f"; go on from step {step} with: {command}"
+
+    def _own_classes(self) -> str:
+        """The flags that name classes from outside of this package: no checkpoint is believed that names them."""
+        classes = {"model": type(self.model), "data": type(self.datamodule)}
+        outside = {name: cls for name, cls in classes.items() if cls.__module__.partition(".")[0] != "lightning_cnn"}
+        return "".join(f" --{name} {cls.__module__}.{cls.__qualname__}" for name, cls in outside.items())
 
     def _forget_new_folder(self) -> None:
         """Leave no folder of a run that was refused before it had a checkpoint."""
@@ -222,7 +292,7 @@ class TrainCLI(LightningCLI):
         best = folder / checkpoints.FOLDER / "best.ckpt"
         if not best.is_file():
             raise UserError(f"--test true needs the best weights, but training has not saved {best}")
-        self.results = TestResults(folder, best)
+        self.results = TestResults(folder, best, overwrite=True)  # those of the run itself, from before it went on
         self.trainer.callbacks.append(self.results)  # type: ignore[attr-defined]
         self.trainer.loggers = []  # as `test` does it: what it finds belongs to the weights, not to the last step
         self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True)
@@ -245,16 +315,14 @@ class TrainCLI(LightningCLI):
     def _sum_up(self) -> None:
         folder = Path(self.trainer.default_root_dir)
         print(f"Run folder: {folder}")
-        best = folder / checkpoints.FOLDER / "best.ckpt"
-        if best.is_file() and not self._get(self.config, "test"):
-            print(f"Test it:    lightning-cnn test --ckpt_path {quote(str(best))}")
+        if self.trainer.global_step == self.first_step:
+            print("At its end: nothing left to train; give the run more with --trainer.max_epochs")
+        best, last = (folder / checkpoints.FOLDER / f"{name}.ckpt" for name in ("best", "last"))
+        if last.is_file() and not best.is_file():
+            print("No best:    there is no best.ckpt, because nothing was validated")
+        if (kept := best if best.is_file() else last).is_file() and not self._get(self.config, "test"):
+            print(f"Test it:    lightning-cnn test --ckpt_path {quote(str(kept))}{self._own_classes()}")
         print(f"Look at it: tensorboard --logdir {quote(str(folder.parent.parent))}")
-
-
-class _EpochCheckpoint(ModelCheckpoint):
-    """A checkpoint after the validation of each epoch: there is nothing to look for at every batch."""
-
-    on_train_batch_end = None  # type: ignore[assignment]
 
 
 def _device(accelerator: str) -> torch.device | None:

@@ -1,6 +1,7 @@
 """What the commands with few arguments share: a parser whose errors are one line, and the kinds of their values."""
 
 import argparse
+import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -62,22 +63,40 @@ def positive(word: str) -> int:
     return int(word)
 
 
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """Add `--overwrite`, which `require_new` is told."""
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+
+
 def require_writable(option: str, path: Path, *suffixes: str) -> None:
     """Refuse a file that cannot be written, before the work rather than after it.
 
     Raises:
-        UserError: If its name ends in none of the suffixes, where there are some, if it is a folder, a device or a
-            pipe, or if nothing can be written where it shall be.
+        UserError: If its name ends in none of the suffixes, where there are some, if it is a folder, a device, a
+            pipe or a link that leads nowhere, or if nothing can be written where it shall be.
     """
     if suffixes and path.suffix.lower() not in suffixes:
         raise UserError(f"{option} {path}: the name must end in {' or '.join(suffixes)}")
-    if path.is_dir():
-        raise UserError(f"{option} {path} is a folder; name a file in it")
-    if path.exists() and not path.is_file():
-        raise UserError(f"{option} {path} is a device or a pipe; name a file")
     try:
-        with tempfile.TemporaryFile(dir=path.parent):
+        if path.is_dir():
+            raise UserError(f"{option} {path} is a folder; name a file in it")
+        if path.exists() and not path.is_file():
+            raise UserError(f"{option} {path} is a device or a pipe; name a file")
+        if path.is_symlink() and not path.exists():
+            raise UserError(f"{option} {path} is a link that leads nowhere; name a file")
+        place = Path(os.path.realpath(path))
+        with tempfile.NamedTemporaryFile(dir=place.parent, prefix=f".{place.name}.", suffix=".part"):
             pass
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UserError(f"{option} {path} cannot be written ({reason}); name a file in a folder of yours") from error
+
+
+def require_new(option: str, path: Path, overwrite: bool) -> None:
+    """Refuse a file that exists, unless it may be replaced: what it holds may not be had again.
+
+    Raises:
+        UserError: If it exists, and `overwrite` is false.
+    """
+    if path.exists() and not overwrite:
+        raise UserError(f"{option} {path} exists; add --overwrite to replace it, or name another")

@@ -83,6 +83,8 @@ class ImageDataModule(LightningDataModule):
         augment: Augmentation | None = None,
         allow_sample: bool = False,
     ) -> None:
+        if not hasattr(self, "facts"):
+            raise ValueError("the data has no class; choose one, for example --data MNISTDataModule")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if eval_batch_size < 1:

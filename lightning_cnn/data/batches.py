@@ -63,7 +63,8 @@ class Shuffled:
     """All images in an order that depends on nothing but the seed and the epoch.
 
     At each step all processes together see what one process with their batches joined would see. If the images cannot
-    be shared out evenly, the first ones come again at the end.
+    be shared out evenly, the first ones come again at the end. `state_dict` says how far an epoch is; whoever takes it
+    up goes on there, with as many processes as they like if the joined batch stays the same.
 
     Args:
         dataset: The images.
@@ -81,6 +82,8 @@ class Shuffled:
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        self._start = 0  # where the next iteration begins
+        self._seen = 0
 
     @property
     def sampler(self) -> "Shuffled":
@@ -89,7 +92,17 @@ class Shuffled:
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order, before the epoch begins."""
-        self.epoch = epoch
+        if epoch != self.epoch:
+            self.epoch, self._start = epoch, 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Return how far it is: the epoch, and the batches of it that were seen."""
+        return {"epoch": self.epoch, "seen": self._seen}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Let the next iteration go on from there."""
+        self.epoch, self._seen = state_dict["epoch"], state_dict["seen"]
+        self._start = self._seen
 
     def __len__(self) -> int:
         alone = 1 if self.batch_size > 1 else 0
@@ -99,9 +112,11 @@ class Shuffled:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.dataset))
         whole = np.resize(order, self._share() * self.world_size)  # begins again at its end
         chosen = torch.from_numpy(whole[self.rank :: self.world_size].copy()).to(self.dataset.targets.device)
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            is_last = start == (len(self) - 1) * self.batch_size
-            indices = chosen[start:] if is_last else chosen[start : start + self.batch_size]
+        first, self._start = self._start, 0
+        for batch in range(first, len(self)):
+            start = batch * self.batch_size
+            indices = chosen[start:] if batch == len(self) - 1 else chosen[start : start + self.batch_size]
+            self._seen = batch + 1
             # Ten times as fast as indexing with brackets.
             yield self.dataset.images.index_select(0, indices), self.dataset.targets.index_select(0, indices)
 

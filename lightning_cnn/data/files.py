@@ -94,6 +94,8 @@ class GzipFiles:
 def read_file(path: Path) -> bytes:
     """Return the bytes of a file of at most `MAX_BYTES`, or raise `SourceError`."""
     try:
+        if path.exists() and not path.is_file():  # to open a pipe or a device may take for ever
+            raise SourceError("not a file")
         with path.open("rb") as file:
             return _read_bounded(file)
     except (FileNotFoundError, NotADirectoryError):

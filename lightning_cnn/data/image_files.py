@@ -1,5 +1,8 @@
 """Image files of the user's own: which are meant, and what is on them, whatever bytes they hold."""
 
+# ruff: noqa: PTH112, PTH114, PTH118, PTH208  # where a path is too long or closed, pathlib's raise errors
+
+import fnmatch
 import glob
 import os
 import stat
@@ -20,7 +23,13 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 #: More is refused before it is decoded: 50 megapixels take up to 0.6 GB of memory.
 MAX_PIXELS = 50_000_000
+#: No side is longer: what JPEG and GIF can hold; to scale a line of millions of pixels would take gigabytes.
+MAX_SIDE = 65_535
 MAX_BYTES = 256 * 2**20
+#: How often a JPEG may go over its pixels, times these: some seconds. Cameras make a dozen passes; a small file could
+#: ask for days.
+_MAX_WORK = 200 * MAX_PIXELS
+_START_OF_PASS = b"\xff\xda"
 
 #: What to do with a picture for each of the orientations that EXIF knows.
 _TURNS = {
@@ -38,16 +47,21 @@ class ImageFileError(Exception):
     """Nothing can be predicted from a file; the message says why, in words that go after its name, and a way out."""
 
 
-def find(words: Iterable[str], fail: Callable[[str, ImageFileError], object]) -> Iterator[Path]:
+#: Is told the name of what cannot be found or read, and why.
+Fail = Callable[[str, ImageFileError], object]
+
+
+def find(words: Iterable[str], fail: Fail) -> Iterator[Path]:
     """Yield the files that words mean, in the order of the words.
 
     Args:
-        words: Each a file; a folder, whose images are meant, and those of all folders in it, sorted, but no hidden ones
-            and none in folders that are linked; or a pattern such as ``digits/**/*.png``. What exists is no pattern.
-        fail: Is told the name of what cannot be found, and why.
+        words: Each a file; a folder, whose images are meant, and those of all folders in it, sorted; or a pattern such
+            as ``digits/**/*.png``. Neither a folder nor ``**`` means what is hidden, or lies in folders that are
+            linked. What exists is no pattern.
+        fail: Is told what cannot be found, and which folder cannot be read.
     """
     for word in words:
-        if os.path.isdir(word):  # noqa: PTH112  # pathlib's raises an error where a name is too long
+        if os.path.isdir(word):
             yield from _in_folder(word, fail)
         elif glob.has_magic(word) and not os.path.lexists(word):
             yield from _matching(word, fail)
@@ -55,27 +69,65 @@ def find(words: Iterable[str], fail: Callable[[str, ImageFileError], object]) ->
             yield Path(word)
 
 
-def _in_folder(root: str, fail: Callable[[str, ImageFileError], object]) -> Iterator[Path]:
+def _in_folder(root: str, fail: Fail) -> Iterator[Path]:
     found = False
-
-    def refused(error: OSError) -> None:
-        fail(str(error.filename), ImageFileError(f"cannot be read ({reason(error)}); allow it, or leave it out"))
-
-    for folder, folders, files in os.walk(root, onerror=refused):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+    for folder, names in _tree(root, fail):
+        for name in names:
+            path = os.path.join(folder, name)
+            if name.lower().endswith(SUFFIXES) and not name.startswith(".") and not os.path.isdir(path):
                 found = True
-                yield Path(folder, name)
+                yield Path(path)
     if not found:
         fail(root, ImageFileError(f"no images in this folder; those that end in {', '.join(SUFFIXES)} are read"))
 
 
-def _matching(pattern: str, fail: Callable[[str, ImageFileError], object]) -> Iterator[Path]:
-    paths = [Path(name) for name in sorted(glob.glob(pattern, recursive=True)) if not os.path.isdir(name)]  # noqa: PTH112, PTH207
+def _matching(pattern: str, fail: Fail) -> Iterator[Path]:
+    parts = Path(pattern).parts
+    paths = [Path(path) for path in sorted(set(_expand("", parts, fail))) if not os.path.isdir(path)]
     if not paths:
         fail(pattern, ImageFileError("no file matches this pattern; quote it, and use ** for folders in folders"))
     yield from paths
+
+
+def _expand(place: str, parts: tuple[str, ...], fail: Fail) -> Iterator[str]:
+    """Yield what matches the parts of a pattern below a place; unlike `glob`, tell of folders that cannot be read."""
+    if not parts:
+        yield place
+    elif not glob.has_magic(parts[0]):
+        path = os.path.join(place, parts[0])
+        if os.path.lexists(path):
+            yield from _expand(path, parts[1:], fail)
+    elif not os.path.isdir(place or os.curdir):
+        return
+    elif parts[0] == "**":
+        for folder, _ in _tree(place, fail):
+            yield from _expand(folder, parts[1:] or ("*",), fail)
+    else:
+        for name in _listing(place, fail) or []:
+            if fnmatch.fnmatchcase(name, parts[0]) and name.startswith(".") <= parts[0].startswith("."):
+                yield from _expand(os.path.join(place, name), parts[1:], fail)
+
+
+def _tree(root: str, fail: Fail) -> Iterator[tuple[str, list[str]]]:
+    """Yield each folder that can be read, and the names in it, sorted: the root, and what is not hidden or linked."""
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        names = _listing(folder, fail)
+        if names is None:
+            continue
+        yield folder, names
+        inside = (os.path.join(folder, name) for name in reversed(names) if not name.startswith("."))
+        folders += [path for path in inside if os.path.isdir(path) and not os.path.islink(path)]
+
+
+def _listing(folder: str, fail: Fail) -> list[str] | None:
+    """Return the names in a folder, sorted; None, and tell why, if it cannot be read."""
+    try:
+        return sorted(os.listdir(folder or os.curdir))
+    except OSError as error:
+        fail(folder, ImageFileError(f"cannot be read ({reason(error)}); allow it, or leave it out"))
+        return None
 
 
 def read(path: Path) -> Image.Image:
@@ -111,16 +163,34 @@ def _decode(file: BinaryIO) -> Image.Image:
         warnings.simplefilter("ignore")  # Pillow's are on oddities of a file that do not keep it from being seen
         try:
             with Image.open(file, formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise Image.DecompressionBombError
+                _require_bounds(image, file)
                 image.load()
                 return _upright(_plain(image), image)
+        except ImageFileError:
+            raise
         except UnidentifiedImageError as error:
             raise ImageFileError("not an image; give PNG, JPEG, BMP, GIF or WebP") from error
         except Image.DecompressionBombError as error:
             raise ImageFileError(f"more than {MAX_PIXELS:,} pixels; make it smaller") from error
+        except MemoryError as error:
+            raise ImageFileError("takes more memory than there is; make it smaller") from error
         except Exception as error:  # Pillow's readers raise what struct, zlib and their own slips happen to raise
             raise ImageFileError("damaged or cut off; save or copy it again") from error
+
+
+def _require_bounds(image: Image.Image, file: BinaryIO) -> None:
+    """Refuse an image, not decoded yet, that would take too much memory or time."""
+    if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError
+    if max(image.size) > MAX_SIDE:
+        raise ImageFileError(f"more than {MAX_SIDE:,} pixels wide or high; cut it into pieces")
+    if image.format in ("JPEG", "MPO"):
+        start = file.tell()
+        file.seek(0)
+        passes = sum(piece.count(_START_OF_PASS) for piece in iter(lambda: file.read(2**20), b""))
+        file.seek(start)
+        if passes * image.width * image.height > _MAX_WORK:
+            raise ImageFileError(f"made to be slow: {passes:,} passes over its pixels; save it again")
 
 
 def _plain(image: Image.Image) -> Image.Image:

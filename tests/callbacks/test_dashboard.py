@@ -311,7 +311,8 @@ def test_the_best_of_a_run_that_goes_on_may_be_before_the_interruption(fit, cli)
 
     assert cli("fit", "--ckpt_path", "last", "--trainer.max_epochs", 7).status == 0
     for checkpoint in ("best", "last"):
-        assert cli("test", "--ckpt_path", checkpoint, "--plots.enabled", "false").status == 0
+        flags = ("--plots.enabled", "false", "--overwrite", "true")
+        assert cli("test", "--ckpt_path", checkpoint, *flags).status == 0
 
     found = events(run)
     assert best(run) == first

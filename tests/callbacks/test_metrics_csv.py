@@ -11,8 +11,8 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def logged(folder: Path, *figures: tuple[int, dict[str, float]]) -> MetricsCSV:
-    logger = MetricsCSV(folder)
+def logged(folder: Path, *figures: tuple[int, dict[str, float]], first_step: int | None = None) -> MetricsCSV:
+    logger = MetricsCSV(folder, first_step)
     for step, metrics in figures:
         logger.log_metrics(metrics, step)
     return logger
@@ -39,7 +39,7 @@ def test_nothing_is_written_before_a_checkpoint_is(tmp_path):
     logger = logged(tmp_path, (1, {"epoch": 0, "val/acc": 0.5}))
     assert list(tmp_path.iterdir()) == []
 
-    logger.after_save_checkpoint(None)
+    logger.save()
 
     assert rows(tmp_path) == [{"epoch": "0", "step": "1", "val/acc": "0.5"}]
 
@@ -53,7 +53,7 @@ def test_nothing_logged_is_no_file(tmp_path):
 def test_a_run_that_goes_on_keeps_its_rows(tmp_path):
     logged(tmp_path, (9, {"epoch": 0, "val/acc": 0.5})).finalize("success")
 
-    logged(tmp_path, (19, {"epoch": 1, "val/acc": 0.6})).finalize("success")
+    logged(tmp_path, (19, {"epoch": 1, "val/acc": 0.6}), first_step=10).finalize("success")
 
     assert [(row["epoch"], row["step"], row["val/acc"]) for row in rows(tmp_path)] == [
         ("0", "9", "0.5"),
@@ -70,11 +70,12 @@ def test_a_run_that_goes_on_from_before_drops_what_came_after(tmp_path):
         (29, {"epoch": 2, "val/acc": 0.7}),
     ).finalize("success")
 
-    logged(tmp_path, (11, {"epoch": 1, "train/loss_step": 0.9}), (19, {"epoch": 1, "val/acc": 0.8})).finalize("success")
+    again = (10, {"epoch": 1, "train/loss_step": 0.9}), (19, {"epoch": 1, "val/acc": 0.8})
+    logged(tmp_path, *again, first_step=10).finalize("success")
 
     assert [(row["step"], row["train/loss_step"], row["val/acc"]) for row in rows(tmp_path)] == [
         ("9", "", "0.5"),
-        ("11", "0.9", ""),
+        ("10", "0.9", ""),
         ("19", "", "0.8"),
     ]
 
@@ -82,7 +83,7 @@ def test_a_run_that_goes_on_from_before_drops_what_came_after(tmp_path):
 def test_a_new_figure_gets_a_column_for_all_rows(tmp_path):
     logged(tmp_path, (9, {"epoch": 0, "val/acc": 0.5})).finalize("success")
 
-    logged(tmp_path, (19, {"epoch": 1, "lr-SGD": 0.1})).finalize("success")
+    logged(tmp_path, (19, {"epoch": 1, "lr-SGD": 0.1}), first_step=10).finalize("success")
 
     assert rows(tmp_path) == [
         {"epoch": "0", "step": "9", "val/acc": "0.5", "lr-SGD": ""},

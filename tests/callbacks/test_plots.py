@@ -67,13 +67,15 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
     return calls
 
 
-def trainer(folder: Path, *callbacks: Any, max_epochs: int = 2, **options: Any) -> Trainer:
+def trainer(
+    folder: Path, *callbacks: Any, max_epochs: int = 2, first_step: int | None = None, **options: Any
+) -> Trainer:
     return Trainer(
         accelerator="cpu",
         max_epochs=max_epochs,
         default_root_dir=folder,
         callbacks=list(callbacks),
-        logger=MetricsCSV(folder),
+        logger=MetricsCSV(folder, first_step),
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -163,7 +165,7 @@ def test_a_resumed_run_keeps_its_samples_and_shows_all_epochs(
     first = trainer(tmp_path, Plots(), max_epochs=2)
     first.fit(classifier(), datamodule)
     first.save_checkpoint(tmp_path / "run.ckpt")
-    resumed = trainer(tmp_path, Plots(), max_epochs=3)
+    resumed = trainer(tmp_path, Plots(), max_epochs=3, first_step=first.global_step)
     resumed.fit(classifier(), datamodule, ckpt_path=tmp_path / "run.ckpt", weights_only=True)
     assert len(shown["samples"]) == 1
     before, after = shown["history"]

@@ -3,17 +3,20 @@ import logging
 import os
 import pickle
 import re
+import signal
 from datetime import timedelta
 
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, Timer
+from lightning.pytorch.callbacks import ProgressBar, Timer
 from torch.utils.data import DataLoader, IterableDataset
 
+from lightning_cnn.callbacks.checkpoints import Checkpoints
 from lightning_cnn.callbacks.progress import Progress
 from lightning_cnn.classifiers import MLPClassifier
 from lightning_cnn.data import MNISTDataModule
+from lightning_cnn.errors import Interrupted
 
 pytestmark = pytest.mark.usefixtures("tiny_data")
 
@@ -255,14 +258,13 @@ def checkpoint(trainer, tmp_path):
     """Train on the data, see that the checkpoint remembers an accuracy that nobody reaches, and return its file."""
 
     def make(**options):
-        best = ModelCheckpoint(tmp_path / "kept", filename="best", monitor="val/acc", mode="max")
-        run = trainer(callbacks=[best], enable_checkpointing=True, **options)
+        run = trainer(ours=True, callbacks=[Checkpoints()], **options)
         run.fit(MLPClassifier(), datamodule=data())
-        content = torch.load(best.best_model_path, weights_only=True)
-        (state,) = [state for name, state in content["callbacks"].items() if name.startswith("ModelCheckpoint")]
-        state["best_model_score"] = torch.tensor(2.0)
-        torch.save(content, best.best_model_path)
-        return best.best_model_path
+        path = tmp_path / "checkpoints" / "last.ckpt"
+        content = torch.load(path, weights_only=True)
+        content["callbacks"]["Checkpoints"]["best_acc"] = 2.0
+        torch.save(content, path)
+        return path
 
     return make
 
@@ -271,38 +273,44 @@ def go_on(run, path):
     run.fit(MLPClassifier(), datamodule=data(), ckpt_path=path, weights_only=True)
 
 
-def best(tmp_path):
-    return ModelCheckpoint(tmp_path / "kept", filename="best", monitor="val/acc", mode="max")
-
-
-@pytest.mark.filterwarnings("ignore:Checkpoint directory")
-def test_a_run_that_goes_on(watched, checkpoint, tmp_path, capsys):
+def test_a_run_that_goes_on(watched, checkpoint, capsys):
     path = checkpoint(max_epochs=1)
     capsys.readouterr()
-    go_on(watched(best(tmp_path), max_epochs=3, enable_checkpointing=True), path)
+    go_on(watched(Checkpoints(), ours=True, max_epochs=3), path)
 
     first, second = capsys.readouterr().out.splitlines()
     assert re.match(r"epoch 2/3 · 5 steps · 6\.0 s · 25 images/s · 0:06 left", first)
     assert second.startswith("epoch 3/3 · 5 steps") and second.endswith(", best 2.0000")
 
 
-@pytest.mark.filterwarnings("ignore:Checkpoint directory")
-def test_the_bar_of_a_run_that_goes_on(watched, checkpoint, tmp_path, terminal):
+def test_the_bar_of_a_run_that_goes_on(watched, checkpoint, terminal):
     path = checkpoint(max_epochs=1)
     screen = terminal()
-    go_on(watched(best(tmp_path), max_epochs=3, enable_checkpointing=True), path)
+    go_on(watched(Checkpoints(), ours=True, max_epochs=3), path)
 
     assert re.fullmatch(r"epoch 2/3 [^|]*\| 5/15 steps · best val/acc 2\.000", screen.frames[0])
 
 
-@pytest.mark.filterwarnings("ignore:Checkpoint directory", "ignore:You're resuming from a checkpoint that ended before")
-def test_a_run_that_goes_on_within_an_epoch(watched, checkpoint, tmp_path, terminal):
-    path = checkpoint(max_steps=3, max_epochs=1, val_check_interval=2)
-    screen = terminal()
-    go_on(watched(best(tmp_path), enable_checkpointing=True, check_val_every_n_epoch=2), path)
+class StopAtStep(Callback):
+    """Asks the run to end as a signal does, after so many steps."""
 
-    assert re.match(r"epoch 1/2 [^|]*\| 3/10 steps · 30 images/s · 0:07 left", screen.frames[0])
-    assert screen.screen[0].startswith("epoch 1/2 · 3 steps · 3.0 s")
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_step == self.step:
+            trainer.signals.received = signal.SIGTERM
+
+
+def test_a_run_that_goes_on_within_an_epoch(watched, checkpoint, trainer, tmp_path, terminal):
+    stopped = trainer(ours=True, callbacks=[Checkpoints(), StopAtStep(3)])
+    with pytest.raises(Interrupted):
+        stopped.fit(MLPClassifier(), datamodule=data())
+    screen = terminal()
+    go_on(watched(Checkpoints(), ours=True, check_val_every_n_epoch=2), tmp_path / "checkpoints" / "last.ckpt")
+
+    assert re.match(r"epoch 1/2 [^|]*\| 4/10 steps · 30 images/s · 0:06 left", screen.frames[0])
+    assert screen.screen[0].startswith("epoch 1/2 · 2 steps · 2.0 s")
 
 
 def test_a_bar_for_the_whole_run(watched, terminal):

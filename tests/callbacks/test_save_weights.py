@@ -1,4 +1,7 @@
+import errno
+
 import pytest
+import safetensors.torch
 import torch
 
 from lightning_cnn.callbacks import SaveWeights
@@ -27,10 +30,29 @@ def test_nothing_half_written_is_left(tiny_data, trainer, tmp_path, monkeypatch)
     (tmp_path / "model.pth").write_text("old")
 
     def full(*_):
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match="No space left"):
         trainer(callbacks=[SaveWeights()]).fit(CNNClassifier(), datamodule=MNISTDataModule(val_size=170))
 
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("model.pth", "old")]
+
+
+def test_a_safetensors_file_holds_the_same(tiny_data, trainer, tmp_path):
+    run = trainer(callbacks=[SaveWeights("weights.safetensors"), SaveWeights("weights.pth")])
+    run.fit(CNNClassifier(), datamodule=MNISTDataModule(val_size=170))
+
+    found = safetensors.torch.load_file(tmp_path / "weights.safetensors")
+
+    expected = torch.load(tmp_path / "weights.pth", weights_only=True)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+
+
+@pytest.mark.parametrize(
+    "filename", ["", ".", "..", "../a.pth", "/tmp/a.pth", "a/b.pth", "a/", "a\\b.pth", "C:a", "a\0"]
+)
+def test_the_file_is_in_the_run_folder(filename):
+    with pytest.raises(ValueError, match=r"filename must be a name without folders, such as model\.pth, got"):
+        SaveWeights(filename)

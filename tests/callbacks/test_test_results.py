@@ -1,6 +1,7 @@
 import csv
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from torch.optim import Adam
 
 from lightning_cnn.callbacks import TestResults
 from lightning_cnn.classifiers import MLPClassifier
-from lightning_cnn.data import FashionMNISTDataModule
+from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
 from lightning_cnn.data.facts import TEST_IMAGES, TEST_LABELS
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
+from lightning_cnn.errors import UserError
 
 
 @pytest.fixture
@@ -75,6 +77,7 @@ def test_metrics_agree_with_the_predictions(tested):
     assert metrics["checkpoint_sha256"] == hashlib.sha256((folder / "some.ckpt").read_bytes()).hexdigest()
     assert metrics["data"]["dataset"] == "Fashion-MNIST"
     assert metrics["data"]["sample"] is False
+    assert metrics["shortened"] is False
 
 
 def test_the_summary_tells_both_accuracies_in_percent(tested):
@@ -90,11 +93,114 @@ def test_the_summary_tells_both_accuracies_in_percent(tested):
     assert written == f"Written: {folder / 'test_metrics.json'}, {folder / 'test_predictions.csv'}"
 
 
-def test_a_second_test_replaces_the_results_of_the_first(tested, trainer):
-    classifier, results, folder = tested
-    first = (folder / "test_predictions.csv").read_text()
+@pytest.fixture
+def again(tested, trainer):
+    """Test once more, and return whether the files in the folder are other ones than before."""
+    classifier, _, folder = tested
 
-    datamodule = FashionMNISTDataModule(val_size=50, eval_batch_size=7)
-    trainer(callbacks=[results]).test(classifier, datamodule=datamodule, verbose=False)
+    def test(checkpoint="some.ckpt", overwrite=False, datamodule=FashionMNISTDataModule, **options) -> bool:
+        before = contents(folder)
+        results = TestResults(folder, folder / checkpoint, overwrite)
+        run = trainer(callbacks=[results], **options)
+        run.test(
+            classifier, datamodule=datamodule(val_size=50, eval_batch_size=20), verbose=False,
+            ckpt_path=folder / checkpoint, weights_only=True,
+        )  # fmt: skip
+        return contents(folder) != before
 
-    assert len((folder / "test_predictions.csv").read_text().splitlines()) == len(first.splitlines()) == 101
+    return test
+
+
+def contents(folder: Path) -> list[str]:
+    return [(folder / name).read_text() for name in ("test_metrics.json", "test_predictions.csv")]
+
+
+def change(folder: Path, **entries: object) -> None:
+    """Change entries of the figures, or leave out those that are None."""
+    path = folder / "test_metrics.json"
+    record = {**json.loads(path.read_text()), **entries}
+    path.write_text(json.dumps({key: value for key, value in record.items() if value is not None}))
+
+
+@pytest.fixture
+def other(tested):
+    """A checkpoint with other weights."""
+    *_, folder = tested
+    content = torch.load(folder / "some.ckpt", weights_only=True)
+    content["state_dict"] = {name: value * 0.9 for name, value in content["state_dict"].items()}
+    torch.save(content, folder / "other.ckpt")
+    return "other.ckpt"
+
+
+def test_the_same_test_may_be_repeated(tested, again):
+    *_, folder = tested
+    change(folder, note="of an earlier test")
+
+    assert again()
+    assert "note" not in json.loads((folder / "test_metrics.json").read_text())
+
+
+def test_whole_results_are_not_replaced_by_shortened_ones_unless_told_so(tested, again):
+    *_, folder = tested
+    before = contents(folder)
+
+    with pytest.raises(
+        UserError, match=r"test_metrics\.json has the results of a whole test, and this one is shortened; add `--over"
+    ):
+        again(limit_test_batches=2)
+    assert contents(folder) == before
+
+    assert again(limit_test_batches=2, overwrite=True)
+    assert json.loads((folder / "test_metrics.json").read_text())["shortened"] is True
+
+
+def test_shortened_results_are_replaced_by_any(tested, again, other):
+    *_, folder = tested
+    again(limit_test_batches=2, overwrite=True)
+
+    assert again(other, limit_test_batches=1)
+    assert again()
+    assert json.loads((folder / "test_metrics.json").read_text())["shortened"] is False
+
+
+def test_results_are_not_replaced_by_those_of_other_weights_unless_told_so(tested, again, other):
+    *_, folder = tested
+    before = contents(folder)
+    first = json.loads(before[0])["checkpoint_sha256"]
+
+    with pytest.raises(UserError, match=r"json has the results of .*some\.ckpt, another file; add `--overwrite true`"):
+        again(other)
+    assert contents(folder) == before
+
+    (folder / other).rename(folder / "some.ckpt")
+    with pytest.raises(UserError, match=r"json has the results of .*some\.ckpt, which has changed since; add `--over"):
+        again()
+    assert contents(folder) == before
+
+    assert again(overwrite=True)
+    assert json.loads((folder / "test_metrics.json").read_text())["checkpoint_sha256"] != first
+
+
+def test_results_are_not_replaced_by_those_on_other_data(tested, again):
+    with pytest.raises(UserError, match=r"json has the results on other data, Fashion-MNIST; add `--overwrite true`"):
+        again(datamodule=MNISTDataModule)
+
+
+@pytest.mark.parametrize("entry", ["checkpoint_sha256", "data"])
+def test_results_that_do_not_say_of_what_they_are_stay(tested, again, entry):
+    *_, folder = tested
+    change(folder, **{entry: None})
+
+    with pytest.raises(UserError, match=r"has results of an earlier version, or damaged ones; add `--overwrite true`"):
+        again()
+    assert again(overwrite=True)
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"data": 3, "checkpoint_sha256": ""}', "\0"])
+def test_damaged_results_stay(tested, again, content):
+    *_, folder = tested
+    (folder / "test_metrics.json").write_text(content)
+
+    with pytest.raises(UserError, match=r"has results of an earlier version, or damaged ones"):
+        again()
+    assert (folder / "test_metrics.json").read_text() == content

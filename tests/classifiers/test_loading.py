@@ -1,4 +1,5 @@
 import copy
+import resource
 import sys
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import torch
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn import classifiers
-from lightning_cnn.classifiers import ImageClassifier, MLPClassifier
+from lightning_cnn.classifiers import FastCNNClassifier, ImageClassifier, MLPClassifier
 from lightning_cnn.classifiers.loading import load_classifier
 from lightning_cnn.errors import UserError
 
@@ -198,6 +199,63 @@ def test_settings_that_the_class_refuses_are_refused(content, settings):
 
     with pytest.raises(UserError):
         load_classifier(content)
+
+
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_preprocessing_that_is_no_number_is_not_said_to_have_diverged(content, name):
+    content["state_dict"][name] = torch.tensor(float("nan"))
+
+    assert refusal(content) == f"the {name} of pixels in the checkpoint is no number; take another one"
+
+
+@pytest.mark.parametrize("weight", [torch.zeros(512).to_sparse(), torch.zeros(512, device="meta")])
+def test_weights_that_are_not_simply_numbers_are_none(content, weight):
+    content["state_dict"]["network.layers.1.bias"] = weight
+
+    assert refusal(content) == "the checkpoint has no weights; give one that `fit` has written"
+
+
+@pytest.mark.parametrize("name", [None, 3, ("a",)])
+def test_weights_have_names(content, name):
+    content["state_dict"][name] = torch.zeros(1)
+
+    assert refusal(content) == "the checkpoint has no weights; give one that `fit` has written"
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64])
+def test_weights_of_other_numbers_are_refused(content, dtype):
+    content["state_dict"]["network.layers.1.bias"] = torch.zeros(512, dtype=dtype)
+
+    assert refusal(content).startswith(f"network.layers.1.bias is {str(dtype)[6:]} in the checkpoint, but float32 in")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_classes": 10**9},
+        {"channels": 10**9},
+        {"channels": 10**30},
+        {"channels": 10**9, "hidden": 10**9},
+        {"channels": 64.0},
+        {"channels": True},
+        {"hidden": None},
+    ],
+)
+def test_settings_that_the_weights_do_not_bear_out_take_no_memory(settings):
+    content = content_of(FastCNNClassifier())
+    content["hyper_parameters"] |= settings
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    assert refusal(content)[:22] in ("the checkpoint is of a", "FastCNNClassifier does")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # in KiB
+
+
+def test_a_class_of_the_user_that_cannot_be_allocated_is_refused(wide_mlp):
+    module = __import__(wide_mlp)
+    content = content_of(module.WideMLPClassifier(width=32))
+    content["hyper_parameters"]["width"] = 10**13
+
+    assert refusal(content, f"{wide_mlp}.WideMLPClassifier").startswith("WideMLPClassifier does not take the settings")
 
 
 def test_settings_that_the_class_does_not_know_are_left_out(content):

@@ -89,3 +89,46 @@ def test_counting_keeps_no_graph():
 
 def test_counts_are_no_weights():
     assert counted(batches(3)).state_dict() == {}
+
+
+# Going on
+
+
+@pytest.mark.parametrize("first", [0, 1, 30, 49, 50, 51, 99])
+def test_counting_goes_on_exactly(first):
+    pairs = batches(120)
+    whole = counted(pairs)
+    before, after = StageMetrics(3), StageMetrics(3)
+    for logits, targets in pairs[:first]:
+        before.add(functional.cross_entropy(logits, targets), logits, targets)
+
+    after.merge(before.state())
+    for logits, targets in pairs[first:]:
+        after.add(functional.cross_entropy(logits, targets), logits, targets)
+    after.settle()
+
+    assert torch.equal(after.loss.compute(), whole.loss.compute())  # to the bit
+    assert torch.equal(after.acc.compute(), whole.acc.compute())
+
+
+def test_looking_at_the_state_changes_nothing():
+    pairs = batches(120)
+    looked_at = StageMetrics(3)
+    for logits, targets in pairs:
+        looked_at.add(functional.cross_entropy(logits, targets), logits, targets)
+        looked_at.state()
+    looked_at.settle()
+
+    assert torch.equal(looked_at.loss.compute(), counted(pairs).loss.compute())
+    assert torch.equal(looked_at.acc.compute(), counted(pairs).acc.compute())
+
+
+def test_what_several_have_counted_is_joined():
+    pairs = batches(10)
+    joined = StageMetrics(3)
+
+    for part in (pairs[:4], pairs[4:]):
+        joined.merge(counted(part).state())
+
+    assert joined.loss.compute().item() == pytest.approx(counted(pairs).loss.compute().item())
+    assert torch.equal(joined.acc.compute(), counted(pairs).acc.compute())

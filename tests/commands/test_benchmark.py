@@ -71,7 +71,7 @@ def test_a_trial_says_that_it_is_one(nothing_heavy, capsys):
         (
             ["--repeat=2"],
             "'--repeat' is not an option; did you mean '--repeats'? (choose from --help, --repeats, --output, "
-            "--systems, --data_dir, --allow_sample, --reference, --limit_batches)",
+            "--overwrite, --systems, --data_dir, --allow_sample, --reference, --limit_batches)",
         ),
     ],
 )
@@ -97,6 +97,24 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_work(tmp_path):
         benchmark.main(["benchmark", "startup", "--output", str(tmp_path / "nowhere" / "b.json")])
     with pytest.raises(UserError, match="is a folder; name a file in it"):
         benchmark.main(["benchmark", "startup", "--output", str(tmp_path)])
+
+
+@pytest.mark.usefixtures("_no_work")
+def test_a_file_that_exists_is_refused_before_the_work(tmp_path):
+    file = tmp_path / "figures.json"
+    file.write_text("the work of weeks")
+
+    with pytest.raises(UserError, match=r"figures\.json exists; add --overwrite to replace it, or name another$"):
+        benchmark.main(["benchmark", "startup", "--output", str(file)])
+    assert file.read_text() == "the work of weeks"
+
+
+def test_a_file_that_exists_is_replaced_if_told_so(nothing_heavy, tmp_path):
+    file = tmp_path / "figures.json"
+    file.write_text("the work of weeks")
+
+    assert benchmark.main(["benchmark", "--output", str(file), "--overwrite"]) == 0
+    assert "Fast things" in file.read_text()
 
 
 def test_missing_data_is_refused_before_the_work(tmp_path, monkeypatch):

@@ -347,7 +347,7 @@ def test_slow_images_do_not_wait_for_a_full_batch(monkeypatch):
         (
             ["no.ckpt", "a.png", "--outptu=a.csv"],
             "'--outptu' is not an option; did you mean '--output'? "
-            "(choose from --help, --output, --plot, --invert, --crop, --batch_size, --model)",
+            "(choose from --help, --output, --plot, --overwrite, --invert, --crop, --batch_size, --model)",
         ),
     ],
 )
@@ -357,6 +357,23 @@ def test_wrong_arguments_are_one_clear_line_before_any_work(argv, message, cli, 
     outcome = cli("predict", *argv)
 
     assert (outcome.status, outcome.out, outcome.err) == (2, "", f"lightning-cnn: error: {message}\n")
+
+
+@pytest.mark.parametrize(("option", "name"), [("--output", "a.csv"), ("--output", "a.json"), ("--plot", "a.png")])
+def test_what_exists_is_replaced_only_if_told_so(checkpoint, images, cli, option, name):
+    Path(name).write_text("the work of weeks")
+    Path(f"link{Path(name).suffix}").symlink_to(name)
+
+    for place in (name, f"link{Path(name).suffix}"):
+        outcome = cli("predict", checkpoint, images[0], option, place)
+        assert (outcome.status, outcome.out) == (2, "")
+        assert outcome.err == (
+            f"lightning-cnn: error: {option} {place} exists; add --overwrite to replace it, or name another\n"
+        )
+    assert Path(name).read_text() == "the work of weeks"
+
+    assert cli("predict", checkpoint, images[0], option, name, "--overwrite").status == 0
+    assert "the work of weeks" not in Path(name).read_text(errors="replace")
 
 
 def test_options_may_stand_anywhere(checkpoint, images, cli):
@@ -370,7 +387,7 @@ def test_no_image_is_overwritten(checkpoint, images, cli):
     before = Path(images[5]).read_bytes()
 
     for words in (["images"], ["images/*"], [images[5]], [str(Path(images[5]).absolute())]):
-        outcome = cli("predict", checkpoint, *words, "--plot", images[5])
+        outcome = cli("predict", checkpoint, *words, "--plot", images[5], "--overwrite")
         assert outcome.status == 2
         assert outcome.err.endswith(f"--plot {images[5]}: this is one of the images; give the name of another file\n")
 
@@ -402,7 +419,7 @@ def test_an_unknown_framing_is_refused(checkpoint, images, cli, framing):
     outcome = cli("predict", change(checkpoint, framing=framing), images[0])
 
     assert outcome.status == 2
-    assert "the checkpoint has an unknown framing" in outcome.err
+    assert "framing" in outcome.err and outcome.err.count("\n") == 1
 
 
 def test_names_must_be_as_many_as_classes(checkpoint, images, cli):

@@ -69,6 +69,34 @@ def test_a_new_page_replaces_the_old_one(cli, two):
     assert "75.00 %" in (two[0] / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("options", [(), ("--output", "comparison.html")])
+def test_a_comparison_that_exists_is_replaced_only_if_told_so(cli, tmp_path, two, options):
+    Path("comparison.html").write_text("the work of weeks")
+
+    outcome = cli("report", *two, *options)
+
+    assert (outcome.status, outcome.out) == (2, "")
+    message = "--output comparison.html exists; add --overwrite to replace it, or name another"
+    assert outcome.err == f"lightning-cnn: error: {message}\n"
+    assert pages(tmp_path) == {"comparison.html"}
+    assert Path("comparison.html").read_text() == "the work of weeks"
+    assert cli("report", *two, *options, "--overwrite").status == 0
+    assert "2 runs, side by side" in Path("comparison.html").read_text(encoding="utf-8")
+
+
+def test_the_page_of_a_run_replaces_nothing_elsewhere(cli, two):
+    Path("page.html").write_text("the work of weeks")
+
+    assert cli("report", two[0], "--output", "page.html").status == 2
+    assert Path("page.html").read_text() == "the work of weeks"
+    assert cli("report", two[0], "--output", "page.html", "--overwrite").status == 0
+    assert "Report of the run" in text(Path("page.html").read_text(encoding="utf-8"))
+
+
+def test_a_name_that_is_no_text_is_shown(cli, two):
+    assert cli("report", two[0], "--output", "\udcff.html").out == "Written: \\udcff.html\n"
+
+
 def test_a_run_that_is_named_twice_is_one_run(cli, tmp_path, two):
     (tmp_path / "link").symlink_to(two[0])
 

@@ -13,11 +13,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.cli import main
-from lightning_cnn.commands.trainer import Trainer
 from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.networks import CNN
 from lightning_cnn.precision import Verdict
+from lightning_cnn.training.trainer import Trainer
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*/*.yaml"))
 TINY = ("--trainer.max_epochs", 1, "--data.val_size", 50, "--plots.enabled", "false", "--dashboard.enabled", "false")
@@ -38,8 +38,8 @@ def accuracy_in_training(run: Path) -> float:
 
 
 def files(folder: Path) -> set[str]:
-    """Names of all files, with the version of TensorBoard's left out, and pictures counted as their folder."""
-    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    """Names of all files but locks and pictures, with the version of TensorBoard's left out."""
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
     return {"events" if "tfevents" in name else name for name in names if "plots/" not in name}
 
 
@@ -190,8 +190,8 @@ def test_best_is_the_epoch_of_the_best_validation_accuracy(fit):
     accuracies = [float(row["val/acc"]) for row in metrics(run) if row["val/acc"]]
     best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
     last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    assert best["epoch"] == int(np.argmax(accuracies))
-    assert last["epoch"] == 3
+    assert best["epoch"] == int(np.argmax(accuracies)) + 1
+    assert last["epoch"] == 4
     assert best["lightning_cnn"]["metrics"]["val/acc"] == pytest.approx(max(accuracies))
 
 
@@ -216,7 +216,7 @@ def test_a_seed_repeats_a_run_to_the_bit(fit):
 def test_validation_repeats_what_training_logged(fit, cli, name):
     run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 3, "--model.optimizer.lr", 0.5)
     content = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
-    logged = [row for row in metrics(run) if row["val/acc"]][content["epoch"]]
+    logged = [row for row in metrics(run) if row["val/acc"]][content["epoch"] - 1]
 
     outcome = cli("validate", "--ckpt_path", run / "checkpoints" / f"{name}.ckpt")
 
@@ -237,7 +237,7 @@ def test_a_checkpoint_is_enough_as_file_folder_and_word(fit, cli):
         assert Path(json.loads((run / "test_metrics.json").read_text())["checkpoint"]).name == "best.ckpt"
 
     assert len(set(printed)) == 1
-    cli("test", "--ckpt_path", "last")
+    cli("test", "--ckpt_path", "last", "--overwrite", "true")
     assert Path(json.loads((run / "test_metrics.json").read_text())["checkpoint"]).name == "last.ckpt"
 
 
@@ -286,7 +286,7 @@ def test_a_run_goes_on_in_its_folder(fit, cli):
     assert [(row["epoch"], row["step"]) for row in metrics(run) if row["val/acc"]] == [("0", "2"), ("1", "5")]
     assert not same(first, weights(run))
     assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["max_epochs"] == 2
-    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt", "previous.ckpt"}
 
 
 def test_a_run_goes_on_with_its_optimizer(fit, cli):

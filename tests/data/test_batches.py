@@ -104,3 +104,53 @@ def test_more_processes_than_images(dataset):
 
     assert [len(indices(Shuffled(few, 4, 0, rank, 5))[0]) for rank in range(5)] == [1] * 5
     assert [len(InOrder(few, 4, rank, 5)) for rank in range(5)] == [1, 1, 0, 0, 0]
+
+
+# Going on
+
+
+@pytest.mark.parametrize("seen", range(6))
+def test_shuffled_goes_on_after_any_batch(dataset, seen):
+    whole = Shuffled(dataset, 5, seed=1)
+    whole.set_epoch(3)
+    begun = Shuffled(dataset, 5, seed=1)
+    begun.set_epoch(3)
+    first = indices(itertools.islice(begun, seen))
+
+    going_on = Shuffled(dataset, 5, seed=1)
+    going_on.load_state_dict(begun.state_dict())
+    going_on.set_epoch(3)  # as at the start of every epoch, also of one that goes on
+
+    assert first + indices(going_on) == indices(whole)
+
+
+def test_it_goes_on_once_and_then_begins_anew(dataset):
+    batches = Shuffled(dataset, 5, seed=1)
+    batches.load_state_dict({"epoch": 0, "seen": 3})
+
+    assert [len(indices(batches)), len(indices(batches))] == [2, 5]
+
+
+def test_an_epoch_after_the_one_that_was_left_begins_anew(dataset):
+    batches = Shuffled(dataset, 5, seed=1)
+    batches.load_state_dict({"epoch": 0, "seen": 5})
+    batches.set_epoch(1)
+
+    assert len(indices(batches)) == 5
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (1, 4), (4, 2)])
+def test_it_goes_on_with_another_number_of_processes(dataset, before, after):
+    def processes(number):
+        return [Shuffled(dataset, 8 // number, 1, rank, number) for rank in range(number)]
+
+    first = processes(before)
+    for process in first:
+        indices(itertools.islice(process, 1))
+    then = processes(after)
+    for process in then:
+        process.load_state_dict(first[0].state_dict())
+
+    second = sorted(itertools.chain.from_iterable(next(iter(indices(process))) for process in then))
+
+    assert second == sorted(indices(Shuffled(dataset, 8, 1))[1])

@@ -31,12 +31,21 @@ def test_a_file_that_is_not_there_is_missing(tmp_path, source):
             source(folder).read("one")
 
 
-def test_a_folder_in_place_of_a_file_is_not_merely_missing(tmp_path):
-    (tmp_path / "one").mkdir()
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_is_not_merely_missing_and_not_waited_for(tmp_path, make):
+    make(tmp_path / "one")
 
-    with pytest.raises(SourceError, match="is a directory") as caught:
+    with pytest.raises(SourceError, match=r"^not a file$") as caught:
         RawFiles(tmp_path).read("one")
     assert not isinstance(caught.value, MissingError)
+
+
+def test_a_link_that_leads_round_is_refused(tmp_path):
+    (tmp_path / "one.gz").symlink_to("one.gz")
+
+    with pytest.raises(SourceError, match="too many levels of symbolic links"):
+        GzipFiles(tmp_path).read("one")
 
 
 def test_gzip_files_that_are_cut_or_altered_are_refused():

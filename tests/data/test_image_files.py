@@ -3,15 +3,20 @@ import os
 import random
 import socket
 import struct
+import subprocess
 import sys
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from lightning_cnn.data import image_files
+from lightning_cnn.data.facts import Framing
+from lightning_cnn.data.framing import frame
 from lightning_cnn.data.image_files import MAX_BYTES, SUFFIXES, ImageFileError, find, read, reduced, thumbnail
 
 #: Grey values 0 to 255, with no symmetry.
@@ -90,21 +95,57 @@ def test_a_folder_without_images_is_a_failure():
     assert error.startswith("no images in this folder; those that end in .png, .jpg,")
 
 
-def test_a_folder_that_cannot_be_read_is_a_failure_and_the_rest_is_not(monkeypatch):
-    touch("d/a.png", "d/closed/b.png", "d/open/c.png")
-    scandir = os.scandir
+@pytest.fixture
+def closed(monkeypatch):
+    """Folders of that name cannot be read, not even by root."""
+    listdir = os.listdir
 
-    def scan(path):
+    def refuse(path):
         if str(path).endswith("closed"):
             raise PermissionError(13, "Permission denied", path)
-        return scandir(path)
+        return listdir(path)
 
-    monkeypatch.setattr(os, "scandir", scan)
+    monkeypatch.setattr(os, "listdir", refuse)
 
-    files, failures = found("d")
+
+@pytest.mark.usefixtures("closed")
+@pytest.mark.parametrize("word", ["d", "d/**/*.png", "d/**"])
+def test_a_folder_that_cannot_be_read_is_a_failure_and_the_rest_is_not(word):
+    touch("d/a.png", "d/closed/b.png", "d/open/c.png")
+
+    files, failures = found(word)
 
     assert files == ["d/a.png", "d/open/c.png"]
     assert failures == [("d/closed", "cannot be read (permission denied); allow it, or leave it out")]
+
+
+@pytest.mark.usefixtures("closed")
+@pytest.mark.parametrize("word", ["d/closed/*.png", "d/closed/**/*.png", "d/*/?.png"])
+def test_a_pattern_that_needs_a_closed_folder_says_so(word):
+    touch("d/closed/b.png")
+
+    files, (first, second) = found(word)
+
+    assert files == []
+    assert first == ("d/closed", "cannot be read (permission denied); allow it, or leave it out")
+    assert second[0] == word
+
+
+@pytest.fixture
+def deep():
+    """A file below more folders than Python has frames for."""
+    here, folder = Path.cwd(), Path("d")
+    for _ in range(1_100):
+        folder.mkdir()
+        os.chdir(folder)
+    touch("a.png")
+    os.chdir(here)
+    yield "d/" * 1_100 + "a.png"
+    subprocess.run(["rm", "-r", "d"], check=True)  # shutil's has not frames enough either
+
+
+def test_folders_may_be_as_deep_as_they_like(deep):
+    assert found("d")[0] == found("**/*.png")[0] == [deep]
 
 
 def test_a_pattern_means_the_files_that_match_sorted():
@@ -114,6 +155,21 @@ def test_a_pattern_means_the_files_that_match_sorted():
     assert found("**/*.png") == (["a/c/3.png", "b/1.png", "b/2.png"], [])
     assert found("a/*") == (["a/4.jpg"], [])
     assert found("b/[2-9].png") == (["b/2.png"], [])
+    assert found("*/../b/1.*") == (["a/../b/1.png", "b/../b/1.png"], [])
+    assert found("**") == (["a/4.jpg", "a/c/3.png", "b/1.png", "b/2.png"], [])
+    assert found("*/*/**/*.png") == (["a/c/3.png"], [])
+    assert found("a/.*") == (["a/.5.png"], [])
+    assert found(f"{Path.cwd()}/?/4.jpg") == ([f"{Path.cwd()}/a/4.jpg"], [])
+
+
+def test_a_pattern_finds_a_file_once_whatever_leads_round():
+    touch("a/1.png")
+    Path("a/round").symlink_to(Path("a").absolute())
+    Path("a/itself").symlink_to("itself")
+
+    assert found("**/1.png") == (["a/1.png"], [])
+    assert found("**/**/*.png") == (["a/1.png"], [])
+    assert found("a/*/1.png") == (["a/round/1.png"], [])  # a link that is named is followed
 
 
 def test_a_pattern_that_matches_nothing_is_a_failure():
@@ -308,6 +364,33 @@ def test_enormous_pictures_are_refused_by_their_header(tmp_path, size, monkeypat
     assert refusal(tmp_path / "a.png") == "more than 50,000,000 pixels; make it smaller"
 
 
+@pytest.mark.parametrize("size", [(65_536, 2), (2, 65_536), (50_000_000, 1)])
+def test_a_line_without_end_is_refused_by_the_header(tmp_path, size):
+    (tmp_path / "a.png").write_bytes(png_of(*size))
+
+    assert refusal(tmp_path / "a.png") == "more than 65,535 pixels wide or high; cut it into pieces"
+
+
+def test_a_jpeg_that_goes_over_its_pixels_for_ever_is_refused(tmp_path):
+    content = encoded(Image.new("L", (2_000, 2_000), 100), "JPEG", progressive=True)
+    last = content[content.rindex(b"\xff\xda") : -2]
+    for passes in (100, 3_000):
+        (tmp_path / f"{passes}.jpg").write_bytes(content[:-2] + passes * last + content[-2:])
+
+    assert read(tmp_path / "100.jpg").size == (2_000, 2_000)
+    assert refusal(tmp_path / "3000.jpg") == "made to be slow: 3,006 passes over its pixels; save it again"
+
+
+def test_a_lack_of_memory_is_not_taken_for_damage(tmp_path, monkeypatch):
+    def refuse(image):
+        raise MemoryError
+
+    (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(RAMP), "PNG"))
+    monkeypatch.setattr(image_files, "_plain", refuse)
+
+    assert refusal(tmp_path / "a.png") == "takes more memory than there is; make it smaller"
+
+
 def test_fifty_megapixels_are_not_too_many(tmp_path):
     (tmp_path / "a.png").write_bytes(png_of(10_000, 5_000))
 
@@ -360,3 +443,30 @@ def test_whatever_the_bytes_there_is_an_image_or_one_error(tmp_path):
                 outcomes.add(str(error).split()[0])
 
     assert outcomes == {"L", "RGB", "damaged", "not", "more", "empty;"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("any") / "a.png"
+
+
+PICTURES = st.sampled_from([encoded(Image.fromarray(RAMP), kind) for kind in ("PNG", "JPEG", "BMP", "GIF", "WEBP")])
+PIECES = st.lists(st.tuples(st.integers(0, 2_000), st.integers(0, 40), st.binary(max_size=40)), max_size=5)
+
+
+@settings(derandomize=True, database=None, deadline=None, max_examples=300)
+@given(PICTURES | st.binary(), PIECES, st.none() | st.booleans())
+def test_of_any_bytes_the_network_sees_an_image_or_there_is_one_error(place, content, pieces, crop):
+    for start, length, piece in pieces:
+        content = content[:start] + piece + content[start + length :]
+    place.write_bytes(content)
+
+    try:
+        outcome = frame(read(place), Framing(), crop=crop)
+    except ImageFileError as error:
+        outcome = str(error)
+
+    if isinstance(outcome, str):
+        assert "; " in outcome and outcome.isprintable()
+    else:
+        assert (outcome.shape, outcome.dtype) == ((28, 28), np.uint8)

@@ -1,12 +1,21 @@
-"""Lightning's Trainer, with one more word for its precision, and with less to do at every step."""
+"""Lightning's Trainer, with one more word for its precision, less to do at every step, and with safe points."""
 
+import signal
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.plugins.precision.precision import _PRECISION_INPUT
 from lightning.pytorch import Callback
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.profilers import PassThroughProfiler, Profiler
+
+from lightning_cnn.callbacks.checkpoints import Checkpoints
+from lightning_cnn.errors import Interrupted
+from lightning_cnn.training.checkpoint_io import CheckpointIO
+from lightning_cnn.training.loops import CutValidation, FitLoop
+from lightning_cnn.training.signals import Signals
 
 #: What Lightning calls on every callback at every step.
 _HOOKS_OF_A_STEP = (
@@ -56,8 +65,40 @@ class Trainer(LightningTrainer):
             profiler=profiler or _NoProfiler(),
             **kwargs,
         )
-        for callback in self.callbacks:  # type: ignore[attr-defined]  # Lightning sets it from outside
+        self.signals = Signals(self)
+        self._signal_connector = self.signals
+        self.fit_loop: FitLoop = FitLoop(self, self.fit_loop)
+        if type(self.strategy.checkpoint_io) is TorchCheckpointIO:  # otherwise it is the user's, or the strategy's
+            self.strategy.checkpoint_io = CheckpointIO()
+        self.callbacks.append(CutValidation())  # type: ignore[attr-defined]  # Lightning sets it from outside
+        for callback in self.callbacks:  # type: ignore[attr-defined]
             _drop_unused_hooks(callback)
+
+    def pass_safe_point(self, after_epoch: bool) -> None:
+        """Save what is due, and end the run if a signal asks for it.
+
+        Args:
+            after_epoch: Whether an epoch has just ended; otherwise it was a step.
+
+        Raises:
+            Interrupted: If any of the processes has received a signal.
+        """
+        kept = [callback for callback in self.callbacks if isinstance(callback, Checkpoints)]  # type: ignore[attr-defined]
+        number, is_time = self._highest(self.signals.received or 0, any(c.is_time(self) for c in kept))
+        for checkpoints in kept:
+            checkpoints.pass_safe_point(self, is_due=after_epoch or bool(number) or bool(is_time))
+        if number:
+            received = signal.Signals(number)
+            self.signals.requeue(received)
+            raise Interrupted(received)
+
+    def _highest(self, *numbers: int) -> tuple[int, ...]:
+        """Return, for each of these, the highest that any of the processes has; all of them ask at the same time."""
+        if self.world_size == 1:
+            return numbers
+        highest = torch.tensor(numbers, device=self.strategy.root_device)
+        torch.distributed.all_reduce(highest, torch.distributed.ReduceOp.MAX)
+        return tuple(highest.tolist())
 
 
 class _NoProfiler(PassThroughProfiler):

@@ -8,8 +8,8 @@ from torch.optim import SGD
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_cnn.classifiers import ImageClassifier
-from lightning_cnn.commands.trainer import Trainer
 from lightning_cnn.quiet import quieten
+from lightning_cnn.training.trainer import Trainer
 
 #: What Lightning calls at every step.
 HOOKS = [

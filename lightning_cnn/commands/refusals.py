@@ -1,0 +1,52 @@
+"""What `fit` refuses before it begins: it would train nothing, or fail only later."""
+
+from jsonargparse import Namespace
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
+from torch import nn
+
+from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.data import ImageDataModule
+from lightning_cnn.errors import UserError
+
+
+def require_trainable(options: Namespace, model: ImageClassifier, datamodule: ImageDataModule, test: bool) -> None:
+    """Refuse settings that cannot go together.
+
+    Args:
+        options: Those of the trainer, with its callbacks built.
+        model: What is to be trained.
+        datamodule: With what.
+        test: Whether the best weights are to be tested afterwards.
+
+    Raises:
+        UserError: If nothing would be trained, or nothing could be tested, or a part does not fit the others.
+    """
+    if model.optimizer is None:
+        raise UserError("--model.optimizer null: training needs an optimizer; choose one, for example Adam")
+    for name in ("max_epochs", "max_steps", "limit_train_batches"):
+        if options[name] == 0:
+            raise UserError(f"--trainer.{name} 0 trains nothing; give more, or measure a checkpoint with `validate`")
+    for name in ("enable_checkpointing", "limit_val_batches"):
+        if test and options[name] is not None and not options[name]:
+            raise UserError(
+                f"--test true needs the best weights, which are not saved with --trainer.{name} "
+                f"{str(options[name]).lower()}; leave one of the two out"
+            )
+    if datamodule.batch_size == 1 and any(isinstance(layer, nn.BatchNorm1d) for layer in model.modules()):
+        raise UserError("--data.batch_size 1: batch normalisation needs several images in a batch; give at least 2")
+    _require_useful_finders(options, model)
+
+
+def _require_useful_finders(options: Namespace, model: ImageClassifier) -> None:
+    schedule = getattr(model.scheduler, "keywords", {})  # those of a functools.partial
+    for callback in options["callbacks"] or []:
+        if isinstance(callback, LearningRateFinder):
+            raise UserError(
+                "LearningRateFinder looks for a learning rate of the model, but it is the optimizer that has one; "
+                "try some with --model.optimizer.lr"
+            )
+        if isinstance(callback, BatchSizeFinder) and "total_steps" in schedule and not schedule["total_steps"]:
+            raise UserError(
+                "BatchSizeFinder changes the number of steps when the schedule is already made for it; set "
+                "--data.batch_size instead, or leave the schedule out with --model.scheduler null"
+            )

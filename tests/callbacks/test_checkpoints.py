@@ -1,0 +1,142 @@
+import os
+
+import pytest
+import torch
+from lightning.pytorch import Callback, seed_everything
+from lightning.pytorch.callbacks import EarlyStopping
+
+from lightning_cnn import checkpoint
+from lightning_cnn.callbacks import Checkpoints
+from lightning_cnn.classifiers import MLPClassifier
+from lightning_cnn.data import MNISTDataModule
+
+pytestmark = pytest.mark.usefixtures("tiny_data")
+
+#: Batches of an epoch.
+STEPS = 5
+
+
+class Saves(Callback):
+    """Notes, at each step, which step the last checkpoint is of, and the one before it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.last, self.previous = [], []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.last.append(self.step_of("last"))
+        self.previous.append(self.step_of("previous"))
+
+    def step_of(self, name):
+        path = self.folder / "checkpoints" / f"{name}.ckpt"
+        return checkpoint.read(path)["global_step"] if path.is_file() else None
+
+
+@pytest.fixture
+def saved(trainer, tmp_path):
+    """Train two epochs and return what was saved when."""
+
+    def run(checkpoints, *callbacks, **options):
+        saves = Saves(tmp_path)
+        seed_everything(0, verbose=False)
+        fitting = trainer(ours=True, callbacks=[checkpoints, saves, *callbacks], **{"max_epochs": 2, **options})
+        fitting.fit(MLPClassifier(), datamodule=MNISTDataModule(batch_size=30, val_size=50))
+        return saves
+
+    return run
+
+
+def test_by_itself_it_saves_after_each_epoch(saved):
+    saves = saved(Checkpoints())
+
+    assert saves.last == [None] * STEPS + [STEPS] * STEPS
+    assert (saves.step_of("last"), saves.step_of("previous")) == (10, 5)
+
+
+def test_it_saves_after_so_many_steps(saved):
+    saves = saved(Checkpoints(every_n_steps=2))
+
+    assert saves.last == [None, None, 2, 2, 4, 5, 6, 6, 8, 8]
+    assert saves.previous == [None, None, None, None, 2, 4, 5, 5, 6, 6]
+
+
+def test_it_saves_after_so_many_minutes(saved, monkeypatch):
+    seconds = iter(range(0, 100_000, 25))
+    monkeypatch.setattr("lightning_cnn.callbacks.checkpoints.monotonic", lambda: next(seconds))
+
+    saves = saved(Checkpoints(every_n_minutes=1), max_epochs=1)
+
+    assert saves.last == [None, None, None, 3, 3]  # 25 s a look, and as much for the save itself
+
+
+@pytest.mark.parametrize("options", [{}, {"every_n_steps": 1}, {"every_n_minutes": 1e-6}])
+def test_how_often_it_saves_changes_nothing(saved, tmp_path, options):
+    saved(Checkpoints())
+    plain = checkpoint.read(tmp_path / "checkpoints" / "last.ckpt")
+    saved(Checkpoints(**options))
+    often = checkpoint.read(tmp_path / "checkpoints" / "last.ckpt")
+
+    assert plain["lightning_cnn"]["metrics"] == often["lightning_cnn"]["metrics"]
+
+
+def test_the_best_has_the_highest_accuracy(saved, tmp_path):
+    accuracies = []
+
+    class Accuracies(Callback):
+        values = iter([0.5, 0.75, 0.75, 0.25])
+
+        def on_validation_end(self, trainer, pl_module):
+            if not trainer.sanity_checking:
+                trainer.callback_metrics["val/acc"] = torch.tensor(next(self.values))
+                accuracies.append(trainer.current_epoch)
+
+    checkpoints = Checkpoints()
+    saves = saved(checkpoints, Accuracies(), max_epochs=4)
+
+    assert accuracies == [0, 1, 2, 3]
+    assert saves.step_of("best") == 2 * STEPS  # of two equal ones, the first
+    assert checkpoints.best_acc == 0.75
+
+
+def test_an_accuracy_that_is_no_number_is_not_the_best(saved):
+    class NoNumber(Callback):
+        def on_validation_end(self, trainer, pl_module):
+            trainer.callback_metrics["val/acc"] = torch.tensor(float("nan"))
+
+    saves = saved(Checkpoints(), NoNumber(), EarlyStopping("val/loss"))
+
+    assert saves.step_of("best") is None
+    assert saves.step_of("last") == 10
+
+
+def test_without_validation_there_is_no_best(saved, tmp_path):
+    saved(Checkpoints(), limit_val_batches=0)
+
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"last.ckpt", "previous.ckpt"}
+
+
+def test_what_a_killed_process_has_left_is_cleared_away(saved, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / ".last.ckpt.abc.part").write_bytes(b"half")
+
+    saved(Checkpoints())
+
+    assert not list((tmp_path / "checkpoints").glob(".*"))
+
+
+def test_where_there_are_no_links_it_copies(saved, monkeypatch):
+    def no_links(*_):
+        raise OSError("Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+
+    saves = saved(Checkpoints())
+
+    assert (saves.step_of("last"), saves.step_of("previous")) == (10, 5)
+
+
+@pytest.mark.parametrize("options", [{"every_n_steps": 0}, {"every_n_minutes": 0.0}, {"every_n_minutes": float("nan")}])
+def test_what_is_out_of_range_is_refused(options):
+    (name,) = options
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        Checkpoints(**options)

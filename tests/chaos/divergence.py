@@ -1,0 +1,241 @@
+"""A NaN or an infinity turns up somewhere in a training: does it stop there, name the place, and leave all as it was?
+
+Some are harmless: a rectifier lets no negative infinity through. Then training must go on, but a weight that is one
+must not get into a checkpoint.
+"""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import torch
+from chaos.outcome import Outcome
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor, nn
+from torch.optim import SGD, Adam
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.errors import DivergenceError
+from lightning_cnn.quiet import quieten
+
+EPOCHS = 2
+#: Batches of an epoch, of four images each.
+BATCHES = 4
+OPTIMIZERS = {
+    "fused Adam": Adam,
+    "Adam": lambda parameters: Adam(parameters, fused=False),
+    "SGD": lambda parameters: SGD(parameters, lr=0.1),
+    "SGD with momentum": lambda parameters: SGD(parameters, lr=0.1, momentum=0.9),
+}
+
+
+@dataclass
+class Fault:
+    """What is done to a training.
+
+    Attributes:
+        kind: `weight`, `output`, `loss`, `gradient` (of a weight) or `output gradient`.
+        name: Of the weight or the layer.
+        value: What takes the place of one number.
+        place: Which number, counted on from the first one when the end is reached.
+        batch: In which batch of the run, from 0.
+        is_now: Whether it is the turn of that batch.
+    """
+
+    kind: str
+    name: str
+    value: float
+    place: int
+    batch: int
+    is_now: bool = False
+
+    def spoilt(self, tensor: Tensor) -> Tensor:
+        """Return a copy with the value in it."""
+        copy = tensor.clone(memory_format=torch.contiguous_format)
+        copy.view(-1)[self.place % copy.numel()] = self.value
+        return copy
+
+    def __str__(self) -> str:
+        return f"{self.value} as number {self.place} of the {self.kind} {self.name} in batch {self.batch}"
+
+
+class Classifier(ImageClassifier):
+    """A tiny one, to put a fault into."""
+
+    fault: Fault
+
+    def __init__(self, optimizer: str) -> None:
+        convolution = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
+        layers = nn.Sequential(*convolution, nn.Linear(36, 6), nn.ReLU(), nn.Linear(6, 3))
+        super().__init__(layers, OPTIMIZERS[optimizer], num_classes=3)
+
+    def put_in(self, fault: Fault) -> None:
+        """Let the fault happen in its batch."""
+        self.fault = fault
+        if fault.kind in ("output", "output gradient"):
+            self.get_submodule(fault.name).register_forward_hook(self._spoil_output)
+        if fault.kind == "gradient":
+            self.get_parameter(fault.name).register_hook(self._spoil_gradient)
+
+    def _spoil_gradient(self, gradient: Tensor) -> Tensor:
+        return self.fault.spoilt(gradient) if self.fault.is_now else gradient
+
+    def _spoil_output(self, layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        if self.fault.kind == "output gradient":
+            if output.requires_grad:
+                output = output.clone()
+                output.register_hook(self._spoil_gradient)
+            return output
+        is_second_look = not torch.is_grad_enabled()  # at the batch that has failed
+        return self.fault.spoilt(output) if self.fault.is_now or is_second_look else output
+
+    def _step(self, batch, stage):
+        loss, logits = super()._step(batch, stage)
+        return loss + (self.fault.value if self.fault.kind == "loss" and self.fault.is_now else 0.0), logits
+
+
+@dataclass
+class Oracle(Callback):
+    """Lets the fault happen, and looks at everything in the plainest way: where must training stop, and why?
+
+    Attributes:
+        accumulate: Batches of a step.
+        batch: The one that is being computed, from 0.
+        losses: Those of this step.
+        weights: The bits before this step.
+        step: Where training must stop; None if nowhere.
+        named: The first tensor that is not finite, as the message has it.
+    """
+
+    accumulate: int
+    batch: int = -1
+    losses: list[float] = field(default_factory=list)
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    step: int | None = None
+    named: str = ""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        fault = pl_module.fault
+        self.batch += 1
+        fault.is_now = self.batch == fault.batch
+        if fault.is_now and fault.kind == "weight":
+            weight = pl_module.get_parameter(fault.name)
+            weight.data = fault.spoilt(weight.data)
+        self.weights = bits(pl_module)  # which change only after the last batch of a step
+        if self.batch % self.accumulate == 0:
+            self.losses = []
+
+    def on_before_backward(self, trainer, pl_module, loss):
+        self.losses.append(loss.item())
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        fault = pl_module.fault
+        is_loss_spoilt = not all(map(math.isfinite, self.losses))
+        gradients = [name for name, p in pl_module.named_parameters() if not torch.isfinite(p.grad).all()]
+        if not is_loss_spoilt and not gradients:
+            return
+        self.step = trainer.global_step
+        if fault.kind == "weight":
+            self.named = fault.name
+        elif is_loss_spoilt:
+            self.named = f"the output of {fault.name} (" if fault.kind == "output" else "the loss"
+        else:
+            self.named = f"the gradient of {fault.name if fault.kind == 'gradient' else gradients[-1]},"
+
+
+def run(tries: int, seed: int, folder: Path) -> Outcome:
+    """Train `tries` times with a fault.
+
+    Args:
+        tries: How often.
+        seed: What everything random comes from.
+        folder: Empty; where the checkpoints go.
+    """
+    random = Random(seed)
+    lost = []
+    for number in range(tries):
+        optimizer, accumulate = random.choice(list(OPTIMIZERS)), random.choice([1, 2])
+        fault = random_fault(random)
+        torch.manual_seed(random.randrange(2**32))
+        if problem := train(fault, optimizer, accumulate, folder / str(number)):
+            lost.append(f"try {number} of seed {seed}: {optimizer}, {accumulate} batches a step, {fault}: {problem}")
+    return Outcome("a NaN or an infinity turns up in training", tries, lost)
+
+
+def random_fault(random: Random) -> Fault:
+    """Return a fault that may be anywhere."""
+    kind = random.choice(["weight", "output", "loss", "gradient", "output gradient"])
+    blank = Classifier("SGD")
+    layers = [name for name, layer in blank.named_modules() if name.startswith("network.")]
+    weights = [name for name, _ in blank.named_parameters()]
+    names = {"output": layers, "output gradient": layers, "loss": ["itself"]}.get(kind, weights)
+    value = random.choice([math.nan, math.inf, -math.inf])
+    return Fault(kind, random.choice(names), value, random.randrange(10_000), random.randrange(EPOCHS * BATCHES))
+
+
+def train(fault: Fault, optimizer: str, accumulate: int, folder: Path) -> str:
+    """Train with the fault, and return what did not end as it should; nothing if all did."""
+    quieten()
+    module, oracle = Classifier(optimizer), Oracle(accumulate)
+    module.put_in(fault)
+    saving = ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=EPOCHS,
+        accumulate_grad_batches=accumulate,
+        callbacks=[oracle, saving],
+        limit_val_batches=0,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+    images = torch.randint(256, (4 * BATCHES, 1, 8, 8), dtype=torch.uint8)
+    batches = DataLoader(TensorDataset(images, torch.arange(len(images)) % 3), batch_size=4)
+    try:
+        trainer.fit(module, batches, batches)
+    except DivergenceError as error:
+        problem = wrong_stop(error, fault, oracle, trainer, module)
+    else:
+        problem = "it went on" if oracle.step is not None or not all_finite(module.state_dict()) else ""
+    saved = [torch.load(path, weights_only=True) for path in folder.glob("*.ckpt")]
+    epochs = trainer.global_step * accumulate // BATCHES - (0 if oracle.step is not None else spoilt_epochs(module))
+    if len(saved) != epochs:
+        return problem or f"{len(saved)} checkpoints were written in {epochs} epochs"
+    return problem or ("" if all(all_finite(c["state_dict"]) for c in saved) else "a checkpoint was spoilt")
+
+
+def wrong_stop(error: DivergenceError, fault: Fault, oracle: Oracle, trainer: Trainer, module: Classifier) -> str:
+    """Return what is wrong about the way in which it has stopped; nothing if all is right."""
+    message = str(error)
+    if error.exit_status != 1 or "\n" in message:
+        return f"exit status {error.exit_status}, with {message!r}"
+    if oracle.step is None:  # nothing was to be seen before the checkpoint of the epoch
+        expected = f" in {fault.name}, after step {trainer.global_step - 1} "
+        is_right = fault.kind == "weight" and trainer.global_step * oracle.accumulate % BATCHES == 0
+        return "" if is_right and expected in message else f"no reason to stop, but: {message}"
+    if trainer.global_step != oracle.step or f"at step {oracle.step} " not in message:
+        return f"not at step {oracle.step}, but at {trainer.global_step}: {message}"
+    if f" in {oracle.named}" not in message:
+        return f"not {oracle.named}, but: {message}"
+    after = bits(module)
+    changed = [name for name, before in oracle.weights.items() if not torch.equal(before, after[name])]
+    return f"changed weights: {', '.join(changed)}" if changed else ""
+
+
+def spoilt_epochs(module: Classifier) -> int:
+    """How many epochs at the end have no checkpoint, because a weight that nobody has felt must not get into one."""
+    return 0 if all_finite(module.state_dict()) else 1
+
+
+def bits(module: Classifier) -> dict[str, Tensor]:
+    """Return a copy of the bits of the weights: a NaN is not equal to itself."""
+    return {name: p.detach().clone().view(torch.int32) for name, p in module.named_parameters()}
+
+
+def all_finite(state: dict[str, Tensor]) -> bool:
+    """Whether no number is NaN or infinite."""
+    return all(bool(torch.isfinite(tensor).all()) for tensor in state.values())

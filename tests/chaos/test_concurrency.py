@@ -1,0 +1,44 @@
+from chaos import concurrency
+
+#: A fetch without the lock, which makes the folder besides.
+UNLOCKED = """
+import os
+from contextlib import nullcontext
+data.load.__globals__["locked"] = nullcontext
+os.makedirs(sys.argv[3] + "/MNIST/raw", exist_ok=True)
+"""
+#: The same folder for every run, and files that are written in place and cut off.
+CARELESS = """
+import os
+from contextlib import contextmanager
+
+@contextmanager
+def replacing(path):
+    yield path
+    os.truncate(path, 1)
+
+def create(root, name):
+    (root / name / "version_0").mkdir(parents=True, exist_ok=True)
+    return root / name / "version_0"
+"""
+
+
+def test_processes_at_once_lose_and_double_nothing(tmp_path):
+    outcome = concurrency.run(6, seed=0, folder=tmp_path)
+
+    assert outcome.lost == []
+    assert outcome.survived == 6
+
+
+def test_what_is_doubled_or_half_written_is_lost(tmp_path, monkeypatch):
+    start, _, end = concurrency.FETCH.partition("print(")
+    monkeypatch.setattr(concurrency, "FETCH", f"{start}{UNLOCKED}print({end}")
+    start, _, end = concurrency.WORK.partition("from lightning_cnn")
+    monkeypatch.setattr(concurrency, "WORK", start + CARELESS + end[end.index("\ndef work") :])
+
+    lost = concurrency.run(3, seed=0, folder=tmp_path).lost
+
+    assert len(lost) == 3
+    assert "fetched so often: " in lost[0]
+    assert "run folders: made " in lost[1]
+    assert "half-written, of so many characters: " in lost[2]

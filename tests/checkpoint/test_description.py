@@ -1,0 +1,118 @@
+import pytest
+import torch
+
+from lightning_cnn.checkpoint import FORMAT, read_description
+from lightning_cnn.checkpoint.description import flaw, later_version
+
+
+def test_a_checkpoint_holds_plain_types_only(fit):
+    run = fit("mnist/deep_cnn.yaml", "--data.batch_size", 64)
+
+    for name in ("best", "last"):
+        content = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        assert not list(foreign_objects(content))
+
+
+def foreign_objects(value: object, path: str = "checkpoint"):
+    """Walk through containers and yield what is neither plain nor a tensor, with the way to it."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if type(key) not in (str, int):
+                yield f"key {key!r} of {path}"
+            yield from foreign_objects(item, f"{path}[{key!r}]")
+    elif type(value) in (list, tuple):
+        for index, item in enumerate(value):
+            yield from foreign_objects(item, f"{path}[{index}]")
+    elif type(value) not in (str, int, float, bool, type(None), torch.Tensor):
+        yield f"{path} is a {type(value)}"
+
+
+def test_a_checkpoint_describes_itself(fit):
+    run = fit("fashion_mnist/shallow_cnn.yaml", "--model.mean", 0.25)
+
+    description = read_description(run / "checkpoints" / "last.ckpt")
+
+    assert set(description) == {*("format", "config", "class_names", "framing", "metrics", "preprocessing", "versions")}
+    assert description["format"] == FORMAT
+    model, data = description["config"]["model"], description["config"]["data"]
+    assert model["class_path"] == "lightning_cnn.classifiers.ShallowCNNClassifier"
+    assert model["init_args"]["optimizer"]["init_args"]["momentum"] == 0.9
+    assert model["init_args"]["mean"] == 0.25
+    assert data["class_path"] == "lightning_cnn.data.FashionMNISTDataModule"
+    assert data["init_args"]["val_size"] == 50
+    assert description["class_names"][:2] == ["T-shirt/top", "Trouser"]
+    assert description["framing"] == {"side": 28, "by_mass": False}
+    assert description["preprocessing"] == {"mean": 0.25, "std": 0.5}
+    assert 0 <= description["metrics"]["val/acc"] <= 1
+    assert description["versions"]["torch"] == torch.__version__.partition("+")[0]
+
+
+def test_a_checkpoint_of_a_bare_trainer_describes_itself_as_well(tiny_data, trainer, tmp_path):
+    from lightning_cnn.classifiers import MLPClassifier
+    from lightning_cnn.data import MNISTDataModule
+
+    run = trainer()
+    run.fit(MLPClassifier(std=0.5), datamodule=MNISTDataModule(val_size=50))
+    run.save_checkpoint(tmp_path / "some.ckpt")
+
+    config = read_description(tmp_path / "some.ckpt")["config"]
+
+    assert config["model"]["init_args"] == {"mean": 0.0, "std": 0.5, "num_classes": 10, "label_smoothing": 0.0}
+    assert config["model"]["class_path"].endswith(".MLPClassifier")
+    assert config["data"]["class_path"].endswith(".MNISTDataModule")
+    assert config["data"]["init_args"]["val_size"] == 50
+
+
+def test_a_checkpoint_of_a_trainer_without_a_data_module_knows_neither_classes_nor_framing(trainer, tmp_path):
+    from lightning_cnn.classifiers import MLPClassifier
+
+    run = trainer()
+    loader = torch.utils.data.DataLoader([(torch.zeros(1, 28, 28, dtype=torch.uint8), 0)] * 2)
+    run.fit(MLPClassifier(), loader, loader)
+    run.save_checkpoint(tmp_path / "some.ckpt")
+
+    description = read_description(tmp_path / "some.ckpt")
+
+    assert (description["class_names"], description["framing"]) == (None, None)
+    assert list(description["config"]) == ["model"]
+
+
+# What others say
+
+
+def test_a_description_of_an_earlier_version_is_sound():
+    assert flaw({"config": {}, "class_names": None}) is None
+    assert later_version({"config": {}}) is None
+
+
+@pytest.mark.parametrize(
+    ("entries", "named"),
+    [
+        ({"format": "1"}, "'format'"),
+        ({"format": True}, "'format'"),
+        ({"format": 0}, "'format'"),
+        ({"config": None}, "'config'"),
+        ({"config": {"model": "CNNClassifier"}}, "'config'"),
+        ({"config": {"trainer": [1]}}, "'config'"),
+        ({"class_names": "0123456789"}, "'class_names'"),
+        ({"class_names": [0, 1]}, "'class_names'"),
+        ({"class_names": ["a\x1b[2J"]}, "'class_names'"),
+        ({"class_names": ["a" * 1000]}, "'class_names'"),
+        ({"framing": 28}, "'framing'"),
+        ({"metrics": {"val/acc": "high"}}, "'metrics'"),
+        ({"preprocessing": [0.5, 0.5]}, "'preprocessing'"),
+        ({"versions": {"torch": 2}}, "'versions'"),
+        ({"metrics": None, "versions": None}, "'metrics' and 'versions'"),
+    ],
+)
+def test_a_description_of_wrong_types_is_not(entries, named):
+    assert flaw({"config": {}, **entries}) == f"its description has a wrong {named}"
+
+
+def test_a_later_format_is_told_with_its_version():
+    assert later_version({"format": FORMAT + 1, "versions": {"lightning-cnn": "9.1"}}) == "9.1"
+
+
+@pytest.mark.parametrize("versions", [None, {}, {"lightning-cnn": 9}, {"lightning-cnn": "9\n"}])
+def test_a_later_format_need_not_say_its_version(versions):
+    assert later_version({"format": FORMAT + 1, "versions": versions}) == "it does not say which"

@@ -1,0 +1,257 @@
+import os
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from chaos.damaged_checkpoints import FORMATS, archive, content, same
+
+from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn.checkpoint import read, read_description, require_same_shapes
+from lightning_cnn.errors import UserError
+
+
+def test_one_reading_gives_the_weights_and_the_description(fit):
+    path = fit("mnist/cnn.yaml") / "checkpoints" / "best.ckpt"
+
+    content = read(path)
+
+    assert content[checkpoints.KEY] == read_description(path)
+    assert content["state_dict"].keys() == torch.load(path, weights_only=True)["state_dict"].keys()
+    assert content[checkpoints.KEY]["framing"] == {"side": 20, "by_mass": True}
+
+
+# What is not one
+
+
+def test_text_is_no_checkpoint(tmp_path):
+    (tmp_path / "a.ckpt").write_text("hello")
+
+    with pytest.raises(UserError, match=r"a\.ckpt is no checkpoint, or damaged"):
+        read_description(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize("content", [{"state_dict": {}}, [1, 2], torch.zeros(2), {checkpoints.KEY: "hello"}])
+def test_what_torch_saved_for_others_is_not_ours(tmp_path, content):
+    torch.save(content, tmp_path / "a.ckpt")
+
+    with pytest.raises(UserError, match=r"a\.ckpt is not a checkpoint of lightning-cnn"):
+        read_description(tmp_path / "a.ckpt")
+
+
+@pytest.fixture
+def sound() -> dict:
+    return content(seed=0)
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_what_is_written_is_read(tmp_path, sound, suffix):
+    (tmp_path / f"a{suffix}").write_bytes(FORMATS[suffix](sound))
+
+    found = read(tmp_path / f"a{suffix}")
+
+    assert found[checkpoints.KEY] == sound[checkpoints.KEY]
+    assert found["hyper_parameters"] == sound["hyper_parameters"]
+    assert {name: found[name] for name in ("epoch", "global_step", "pytorch-lightning_version")} == {
+        "epoch": 0,
+        "global_step": 1,
+        "pytorch-lightning_version": "2.6.6",
+    }
+    assert found["state_dict"].keys() == sound["state_dict"].keys()
+    assert all(same(weight, sound["state_dict"][name]) for name, weight in found["state_dict"].items())
+
+
+FOREIGN = {
+    "empty": b"",
+    "a page": b"<!DOCTYPE html><html></html>",
+    "a picture": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+    "a legacy pickle": pickle.dumps({"state_dict": {}}),
+    "an empty archive": b"PK\5\6" + bytes(18),
+    "the beginning of an archive": b"PK\3\4",
+    "the beginning of safetensors": b"\xff\0\0\0\0\0\0\0{",
+}
+
+
+@pytest.mark.parametrize("data", FOREIGN.values(), ids=FOREIGN)
+def test_other_files_are_none(tmp_path, data):
+    (tmp_path / "a.ckpt").write_bytes(data)
+
+    line = refusal(tmp_path / "a.ckpt")
+
+    assert line.startswith(f"{tmp_path}/a.ckpt is no checkpoint, or damaged: ")
+    assert line.endswith("; give one that `fit` has written")
+
+
+@pytest.mark.timeout(20)
+def test_folders_pipes_and_devices_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero"), Path("/dev/null")):
+        assert refusal(path) == f"{path} is no file, but a folder, a device or a pipe; give a checkpoint file"
+
+
+def test_a_file_larger_than_memory_is_not_read(tmp_path):
+    with (tmp_path / "a.ckpt").open("wb") as file:
+        file.truncate(2**33)
+
+    assert "a.ckpt is no checkpoint: it has 8,589,934,592 bytes" in refusal(tmp_path / "a.ckpt")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    assert refusal(tmp_path / "a.ckpt") == f"checkpoint {tmp_path}/a.ckpt cannot be read (no such file or directory)"
+
+
+def test_safetensors_of_others_are_not_ours(tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(safetensors.torch.save({"a": torch.zeros(2)}))
+
+    assert "a.safetensors is not a checkpoint of lightning-cnn" in refusal(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("dump", FORMATS.values(), ids=FORMATS)
+def test_a_later_format_is_not_guessed_at(tmp_path, sound, dump):
+    sound[checkpoints.KEY] |= {"format": checkpoints.FORMAT + 1, "versions": {"lightning-cnn": "7.0"}, "config": "?"}
+    (tmp_path / "a.ckpt").write_bytes(dump(sound))
+
+    assert refusal(tmp_path / "a.ckpt") == f"{tmp_path}/a.ckpt was written by a later lightning-cnn (7.0); update it"
+
+
+def test_an_earlier_format_is_read(tmp_path, sound):
+    del sound[checkpoints.KEY]["format"]
+    (tmp_path / "a.ckpt").write_bytes(archive(sound))
+
+    assert "format" not in read_description(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("entries", "reason"),
+    [
+        ({"state_dict": None}, "it has no weights"),
+        ({"state_dict": [torch.zeros(1)]}, "it has no weights"),
+        ({"state_dict": {"a": 1.0}}, "it has no weights"),
+        ({"state_dict": {1: torch.zeros(1)}}, "it has no weights"),
+        ({"hyper_parameters": [1]}, "the settings of its model have no names"),
+        ({"pytorch-lightning_version": None}, "it does not say which version of Lightning wrote it"),
+        ({"pytorch-lightning_version": "0.1.0"}, "it does not say which version of Lightning wrote it"),
+        ({"epoch": -1}, "its epoch is no number"),
+        ({"global_step": 2**2000}, "its global_step is no number"),
+        ({"global_step": True}, "its global_step is no number"),
+        ({"loops": 5}, "its loops are not what training leaves"),
+        ({"callbacks": [1]}, "its callbacks are not what training leaves"),
+        ({"optimizer_states": [1]}, "its optimizer_states are not what training leaves"),
+        ({"lr_schedulers": "a"}, "its lr_schedulers are not what training leaves"),
+        ({checkpoints.KEY: {"config": 5}}, "its description has a wrong 'config'"),
+        ({checkpoints.KEY: {"config": {"model": "\ud800"}}}, "it holds text that is none"),
+        ({"more": torch.zeros(1).expand(2**50)}, "it holds a tensor of more numbers than are in the file"),
+        (
+            {"more": torch.zeros(2, 2).to_sparse()},
+            "it names 'torch._utils _rebuild_sparse_tensor', and plain data needs",
+        ),
+        ({"more": torch.zeros(2, device="meta")}, "it names 'torch._utils _rebuild_meta_tensor_no_storage', and"),
+        ({"more": Path("a")}, "it names 'pathlib "),
+    ],
+)
+def test_content_of_wrong_types_is_refused(tmp_path, sound, entries, reason):
+    (tmp_path / "a.ckpt").write_bytes(archive(sound | entries))
+
+    assert f"a.ckpt is no checkpoint, or damaged: {reason}" in refusal(tmp_path / "a.ckpt")
+
+
+def test_a_description_is_no_larger_than_one_can_look_through(tmp_path, sound):
+    shared = ["x" * 1_000]
+    for _ in range(12):
+        shared = [shared, shared]
+    sound[checkpoints.KEY]["config"]["more"] = shared
+    (tmp_path / "a.ckpt").write_bytes(archive(sound))
+
+    assert "it unfolds into more than a checkpoint holds" in refusal(tmp_path / "a.ckpt")
+
+
+def test_a_description_does_not_hold_itself(tmp_path, sound):
+    sound[checkpoints.KEY]["config"]["model"]["config"] = sound[checkpoints.KEY]["config"]
+    (tmp_path / "a.ckpt").write_bytes(archive(sound))
+
+    assert "it unfolds into more than a checkpoint holds" in refusal(tmp_path / "a.ckpt")
+
+
+def test_methods_of_what_is_read_are_pythons_own(tmp_path, sound):
+    weights = OrderedDict(sound["state_dict"])
+    weights.get = "shadowed"
+    (tmp_path / "a.ckpt").write_bytes(archive(sound | {"state_dict": weights}))
+
+    assert type(read(tmp_path / "a.ckpt")["state_dict"]) is dict
+
+
+def test_of_a_damaged_last_checkpoint_the_one_before_it_is_named(tmp_path, sound):
+    (tmp_path / "last.ckpt").write_bytes(archive(sound)[:-100])
+    assert refusal(tmp_path / "last.ckpt").endswith("; give one that `fit` has written")
+
+    (tmp_path / "previous.ckpt").write_bytes(archive(sound))
+
+    assert refusal(tmp_path / "last.ckpt").endswith(f"; the one before it is --ckpt_path {tmp_path}/previous.ckpt")
+
+
+class Malicious:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+def test_code_in_a_checkpoint_is_not_run(tmp_path, save):
+    save({checkpoints.KEY: Malicious(str(tmp_path / "hacked"))}, tmp_path / "a.ckpt")
+
+    with pytest.raises(UserError, match=r"a\.ckpt is no checkpoint, or damaged"):
+        read_description(tmp_path / "a.ckpt")
+
+    assert not (tmp_path / "hacked").exists()
+
+
+# Weights that do not fit
+
+
+def test_weights_of_the_same_shapes_fit():
+    require_same_shapes({"a": torch.zeros(2, 3)}, {"a": torch.ones(2, 3)})
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ({"a": torch.zeros(3, 2)}, r"\(2, 3\) for a, the checkpoint \(3, 2\)"),
+        ({}, r"\(2, 3\) for a, the checkpoint none"),
+        ({"a": torch.zeros(2, 3), "b": torch.zeros(1)}, r"none for b, the checkpoint \(1,\)"),
+    ],
+)
+def test_other_weights_are_named(found, message):
+    with pytest.raises(UserError, match=message):
+        require_same_shapes({"a": torch.zeros(2, 3)}, found)
+
+
+@pytest.mark.parametrize(
+    ("found", "dtype"),
+    [
+        (torch.zeros(2, dtype=torch.int64), "int64"),
+        (torch.zeros(2, dtype=torch.complex64), "complex64"),
+        (torch.zeros(2, dtype=torch.bool), "bool"),
+    ],
+)
+def test_weights_of_other_numbers_do_not_fit(found, dtype):
+    with pytest.raises(UserError, match=f"a is {dtype} in the checkpoint, but float32 in the model; take another"):
+        require_same_shapes({"a": torch.zeros(2)}, {"a": found})
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_fit(dtype):
+    require_same_shapes({"a": torch.zeros(2)}, {"a": torch.zeros(2, dtype=dtype)})

@@ -1,0 +1,72 @@
+import pytest
+import yaml
+
+PLAIN = ("--data.val_size", 50, "--plots.enabled", "false", "--dashboard.enabled", "false")
+
+
+@pytest.mark.parametrize(
+    ("config", "flags", "message"),
+    [
+        ("mnist/cnn.yaml", ("--trainer.max_epochs", 0), "--trainer.max_epochs 0 trains nothing;"),
+        ("mnist/cnn.yaml", ("--trainer.max_steps", 0), "--trainer.max_steps 0 trains nothing;"),
+        ("mnist/cnn.yaml", ("--trainer.limit_train_batches", 0), "--trainer.limit_train_batches 0 trains nothing;"),
+        (
+            "mnist/cnn.yaml",
+            ("--test", "true", "--trainer.enable_checkpointing", "false"),
+            "--test true needs the best weights, which are not saved with --trainer.enable_checkpointing false;",
+        ),
+        (
+            "mnist/cnn.yaml",
+            ("--test", "true", "--trainer.limit_val_batches", 0),
+            "--test true needs the best weights, which are not saved with --trainer.limit_val_batches 0;",
+        ),
+        ("mnist/fast.yaml", ("--data.batch_size", 1), "--data.batch_size 1: batch normalisation needs several images"),
+        ("mnist/cnn.yaml", ("--trainer.callbacks+=LearningRateFinder",), "LearningRateFinder looks for"),
+        ("mnist/fast.yaml", ("--trainer.callbacks+=BatchSizeFinder",), "BatchSizeFinder changes the number of steps"),
+    ],
+)
+def test_what_cannot_end_well_is_refused_before_it_begins(cli, tiny_data, configs, tmp_path, config, flags, message):
+    outcome = cli("fit", "--config", configs / config, *PLAIN, *flags)
+
+    assert outcome.status == 2
+    assert f"lightning-cnn: error: {message}" in outcome.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("config", "flags"),
+    [
+        ("mnist/cnn.yaml", ("--data.batch_size", 1, "--trainer.limit_train_batches", 2)),  # no normalisation
+        ("mnist/fast.yaml", ("--data.batch_size", 2, "--trainer.limit_train_batches", 2)),
+        (
+            "mnist/cnn.yaml",
+            ("--trainer.callbacks+=BatchSizeFinder", "--trainer.callbacks.max_trials", 1),
+        ),  # no schedule
+    ],
+)
+def test_what_can_is_not(fit, config, flags):
+    assert (fit(config, *flags) / "checkpoints" / "best.ckpt").is_file()
+
+
+def test_what_is_not_installed_is_named(cli, tiny_data, configs, tmp_path, monkeypatch):
+    monkeypatch.setattr("lightning.pytorch.callbacks.device_stats_monitor._PSUTIL_AVAILABLE", False)
+
+    outcome = cli("fit", "--config", configs / "mnist/cnn.yaml", *PLAIN, "--trainer.callbacks+=DeviceStatsMonitor")
+
+    assert outcome.status == 2
+    assert "psutil" in outcome.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_precision_of_a_processor_is_the_one_that_is_recorded(fit):
+    run = fit("mnist/cnn.yaml", "--trainer.accelerator", "cpu", "--trainer.precision", "16-mixed")
+
+    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["precision"] == "bf16-mixed"
+
+
+def test_without_validation_the_last_weights_are_offered(cli, tiny_data, configs):
+    flags = (*PLAIN, "--trainer.max_epochs", 1, "--trainer.limit_val_batches", 0)
+    outcome = cli("fit", "--config", configs / "mnist/cnn.yaml", *flags)
+
+    assert "there is no best.ckpt, because nothing was validated" in outcome.out
+    assert "last.ckpt\n" in outcome.out
