@@ -17,7 +17,7 @@ _FREE = (_MIB // 10, 14 * _MIB)
 def run(tries: int, seed: int, folder: Path) -> Outcome:
     """Let the disk of a run be full, or in every second try read-only; then mend that, and let the run go on."""
     fault = "disk full, or read-only: one clear line, and nothing lost"
-    undisturbed, _ = reference(folder)
+    undisturbed, _ = reference(folder, ())
     disk = folder / "disk"
     disk.mkdir()
     if not mount(disk):

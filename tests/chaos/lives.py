@@ -1,5 +1,6 @@
 """Trainings that are killed, stopped and gone on with; they must come to what one without a fault comes to."""
 
+import functools
 import itertools
 import os
 import random
@@ -61,11 +62,13 @@ class Life:
         folder: Where it is.
         data: The data folder.
         temporary: The folder for temporary files of its processes.
+        flags: What else to train with.
     """
 
-    def __init__(self, folder: Path, data: Path, temporary: Path) -> None:
+    def __init__(self, folder: Path, data: Path, temporary: Path, flags: tuple[str, ...] = ()) -> None:
         folder.mkdir(parents=True)
         self.folder = folder
+        self.flags = flags
         self.saved = folder / "saved"
         self.environment = os.environ | {
             "CHAOS_DATA": str(data),
@@ -78,7 +81,7 @@ class Life:
     def start(self, die_at: str = "") -> subprocess.Popen[str]:
         """Begin the training, or go on with it if there is a checkpoint."""
         return subprocess.Popen(
-            [sys.executable, "-m", "chaos.child", *(ON if self.run is not None else FIT)],
+            [sys.executable, "-m", "chaos.child", *(ON if self.run is not None else (*FIT, *self.flags))],
             cwd=self.folder,
             env=self.environment | {"CHAOS_DIE": die_at},
             stdout=subprocess.PIPE,
@@ -149,10 +152,11 @@ def ended(process: subprocess.Popen[str]) -> Ended:
     return Ended(process.returncode, printed, time.monotonic() - since)
 
 
-def reference(folder: Path) -> tuple[Life, float]:
+@functools.cache  # the faults of one folder share it
+def reference(folder: Path, flags: tuple[str, ...]) -> tuple[Life, float]:
     """Return a training without a fault, and the seconds that it took; its data is in `folder / "data"`."""
     write_idx_dataset(folder / "data", MNIST)
-    life = Life(folder / "reference", folder / "data", folder)
+    life = Life(folder / "reference", folder / "data", folder, flags)
     end = ended(life.begin())
     if end.status:
         raise RuntimeError(end.printed)
@@ -176,9 +180,17 @@ def stops(tries: int, seed: int, folder: Path) -> Outcome:
     return _in_parallel("SIGTERM and SIGINT: status, five seconds, how to go on", tries, seed, folder, _stop)
 
 
-def _in_parallel(fault: str, tries: int, seed: int, folder: Path, strike: Strike) -> Outcome:
-    """Strike lives, as many times in all, with one process on each core."""
-    undisturbed, seconds = reference(folder)
+def stops_of_two(tries: int, seed: int, folder: Path) -> Outcome:
+    """Do so with trainings in two processes, whose images together are the same."""
+    two = ("--trainer.devices", "2", "--trainer.accelerator", "cpu", "--trainer.strategy", "ddp")
+    return _in_parallel("the same, with two processes", tries, seed, folder, _stop, two)
+
+
+def _in_parallel(
+    fault: str, tries: int, seed: int, folder: Path, strike: Strike, flags: tuple[str, ...] = ()
+) -> Outcome:
+    """Strike lives, as many times in all, with one life on each core."""
+    undisturbed, seconds = reference(folder, flags)
     temporary = elsewhere(folder)
 
     def live(batch: int) -> list[str]:
@@ -188,7 +200,7 @@ def _in_parallel(fault: str, tries: int, seed: int, folder: Path, strike: Strike
         lost: list[str] = []
         for number in itertools.count():
             name = f"life {batch}.{number} of seed {seed}"
-            life = Life(folder / f"{batch}.{number}", folder / "data", temporary)
+            life = Life(folder / f"{batch}.{number}", folder / "data", temporary, flags)
             struck = 0
             while struck < left:
                 problem = strike(life, rng, seconds)

@@ -11,7 +11,7 @@ import torch
 
 from lightning_cnn.checkpoint import KEY
 
-MODELS = r"CNNClassifier, .*DeepCNNClassifier, FastCNNClassifier, MLPClassifier, ShallowCNNClassifier, SimpleCNN\w+"
+MODELS = r"CNNClassifier, .*DeepCNNClassifier, FastCNNClassifier, MLPClassifier, ShallowCNNClassifier, SimpleCNN[^)]*"
 
 #: Wrong arguments, after those of a good `fit` where they begin with +, and what has to be said of them.
 WRONG = [
