@@ -29,6 +29,8 @@ COMMANDS = {
     "data": ("data", "Fetch a dataset, or verify the files of one."),
 }
 
+#: What ends a command.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 #: What the disk or its owner may refuse at any time.
 _OUT_OF_OUR_HANDS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -36,7 +38,7 @@ _EXAMPLES = """\
 examples:
   lightning-cnn fit --config configs/mnist/cnn.yaml
   lightning-cnn fit --config configs/mnist/cnn.yaml --trainer.max_epochs 1 --model.optimizer.lr 0.01
-  lightning-cnn fit --config configs/mnist/cnn.yaml --ckpt_path last
+  lightning-cnn fit --ckpt_path last
   lightning-cnn test --ckpt_path best
   lightning-cnn predict logs/mnist-cnn/version_0 digits/ --output predictions.csv
   lightning-cnn export best --output digits.safetensors
@@ -53,9 +55,10 @@ def run() -> NoReturn:
     Python would look for garbage among all that torch and Lightning made while they were imported, and free it piece by
     piece: 1.2 s on a core of an AMD EPYC.
     """
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in _SIGNALS:
         signal.signal(signum, _interrupt)
     status = main()
+    _ignore_signals()  # all is done
     threading._shutdown()  # type: ignore[attr-defined]  # waits for what still works; both are Python's own way out
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -65,7 +68,13 @@ def run() -> NoReturn:
 
 def _interrupt(signum: int, _: FrameType | None) -> NoReturn:
     """Leave by the way that errors take, so that nothing half-written stays behind."""
+    _ignore_signals()  # the way out is short, and must not be left
     raise Interrupted(signal.Signals(signum))
+
+
+def _ignore_signals() -> None:
+    for signum in _SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -85,7 +94,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"lightning-cnn: error: {error}", file=sys.stderr)
         return error.exit_status
     except Interrupted as interrupted:
-        print(f"lightning-cnn: {interrupted}", file=sys.stderr)
+        if not interrupted.is_told:
+            print(f"lightning-cnn: {interrupted}", file=sys.stderr)
         return interrupted.exit_status
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -21,11 +21,13 @@ class Interrupted(BaseException):
     Args:
         received: The signal.
         note: What to tell the user beyond its name.
+        is_told: Whether the user is told by another process.
     """
 
-    def __init__(self, received: signal.Signals, note: str = "") -> None:
+    def __init__(self, received: signal.Signals, note: str = "", is_told: bool = False) -> None:
         super().__init__(f"stopped by {received.name}{note}")
         self.received = received
+        self.is_told = is_told
         self.exit_status = 128 + received  # as a shell has it
 
 

@@ -1,6 +1,7 @@
 """What every test starts from: a folder of its own, no network, and tiny data when it asks for them."""
 
 import os
+import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +37,15 @@ def _isolated(tmp_path, _cache, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(_cache))
     monkeypatch.setattr(socket.socket, "connect", connect_to_this_machine)
+
+
+@pytest.fixture(autouse=True)
+def _handlers():
+    """Let signals do after a test what they did before: a run that was ended by one ignores all others."""
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
 
 
 @pytest.fixture(scope="session")

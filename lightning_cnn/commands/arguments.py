@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -58,8 +58,7 @@ def with_checkpoint(argv: list[str]) -> tuple[list[str], Path | None]:
         return [command, *first, *words], None
     contents = [_content(file) for file in files]
     wanted = _classes(contents, {"model": _last(words, "--model"), "data": _last(words, "--data")})
-    root = Path(_last(words, "--trainer.default_root_dir") or "logs")
-    runs = [run for run in checkpoints.run_folders(root) if _fits(run, wanted)]
+    runs = [run for run in checkpoints.run_folders(_root(contents, words)) if _fits(run, wanted)]
     path = checkpoints.resolve(references[-1], runs, folder_means="last" if command == "fit" else "best")
     config: object = checkpoints.read_description(path).get("config")
     if command != "fit":
@@ -67,6 +66,23 @@ def with_checkpoint(argv: list[str]) -> tuple[list[str], Path | None]:
     named = {text for _, content in _all_contents(files, words) for text in _texts(content)}
     config = trust.believed(config, named)
     return [command, "--config", json.dumps(config, ensure_ascii=False), *first, *words, "--ckpt_path", str(path)], path
+
+
+def requeued_run(words: list[str], is_of_this_job: Callable[[Path], bool]) -> Path | None:
+    """Return the run, of those where the words of `fit` say that runs are, that this job has begun, if there is one."""
+    files, words = _take(words, "--config", "-c")
+    if _last(words, "--ckpt_path") is not None:
+        return None
+    runs = checkpoints.run_folders(_root([_content(file) for file in files], words))
+    return next((run for run in runs if is_of_this_job(run)), None)
+
+
+def _root(contents: list[dict[str, Any]], words: list[str]) -> Path:
+    """Where the runs are: as a flag says, or else a config."""
+    trainers = [content.get("trainer") for content in contents]
+    configured = [trainer.get("default_root_dir") for trainer in trainers if isinstance(trainer, dict)]
+    known = [*configured, _last(words, "--trainer.default_root_dir")]
+    return Path(next((str(root) for root in reversed(known) if root), "logs"))
 
 
 def _to_measure(config: object) -> object:

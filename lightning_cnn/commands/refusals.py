@@ -26,6 +26,9 @@ def require_trainable(options: Namespace, model: ImageClassifier, datamodule: Im
     for name in ("max_epochs", "max_steps", "limit_train_batches"):
         if options[name] == 0:
             raise UserError(f"--trainer.{name} 0 trains nothing; give more, or measure a checkpoint with `validate`")
+    for name, least in (("accumulate_grad_batches", 1), ("gradient_clip_val", 0)):
+        if options[name] is not None and options[name] < least:
+            raise UserError(f"--trainer.{name} must be at least {least}, got {options[name]}")
     for name in ("enable_checkpointing", "limit_val_batches"):
         if test and options[name] is not None and not options[name]:
             raise UserError(

@@ -1,8 +1,7 @@
 """`fit`, `validate` and `test`: LightningCLI with run folders, and with checkpoints that are enough by themselves."""
 
 import shutil
-import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 import yaml
 from jsonargparse import Namespace
+from jsonargparse.typing import register_type
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, LightningModule
@@ -29,7 +29,7 @@ from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.commands.arguments import Parser, require_sound_configs, with_checkpoint
 from lightning_cnn.commands.messages import explain
 from lightning_cnn.commands.refusals import require_trainable
-from lightning_cnn.commands.resuming import lock, require_resumable, with_requeued_run
+from lightning_cnn.commands.resuming import locked, require_resumable, with_requeued_run
 from lightning_cnn.data import (
     ImageDataModule,
     datamodules,  # noqa: F401  # the parser finds by their short names those classes that are imported
@@ -40,6 +40,9 @@ from lightning_cnn.machine import tune
 from lightning_cnn.names import snake_case
 from lightning_cnn.quiet import quieten
 from lightning_cnn.training.trainer import Trainer
+
+# Some of Lightning's callbacks have devices among their settings; a config has their names.
+register_type(torch.device, str, torch.device)
 
 _DETERMINISTIC = (
     "Repeat to the bit: float32 instead of the trial, which goes by the clock, and only algorithms that compute in a "
@@ -63,7 +66,8 @@ def main(argv: list[str]) -> int:
     tune()
     argv, checkpoint = with_checkpoint(with_requeued_run(argv))
     try:
-        TrainCLI(argv, checkpoint)
+        with ExitStack() as held:
+            TrainCLI(argv, checkpoint, held)
     except MisconfigurationException as error:  # Lightning's word for settings that cannot go together
         raise UserError(" ".join(str(error).split())) from error
     return 0
@@ -75,11 +79,13 @@ class TrainCLI(LightningCLI):
     Args:
         argv: The command and its arguments.
         checkpoint: The file that `--ckpt_path` in `argv` names, if it does.
+        held: Takes the lock of the run folder.
     """
 
-    def __init__(self, argv: list[str], checkpoint: Path | None) -> None:
+    def __init__(self, argv: list[str], checkpoint: Path | None, held: ExitStack) -> None:
         self.command = argv[0]
         self.checkpoint = checkpoint
+        self.held = held
         self.new_folder: Path | None = None
         self.first_step: int | None = None
         super().__init__(
@@ -131,9 +137,7 @@ class TrainCLI(LightningCLI):
             settings["deterministic"] = True
             if settings["precision"] == "auto":
                 settings["precision"] = "32-true"
-                rank_zero_info(
-                    "Deterministic: no trial of bfloat16, which may be faster (--trainer.precision bf16-mixed)"
-                )
+                rank_zero_info("Precision: 32-true (bf16-mixed may be faster, and can be repeated as well)")
 
     def _parse_ckpt_path(self) -> None:
         """Nothing left to do: what the checkpoint says was put before the flags, so that flags win."""
@@ -142,7 +146,7 @@ class TrainCLI(LightningCLI):
         """Build model, data and trainer; what they refuse is the user's to mend."""
         try:
             super().instantiate_classes()
-        except (ValueError, TypeError, MisconfigurationException) as error:
+        except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
             self._forget_new_folder()
             raise UserError(explain(str(error), ())) from error
 
@@ -194,10 +198,10 @@ class TrainCLI(LightningCLI):
         return verdict.precision
 
     def _run_folder(self, root: Path) -> Path:
-        """The folder of the run that goes on, or a new one; it is locked as long as this process lives."""
+        """The folder of the run that goes on, or a new one; it is locked."""
         content = None if self.checkpoint is None else checkpoints.read(self.checkpoint)
         if self.checkpoint is not None and content is not None:
-            require_resumable(self.checkpoint, content, self._get(self.config, "overwrite"))
+            require_resumable(self.checkpoint, content, self._plain_config(), self._get(self.config, "overwrite"))
             self.first_step = content["global_step"]
         if rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process has it and tells the others
             return root
@@ -206,7 +210,7 @@ class TrainCLI(LightningCLI):
         else:
             network = snake_case(type(self.model).__name__.removesuffix("Classifier"))
             folder = self.new_folder = create(root, f"{self.datamodule.facts.name}-{network}")
-        self.lock = lock(folder)
+        self.held.enter_context(locked(folder))
         return folder
 
     def _loggers(self, chosen: Logger | list[Logger] | bool | None, folder: Path) -> Logger | list[Logger] | bool:
@@ -216,9 +220,15 @@ class TrainCLI(LightningCLI):
             return [MetricsCSV(folder, self.first_step), TensorBoard(folder, self.first_step)]
         return chosen
 
+    def _plain_config(self) -> dict[str, Any]:
+        """All that was asked for, as plain types."""
+        dumped = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_unset=False)
+        config: dict[str, Any] = yaml.safe_load(dumped)
+        return config
+
     def _fit_callbacks(self, options: Namespace, folder: Path, with_loggers: bool) -> list[Callback]:
         """The callbacks of every run."""
-        config = yaml.safe_load(self._parser(self.subcommand).dump(self.config[self.subcommand], skip_unset=False))
+        config = self._plain_config()
         for word in _NOT_OF_THE_RUN:
             del config[word]
         config["trainer"]["default_root_dir"] = str(folder.parent.parent)  # also of a run that goes on
@@ -240,9 +250,8 @@ class TrainCLI(LightningCLI):
             raise
         except Interrupted as interrupted:
             self._forget_new_folder()
-            if not self.trainer.is_global_zero:  # the first process says it for all
-                sys.exit(interrupted.exit_status)
-            raise Interrupted(interrupted.received, self._way_on()) from interrupted
+            is_told = not self.trainer.is_global_zero  # by the first process
+            raise Interrupted(interrupted.received, self._way_on(), is_told) from interrupted
         except ModuleNotFoundError as error:  # a callback or logger that needs more than is installed
             self._forget_new_folder()
             raise UserError(" ".join(str(error).split())) from error
@@ -265,8 +274,14 @@ class TrainCLI(LightningCLI):
             return " before there was a checkpoint"
         test = " --test true" if self._get(self.config, "test") else ""
         step = checkpoints.read(last)["global_step"]
-        command = f"lightning-cnn fit --ckpt_path {quote(str(folder))}{self._own_classes()}{test}"
+        if step == self.first_step:
+            return " before another step was saved; give the same command again"
+        command = f"{self._program()} fit --ckpt_path {quote(str(folder))}{self._own_classes()}{test}"
         return f"; go on from step {step} with: {command}"
+
+    def _program(self) -> str:
+        """How to call this command: classes of the user's own are found in the folder that Python is started in."""
+        return "python -m lightning_cnn" if self._own_classes() else "lightning-cnn"
 
     def _own_classes(self) -> str:
         """The flags that name classes from outside of this package: no checkpoint is believed that names them."""
@@ -326,7 +341,7 @@ class TrainCLI(LightningCLI):
         if last.is_file() and not best.is_file():
             print("No best:    there is no best.ckpt, because nothing was validated")
         if (kept := best if best.is_file() else last).is_file() and not self._get(self.config, "test"):
-            print(f"Test it:    lightning-cnn test --ckpt_path {quote(str(kept))}{self._own_classes()}")
+            print(f"Test it:    {self._program()} test --ckpt_path {quote(str(kept))}{self._own_classes()}")
         print(f"Look at it: tensorboard --logdir {quote(str(folder.parent.parent))}")
 
 

@@ -5,9 +5,11 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_cnn.callbacks.run_folder import slurm_job
 from lightning_cnn.errors import Interrupted
@@ -43,8 +45,19 @@ class Signals(_SignalConnector):
     def _note(self, signum: int, _: FrameType | None) -> None:
         received = signal.Signals(signum)
         if not self._held_back or self.received is not None:
-            raise Interrupted(received)
+            self.end(received)
         self.received = received
+
+    def end(self, received: signal.Signals) -> NoReturn:
+        """End the run; more signals change nothing, for the way out is short and must not be left.
+
+        Raises:
+            Interrupted: Always.
+        """
+        for signum in self._original_handlers:
+            self._register_signal(signum, signal.SIG_IGN)
+        self._original_handlers = {}  # nothing is to be restored
+        raise Interrupted(received)
 
     def _requeue_signal(self) -> signal.Signals | None:
         environment = self.trainer._accelerator_connector.cluster_environment
@@ -56,4 +69,7 @@ class Signals(_SignalConnector):
         """Put the job into SLURM's queue again, if that is what the signal is for."""
         if received != self._requeue_signal() or not self.trainer.is_global_zero:
             return
-        subprocess.run(["scontrol", "requeue", slurm_job()], check=True)
+        try:
+            subprocess.run(["scontrol", "requeue", slurm_job()], check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            rank_zero_info(f"The job could not be put into the queue again: {error}")

@@ -12,7 +12,6 @@ from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.profilers import PassThroughProfiler, Profiler
 
 from lightning_cnn.callbacks.checkpoints import Checkpoints
-from lightning_cnn.errors import Interrupted
 from lightning_cnn.training.checkpoint_io import CheckpointIO
 from lightning_cnn.training.loops import CutValidation, FitLoop
 from lightning_cnn.training.signals import Signals
@@ -90,7 +89,7 @@ class Trainer(LightningTrainer):
         if number:
             received = signal.Signals(number)
             self.signals.requeue(received)
-            raise Interrupted(received)
+            self.signals.end(received)
 
     def _highest(self, *numbers: int) -> tuple[int, ...]:
         """Return, for each of these, the highest that any of the processes has; all of them ask at the same time."""

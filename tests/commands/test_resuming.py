@@ -8,7 +8,7 @@ import torch
 
 from lightning_cnn import checkpoint
 from lightning_cnn.callbacks import Checkpoints
-from lightning_cnn.commands.resuming import lock
+from lightning_cnn.commands.resuming import locked
 from lightning_cnn.errors import UserError
 
 
@@ -122,6 +122,37 @@ def test_an_optimizer_that_does_not_fit_is_refused(fit, cli):
     assert "what it says of the training does not fit this run" in refused.err
 
 
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (("--model.optimizer.lr", 0.5), "--model.optimizer.lr 0.5: the run has 0.01, and can only go on with that"),
+        (("--model.optimizer", "Adam"), "--model.optimizer torch.optim.Adam: the run has torch.optim.SGD"),
+        (("--data", "MNISTDataModule"), "--data lightning_cnn.data.MNISTDataModule: the run has lightning_cnn.data"),
+        (("--seed_everything", 4), "--seed_everything 4: the run has 0"),
+        (("--trainer.max_epochs", 1), "--trainer.max_epochs 1: the run has had 2 already"),
+    ],
+)
+def test_what_a_run_cannot_change_on_its_way_is_refused(fit, cli, flags, reason):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 2)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+    refused = cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 3, *flags)
+
+    assert refused.status == 2
+    assert reason in refused.err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_an_optimizer_that_was_taken_away_is_missed(fit, cli):
+    run = fit("fashion_mnist/mlp.yaml")
+    path = run / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["optimizer_states"] = []
+    torch.save(content, path)
+
+    assert "go on exactly" in cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2).err
+
+
 def test_a_finished_run_says_so(fit, cli):
     run = fit("fashion_mnist/mlp.yaml")
 
@@ -134,24 +165,18 @@ def test_a_finished_run_says_so(fit, cli):
 
 def test_a_run_is_trained_by_one_process_at_a_time(fit, cli):
     run = fit("fashion_mnist/mlp.yaml")
-    held = lock(run)
-
-    refused = cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2)
+    with locked(run):
+        refused = cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2)
 
     assert refused.status == 2
     assert "is being trained by another process" in refused.err
-    held.release()
     assert cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2).status == 0
 
 
 def test_a_lock_is_let_go(tmp_path):
-    lock(tmp_path).release()
-    held = lock(tmp_path)
-
-    with pytest.raises(UserError):
-        lock(tmp_path)
-
-    held.release()
+    for _ in range(2):
+        with locked(tmp_path), pytest.raises(UserError, match="another process"), locked(tmp_path):
+            pass
 
 
 def test_other_threads_are_told_and_kept(fit, cli, caplog, monkeypatch):
@@ -164,6 +189,31 @@ def test_other_threads_are_told_and_kept(fit, cli, caplog, monkeypatch):
     assert f"threads 7 → {record['threads']}" in caplog.text
     (earlier,) = json.loads((run / "environment.json").read_text())["earlier"]
     assert earlier["threads"] == 7
+
+
+OWN = """\
+from torch import nn
+from torch.optim import Adam
+from lightning.pytorch.cli import OptimizerCallable
+from lightning_cnn.classifiers import ImageClassifier
+
+class OwnClassifier(ImageClassifier):
+    def __init__(self, optimizer: OptimizerCallable = Adam) -> None:
+        super().__init__(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), optimizer)
+"""
+
+
+def test_what_is_said_to_go_on_with_names_a_class_of_ones_own(stopped, cli, monkeypatch, tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    line = stopped("--model", "own.OwnClassifier").err.splitlines()[-1]
+
+    assert line.endswith(" --model own.OwnClassifier")
+    outcome = cli(*line.partition("with: python -m lightning_cnn ")[2].split())
+    assert outcome.status == 0, outcome.err
+    assert re.search(r"python -m lightning_cnn test .* --model own\.OwnClassifier", outcome.out)
+    assert cli("fit", "--ckpt_path", only_run(), "--trainer.max_epochs", 3).status == 2
 
 
 # SLURM
@@ -188,6 +238,18 @@ def test_a_job_that_slurm_has_started_again_goes_on(stopped, cli, requeued, conf
     assert stopped(after=100).status == 0
 
     assert step(only_run()) == 10
+
+
+def test_the_run_of_a_job_is_found_where_a_config_says_that_runs_are(stopped, requeued, tmp_path):
+    (tmp_path / "where.yaml").write_text("trainer: {default_root_dir: elsewhere}")
+    requeued(0)
+    stopped("--config", tmp_path / "where.yaml")
+    requeued(1)
+
+    stopped("--config", tmp_path / "where.yaml", after=100)
+
+    (run,) = Path("elsewhere").glob("*/version_*")
+    assert step(run) == 10
 
 
 def test_another_job_begins_anew(stopped, requeued):

@@ -401,7 +401,7 @@ def test_a_refused_resume_leaves_the_run_as_it_was(fit, cli, configs):
     refused = cli("fit", "--config", configs / "mnist" / "deep_cnn.yaml", "--ckpt_path", run, "--data.val_size", 50)
 
     assert refused.status == 2
-    assert "of another architecture" in refused.err
+    assert "--model lightning_cnn.classifiers.DeepCNNClassifier: the run has lightning_cnn" in refused.err
     assert {path: path.read_bytes() for path in before} == before
 
 

@@ -123,6 +123,16 @@ def test_slurm_puts_a_job_that_has_to_end_into_its_queue_again(trainer, slurm, t
     assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
 
 
+def test_without_scontrol_the_run_is_saved_all_the_same(trainer, slurm, monkeypatch, caplog):
+    monkeypatch.setenv("PATH", "/nowhere")
+    sends = Sends("on_train_batch_start", signal.SIGUSR1)
+
+    with pytest.raises(Interrupted, match="SIGUSR1"):
+        fit(trainer(ours=True, callbacks=[Checkpoints(), sends], plugins=[SLURMEnvironment()]))
+
+    assert "could not be put into the queue again" in caplog.text
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_slurm_is_left_alone_by_other_signals(trainer, slurm, signum):
     run = trainer(ours=True, callbacks=[Sends("on_train_batch_start", signum)], plugins=[SLURMEnvironment()])
