@@ -69,7 +69,8 @@ def run() -> NoReturn:
 def _interrupt(signum: int, _: FrameType | None) -> NoReturn:
     """Leave by the way that errors take, so that nothing half-written stays behind."""
     _ignore_signals()  # the way out is short, and must not be left
-    raise Interrupted(signal.Signals(signum))
+    is_told = os.environ.get("LOCAL_RANK", "0") != "0"  # of several processes, the first tells
+    raise Interrupted(signal.Signals(signum), is_told=is_told)
 
 
 def _ignore_signals() -> None:

@@ -45,10 +45,10 @@ from lightning_cnn.training.trainer import Trainer
 register_type(torch.device, str, torch.device)
 
 _DETERMINISTIC = (
-    "Repeat to the bit: float32 instead of the trial, which goes by the clock, and only algorithms that compute in a "
-    "fixed order. This costs what bfloat16 would have gained, on one processor 1.5 (SimpleCNN) to 1.8 (DeepCNN) times "
-    "the time; with --trainer.precision bf16-mixed it costs nothing there, but may on a GPU. Needs the same machine, "
-    "versions and number of threads."
+    "Repeat to the bit: float32 instead of the trial, which goes by the clock, unless a precision is given, and only "
+    "algorithms that compute in a fixed order. This takes as long as float32: on one processor 1.5 (SimpleCNN) to 1.8 "
+    "(DeepCNN) times as long as bfloat16; on GPUs, a fixed order may cost more. Needs the same machine, versions and "
+    "number of threads."
 )
 _OVERWRITE_STEPS = "Go on from an earlier checkpoint than the last one of the run; what it has beyond that is lost."
 _OVERWRITE_RESULTS = "Replace the results of a whole test also by those of other weights, or of fewer images."
@@ -249,6 +249,8 @@ class TrainCLI(LightningCLI):
             self._forget_new_folder()
             raise
         except Interrupted as interrupted:
+            if (launcher := self.trainer.strategy.launcher) is not None:
+                launcher.kill(interrupted.received)  # the processes that it has started would wait for this one
             self._forget_new_folder()
             is_told = not self.trainer.is_global_zero  # by the first process
             raise Interrupted(interrupted.received, self._way_on(), is_told) from interrupted

@@ -248,11 +248,11 @@ def _stop(life: Life, rng: random.Random, seconds: float) -> str | None:
     end = ended(process)
     if end.status == 0:
         return None
-    *_, line = end.printed.splitlines() or [""]
-    is_right = end.status == 128 + asked and end.seconds <= 5 and f"stopped by {asked.name}" in line
-    if is_right and ("go on from step" in line or life.completed == before):
+    said = [line for line in end.printed.splitlines() if line.startswith(f"lightning-cnn: stopped by {asked.name}")]
+    is_right = end.status == 128 + asked and end.seconds <= 5 and len(said) == 1
+    if is_right and ("go on from step" in said[0] or life.completed == before):
         return ""
-    return f"status {end.status} {end.seconds:.1f} s after {asked.name}: {line}"
+    return f"status {end.status} {end.seconds:.1f} s after {asked.name}: {said or end.printed[-500:]}"
 
 
 def differences(first: Any, second: Any, place: str = "") -> Iterator[str]:
