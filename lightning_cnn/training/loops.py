@@ -40,8 +40,11 @@ class FitLoop(_FitLoop):
 
     def run(self) -> None:
         """Train; signals wait for a safe point."""
-        with self.trainer.signals.held_back():
+        signals = self.trainer.signals
+        with signals.held_back():
             super().run()
+        if signals.received is not None:  # after the last safe point
+            signals.end(signals.received)
 
     def on_advance_end(self) -> None:
         """End an epoch."""

@@ -325,7 +325,7 @@ def run(tries: int, seed: int, folder: Path) -> Outcome:
             case.argv += ["--data.data_dir", str(data)]
             if fault := _fault(case, folder):
                 lost.append(f"try {number} of seed {seed}: {case}: {fault}")
-    return Outcome("Wrong configs, flags and settings in checkpoints", tries, lost)
+    return Outcome("wrong configs, flags and settings in checkpoints", tries, lost)
 
 
 @contextmanager

@@ -49,6 +49,15 @@ def test_a_second_signal_ends_it_at_once(trainer, tmp_path):
     assert not (tmp_path / "checkpoints").exists()
 
 
+def test_a_signal_after_the_last_step_is_not_forgotten(trainer, tmp_path):
+    run = trainer(ours=True, callbacks=[Checkpoints(), Sends("on_train_end", signal.SIGTERM)])
+
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        fit(run)
+
+    assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
+
+
 def test_before_training_a_signal_ends_it_at_once(trainer, tmp_path):
     run = trainer(ours=True, callbacks=[Checkpoints(), Sends("on_sanity_check_start", signal.SIGTERM)])
 
