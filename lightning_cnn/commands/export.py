@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from lightning_cnn import checkpoint as checkpoints
-from lightning_cnn.commands.words import Parser, require_writable
+from lightning_cnn.commands.words import Parser, add_overwrite, require_new, require_writable
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import replacing
 from lightning_cnn.postponed import quick_imports
@@ -38,8 +38,7 @@ def main(argv: list[str]) -> int:
         from lightning_cnn.checkpoint import shared
     output: Path = arguments.output or path.with_suffix(shared.SUFFIX)
     require_writable("--output", output, shared.SUFFIX)
-    if output.exists() and not arguments.overwrite:
-        raise UserError(f"{output} exists; add --overwrite or name another with --output")
+    require_new("--output", output, arguments.overwrite)
     try:
         data = shared.dump(checkpoints.read(path))
     except TypeError as error:
@@ -69,5 +68,5 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         metavar="FILE",
         help="the .safetensors file to write (default: the checkpoint's name with that ending, beside it)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="write the file even if there is one of that name")
+    add_overwrite(parser)
     return parser.parse(argv)

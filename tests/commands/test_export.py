@@ -63,7 +63,7 @@ def test_a_file_that_is_there_stays_unless_it_may_be_replaced(run, cli):
 
     assert outcome.status == 2
     assert outcome.err == (
-        "lightning-cnn: error: a.safetensors exists; add --overwrite or name another with --output\n"
+        "lightning-cnn: error: --output a.safetensors exists; add --overwrite to replace it, or name another\n"
     )
     assert Path("a.safetensors").read_text() == "mine"
     assert cli("export", run, "--output", "a.safetensors", "--overwrite").status == 0
