@@ -11,7 +11,7 @@ import lightning_cnn
 
 PACKAGE = Path(lightning_cnn.__file__).parent
 #: What every part may import: it imports nothing of the package but itself.
-COMMON = {"errors", "names", "files", "quiet", "postponed", "machine", "__version__"}
+COMMON = {"errors", "names", "files", "quiet", "postponed", "machine", "launcher", "__version__"}
 #: Each part of the package, and the parts that it may import besides `COMMON`.
 ALLOWED = {
     "__init__": set(),
@@ -29,6 +29,7 @@ ALLOWED = {
         "checkpoint",
         "precision",
         "report",
+        "sweep",
         "training",
     },
     "training": {"callbacks", "classifiers", "checkpoint"},
@@ -36,6 +37,7 @@ ALLOWED = {
     "precision": set(),
     "evaluation": set(),
     "history": set(),
+    "sweep": {"checkpoint", "evaluation", "history", "plots"},
     "report": {"plots", "evaluation", "history"},
     "callbacks": {"classifiers", "data", "networks", "plots", "checkpoint", "evaluation", "history"},
     "classifiers": {"networks", "plots", "checkpoint"},

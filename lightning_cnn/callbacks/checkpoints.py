@@ -62,8 +62,12 @@ class Checkpoints(Callback):
 
     def pass_safe_point(self, trainer: Trainer, is_due: bool) -> None:
         """Save if that is due, or if the accuracy has risen; all processes come here together and say the same."""
-        is_best = self._measured and self._is_best(trainer)
-        self._measured = False
+        was_measured, self._measured = self._measured, False
+        is_best = was_measured and self._is_best(trainer)
+        if was_measured or is_due:
+            # What is logged may be ahead of the checkpoint, never behind it; and a run is followed by what it logs.
+            for logger in trainer.loggers:
+                logger.save()
         if is_due or is_best:
             self._save(trainer, is_best)
 
@@ -76,8 +80,6 @@ class Checkpoints(Callback):
         return True
 
     def _save(self, trainer: Trainer, is_best: bool) -> None:
-        for logger in trainer.loggers:
-            logger.save()  # what is logged may be ahead of the checkpoint, never behind it
         folder = _folder(trainer)
         best, last, previous = (folder / f"{name}.ckpt" for name in ("best", "last", "previous"))
         if trainer.is_global_zero and last.is_file():

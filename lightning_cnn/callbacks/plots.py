@@ -49,7 +49,7 @@ class Plots(PredictionsCallback):
         self.test_images = test_images
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the first images of the first epoch, augmented; the random numbers of the training stay as they are."""
+        """Draw the first images of the first epoch, augmented."""
         datamodule = getattr(trainer, "datamodule", None)
         # A run that goes on has shown its first batch long ago.
         if not self._draws(trainer) or trainer.ckpt_path is not None or not isinstance(datamodule, ImageDataModule):
@@ -58,9 +58,6 @@ class Plots(PredictionsCallback):
 
         assert isinstance(pl_module, ImageClassifier)
         images, targets = (tensor[:SAMPLES] for tensor in next(iter(datamodule.train_dataloader())))
-        if datamodule.augment is not None:
-            with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
-                images = datamodule.augment(images)
         figure = plots.samples(_pixels(pl_module.preprocess(images)), targets.cpu().numpy(), pl_module.class_names)
         _save(figure, Path(trainer.default_root_dir), "samples.png")
 

@@ -79,11 +79,11 @@ class PredictionsCallback(Callback):
     def _end(self, trainer: Trainer, pl_module: LightningModule, stage: Stage) -> None:
         if stage not in self.stages or trainer.sanity_checking or not self._targets:
             return
-        share = torch.cat(self._targets).cpu(), torch.cat(self._logits).float().cpu()
+        targets, logits = _of_all_processes(trainer, self._targets), _of_all_processes(trainer, self._logits)
         self._begin()
-        targets, logits = _of_all_processes(trainer, *share)
         if trainer.is_global_zero:
-            self.on_predictions(trainer, pl_module, stage, Predictions(targets, logits))
+            predictions = Predictions(torch.cat(targets).cpu(), torch.cat(logits).float().cpu())
+            self.on_predictions(trainer, pl_module, stage, predictions)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget an earlier validation."""
@@ -126,16 +126,10 @@ class PredictionsCallback(Callback):
         self._end(trainer, pl_module, "test")
 
 
-def _of_all_processes(trainer: Trainer, *shares: Tensor) -> list[Tensor]:
-    """Put the shares of all processes together: of N processes, each has every N-th image."""
+def _of_all_processes(trainer: Trainer, batches: list[Tensor]) -> list[Tensor]:
+    """Return the batches of all processes in the order of the dataset: they have taken turns in them."""
     if trainer.world_size == 1:
-        return list(shares)
+        return batches
     gathered: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(gathered, shares)
-    whole = []
-    for parts in zip(*gathered, strict=True):
-        joined = torch.empty(sum(map(len, parts)), *parts[0].shape[1:], dtype=parts[0].dtype)
-        for rank, part in enumerate(parts):
-            joined[rank :: trainer.world_size] = part
-        whole.append(joined)
-    return whole
+    torch.distributed.all_gather_object(gathered, [batch.cpu() for batch in batches])
+    return [batch for turn in zip(*gathered, strict=True) for batch in turn]

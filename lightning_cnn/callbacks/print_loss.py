@@ -10,6 +10,8 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 class PrintLoss(Callback):
     """Prints the training loss of a batch and the position in the epoch, for example `loss: 2.297 [ 6400/55000]`.
 
+    Both are those of all processes together.
+
     Args:
         every_n_batches: Batches between two lines, at least 1.
 
@@ -39,8 +41,10 @@ class PrintLoss(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
         """Print a line where one is due."""
-        self._seen += len(batch[1])
+        self._seen += len(batch[1]) * trainer.world_size
         if batch_idx % self.every_n_batches == 0 and isinstance(outputs, dict):
             loss: torch.Tensor = outputs["loss"] * trainer.accumulate_grad_batches  # Lightning hands on its share
+            loss = trainer.strategy.reduce(loss, reduce_op="mean")
             total = len(trainer.train_dataloader.dataset)  # type: ignore[union-attr]
-            pl_module.print(f"epoch {trainer.current_epoch + 1} · loss: {loss.item():.4f} [{self._seen:>5}/{total}]")
+            seen = min(self._seen, total)  # the last batch is not the same in all processes
+            pl_module.print(f"epoch {trainer.current_epoch + 1} · loss: {loss.item():.4f} [{seen:>5}/{total}]")

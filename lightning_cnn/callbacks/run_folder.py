@@ -17,6 +17,7 @@ from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import replacing
+from lightning_cnn.launcher import job
 from lightning_cnn.machine import cpu_name
 
 ENVIRONMENT = "environment.json"
@@ -115,17 +116,10 @@ def environment_record(trainer: Trainer, pl_module: LightningModule) -> dict[str
         "threads": torch.get_num_threads(),
         "seed": None if seed is None else int(seed),
         "git_revision": _git_revision(),
-        "slurm_job": slurm_job() or None,
+        "job": job() or None,
         "parameters": sum(parameter.numel() for parameter in pl_module.parameters()),
         "versions": checkpoints.describe(pl_module)["versions"],
     }
-
-
-def slurm_job() -> str:
-    """Return the name by which SLURM knows the job of this process; empty outside of SLURM."""
-    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
-        return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-    return os.environ.get("SLURM_JOB_ID", "")
 
 
 def _device_name(device: torch.device) -> str:

@@ -50,6 +50,11 @@ class TestResults(PredictionsCallback):
         Raises:
             UserError: If nothing can be written in the folder, or what is there must not be replaced.
         """
+        super().on_test_start(trainer, pl_module)
+        if trainer.is_global_zero:  # which writes them
+            self._prepare(trainer)
+
+    def _prepare(self, trainer: Trainer) -> None:
         if not os.access(self.folder, os.W_OK):
             raise UserError(
                 f"the results belong into {self.folder}, which is not writable; test a copy of the checkpoint"
@@ -57,7 +62,6 @@ class TestResults(PredictionsCallback):
         self._test = self._describe(trainer)  # now: what is tested is loaded, and training may replace the file
         if not self.overwrite:
             self._require_repetition()
-        super().on_test_start(trainer, pl_module)
 
     def _describe(self, trainer: Trainer) -> dict[str, Any]:
         """Return what is tested on what, in plain types."""

@@ -130,10 +130,21 @@ class ImageClassifier(LightningModule):
         """Return the loss to descend; its value goes to the loggers every `log_every_n_steps` steps."""
         loss, _ = self._step(batch, "train")
         self._watch.add(loss, batch[0])
+        loss = loss * self._share(len(batch[1]))
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it from outside
         if (self.global_step + 1) % every == 0:  # when the loggers look; every batch would slow smaller networks down
-            self.log("train/loss_step", loss, prog_bar=True)
+            self.log("train/loss_step", loss, prog_bar=True, sync_dist=True)
         return loss
+
+    def _share(self, count: int) -> float:
+        """What makes the mean over processes, which they take of their gradients, one over all images of the step.
+
+        That is 1 where each process has as many images as the others; in the last batch of an epoch, some have fewer.
+        """
+        if self.trainer.world_size == 1 or not self.trainer.is_last_batch:
+            return 1.0
+        counts = torch.tensor(float(count), device=self.device)
+        return count / self.trainer.strategy.reduce(counts, reduce_op="mean").item()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Stop before a step that would spoil the weights.

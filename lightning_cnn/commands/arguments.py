@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -66,15 +66,6 @@ def with_checkpoint(argv: list[str]) -> tuple[list[str], Path | None]:
     named = {text for _, content in _all_contents(files, words) for text in _texts(content)}
     config = trust.believed(config, named)
     return [command, "--config", json.dumps(config, ensure_ascii=False), *first, *words, "--ckpt_path", str(path)], path
-
-
-def requeued_run(words: list[str], is_of_this_job: Callable[[Path], bool]) -> Path | None:
-    """Return the run, of those where the words of `fit` say that runs are, that this job has begun, if there is one."""
-    files, words = _take(words, "--config", "-c")
-    if _last(words, "--ckpt_path") is not None:
-        return None
-    runs = checkpoints.run_folders(_root([_content(file) for file in files], words))
-    return next((run for run in runs if is_of_this_job(run)), None)
 
 
 def _root(contents: list[dict[str, Any]], words: list[str]) -> Path:

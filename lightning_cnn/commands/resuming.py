@@ -1,8 +1,7 @@
 """Going on with a run: from where, in whose folder, and what must not be lost by it."""
 
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
@@ -11,21 +10,55 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lightning_cnn import checkpoint as checkpoints
-from lightning_cnn.callbacks.run_folder import ENVIRONMENT, slurm_job
-from lightning_cnn.commands.arguments import requeued_run
+from lightning_cnn.callbacks.run_folder import ENVIRONMENT
+from lightning_cnn.commands import configs
 from lightning_cnn.errors import UserError
+from lightning_cnn.launcher import job
+
+#: Settings of the trainer that say where a run is, not what it is.
+_WHERE = ("accelerator", "devices", "num_nodes", "strategy", "default_root_dir")
+#: What is a word to the command, not about the run.
+NOT_OF_THE_RUN = ("test", "overwrite", "deterministic", "resume", "ckpt_path")
 
 
-def with_requeued_run(argv: list[str]) -> list[str]:
-    """Let a job that SLURM has put into its queue again go on with the run that it has begun; argv otherwise."""
-    if argv[0] != "fit" or os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
-        return argv
+def run_to_resume(root: Path, config: dict[str, Any], this_job_only: bool = False) -> Path | None:
+    """Return the last checkpoint of the newest run with these settings that goes on; None if there is none.
 
-    def is_of_this_job(run: Path) -> bool:
-        return (run / checkpoints.FOLDER / "last.ckpt").is_file() and _environment(run).get("slurm_job") == slurm_job()
+    That is one that this job of SLURM or torchrun has begun, or else one that has not come to its end.
 
-    run = requeued_run(argv[1:], is_of_this_job)
-    return argv if run is None else [*argv, "--ckpt_path", str(run)]  # none: it was stopped before its first step
+    Args:
+        root: Where runs are.
+        config: The settings, as plain types.
+        this_job_only: Leave out those that this job has not begun.
+
+    Raises:
+        UserError: If a checkpoint or a config that may be the one is damaged.
+    """
+    ignored = (*_WHERE, "precision") if config["trainer"]["precision"] == "auto" else _WHERE  # the run has found it out
+    wanted = _settings(config, ignored)
+    known = [run for run in checkpoints.run_folders(root) if _last(run).is_file() and (run / "config.yaml").is_file()]
+    same = [run for run in known if _settings(configs.read(run / "config.yaml"), ignored) == wanted]
+    of_this_job = [run for run in same if job() and _environment(run).get("job") == job()]
+    unfinished = (run for run in same if not this_job_only and not _is_finished(run, config["trainer"]))
+    run = next(iter(of_this_job), None) or next(unfinished, None)
+    return None if run is None else _last(run)
+
+
+def _last(run: Path) -> Path:
+    return run / checkpoints.FOLDER / "last.ckpt"
+
+
+def _settings(config: dict[str, Any], ignored: Collection[str]) -> dict[str, Any]:
+    """What a config says of the run, without those settings of the trainer that are ignored."""
+    trainer = {name: value for name, value in config["trainer"].items() if name not in ignored}
+    return {name: value for name, value in config.items() if name not in NOT_OF_THE_RUN} | {"trainer": trainer}
+
+
+def _is_finished(run: Path, trainer: dict[str, Any]) -> bool:
+    content = checkpoints.read(_last(run))
+    epochs, steps = trainer["max_epochs"], trainer["max_steps"]
+    stops = content["loops"]["fit_loop"]["state_dict"]["should_stop"]
+    return bool(stops or content["epoch"] == epochs or content["global_step"] == steps)
 
 
 def require_resumable(path: Path, content: dict[str, Any], config: dict[str, Any], overwrite: bool) -> None:

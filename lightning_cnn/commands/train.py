@@ -4,14 +4,13 @@ import shutil
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
 from jsonargparse import Namespace
 from jsonargparse.typing import register_type
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
@@ -20,7 +19,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_cnn import checkpoint as checkpoints
-from lightning_cnn import precision
+from lightning_cnn import launcher, precision
 from lightning_cnn.callbacks import Checkpoints, Dashboard, Plots, Progress, RunFolder, TestResults
 from lightning_cnn.callbacks.metrics_csv import MetricsCSV
 from lightning_cnn.callbacks.run_folder import create
@@ -29,7 +28,7 @@ from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.commands.arguments import Parser, require_sound_configs, with_checkpoint
 from lightning_cnn.commands.messages import explain
 from lightning_cnn.commands.refusals import require_trainable
-from lightning_cnn.commands.resuming import locked, require_resumable, with_requeued_run
+from lightning_cnn.commands.resuming import NOT_OF_THE_RUN, locked, require_resumable, run_to_resume
 from lightning_cnn.data import (
     ImageDataModule,
     datamodules,  # noqa: F401  # the parser finds by their short names those classes that are imported
@@ -39,6 +38,7 @@ from lightning_cnn.files import shipped_config
 from lightning_cnn.machine import tune
 from lightning_cnn.names import snake_case
 from lightning_cnn.quiet import quieten
+from lightning_cnn.training.processes import Agreement
 from lightning_cnn.training.trainer import Trainer
 
 # Some of Lightning's callbacks have devices among their settings; a config has their names.
@@ -50,10 +50,13 @@ _DETERMINISTIC = (
     "(DeepCNN) times as long as bfloat16; on GPUs, a fixed order may cost more. Needs the same machine, versions and "
     "number of threads."
 )
+_RESUME = (
+    "`auto` goes on with the run that this job of SLURM or torchrun has begun, or else with the newest run of the same "
+    "settings that has not come to its end; if there is none, it begins a new one. A job that SLURM has put into its "
+    "queue again goes on with its own run without being asked."
+)
 _OVERWRITE_STEPS = "Go on from an earlier checkpoint than the last one of the run; what it has beyond that is lost."
 _OVERWRITE_RESULTS = "Replace the results of a whole test also by those of other weights, or of fewer images."
-#: What is a word to the command, not about the run.
-_NOT_OF_THE_RUN = ("test", "overwrite", "deterministic", "ckpt_path")
 #: The names of mixed precision with float16.
 _HALF = (16, "16", "16-mixed")
 #: Largest batch to try precisions with: enough to tell them apart, and soon done.
@@ -64,7 +67,7 @@ def main(argv: list[str]) -> int:
     """Run `fit`, `validate` or `test` with the arguments that follow it."""
     quieten()
     tune()
-    argv, checkpoint = with_checkpoint(with_requeued_run(argv))
+    argv, checkpoint = with_checkpoint(argv)
     try:
         with ExitStack() as held:
             TrainCLI(argv, checkpoint, held)
@@ -122,6 +125,7 @@ class TrainCLI(LightningCLI):
         if self.command == "fit":
             parser.add_argument("--test", type=bool, default=False, help="Measure the best weights on the test images.")
             parser.add_argument("--overwrite", type=bool, default=False, help=_OVERWRITE_STEPS)
+            parser.add_argument("--resume", type=Literal["auto"] | None, default=None, help=_RESUME)
         elif self.command == "test":
             parser.add_argument("--overwrite", type=bool, default=False, help=_OVERWRITE_RESULTS)
 
@@ -132,12 +136,33 @@ class TrainCLI(LightningCLI):
         require_sound_configs(args, known)
         self.config = parser.parse_args(args)
         options = self.config[self.command]
+        _use_processes_of_torchrun(options["trainer"])
         if options["deterministic"]:
             settings = options["trainer"]
             settings["deterministic"] = True
             if settings["precision"] == "auto":
                 settings["precision"] = "32-true"
                 rank_zero_info("Precision: 32-true (bf16-mixed may be faster, and can be repeated as well)")
+        if self.command == "fit" and not options["trainer"]["fast_dev_run"]:
+            self._resume(options)
+
+    def _resume(self, options: Namespace) -> None:
+        """Find the run that is to be gone on with, if the user asks for it or SLURM has restarted it."""
+        if self.checkpoint is not None:
+            if options["resume"] is not None:
+                raise UserError("--resume auto looks for the run itself; leave out --ckpt_path, or --resume")
+            return
+        if options["resume"] is None and not launcher.is_restarted_by_slurm():
+            return
+        root = Path(options["trainer"]["default_root_dir"] or ".")
+        self.checkpoint = run_to_resume(root, self._plain_config(), this_job_only=options["resume"] is None)
+        if self.checkpoint is None:
+            return
+        options["ckpt_path"] = str(self.checkpoint)
+        if options["trainer"]["precision"] == "auto":  # the run has found out
+            described = checkpoints.read_description(self.checkpoint)["config"]
+            options["trainer"]["precision"] = described["trainer"]["precision"]
+        rank_zero_info(f"Resumed: {checkpoints.run_folder(self.checkpoint)}")
 
     def _parse_ckpt_path(self) -> None:
         """Nothing left to do: what the checkpoint says was put before the flags, so that flags win."""
@@ -190,6 +215,8 @@ class TrainCLI(LightningCLI):
             return "bf16-mixed"
         if chosen != "auto" or device is None or options["plugins"]:
             return chosen
+        if not launcher.is_first():
+            return None  # the first process tries, and tells the others
         pixels = torch.zeros(min(self.datamodule.batch_size, _TRIAL_BATCH), 1, 28, 28, dtype=torch.uint8)
         pixels.random_(256, generator=torch.Generator().manual_seed(0))
         verdict = precision.choose(self.model.network, self.model.preprocess(pixels), device)
@@ -203,7 +230,7 @@ class TrainCLI(LightningCLI):
         if self.checkpoint is not None and content is not None:
             require_resumable(self.checkpoint, content, self._plain_config(), self._get(self.config, "overwrite"))
             self.first_step = content["global_step"]
-        if rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process has it and tells the others
+        if not launcher.is_first():  # which tells the others
             return root
         if self.checkpoint is not None and self.checkpoint.parent.name == checkpoints.FOLDER:
             folder = checkpoints.run_folder(self.checkpoint)
@@ -222,17 +249,17 @@ class TrainCLI(LightningCLI):
 
     def _plain_config(self) -> dict[str, Any]:
         """All that was asked for, as plain types."""
-        dumped = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_unset=False)
+        dumped = self._parser(self.command).dump(self.config[self.command], skip_unset=False)
         config: dict[str, Any] = yaml.safe_load(dumped)
         return config
 
     def _fit_callbacks(self, options: Namespace, folder: Path, with_loggers: bool) -> list[Callback]:
         """The callbacks of every run."""
         config = self._plain_config()
-        for word in _NOT_OF_THE_RUN:
+        for word in NOT_OF_THE_RUN:
             del config[word]
         config["trainer"]["default_root_dir"] = str(folder.parent.parent)  # also of a run that goes on
-        callbacks: list[Callback] = [RunFolder(folder, config)]
+        callbacks: list[Callback] = [Agreement(self.first_step), RunFolder(folder, config)]
         if with_loggers:
             callbacks.append(LearningRateMonitor())
         if options["enable_checkpointing"] is not False:
@@ -345,6 +372,12 @@ class TrainCLI(LightningCLI):
         if (kept := best if best.is_file() else last).is_file() and not self._get(self.config, "test"):
             print(f"Test it:    {self._program()} test --ckpt_path {quote(str(kept))}{self._own_classes()}")
         print(f"Look at it: tensorboard --logdir {quote(str(folder.parent.parent))}")
+
+
+def _use_processes_of_torchrun(trainer: Namespace) -> None:
+    """Let torchrun, which knows it, say how many processes there are, unless the user does."""
+    if (started := launcher.torchrun_processes()) is not None and trainer["devices"] == "auto":
+        trainer["devices"], trainer["num_nodes"] = started
 
 
 def _device(accelerator: str) -> torch.device | None:

@@ -1,6 +1,7 @@
 """Training augmentation of a whole batch in one operation, on whatever device the batch is."""
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +9,24 @@ from torch.nn import functional
 
 
 class Augmentation(nn.Module):
-    """Changes a batch of training images; what it does is up to the subclass."""
+    """Changes a batch of training images; what it does is up to the subclass.
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return as many uint8 images of the same shape `(B, C, H, W)`, each changed on its own."""
+    Chance comes from outside, so that an image is changed in the same way whichever process has it, also in a run that
+    goes on in the middle of an epoch.
+
+    Attributes:
+        numbers: How many random numbers each image takes.
+    """
+
+    numbers: ClassVar[int]
+
+    def forward(self, images: Tensor, numbers: Tensor) -> Tensor:
+        """Return as many uint8 images of the same shape `(B, C, H, W)`, each changed on its own.
+
+        Args:
+            images: uint8, `(B, C, H, W)`.
+            numbers: Drawn evenly from [0, 1), float32, `(B, numbers)`, on the same device.
+        """
         raise NotImplementedError
 
 
@@ -30,6 +45,8 @@ class CropAndRotate(Augmentation):
         ValueError: If an argument is out of its range.
     """
 
+    numbers = 2  # angle, and whether to crop
+
     def __init__(self, crop_size: int = 22, crop_probability: float = 0.1, max_degrees: float = 15.0) -> None:
         if not 1 <= crop_size <= 28:
             raise ValueError(f"crop_size must be between 1 and 28, got {crop_size}")
@@ -42,11 +59,10 @@ class CropAndRotate(Augmentation):
         self.crop_probability = crop_probability
         self.max_degrees = max_degrees
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return augmented uint8 images of the same shape `(B, C, H, W)`."""
-        batch, device = len(images), images.device
-        angle = math.radians(self.max_degrees) * (2 * torch.rand(batch, device=device) - 1)
-        cropped = torch.rand(batch, device=device) < self.crop_probability
+    def forward(self, images: Tensor, numbers: Tensor) -> Tensor:
+        """Return augmented uint8 images of the same shape `(B, C, H, W)`, for numbers `(B, 2)` in [0, 1)."""
+        angle = math.radians(self.max_degrees) * (2 * numbers[:, 0] - 1)
+        cropped = numbers[:, 1] < self.crop_probability
         zoom = torch.where(cropped, self.crop_size / images.shape[-1], 1.0)  # side of the part that stays visible
         cos, sin, zero = zoom * angle.cos(), zoom * angle.sin(), torch.zeros_like(zoom)
         # Row by row, where each output pixel is read in the input: a rotation, scaled.

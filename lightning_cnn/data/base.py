@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
-from torch import Tensor
 
-from lightning_cnn.data import sources
+from lightning_cnn.data import sharing, sources
 from lightning_cnn.data.augment import Augmentation
-from lightning_cnn.data.batches import Batch, Images, InOrder, Shuffled
+from lightning_cnn.data.batches import Images, InOrder, Shuffled
 from lightning_cnn.data.facts import DatasetFacts, Framing
 from lightning_cnn.errors import UserError
 
@@ -46,12 +45,27 @@ def stratified_split(labels: NDArray[np.uint8], val_size: int) -> tuple[NDArray[
     return np.setdiff1d(np.arange(len(labels)), val), val
 
 
-def _to_tensors(images: NDArray[np.uint8], labels: NDArray[np.uint8], device: torch.device) -> Images:
-    """Copy images `(N, 28, 28)` and labels `(N,)` to where they are used: no batch has to travel to an accelerator."""
+def stratified_fold(labels: NDArray[np.uint8], folds: int, fold: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the sorted indices of the training and of the validation images of one part of a cross-validation.
+
+    Each image is a validation image in exactly one of the folds; sizes of folds differ by one image at most, and so do
+    the shares of each class. The folds depend on `labels` and `folds` only.
+
+    Args:
+        labels: Class of each image, `(N,)`.
+        folds: Number of folds, 2 to N.
+        fold: Which of them to validate on, from 0.
+    """
+    rng = np.random.default_rng(SPLIT_SEED)
+    by_class = np.concatenate([rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)])
+    val = np.sort(by_class[fold::folds])
+    return np.setdiff1d(np.arange(len(labels)), val), val
+
+
+def _to_tensors(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Images:
+    """Make tensors of images `(N, 28, 28)` and labels `(N,)`."""
     writeable = np.require(images, requirements="W")  # files are read only, and a tensor must not be
-    return Images(
-        torch.from_numpy(writeable).unsqueeze(1).to(device), torch.from_numpy(labels.astype(np.int64)).to(device)
-    )
+    return Images(torch.from_numpy(writeable).unsqueeze(1), torch.from_numpy(labels.astype(np.int64)))
 
 
 class ImageDataModule(LightningDataModule):
@@ -67,9 +81,14 @@ class ImageDataModule(LightningDataModule):
         val_size: Validation images, taken from the training images.
         augment: Changes each training batch of uint8 images, on its device. None leaves them as they are.
         allow_sample: Fall back to the small sample that ships with this package when the dataset cannot be had.
+        global_batch_size: Training images per step of all devices together, a multiple of their number; used instead of
+            `batch_size`, so that a run is the same on any number of devices.
+        folds: Cross-validation: cut the training images into so many stratified parts, at least 2, and validate on one
+            of them instead of on `val_size` images.
+        fold: Which part that is, 0 to `folds` − 1.
 
     Raises:
-        ValueError: If `batch_size` or `eval_batch_size` is below 1.
+        ValueError: If one of them is out of its range.
     """
 
     facts: ClassVar[DatasetFacts]
@@ -82,6 +101,9 @@ class ImageDataModule(LightningDataModule):
         val_size: int = 5000,
         augment: Augmentation | None = None,
         allow_sample: bool = False,
+        global_batch_size: int | None = None,
+        folds: int | None = None,
+        fold: int | None = None,
     ) -> None:
         if not hasattr(self, "facts"):
             raise ValueError("the data has no class; choose one, for example --data MNISTDataModule")
@@ -89,6 +111,14 @@ class ImageDataModule(LightningDataModule):
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if eval_batch_size < 1:
             raise ValueError(f"eval_batch_size must be at least 1, got {eval_batch_size}")
+        if global_batch_size is not None and global_batch_size < 1:
+            raise ValueError(f"global_batch_size must be at least 1, got {global_batch_size}")
+        if folds is not None and folds < 2:
+            raise ValueError(f"folds must be at least 2, got {folds}")
+        if (folds is None) != (fold is None):
+            raise ValueError("folds and fold must be given together: how many parts, and which of them to validate on")
+        if folds is not None and fold is not None and not 0 <= fold < folds:
+            raise ValueError(f"fold must be between 0 and {folds - 1}, got {fold}")
         super().__init__()
         # Plain types only: these arguments become part of every checkpoint.
         self.save_hyperparameters(ignore=["augment"], logger=False)
@@ -99,6 +129,9 @@ class ImageDataModule(LightningDataModule):
         self.val_size = val_size
         self.augment = augment
         self.allow_sample = allow_sample
+        self.global_batch_size = global_batch_size
+        self.folds = folds
+        self.fold = fold
         self.raw: sources.RawDataset | None = None
 
     @property
@@ -120,21 +153,40 @@ class ImageDataModule(LightningDataModule):
         self.raw = sources.load(self.facts, self.data_dir, self.allow_sample)
 
     def setup(self, stage: str) -> None:
-        """Load and verify the files and split them.
+        """Load and verify the files and split them; processes of one machine share what the first of them has loaded.
 
         Raises:
             DataError: If the dataset cannot be had.
-            UserError: If `val_size` leaves no training images or no validation images.
+            UserError: If `val_size` or `folds` leaves no images to train or none to validate on, or if the batch cannot
+                be divided among the devices.
         """
-        # The process that prepared the data has it already; all others of the machine read what it stored.
-        raw = self.raw = self.raw or sources.load(self.facts, self.data_dir, self.allow_sample)
+        self._batch_size()
+        if self.trainer is None or self.trainer.world_size == 1:
+            sets = self._load(stage)
+        else:
+            mine = self._load(stage) if self.trainer.local_rank == 0 else None
+            sets = sharing.share(mine, self.trainer.node_rank)
         device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+        sets = [Images(images.images.to(device), images.targets.to(device)) for images in sets]
         if stage == "test":
-            self.test_set = _to_tensors(raw.test_images, raw.test_labels, device)
-            return
-        train, val = stratified_split(raw.train_labels, self._val_size(raw))
-        self.train_set = _to_tensors(raw.train_images[train], raw.train_labels[train], device)
-        self.val_set = _to_tensors(raw.train_images[val], raw.train_labels[val], device)
+            (self.test_set,) = sets
+        else:
+            self.train_set, self.val_set = sets
+
+    def _load(self, stage: str) -> list[Images]:
+        """The images of a stage: those to test, or those to train and those to validate."""
+        # Where `prepare_data` was called, it has them already.
+        raw = self.raw = self.raw or sources.load(self.facts, self.data_dir, self.allow_sample)
+        if stage == "test":
+            return [_to_tensors(raw.test_images, raw.test_labels)]
+        return [_to_tensors(raw.train_images[part], raw.train_labels[part]) for part in self._split(raw)]
+
+    def _split(self, raw: sources.RawDataset) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        if self.folds is None or self.fold is None:
+            return stratified_split(raw.train_labels, self._val_size(raw))
+        if self.folds > len(raw.train_labels):
+            raise UserError(f"folds must be between 2 and {len(raw.train_labels)}, got {self.folds}")
+        return stratified_fold(raw.train_labels, self.folds, self.fold)
 
     def _val_size(self, raw: sources.RawDataset) -> int:
         """The sample keeps the proportion that `val_size` has in the full 60,000 training images."""
@@ -143,7 +195,7 @@ class ImageDataModule(LightningDataModule):
     def train_dataloader(self) -> Shuffled:
         """Training batches, in an order that depends on nothing but the seed of the run and the epoch."""
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # where Lightning keeps the seed of the run
-        return Shuffled(self.train_set, self.batch_size, seed, *self._processes())
+        return Shuffled(self.train_set, self._batch_size(), seed, *self._processes(), self.augment)
 
     def val_dataloader(self) -> InOrder:
         """Validation batches in a fixed order."""
@@ -153,16 +205,22 @@ class ImageDataModule(LightningDataModule):
         """Test batches in the order of the test files."""
         return InOrder(self.test_set, self.eval_batch_size, *self._processes())
 
+    def _batch_size(self) -> int:
+        """Training images per step of this device.
+
+        Raises:
+            UserError: If the batch cannot be divided among the devices.
+        """
+        if self.global_batch_size is None:
+            return self.batch_size
+        _, world_size = self._processes()
+        if self.global_batch_size % world_size:
+            raise UserError(
+                f"--data.global_batch_size {self.global_batch_size} cannot be divided among {world_size} devices; "
+                f"give a multiple of {world_size}"
+            )
+        return self.global_batch_size // world_size
+
     def _processes(self) -> tuple[int, int]:
         """Which of the processes this is, and how many there are."""
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-
-    def on_after_batch_transfer(self, batch: Batch | Tensor, dataloader_idx: int) -> Batch | Tensor:
-        """Augment training batches, on their device."""
-        if self.augment is None or self.trainer is None or not self.trainer.training:
-            return batch
-        if isinstance(batch, Tensor):  # the example images of the model summary come this way too, without targets
-            return batch
-        images, targets = batch
-        augmented: Tensor = self.augment(images)
-        return augmented, targets

@@ -12,6 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_cnn.data.augment import Augmentation
+from lightning_cnn.errors import UserError
+
 Batch = tuple[Tensor, Tensor]
 
 
@@ -37,11 +40,15 @@ class Images:
 class InOrder:
     """All images in their order, each exactly once over all processes together.
 
+    The batches are the same for any number of processes, which take turns in them: what a network says of an image may
+    depend, in the last bits, on which others are in its batch. All processes have the same number of batches, because
+    they wait for each other; the last one may be empty.
+
     Args:
         dataset: The images.
         batch_size: Images of a batch, at least 1; the last batch has what is left.
         rank: Which of the processes this is, from 0.
-        world_size: How many processes share the images, at least 1.
+        world_size: How many processes share the batches, at least 1.
     """
 
     def __init__(self, dataset: Images, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
@@ -51,36 +58,53 @@ class InOrder:
         self.world_size = world_size
 
     def __len__(self) -> int:
-        return math.ceil(len(self.dataset.targets[self.rank :: self.world_size]) / self.batch_size)
+        return math.ceil(len(self.dataset) / (self.batch_size * self.world_size))
 
     def __iter__(self) -> Iterator[Batch]:
-        share = slice(self.rank, None, self.world_size)
-        images, targets = self.dataset.images[share], self.dataset.targets[share]
-        yield from zip(torch.split(images, self.batch_size), torch.split(targets, self.batch_size), strict=True)
+        for turn in range(len(self)):
+            start = (turn * self.world_size + self.rank) * self.batch_size
+            batch = slice(start, start + self.batch_size)
+            yield self.dataset.images[batch], self.dataset.targets[batch]
 
 
 class Shuffled:
-    """All images in an order that depends on nothing but the seed and the epoch.
+    """All images, each exactly once, in an order that depends on nothing but the seed and the epoch.
 
-    At each step all processes together see what one process with their batches joined would see. If the images cannot
-    be shared out evenly, the first ones come again at the end. `state_dict` says how far an epoch is; whoever takes it
-    up goes on there, with as many processes as they like if the joined batch stays the same.
+    At each step all processes together see what one process with their batches joined would see, and each image is
+    augmented as it would be there. `state_dict` says how far an epoch is; whoever takes it up goes on there, with as
+    many processes as they like if the joined batch stays the same.
 
     Args:
-        dataset: The images.
-        batch_size: Images of a batch in each process, at least 1. The last batch has what is left; if that is a single
-            image, it joins the batch before, because batch normalisation cannot train on one.
+        dataset: The images, at least one for each process.
+        batch_size: Images of a batch in each process, at least 1. The last batch has what is left, which may be one
+            image less in some processes. Fewer than eight images, or two for each process, join the batch before:
+            batch normalisation cannot train on one.
         seed: That of the run, at least 0.
         rank: Which of the processes this is, from 0.
         world_size: How many processes share the images, at least 1.
+        augment: Changes each batch.
+
+    Raises:
+        UserError: If there are fewer images than processes.
     """
 
-    def __init__(self, dataset: Images, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        dataset: Images,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        augment: Augmentation | None = None,
+    ) -> None:
+        if len(dataset) < world_size:
+            raise UserError(f"{len(dataset)} training images are too few for {world_size} processes; take fewer")
         self.dataset = dataset
         self.batch_size = batch_size
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.augment = augment
         self.epoch = 0
         self._start = 0  # where the next iteration begins
         self._seen = 0
@@ -105,21 +129,29 @@ class Shuffled:
         self._start = self._seen
 
     def __len__(self) -> int:
-        alone = 1 if self.batch_size > 1 else 0
-        return max(1, math.ceil((self._share() - alone) / self.batch_size))
+        joined = self.batch_size * self.world_size
+        fewest = min(2 * max(4, self.world_size), joined)  # the same batches for up to four processes
+        return max(1, (len(self.dataset) + joined - fewest) // joined)
 
     def __iter__(self) -> Iterator[Batch]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.dataset))
-        whole = np.resize(order, self._share() * self.world_size)  # begins again at its end
-        chosen = torch.from_numpy(whole[self.rank :: self.world_size].copy()).to(self.dataset.targets.device)
+        order_here = torch.from_numpy(order).to(self.dataset.targets.device)
+        joined = self.batch_size * self.world_size
         first, self._start = self._start, 0
         for batch in range(first, len(self)):
-            start = batch * self.batch_size
-            indices = chosen[start:] if batch == len(self) - 1 else chosen[start : start + self.batch_size]
+            last = len(self.dataset) if batch == len(self) - 1 else (batch + 1) * joined
+            indices = order_here[batch * joined + self.rank : last : self.world_size]
             self._seen = batch + 1
             # Ten times as fast as indexing with brackets.
-            yield self.dataset.images.index_select(0, indices), self.dataset.targets.index_select(0, indices)
+            images, targets = (
+                self.dataset.images.index_select(0, indices),
+                self.dataset.targets.index_select(0, indices),
+            )
+            if self.augment is not None:
+                images = self.augment(images, self._numbers(batch, last - batch * joined, self.augment.numbers))
+            yield images, targets
 
-    def _share(self) -> int:
-        """How many images each process sees."""
-        return math.ceil(len(self.dataset) / self.world_size)
+    def _numbers(self, batch: int, joined: int, numbers: int) -> Tensor:
+        """The random numbers of this process's images: those that they would have if one process had all of them."""
+        drawn = np.random.default_rng((self.seed, self.epoch, batch)).random((joined, numbers), dtype=np.float32)
+        return torch.from_numpy(drawn[self.rank :: self.world_size]).to(self.dataset.images.device)

@@ -1,13 +1,55 @@
-"""What each process of a run has of its own: random numbers to come, and metrics of an epoch that is not over."""
+"""The processes of a run: what they agree on, and what each of them has of its own when a checkpoint is written.
+
+That is random numbers to come, and metrics of an epoch that is not over.
+"""
 
 import random
 from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.plugins.precision import MixedPrecision
 
 from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.errors import UserError
+
+
+class Agreement(Callback):
+    """Lets all processes begin at the same step, in the same precision, and each with random numbers of its own.
+
+    Args:
+        first_step: Where the run goes on, as far as this process knows; None for a new run.
+    """
+
+    def __init__(self, first_step: int | None) -> None:
+        self.first_step = first_step
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Compare where to begin, and take over the precision that the first process has tried.
+
+        Raises:
+            UserError: If the processes would not go on from the same step.
+        """
+        if trainer.world_size == 1:
+            return
+        steps: list[int | None] = [None] * trainer.world_size
+        torch.distributed.all_gather_object(steps, self.first_step)
+        if len(set(steps)) > 1:
+            raise UserError(
+                f"the processes would begin at steps {', '.join(str(step or 0) for step in steps)}, because they do "
+                "not see the same checkpoints; give a folder that all machines share with --trainer.default_root_dir"
+            )
+        chosen = trainer.strategy.broadcast(trainer.precision)
+        if chosen == "bf16-mixed" and trainer.precision != chosen:
+            trainer.strategy.precision_plugin = MixedPrecision("bf16-mixed", trainer.strategy.root_device.type)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let no two processes drop out the same units; a run that goes on takes up its random states after this."""
+        if trainer.global_rank:
+            torch.manual_seed(
+                np.random.SeedSequence((torch.initial_seed(), trainer.global_rank)).generate_state(1).item()
+            )
 
 
 def gather(trainer: Trainer) -> list[dict[str, Any]]:

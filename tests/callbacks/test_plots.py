@@ -118,7 +118,6 @@ def test_samples_are_what_the_network_sees_first(
     tmp_path: Path, datamodule: ImageDataModule, shown: dict[str, list[Any]]
 ) -> None:
     seen: list[torch.Tensor] = []
-    datamodule.augment = None  # its random numbers are drawn apart from those of the training
     model = classifier()
     model.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
     trainer(tmp_path, Plots(), num_sanity_val_steps=0).fit(model, datamodule)

@@ -216,6 +216,75 @@ def test_what_is_said_to_go_on_with_names_a_class_of_ones_own(stopped, cli, monk
     assert cli("fit", "--ckpt_path", only_run(), "--trainer.max_epochs", 3).status == 2
 
 
+# Without being told where
+
+
+def test_the_same_command_goes_on_with_what_was_not_finished(stopped, caplog):
+    stopped("--resume", "auto")
+
+    again = stopped("--resume", "auto", after=100)
+
+    assert again.status == 0
+    assert f"Resumed: {only_run()}" in caplog.messages
+    assert step(only_run()) == 10
+
+
+def test_a_run_that_has_come_to_its_end_is_not_gone_on_with(stopped):
+    stopped(after=100)
+    first = only_run()
+
+    stopped("--resume", "auto", after=100)
+
+    (second,) = set(Path("logs").glob("*/version_*")) - {first}
+    assert step(second) == 10
+
+
+def test_a_run_of_other_settings_is_not_gone_on_with(stopped):
+    stopped("--model.optimizer.lr", 0.01)
+
+    stopped("--resume", "auto")
+
+    assert len(list(Path("logs").glob("*/version_*"))) == 2
+
+
+def test_where_a_run_is_and_its_precision_may_be_others(stopped):
+    stopped("--trainer.precision", "32-true")
+
+    assert stopped("--resume", "auto", "--trainer.accelerator", "cpu", "--trainer.devices", 1, after=100).status == 0
+
+    assert step(only_run()) == 10
+
+
+def test_another_precision_that_is_asked_for_is_another_run(stopped):
+    stopped("--trainer.precision", "32-true")
+
+    stopped("--resume", "auto", "--trainer.precision", "bf16-mixed")
+
+    assert len(list(Path("logs").glob("*/version_*"))) == 2
+
+
+def test_a_job_of_torchrun_finds_its_run_also_after_its_end(stopped, monkeypatch):
+    for name, value in {"RUN_ID": "digits", "RESTART_COUNT": "1"}.items():
+        monkeypatch.setenv(f"TORCHELASTIC_{name}", value)
+    for name, value in {"LOCAL_WORLD_SIZE": "1", "WORLD_SIZE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    stopped(after=100)
+
+    again = stopped("--resume", "auto", after=100)  # it was killed while it was tested
+
+    assert "At its end: nothing left to train" in again.out
+    assert step(only_run()) == 10
+
+
+def test_a_place_and_auto_do_not_go_together(fit, cli):
+    run = fit("fashion_mnist/mlp.yaml")
+
+    refused = cli("fit", "--ckpt_path", run, "--resume", "auto")
+
+    assert refused.status == 2
+    assert "--resume auto looks for the run itself; leave out --ckpt_path, or --resume" in refused.err
+
+
 # SLURM
 
 

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule
 
 from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
 from lightning_cnn.data.augment import Augmentation
-from lightning_cnn.data.base import stratified_split
+from lightning_cnn.data.base import stratified_fold, stratified_split
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.errors import DataError, UserError
@@ -96,6 +96,39 @@ def test_the_real_split_is_a_stratified_5000_of_60000(real_data_dir, module_clas
     assert np.array_equal(datamodule.val_set.images[:, 0].numpy(), datamodule.raw.train_images[val])
 
 
+@pytest.mark.parametrize("folds", [2, 3, 7])
+def test_each_image_is_validated_on_in_exactly_one_fold(folds):
+    labels = np.random.default_rng(3).integers(10, size=200).astype(np.uint8)
+
+    parts = [stratified_fold(labels, folds, fold) for fold in range(folds)]
+
+    assert sorted(itertools.chain.from_iterable(val for _, val in parts)) == list(range(200))
+    for train, val in parts:
+        assert sorted([*train, *val]) == list(range(200))
+        assert abs(len(val) - 200 / folds) < 1
+        assert np.abs(np.bincount(labels[val], minlength=10) - np.bincount(labels) / folds).max() < 1
+
+
+def test_the_folds_are_these_everywhere():
+    val = [stratified_fold(np.array([0] * 4 + [1] * 3, dtype=np.uint8), 2, fold)[1].tolist() for fold in range(2)]
+
+    assert val == [[1, 2, 4, 6], [0, 3, 5]]
+
+
+def test_a_fold_takes_the_place_of_the_validation_images(tiny_data):
+    datamodule = loaded(folds=4, fold=3)
+    train, val = stratified_fold(datamodule.raw.train_labels, 4, 3)
+
+    assert (len(train), len(val)) == (150, 50)
+    assert np.array_equal(datamodule.train_set.images[:, 0].numpy(), datamodule.raw.train_images[train])
+    assert np.array_equal(datamodule.val_set.images[:, 0].numpy(), datamodule.raw.train_images[val])
+
+
+def test_more_folds_than_images_are_named(tiny_data):
+    with pytest.raises(UserError, match=r"^folds must be between 2 and 200, got 201$"):
+        loaded(folds=201, fold=0)
+
+
 # Batches
 
 
@@ -172,11 +205,48 @@ def test_the_two_datasets_are_not_mixed_up(tiny_data):
     assert not torch.equal(loaded(MNISTDataModule).val_set.images, loaded(FashionMNISTDataModule).val_set.images)
 
 
-@pytest.mark.parametrize("name", ["batch_size", "eval_batch_size"])
+@pytest.mark.parametrize("name", ["batch_size", "eval_batch_size", "global_batch_size"])
 @pytest.mark.parametrize("size", [0, -1])
 def test_batch_sizes_below_one_are_named(name, size):
     with pytest.raises(ValueError, match=rf"^{name} must be at least 1, got {size}$"):
         MNISTDataModule(**{name: size})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"folds": 1, "fold": 0}, "folds must be at least 2, got 1"),
+        ({"folds": 5, "fold": 5}, "fold must be between 0 and 4, got 5"),
+        ({"folds": 5, "fold": -1}, "fold must be between 0 and 4, got -1"),
+        ({"folds": 5}, "folds and fold must be given together: .*"),
+        ({"fold": 0}, "folds and fold must be given together: .*"),
+    ],
+)
+def test_folds_out_of_range_are_named(options, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        MNISTDataModule(**options)
+
+
+def test_the_batch_of_all_devices_is_divided_among_them(tiny_data):
+    datamodule = loaded(batch_size=7, global_batch_size=48)
+    whole = contents(datamodule.train_dataloader())[1].tolist()
+    assert [len(targets) for _, targets in datamodule.train_dataloader()] == [48, 48, 54]
+
+    shares = []
+    for rank in range(3):
+        datamodule.trainer = SimpleNamespace(world_size=3, global_rank=rank)
+        shares.append([targets.tolist() for _, targets in datamodule.train_dataloader()])
+
+    assert [len(targets) for targets in shares[0]] == [16, 16, 18]
+    assert shares[1][0] == whole[:48][1::3]
+
+
+def test_a_batch_that_cannot_be_divided_is_named(tiny_data):
+    datamodule = loaded(global_batch_size=64)
+    datamodule.trainer = SimpleNamespace(world_size=3, global_rank=0)
+
+    with pytest.raises(UserError, match=r"^--data\.global_batch_size 64 cannot be divided among 3 devices; .* of 3$"):
+        datamodule.setup("fit")
 
 
 def test_arguments_are_kept_as_plain_types(tmp_path):
@@ -184,7 +254,7 @@ def test_arguments_are_kept_as_plain_types(tmp_path):
 
     assert dict(datamodule.hparams) == {
         **{"data_dir": str(tmp_path), "batch_size": 64, "eval_batch_size": datamodule.eval_batch_size},
-        **{"val_size": 5_000, "allow_sample": False},
+        **{"val_size": 5_000, "allow_sample": False, "global_batch_size": None, "folds": None, "fold": None},
     }
 
 
@@ -228,7 +298,9 @@ class Blackout(Augmentation):
         super().__init__()
         self.batches = []
 
-    def forward(self, images):
+    numbers = 0
+
+    def forward(self, images, numbers):
         self.batches.append(len(images))
         return torch.zeros_like(images)
 
@@ -273,7 +345,7 @@ def test_only_training_images_are_augmented(tiny_data, trainer):
     assert np.array_equal(test[:, 0].numpy(), datamodule.raw.test_images)
 
 
-def test_the_example_of_the_model_summary_is_no_batch_to_augment(tiny_data, trainer):
+def test_the_model_summary_has_an_example_without_augmentation(tiny_data, trainer):
     watcher, augment = Watcher(), Blackout()
     watcher.example_input_array = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
     watcher.forward = lambda images: images

@@ -4,7 +4,9 @@ import math
 import pytest
 import torch
 
+from lightning_cnn.data.augment import Augmentation
 from lightning_cnn.data.batches import Images, InOrder, Shuffled
+from lightning_cnn.errors import UserError
 
 N = 23
 
@@ -30,11 +32,6 @@ def joined(batches) -> list[int]:
     return list(itertools.chain.from_iterable(indices(batches)))
 
 
-def together(loaders) -> list[set[int]]:
-    """Return what all processes see at each step."""
-    return [set().union(*step) for step in zip(*(indices(loader) for loader in loaders), strict=True)]
-
-
 def test_an_image_and_its_target(dataset):
     image, target = dataset[5]
 
@@ -50,16 +47,18 @@ def test_in_order(dataset, batch_size):
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 5])
-def test_in_order_over_processes_has_each_image_exactly_once(dataset, world_size):
+def test_processes_take_turns_in_the_batches_of_one(dataset, world_size):
+    alone = indices(InOrder(dataset, 4))
     loaders = [InOrder(dataset, 4, rank, world_size) for rank in range(world_size)]
+    shares = [indices(loader) for loader in loaders]
 
-    assert sorted(itertools.chain.from_iterable(joined(loader) for loader in loaders)) == list(range(N))
-    assert [len(loader) for loader in loaders] == [len(list(loader)) for loader in loaders]
+    assert [batch for turn in zip(*shares, strict=True) for batch in turn if batch] == alone
+    assert {len(loader) for loader in loaders} == {len(share) for share in shares} == {math.ceil(6 / world_size)}
 
 
 @pytest.mark.parametrize(
     ("batch_size", "sizes"),
-    [(1, [1] * 23), (10, [10, 10, 3]), (23, [23]), (50, [23]), (11, [11, 12]), (22, [23])],
+    [(1, [1] * 23), (2, [2] * 10 + [3]), (8, [8, 15]), (10, [10, 13]), (14, [14, 9]), (23, [23]), (50, [23])],
 )
 def test_shuffled_has_each_image_exactly_once(dataset, batch_size, sizes):
     batches = Shuffled(dataset, batch_size, seed=0)
@@ -83,33 +82,73 @@ def test_the_order_depends_on_seed_and_epoch_alone(dataset):
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
-def test_all_processes_together_see_what_one_would_see(dataset, world_size):
-    even = Images(dataset.images[:16], dataset.targets[:16])
-    alone = Shuffled(even, 2 * world_size, seed=3)
+@pytest.mark.parametrize("batch_size", [4, 8, 12])
+def test_all_processes_together_see_what_one_would_see(dataset, batch_size, world_size):
+    alone = indices(Shuffled(dataset, batch_size, seed=3))
+    processes = [Shuffled(dataset, batch_size // world_size, 3, rank, world_size) for rank in range(world_size)]
+    shares = [indices(process) for process in processes]
 
-    assert together(Shuffled(even, 2, 3, rank, world_size) for rank in range(world_size)) == [
-        set(batch) for batch in indices(alone)
+    assert [[share[turn] for share in shares] for turn in range(len(alone))] == [
+        [batch[rank::world_size] for rank in range(world_size)] for batch in alone
     ]
+    assert {len(process) for process in processes} == {len(share) for share in shares} == {len(alone)}
 
 
-def test_what_cannot_be_shared_out_evenly_begins_again(dataset):
-    shares = [joined(Shuffled(dataset, 4, 0, rank, 4)) for rank in range(4)]
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 6, 11])
+@pytest.mark.parametrize("batch_size", [2, 3, 7])
+def test_each_process_has_two_images_or_more_at_every_step(dataset, batch_size, world_size):
+    processes = [Shuffled(dataset, batch_size, 3, rank, world_size) for rank in range(world_size)]
 
-    assert [len(share) for share in shares] == [6] * 4
-    assert set(itertools.chain(*shares)) == set(range(N))
+    assert sorted(itertools.chain.from_iterable(joined(process) for process in processes)) == list(range(N))
+    assert min(len(batch) for process in processes for batch in indices(process)) >= 2
+
+
+class Numbers(Augmentation):
+    """Puts the random numbers of an image into its first pixels."""
+
+    numbers = 3
+
+    def forward(self, images, numbers):
+        changed = images.clone()
+        changed[:, 0, 1, :3] = (256 * numbers).to(torch.uint8)
+        return changed
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_an_image_has_the_same_random_numbers_in_any_process(dataset, world_size):
+    def numbers(rank, world_size):
+        batches = Shuffled(dataset, 8 // world_size, 1, rank, world_size, Numbers())
+        batches.set_epoch(2)
+        return {int(image[0, 0, 0]): tuple(image[0, 1, :3].tolist()) for images, _ in batches for image in images}
+
+    alone = numbers(0, 1)
+
+    assert alone == {i: drawn for rank in range(world_size) for i, drawn in numbers(rank, world_size).items()}
+    assert len(set(alone.values())) == N
+
+
+def test_random_numbers_are_others_in_each_epoch_and_with_each_seed(dataset):
+    def numbers(seed, epoch):
+        batches = Shuffled(dataset, 8, seed, augment=Numbers())
+        batches.set_epoch(epoch)
+        return tuple(tuple(image[0, 1, :3].tolist()) for images, _ in batches for image in images)
+
+    assert len({numbers(seed, epoch) for seed in range(3) for epoch in range(3)}) == 9
+    assert numbers(0, 1) == numbers(0, 1)
 
 
 def test_more_processes_than_images(dataset):
     few = Images(dataset.images[:2], dataset.targets[:2])
 
-    assert [len(indices(Shuffled(few, 4, 0, rank, 5))[0]) for rank in range(5)] == [1] * 5
-    assert [len(InOrder(few, 4, rank, 5)) for rank in range(5)] == [1, 1, 0, 0, 0]
+    with pytest.raises(UserError, match=r"^2 training images are too few for 5 processes; take fewer$"):
+        Shuffled(few, 4, 0, 0, 5)
+    assert [indices(InOrder(few, 1, rank, 5)) for rank in range(5)] == [[[0]], [[1]], [[]], [[]], [[]]]
 
 
 # Going on
 
 
-@pytest.mark.parametrize("seen", range(6))
+@pytest.mark.parametrize("seen", range(5))
 def test_shuffled_goes_on_after_any_batch(dataset, seen):
     whole = Shuffled(dataset, 5, seed=1)
     whole.set_epoch(3)
@@ -128,15 +167,15 @@ def test_it_goes_on_once_and_then_begins_anew(dataset):
     batches = Shuffled(dataset, 5, seed=1)
     batches.load_state_dict({"epoch": 0, "seen": 3})
 
-    assert [len(indices(batches)), len(indices(batches))] == [2, 5]
+    assert [len(indices(batches)), len(indices(batches))] == [1, 4]
 
 
 def test_an_epoch_after_the_one_that_was_left_begins_anew(dataset):
     batches = Shuffled(dataset, 5, seed=1)
-    batches.load_state_dict({"epoch": 0, "seen": 5})
+    batches.load_state_dict({"epoch": 0, "seen": 4})
     batches.set_epoch(1)
 
-    assert len(indices(batches)) == 5
+    assert len(indices(batches)) == 4
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (1, 4), (4, 2)])
