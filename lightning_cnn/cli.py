@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from lightning_cnn import __version__
 from lightning_cnn.errors import Interrupted, UserError
+from lightning_cnn.launcher import is_first
 from lightning_cnn.postponed import quick_imports
 
 #: Each verb with its module in `lightning_cnn.commands` and what it does.
@@ -22,6 +23,7 @@ COMMANDS = {
     "fit": ("train", "Train a classifier and keep its best and last checkpoint."),
     "validate": ("train", "Measure a checkpoint on the validation images."),
     "test": ("train", "Measure a checkpoint on the official test images."),
+    "sweep": ("sweep", "Search for settings, or repeat a run over seeds or folds, with any number of workers."),
     "predict": ("predict", "Say what is on images of your own, with a checkpoint."),
     "export": ("export", "Write a checkpoint as safetensors, to give to others."),
     "report": ("report", "Write a page about a run, or one that compares several."),
@@ -40,6 +42,7 @@ examples:
   lightning-cnn fit --config configs/mnist/cnn.yaml --trainer.max_epochs 1 --model.optimizer.lr 0.01
   lightning-cnn fit --ckpt_path last
   lightning-cnn test --ckpt_path best
+  lightning-cnn sweep --config configs/mnist/cnn.yaml --space configs/sweeps/cnn.yaml --n-trials 20
   lightning-cnn predict logs/mnist-cnn/version_0 digits/ --output predictions.csv
   lightning-cnn export best --output digits.safetensors
   lightning-cnn report logs/mnist-cnn/version_0 logs/mnist-cnn/version_1
@@ -57,6 +60,8 @@ def run() -> NoReturn:
     """
     for signum in _SIGNALS:
         signal.signal(signum, _interrupt)
+    # When one process of several dies, torch shows where in C++ the others notice, page after page.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     status = main()
     _ignore_signals()  # all is done
     threading._shutdown()  # type: ignore[attr-defined]  # waits for what still works; both are Python's own way out
@@ -69,8 +74,7 @@ def run() -> NoReturn:
 def _interrupt(signum: int, _: FrameType | None) -> NoReturn:
     """Leave by the way that errors take, so that nothing half-written stays behind."""
     _ignore_signals()  # the way out is short, and must not be left
-    is_told = os.environ.get("LOCAL_RANK", "0") != "0"  # of several processes, the first tells
-    raise Interrupted(signal.Signals(signum), is_told=is_told)
+    raise Interrupted(signal.Signals(signum), is_told=not is_first())  # of several processes, the first tells
 
 
 def _ignore_signals() -> None:

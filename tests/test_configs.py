@@ -24,7 +24,7 @@ def config(configs, name):
 def test_these_are_all(configs):
     found = {str(path.relative_to(configs).with_suffix("")) for path in configs.rglob("*.yaml")}
 
-    assert found == {*RECIPES, *FAST, "default"}
+    assert found == {*RECIPES, *FAST, "default", "sweeps/cnn"}
 
 
 @every_config

@@ -28,6 +28,8 @@ class StageMetrics(nn.Module):
 
     def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Count a batch: its mean loss, logits `(B, num_classes)` and targets `(B,)`."""
+        if not len(targets):  # there were fewer batches than processes
+            return
         self._losses.append((loss.detach(), len(targets)))
         self._logits.append((logits.detach(), targets))
         if len(self._losses) == _TOGETHER:

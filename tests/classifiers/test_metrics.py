@@ -132,3 +132,13 @@ def test_what_several_have_counted_is_joined():
 
     assert joined.loss.compute().item() == pytest.approx(counted(pairs).loss.compute().item())
     assert torch.equal(joined.acc.compute(), counted(pairs).acc.compute())
+
+
+def test_a_batch_without_images_counts_for_nothing():
+    metrics = StageMetrics(num_classes=3)
+    metrics.add(torch.tensor(math.nan), torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64))  # the mean of no losses
+    metrics.add(torch.tensor(2.0), torch.eye(3), torch.tensor([0, 1, 1]))
+    metrics.settle()
+
+    assert metrics.loss.compute().item() == 2
+    assert metrics.acc.compute().item() == pytest.approx(2 / 3)

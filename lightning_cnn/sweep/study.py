@@ -1,0 +1,455 @@
+"""A sweep: trials that any number of workers share, each of which is done once, whoever dies on the way."""
+
+import logging
+import socket
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from filelock import FileLock, Timeout
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import RDBStorage, fail_stale_trials
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from lightning_cnn.errors import Interrupted, UserError
+from lightning_cnn.sweep import trials as processes
+from lightning_cnn.sweep.space import Space, Value, flag
+from lightning_cnn.sweep.storage import Storage, retry
+
+#: Seconds between two looks at a trial, and between two at what other workers do.
+POLL = 0.2
+WAIT = 1
+#: How many trials may fail one after the other until a search gives up: the data may be missing, or the disk full.
+MAX_FAILURES = 5
+#: Whether a trial has ended in its own right.
+_ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+class SweepError(UserError):
+    """Trials have failed; the command itself was sound."""
+
+    exit_status = 1
+
+
+@dataclass(frozen=True)
+class Search:
+    """Look for the best settings in a space.
+
+    Args:
+        space: What trials choose from.
+        n_trials: How many trials shall end, complete or pruned, over all workers.
+        seed: Where the choice of settings starts.
+    """
+
+    space: Space
+    n_trials: int
+    seed: int = 0
+    kind = "search"
+    makes_trials = True
+
+    def pruner(self) -> BasePruner:
+        """What stops a trial early: the median rule.
+
+        It compares a trial with others at the same validation, which is all that trials of a few epochs give, and asks
+        for no budget as successive halving does. The first five trials are its measure; the first validation of a trial
+        decides nothing, because a slow start says little about its end.
+        """
+        return MedianPruner(n_startup_trials=5, n_warmup_steps=1)
+
+    def sampler(self, number: int) -> BaseSampler:
+        """What chooses the settings of a trial: TPE, for settings that depend on each other.
+
+        In groups, because some settings are there only for some choices. Trials that still run count as bad ones, so
+        that workers do not try the same at once. Each trial has a seed of its own: one worker alone comes to the same
+        trials again, however often it is stopped, and several do not begin with the same.
+        """
+        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+
+    def counts(self, trial: FrozenTrial) -> bool:
+        """Whether a trial is one of those that were asked for."""
+        return True
+
+    def prepare(self, study: optuna.Study, failed_before: set[int]) -> None:
+        """See whether the search should go on.
+
+        Raises:
+            SweepError: If too many trials have failed one after the other.
+        """
+        known = study.get_trials(deepcopy=False)
+        last = max((trial.number for trial in known if trial.state in _ENDED), default=-1)
+        failures = [trial for trial in known if has_failed(trial) and trial.number not in failed_before]
+        failures = [trial for trial in failures if trial.number > last]
+        if len(failures) >= MAX_FAILURES:
+            reason = failures[-1].user_attrs["error"]
+            raise SweepError(f"{len(failures)} trials in a row have failed, the last one so: {reason}")
+
+    def suggest(self, trial: Trial) -> dict[str, Value]:
+        """Choose the settings of a trial."""
+        return self.space.suggest(trial)
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """Repeat one run with other seeds, or on other folds.
+
+    Args:
+        plan: The settings of each run.
+    """
+
+    plan: Sequence[Mapping[str, Value]]
+    kind = "repeat"
+    makes_trials = False
+
+    @property
+    def n_trials(self) -> int:
+        """How many trials shall end."""
+        return len(self.plan)
+
+    def pruner(self) -> BasePruner:
+        """Nothing is stopped early: all runs are wanted."""
+        return NopPruner()
+
+    def sampler(self, number: int) -> BaseSampler:
+        """Nothing is chosen."""
+        return RandomSampler()
+
+    def counts(self, trial: FrozenTrial) -> bool:
+        """Whether a trial is one of those that were asked for."""
+        return trial.user_attrs.get("settings") in self.plan
+
+    def prepare(self, study: optuna.Study, failed_before: set[int]) -> None:
+        """Enqueue the runs that are not there yet, and those that failed before this command."""
+        known = study.get_trials(deepcopy=False)
+        there = [
+            trial.user_attrs.get("settings")
+            for trial in known
+            if trial.state != TrialState.FAIL or (has_failed(trial) and trial.number not in failed_before)
+        ]
+        for settings in self.plan:
+            if settings not in there:
+                study.enqueue_trial({}, user_attrs={"settings": dict(settings)})
+
+    def suggest(self, trial: Trial) -> dict[str, Value]:
+        """Return the settings of a trial."""
+        settings: dict[str, Value] = trial.user_attrs["settings"]
+        return settings
+
+
+class Worker:
+    """Does trials of a sweep until as many have ended as were asked for, over all workers.
+
+    Args:
+        storage: What the workers share.
+        name: The name of the sweep.
+        folder: Its folder, for the runs of this worker.
+        task: What to do.
+        config: The config of all trials.
+        flags: The flags of `fit` for all trials.
+        purpose: All that makes this sweep what it is, in plain types; a sweep goes on only with the same. The keys say
+            what it was begun with if it was something else.
+
+    Raises:
+        UserError: If the storage has a sweep of this name for another purpose.
+        StorageError: If it cannot be reached.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        name: str,
+        folder: Path,
+        task: Search | Repetition,
+        config: Path,
+        flags: Sequence[str],
+        purpose: Mapping[str, Any],
+    ) -> None:
+        _quieten()
+        self.storage, self.folder, self.task = storage, folder.absolute(), task
+        self.config, self.flags = config, flags
+        with storage.failing_clearly(), storage.locked():
+            self._backend: RDBStorage = storage.open()
+            self.study = _open(self._backend, storage, name, task, purpose)
+            self._failed_before = {trial.number for trial in self._trials() if has_failed(trial)}
+
+    def run(self) -> None:
+        """Work until the sweep has ended.
+
+        Raises:
+            UserError: If `fit` refuses the settings of a trial.
+            SweepError: If trials fail one after the other.
+            StorageError: If the storage fails.
+            Interrupted: If a signal has come; the trial waits for the next worker.
+        """
+        told = False
+        while True:
+            with self.storage.failing_clearly():
+                with self.storage.locked():
+                    claimed = self._claim()
+                    is_over = claimed is None and not self._with_state(TrialState.RUNNING)
+                if claimed is not None:
+                    self._work(*claimed)
+                elif is_over:
+                    return
+                elif not told:
+                    told = True
+                    print("Waiting for the trials of other workers", flush=True)
+            if claimed is None:
+                time.sleep(WAIT)
+
+    def require_complete(self) -> None:
+        """Refuse to take the sweep for complete if fewer trials have ended than were asked for.
+
+        Raises:
+            SweepError: If runs of a repetition have failed; a search makes up for them.
+        """
+        missing = self.task.n_trials - len(self._with_state(*_ENDED))
+        if missing > 0:
+            raise SweepError(f"{missing} of {self.task.n_trials} trials have failed; the same command tries them again")
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
+
+    def _with_state(self, *states: TrialState) -> list[FrozenTrial]:
+        """The trials that were asked for, in one of these states."""
+        return [trial for trial in self._trials() if trial.state in states and self.task.counts(trial)]
+
+    def _claim(self) -> tuple[Trial, dict[str, Value]] | None:
+        """Take a trial, and choose its settings, if there is one left; for whoever holds the lock."""
+        fail_stale_trials(self.study)
+        self._retry_unclaimed()
+        if len(self._with_state(*_ENDED, TrialState.RUNNING)) >= self.task.n_trials:
+            return None
+        self.task.prepare(self.study, self._failed_before)
+        if not self.task.makes_trials and not self._with_state(TrialState.WAITING):
+            return None
+        number = self._next_number()
+        self.study.sampler = self.task.sampler(number)
+        trial = self.study.ask()
+        settings = self.task.suggest(trial)
+        attributes = {
+            "number": number,
+            "folder": str(self.folder / f"trial-{number:04}"),
+            "host": socket.gethostname(),
+            "settings": settings,
+        }
+        for name, value in attributes.items():
+            trial.set_user_attr(name, value)
+        self._backend.record_heartbeat(trial._trial_id)
+        trial.set_user_attr("claim", trial.number)  # the last: from now on, the heart beats
+        return trial, settings
+
+    def _next_number(self) -> int:
+        """The number of the trial that `ask` will give: among all that are no second tries, for it keeps its number."""
+        trials = self._trials()
+        waiting = [trial for trial in trials if trial.state == TrialState.WAITING]
+        first = [*_history(waiting[0]), waiting[0].number][0] if waiting else len(trials)
+        return sum(not _history(trial) for trial in trials[:first])
+
+    def _retry_unclaimed(self) -> None:
+        """Try trials again whose worker died while it took them: before its heart beat, so that nobody would miss it.
+
+        Whoever lives sets the claim of a trial before the lock is let go.
+        """
+        for trial in self._trials():
+            if trial.state == TrialState.RUNNING and trial.user_attrs.get("claim") != trial.number:
+                self._put_back(trial.number)
+
+    def _put_back(self, number: int) -> None:
+        """Let the next worker go on with a trial; for whoever holds the lock."""
+        self.study.tell(number, state=TrialState.FAIL)
+        retry(self.study, self._trials()[number])
+
+    def _work(self, trial: Trial, settings: Mapping[str, Value]) -> None:
+        """Do a trial, and tell what became of it."""
+        began = time.monotonic()
+        folder = Path(trial.user_attrs["folder"])
+        words = processes.command(self.config, self.flags, settings)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with self._alone(trial, folder), processes.TrialProcess(words, folder) as process:
+                was_pruned = self._follow(trial, process, folder)
+                process.stop()
+            outcome = _outcome(process, folder, was_pruned)
+            with self.storage.locked():
+                self._require_mine(trial)
+                self._tell(trial, outcome, round(time.monotonic() - began, 1))
+        except UpdateFinishedTrialError:
+            print(f"trial {trial.user_attrs['number']}  was taken over by another worker", flush=True)
+        except Interrupted as interrupted:
+            with self.storage.locked():
+                if self._is_mine(trial):
+                    self._put_back(trial.number)
+            note = f"; trial {trial.user_attrs['number']} goes on with the same command"
+            raise Interrupted(interrupted.received, note) from interrupted
+        else:
+            if outcome.is_refused:
+                raise UserError(outcome.attributes["error"])
+
+    @contextmanager
+    def _alone(self, trial: Trial, folder: Path) -> Iterator[None]:
+        """Wait until nobody else works in a trial's folder: who was taken for dead may only have slept."""
+        lock = FileLock(folder / ".lock")
+        with suppress(Timeout):
+            lock.acquire(timeout=POLL)
+        if not lock.is_locked:
+            print(f"trial {trial.user_attrs['number']}  waits for the worker that still has its folder", flush=True)
+        while not lock.is_locked:
+            with suppress(Timeout):
+                lock.acquire(timeout=WAIT)
+            self._beat(trial)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _follow(self, trial: Trial, process: processes.TrialProcess, folder: Path) -> bool:
+        """Report the accuracies of a trial until it ends or is not worth going on with; return whether it is not."""
+        reported, last_beat = 0, time.monotonic()
+        while True:
+            status = process.wait(POLL)  # first, so that nothing of its last moments is missed
+            run = processes.run_folder(folder)
+            for epoch, accuracy in processes.accuracies(run)[reported:] if run else ():
+                trial.report(accuracy, reported)
+                reported += 1
+                if not _is_last(epoch, run) and trial.should_prune():
+                    return True  # even if it is just over: chance must not choose what later trials go by
+            if status is not None:
+                return False
+            if time.monotonic() - last_beat > (self._backend.heartbeat_interval or 0):
+                self._beat(trial)
+                last_beat = time.monotonic()
+
+    def _beat(self, trial: Trial) -> None:
+        """Give a sign of life.
+
+        Raises:
+            UpdateFinishedTrialError: If it came too late, and the trial is another worker's.
+        """
+        self._require_mine(trial)
+        self._backend.record_heartbeat(trial._trial_id)
+
+    def _is_mine(self, trial: Trial) -> bool:
+        """Whether nobody has taken the trial from this worker: then it would have failed."""
+        return self._trials()[trial.number].state == TrialState.RUNNING
+
+    def _require_mine(self, trial: Trial) -> None:
+        if not self._is_mine(trial):
+            raise UpdateFinishedTrialError
+
+    def _tell(self, trial: Trial, outcome: "_Outcome", seconds: float) -> None:
+        """Keep what became of a trial, and print it; for whoever holds the lock."""
+        attributes = {**outcome.attributes, "seconds": seconds}
+        for name, value in attributes.items():
+            trial.set_user_attr(name, value)
+        self.study.tell(trial, outcome.accuracy, outcome.state)
+        print(_line(self._trials()[trial.number]), flush=True)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of a trial.
+
+    Attributes:
+        state: How it has ended.
+        accuracy: Its highest accuracy on the validation images, 0 to 1, if it is complete.
+        attributes: What else to keep: its config, its error, its accuracy on the test images.
+        is_refused: Whether `fit` did not accept its settings.
+    """
+
+    state: TrialState
+    accuracy: float | None
+    attributes: dict[str, Any]
+    is_refused: bool = False
+
+
+def _outcome(process: processes.TrialProcess, folder: Path, was_pruned: bool) -> _Outcome:
+    run = processes.run_folder(folder)
+    attributes: dict[str, Any] = {} if run is None else {"config": processes.read_config(run)}
+    if was_pruned:
+        return _Outcome(TrialState.PRUNED, None, attributes)
+    if process.status != 0:
+        attributes["error"] = process.last_words()
+        return _Outcome(TrialState.FAIL, None, attributes, is_refused=process.status == UserError.exit_status)
+    accuracies = [] if run is None else [accuracy for _, accuracy in processes.accuracies(run)]
+    if run is None or not accuracies:
+        attributes["error"] = "there is no val/acc, because nothing was validated"
+        return _Outcome(TrialState.FAIL, None, attributes)
+    if (tested := processes.accuracy_in_test(run)) is not None:
+        attributes["test/acc"] = tested
+    return _Outcome(TrialState.COMPLETE, max(accuracies), attributes)
+
+
+def _history(trial: FrozenTrial) -> list[int]:
+    """The earlier tries of a trial, by the numbers that Optuna gave them."""
+    history: list[int] = trial.system_attrs.get("retry_history", [])
+    return history
+
+
+def has_failed(trial: FrozenTrial) -> bool:
+    """Whether a trial has failed by itself; of those whose worker was stopped or died, another one goes on with it."""
+    return trial.state == TrialState.FAIL and "error" in trial.user_attrs
+
+
+def _is_last(epoch: int, run: Path | None) -> bool:
+    """Whether a run is in its last epoch, so that stopping it saves nothing."""
+    return run is not None and epoch + 1 == processes.read_config(run)["trainer"]["max_epochs"]
+
+
+def _line(trial: FrozenTrial) -> str:
+    """What a trial has come to, for people."""
+    known = trial.user_attrs
+    accuracy = trial.value if trial.value is not None else max(trial.intermediate_values.values(), default=None)
+    settings = " ".join(f"{name.rpartition('.')[2]}={_short(value)}" for name, value in known["settings"].items())
+    parts = [
+        f"trial {known['number']}",
+        "failed" if trial.state == TrialState.FAIL else trial.state.name.lower(),
+        "" if accuracy is None else f"val/acc {100 * accuracy:.2f} %",
+        f"test/acc {100 * known['test/acc']:.2f} %" if "test/acc" in known else "",
+        settings,
+        f"{known['seconds']:.0f} s",
+        known.get("error", ""),
+    ]
+    return "  ".join(filter(None, parts))
+
+
+def _short(value: Value) -> str:
+    """A value as it is told from others at a glance: classes without their module, numbers to four digits."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value).rpartition(".")[2] if isinstance(value, str) else flag("", value).partition("=")[2]
+
+
+def _open(
+    backend: RDBStorage, storage: Storage, name: str, task: Search | Repetition, purpose: Mapping[str, Any]
+) -> optuna.Study:
+    """Return the study of a name, new or for the same purpose; for whoever holds the lock."""
+    study = optuna.create_study(
+        storage=backend, study_name=name, direction="maximize", load_if_exists=True, pruner=task.pruner()
+    )
+    known = study.user_attrs
+    if "purpose" not in known and study.get_trials(deepcopy=False):
+        raise UserError(f"{storage} has a study {name!r} that is no sweep; choose another --name")
+    for words, value in purpose.items():
+        if "purpose" in known and known["purpose"].get(words) != value:
+            raise UserError(
+                f"the sweep {name!r} in {storage} was begun with {words}; give these again, or this one another --name"
+            )
+    study.set_user_attr("kind", task.kind)
+    study.set_user_attr("purpose", dict(purpose))
+    return study
+
+
+def _quieten() -> None:
+    """Silence Optuna, which logs every trial, and its warnings of what is tried here."""
+    optuna.logging.set_verbosity(logging.ERROR)
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats, and groups of settings
+    warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to be used")  # here, the worker beats

@@ -1,0 +1,195 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from sweep import scenario
+
+from lightning_cnn.commands import sweep
+
+SPACE = """
+model.optimizer.lr: {from: 1e-4, to: 0.1, log: true}
+stub.word: [a, b]
+"""
+ACCEPTED = {"trainer": {"default_root_dir": "logs", "enable_progress_bar": None}, "plots": {"enabled": True}}
+
+
+@pytest.fixture(autouse=True)
+def _files(tmp_path):
+    Path("cnn.yaml").write_text("trainer: {max_epochs: 3}\n")
+    Path("space.yaml").write_text(SPACE)
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """Let everything be accepted that `fit` is asked about, and return what that was."""
+    path = tmp_path.with_name(f"{tmp_path.name}-asked")
+    answer = f"print({json.dumps(ACCEPTED)!r})"
+    code = f"import pathlib, sys; pathlib.Path({str(path)!r}).write_text(sys.stdin.read()); {answer}"
+    monkeypatch.setattr(sweep, "CHECK", (sys.executable, "-c", code))
+    return lambda: json.loads(path.read_text())
+
+
+@pytest.fixture
+def _stubs(monkeypatch):
+    monkeypatch.setattr("lightning_cnn.sweep.trials.PROGRAM", (sys.executable, "-m", "sweep.stub"))
+    monkeypatch.setenv("PYTHONPATH", str(scenario.TESTS))
+
+
+@pytest.mark.usefixtures("_stubs")
+def test_a_search_from_beginning_to_end(cli, asked):
+    words = ("sweep", "--config", "cnn.yaml", "--space", "space.yaml", "--n-trials", 2, "--stub.say", "a=b", "--x=-1")
+    outcome = cli(*words)
+
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.out.startswith("Sweep folder: logs/sweep-cnn\ntrial 0  complete  val/acc ")
+    assert {"study.db", "results.csv", "best.yaml"} <= {path.name for path in Path("logs/sweep-cnn").iterdir()}
+    plain, *trials = asked()
+    assert plain == ["fit", "--config", "cnn.yaml", "--stub.say=a=b", "--x=-1"]
+    assert [trial[-2:] for trial in trials] == [
+        ["--model.optimizer.lr=0.0001", "--stub.word=a"],
+        ["--model.optimizer.lr=0.1", "--stub.word=a"],
+        ["--model.optimizer.lr=0.0001", "--stub.word=b"],
+    ]
+    again = cli(*words)
+    assert again.status == 0 and "trial 0  complete" not in again.out
+    assert again.out.split("\n", 1)[1] in outcome.out  # the results
+
+
+@pytest.mark.usefixtures("_stubs", "asked")
+def test_a_repetition_that_fails_is_failed_work(cli):
+    outcome = cli("sweep", "-c", "cnn.yaml", "--seeds", 2, "--name", "mine", "--stub.dies=1")
+
+    assert outcome.status == 1
+    assert outcome.err == "lightning-cnn: error: 2 of 2 trials have failed; the same command tries them again\n"
+    assert "2 failed" in outcome.out and Path("logs/mine/results.csv").is_file()
+
+
+@pytest.mark.usefixtures("_stubs", "asked")
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ("--config=cnn.yaml --seeds=3 --trainer.max_epochs=1", "other flags for `fit`"),
+        ("--config=cnn.yaml --folds=2", "another task of --space, --seeds and --folds"),
+        ("--config=other/cnn.yaml --seeds=2", "another --config"),
+    ],
+)
+def test_another_sweep_needs_another_name(cli, words, what):
+    Path("other").mkdir()
+    Path("other/cnn.yaml").write_text("trainer: {max_epochs: 4}\n")
+    assert cli("sweep", "--config=cnn.yaml", "--seeds=2").status == 0
+    outcome = cli("sweep", *words.split())
+
+    assert outcome.status == 2
+    assert f"was begun with {what}; give these again, or this one another --name" in outcome.err
+
+
+@pytest.mark.usefixtures("_stubs", "asked")
+def test_each_machine_may_have_its_own_data_folder(cli):
+    assert cli("sweep", "--config=cnn.yaml", "--seeds=2").status == 0
+
+    assert cli("sweep", "--config=cnn.yaml", "--seeds=2", "--data.data_dir=/mnt/data").status == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--space space.yaml", "the following arguments are required: -c/--config"),
+        ("--config cnn.yaml", "sweep needs --space FILE, --seeds K or --folds K"),
+        ("--config no.yaml --seeds 2", "config 'no.yaml' cannot be read"),
+        ("--config cnn.yaml --space no.yaml", "config 'no.yaml' cannot be read"),
+        ("--config cnn.yaml --seeds 1", "argument --seeds: must be a whole number of at least 2, got '1'"),
+        ("--config cnn.yaml --folds two", "argument --folds: must be a whole number of at least 2, got 'two'"),
+        ("--config cnn.yaml --space space.yaml --n-trials 0", "must be a whole number of at least 1, got '0'"),
+        ("--config cnn.yaml --space space.yaml --seed -1", "must be a whole number of at least 0, got '-1'"),
+        ("--config cnn.yaml --space space.yaml --seeds 2", "--space cannot be combined with --seeds or --folds"),
+        ("--config cnn.yaml --folds 2 --n-trials 3", "--n-trials is for --space"),
+        ("--config cnn.yaml --space space.yaml --test true", "the test images are not for choosing settings"),
+        ("--config cnn.yaml --seeds 2 --ckpt_path last", "--ckpt_path cannot be given to a sweep"),
+        ("--config cnn.yaml --seeds 2 --resume=auto", "--resume cannot be given to a sweep"),
+        ("--config cnn.yaml --seeds 2 --seed_everything 1", "--seed_everything is what this sweep varies"),
+        ("--config cnn.yaml --folds 2 --data.fold=1", "--data.fold is what this sweep varies"),
+        (
+            "--config cnn.yaml --space space.yaml --model.optimizer.lr 1",
+            "--model.optimizer.lr is what this sweep varies",
+        ),
+        ("--config cnn.yaml --seeds 2 extra", "'extra' is not an option"),
+        ("--config cnn.yaml --seeds 2 --print_config", "a flag of `fit` needs a value: --print_config VALUE"),
+        ("--config cnn.yaml --seeds 2 --a --b 1", "a flag of `fit` needs a value: --a VALUE"),
+        ("--config cnn.yaml --seeds 2 --name a/b", "--name 'a/b' must be the name of a folder"),
+        ("--config cnn.yaml --seeds 2 --name ..", "--name '..' must be the name of a folder"),
+        ("--config cnn.yaml --seeds 2 --storage mysql://me:secret@host/db", "'mysql' is no storage for a sweep"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line_and_nothing_is_made(cli, tmp_path, words, message):
+    outcome = cli("sweep", *words.split())
+
+    assert (outcome.status, outcome.out) == (2, "")
+    assert message in outcome.err and outcome.err.count("\n") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"cnn.yaml", "space.yaml"}
+
+
+def test_what_fit_would_refuse_is_said_before_anything_is_made(cli, tmp_path, monkeypatch):
+    for said, message in [
+        ("there is no option --n_trial", "there is no option --n_trial; did you mean '--n-trials'?"),
+        ("there is no option --x; did you mean '--y'?", "there is no option --x; did you mean '--y'?"),
+    ]:
+        monkeypatch.setattr(sweep, "CHECK", (sys.executable, "-c", f"import sys; sys.exit({said!r})"))
+        outcome = cli("sweep", "--config", "cnn.yaml", "--seeds", "2")
+
+        assert (outcome.status, outcome.err) == (2, f"lightning-cnn: error: {message}\n")
+    assert {path.name for path in tmp_path.iterdir()} == {"cnn.yaml", "space.yaml"}
+
+
+def test_without_optuna_the_extra_is_named(cli, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("lightning_cnn.sweep.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    outcome = cli("sweep", "--config", "cnn.yaml", "--seeds", "2")
+
+    assert outcome.status == 2
+    assert outcome.err == "lightning-cnn: error: sweep needs optuna; install it: pip install 'lightning-cnn[sweep]'\n"
+
+
+def test_help_comes_without_torch_and_optuna():
+    code = (
+        "import sys\nfrom lightning_cnn.cli import main\n"
+        "try:\n    main(['sweep', '--help'])\nexcept SystemExit as left:\n    assert left.code == 0\n"
+        "assert not {'torch', 'lightning', 'optuna', 'sqlalchemy'} & sys.modules.keys()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+
+    assert "OMP_NUM_THREADS" in done.stdout
+
+
+def test_real_runs_are_gone_on_with_after_their_worker_was_killed(tiny_data, tmp_path):
+    config = {
+        "model": "CNNClassifier",
+        "data": {"class_path": "MNISTDataModule", "init_args": {"val_size": 50, "batch_size": 15}},
+        "trainer": {"max_epochs": 8, "precision": "32-true", "accelerator": "cpu"},
+        "dashboard": {"enabled": False},
+    }
+    Path("cnn.yaml").write_text(yaml.safe_dump(config))
+    command = [sys.executable, "-m", "sweep.worker", "sweep", "--config=cnn.yaml", "--seeds=2", "--test=true"]
+    environment = {"PYTHONPATH": str(scenario.TESTS), "SWEEP_DATA": str(tiny_data), "OMP_NUM_THREADS": "1"}
+    trial = tmp_path / "logs/sweep-cnn/trial-0000"
+    with subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.DEVNULL) as killed:
+        scenario.until(lambda: [*trial.glob("*/*/metrics.csv")])
+        killed.send_signal(signal.SIGKILL)
+
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [*trial.glob("*/version_*")] == [trial / "mnist-cnn/version_0"]
+    assert f"Resumed: {trial / 'mnist-cnn/version_0'}" in (trial / "stderr.txt").read_text()
+    with (tmp_path / "logs/sweep-cnn/results.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["state"] == "complete"]
+    assert sorted(row["seed_everything"] for row in rows) == ["0", "1"]
+    for row in rows:
+        tested = json.loads(Path(row["folder"], "mnist-cnn/version_0/test_metrics.json").read_text())
+        assert float(row["test/acc"]) == tested["test/acc"]

@@ -1,0 +1,30 @@
+import signal
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import signal, time
+from lightning_cnn.commands import sweep_trial
+sweep_trial._PATIENCE = 0.2
+signal.signal(signal.SIGTERM, {handler})
+sweep_trial.end_with_parent()
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("handler", "end"),
+    [("signal.SIG_DFL", signal.SIGTERM), ("signal.SIG_IGN", signal.SIGKILL)],
+    ids=["asked", "killed"],
+)
+def test_a_process_ends_with_whoever_has_started_it(handler, end):
+    command = [sys.executable, "-c", CODE.format(handler=handler)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        assert process.poll() is None
+        process.stdin.close()
+
+        assert process.wait(10) == -end

@@ -1,0 +1,127 @@
+"""A PostgreSQL server of one's own, on this machine and for as long as tests need it."""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+import pytest
+
+USER = "tester"
+#: With all that has a meaning in an address, or to those who put one together.
+PASSWORD = "s3cret: {50 %} @home/#1?"
+#: Seconds for the server to answer, or to end.
+_PATIENCE = 60
+#: Nothing has to outlast a crash of the machine, and few connect.
+_OPTIONS = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off", "shared_buffers": "16MB"}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that runs."""
+
+    port: int
+
+    def url(self, database: str = "postgres", password: str = PASSWORD) -> str:
+        """Return the address of a database."""
+        return f"postgresql://{USER}:{quote(password, safe='')}@127.0.0.1:{self.port}/{database}"
+
+    def create_database(self, name: str) -> str:
+        """Make an empty database and return its address."""
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"')
+        return self.url(name)
+
+
+@contextmanager
+def server() -> Iterator[Server]:
+    """Start a server on a free port of 127.0.0.1; it ends with the block, or with this process if that is killed.
+
+    Skips the test where PostgreSQL is not installed.
+    """
+    programs, port = _programs(), free_port()
+    # Not in pytest's folder, which is private: as root, the server runs as somebody else.
+    with tempfile.TemporaryDirectory(prefix="postgresql-") as name:
+        folder, data = Path(name), Path(name, "data")
+        _initialize(programs / "initdb", folder, data)
+        words = ["-D", data, "-p", str(port), *(f"--{option}={value}" for option, value in _OPTIONS.items())]
+        running = _start(["setpriv", "--pdeathsig", "INT", programs / "postgres", *words], folder)
+        try:
+            _await(running, Server(port), folder / _LOG)
+            yield Server(port)
+        finally:
+            running.send_signal(signal.SIGINT)  # without waiting for clients
+            running.wait(_PATIENCE)
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+_LOG = "log.txt"
+
+
+def _programs() -> Path:
+    """The folder of the programs: Debian has one for each version, none of them on the path."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: float(folder.parent.name))
+    found = shutil.which("initdb", path=os.pathsep.join([*map(str, reversed(folders)), os.environ.get("PATH", "")]))
+    if found is None:
+        pytest.skip("PostgreSQL is not here: install Debian's package postgresql")
+    return Path(found).resolve().parent
+
+
+def _initialize(initdb: Path, folder: Path, data: Path) -> None:
+    """Make the files of a server, with one user, whose password it asks for."""
+    password = folder / "password"
+    password.write_text(PASSWORD)
+    if (owner := _owner()) is not None:
+        for path in (folder, password):
+            os.chown(path, owner.pw_uid, owner.pw_gid)
+    words = [f"--username={USER}", f"--pwfile={password}", "--auth=scram-sha-256", "--no-sync", "--encoding=UTF8"]
+    if _start([initdb, "-D", data, "--locale=C", *words], folder).wait(_PATIENCE):
+        raise RuntimeError((folder / _LOG).read_text())
+
+
+def _start(words: list[Any], folder: Path) -> "subprocess.Popen[bytes]":
+    """Start a program in a folder; as root, which PostgreSQL refuses, as somebody else."""
+    owner = _owner()
+    identity = {} if owner is None else {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
+    with (folder / _LOG).open("ab") as log:
+        return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, **identity)
+
+
+def _owner() -> pwd.struct_passwd | None:
+    """Who the server runs as; None for the user of this process."""
+    if os.geteuid() != 0:
+        return None
+    names = {user.pw_name: user for user in pwd.getpwall()}
+    return names.get("postgres") or names["nobody"]
+
+
+def _await(running: "subprocess.Popen[bytes]", started: Server, log: Path) -> None:
+    """Wait until the server answers."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            psycopg.connect(started.url(), connect_timeout=5).close()
+        except psycopg.OperationalError:
+            if running.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(log.read_text()) from None
+            time.sleep(0.05)
+        else:
+            return

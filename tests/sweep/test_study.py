@@ -1,0 +1,274 @@
+import signal
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from sweep import scenario
+
+from lightning_cnn.errors import UserError
+from lightning_cnn.sweep.space import build_space, repetitions
+from lightning_cnn.sweep.storage import Storage
+from lightning_cnn.sweep.study import Repetition, Search, SweepError, Worker
+
+LR = {"model.optimizer.lr": {"from": 1e-4, "to": 1.0, "log": True}}
+MAYBE_BROKEN = {
+    "stub.kind": ["sound", "broken"],
+    "stub.dies": {"choices": [1, 2, -9], "if": {"stub.kind": "broken"}},
+}
+BROKEN = {"stub.kind": "broken"}
+SOUND = {"stub.kind": "sound"}
+
+
+@pytest.fixture
+def make_worker(_stubs, tmp_path):
+    """Make a worker of a sweep whose trials only pretend to train."""
+
+    def make(task, *flags, name="sweep", purpose=()):
+        tmp_path.joinpath(name).mkdir(exist_ok=True)
+        storage = Storage(f"sqlite:///{tmp_path}/{name}/study.db")
+        return Worker(storage, name, tmp_path / name, task, Path("cnn.yaml"), flags, dict(purpose))
+
+    return make
+
+
+@pytest.fixture
+def search(make_worker):
+    """Search a space to the end, with some trials given, and return the worker."""
+
+    def run(space, n_trials, *flags, given=(), seed=0, name="sweep"):
+        worker = make_worker(Search(build_space(space, "space.yaml"), n_trials, seed), *flags, name=name)
+        for settings in given:
+            worker.study.enqueue_trial(settings)
+        worker.run()
+        return worker
+
+    return run
+
+
+def chosen(worker) -> list:
+    return [trial.params for trial in worker.study.trials]
+
+
+def states(worker) -> list[str]:
+    return [trial.state.name for trial in worker.study.trials]
+
+
+def test_a_search_ends_with_as_many_trials_as_were_asked_for(search, tmp_path, capsys):
+    worker = search(LR, 2, given=[{"model.optimizer.lr": 0.01}])
+
+    first = worker.study.trials[0]
+    assert states(worker) == ["COMPLETE", "COMPLETE"]
+    assert first.value == pytest.approx(0.9 * (1 - 0.5**3))
+    assert first.intermediate_values == pytest.approx({n: 0.9 * (1 - 0.5 ** (n + 1)) for n in range(3)})
+    assert first.user_attrs["settings"] == {"model.optimizer.lr": 0.01}
+    assert first.user_attrs["folder"] == str(tmp_path / "sweep" / "trial-0000")
+    assert first.user_attrs["config"]["model"] == {"lr": 0.01}
+    assert first.user_attrs["seconds"] < 10
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("trial 0  complete  val/acc 78.75 %  lr=0.01  ")
+    assert len(lines) == 2
+
+
+def test_the_value_of_a_trial_is_its_highest_accuracy(search, tmp_path):
+    run = tmp_path / "sweep" / "trial-0000" / "mnist-cnn" / "version_0"
+    run.mkdir(parents=True)
+    (run / "metrics.csv").write_text("epoch,step,train/loss,val/acc\n0,10,0.5,\n0,10,,0.95\n1,20,,0.5\n2,30,,0.25\n")
+
+    assert search(LR, 1).study.trials[0].value == 0.95
+
+
+def test_the_same_command_goes_on_if_it_asks_for_more_and_does_nothing_otherwise(search, capsys):
+    search(LR, 1)
+    assert len(search(LR, 1).study.trials) == 1
+    capsys.readouterr()
+
+    assert len(search(LR, 3).study.trials) == 3
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_one_worker_with_the_same_seed_repeats_its_trials_however_often_it_is_stopped(search):
+    space = {**LR, "data.batch_size": [32, 64], "stub.word": {"choices": ["a", "b"], "if": {"data.batch_size": 64}}}
+    at_once = search(space, 12, name="once")
+    search(space, 5, name="parts").study.ask()  # and is killed here
+    in_parts = search(space, 12, name="parts")
+    other = search(space, 2, seed=1, name="other")
+
+    tries = [trial for trial in in_parts.study.trials if trial.state.name != "FAIL"]
+    assert [trial.params for trial in tries] == chosen(at_once)
+    assert [trial.state.name for trial in tries] == states(at_once)
+    assert [trial.user_attrs["number"] for trial in tries] == [*range(12)]
+    assert chosen(at_once)[:2] != chosen(other)
+    assert len({trial["model.optimizer.lr"] for trial in chosen(at_once)}) == 12
+
+
+def test_a_bad_trial_is_pruned_early_and_its_process_ends(search, tmp_path):
+    space = {"model.optimizer.lr": [0.01, 1.0], "stub.seconds": [0, 0.3]}
+    good, bad = {"model.optimizer.lr": 0.01, "stub.seconds": 0}, {"model.optimizer.lr": 1.0, "stub.seconds": 0.3}
+
+    worker = search(space, 6, "--trainer.max_epochs=9", given=[*[good] * 5, bad])
+
+    last = worker.study.trials[-1]
+    assert states(worker) == ["COMPLETE"] * 5 + ["PRUNED"]
+    assert [*last.intermediate_values] == [0, 1]  # the first decides nothing
+    folder = tmp_path / "sweep" / "trial-0005"
+    assert "stopped by SIGTERM" in (folder / "stderr.txt").read_text()
+    assert not scenario.is_alive(int((folder / "process").read_text().split()[0]))
+
+
+def test_a_trial_in_its_last_epoch_is_let_end(search):
+    space = {"model.optimizer.lr": [0.01, 1.0], "stub.seconds": [0, 0.3]}
+    good, bad = {"model.optimizer.lr": 0.01, "stub.seconds": 0}, {"model.optimizer.lr": 1.0, "stub.seconds": 0.3}
+
+    worker = search(space, 6, "--trainer.max_epochs=2", given=[*[good] * 5, bad])
+
+    assert states(worker) == ["COMPLETE"] * 6
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(1, "the loss is nan"), (-9, "killed by SIGKILL, perhaps for want of memory; its last words: the loss is nan")],
+)
+def test_a_trial_that_fails_is_noted_and_made_up_for(search, capsys, status, error):
+    worker = search(
+        MAYBE_BROKEN,
+        1,
+        "--stub.says=lightning-cnn: error: the loss is nan",
+        given=[{**BROKEN, "stub.dies": status}, SOUND],
+    )
+
+    assert states(worker) == ["FAIL", "COMPLETE"]
+    assert worker.study.trials[0].user_attrs["error"] == error
+    assert "trial 0  failed  val/acc 45.00 %" in (line := capsys.readouterr().out.splitlines()[0])
+    assert line.endswith(f"  {error}")
+
+
+def test_settings_that_fit_refuses_stop_the_sweep(search):
+    with pytest.raises(UserError, match=r"^batch_size must be at most 150$") as refused:
+        search(
+            MAYBE_BROKEN,
+            2,
+            "--stub.says=lightning-cnn: error: batch_size must be at most 150",
+            given=[{**BROKEN, "stub.dies": 2}],
+        )
+
+    assert refused.value.exit_status == 2
+
+
+@pytest.mark.parametrize(
+    ("flag", "reason"),
+    [("--stub.dies=1", "a warning"), ("--trainer.max_epochs=0", "there is no val/acc, because nothing was validated")],
+)
+def test_a_search_in_which_all_fails_gives_up(search, make_worker, flag, reason):
+    with pytest.raises(SweepError, match=f"^5 trials in a row have failed, the last one so: {reason}$") as failed:
+        search(LR, 9, flag)
+
+    assert failed.value.exit_status == 1
+    with pytest.raises(SweepError):
+        search(LR, 9, flag)  # tries again
+    assert len(make_worker(Search(build_space(LR, "space.yaml"), 9)).study.trials) == 10
+
+
+def test_a_trial_that_was_taken_but_not_begun_is_begun_by_another(search, make_worker):
+    dead = make_worker(Search(build_space(LR, "space.yaml"), 2))
+    dead.study.ask()  # and here it is killed
+
+    worker = search(LR, 2)
+
+    assert states(worker) == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert worker.study.trials[1].system_attrs["retry_history"] == [0]
+
+
+def test_a_repetition_does_each_run_once(make_worker, capsys):
+    for n_seeds in (2, 3):
+        worker = make_worker(Repetition(repetitions(n_seeds, None)), "--test=true")
+        worker.run()
+        worker.require_complete()
+
+    assert [trial.user_attrs["settings"] for trial in worker.study.trials] == repetitions(3, None)
+    assert [trial.user_attrs["test/acc"] for trial in worker.study.trials] == [0.5] * 3
+    assert worker.study.user_attrs["kind"] == "repeat"
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith("trial 2  complete  val/acc 78.75 %  test/acc 50.00 %  seed_everything=2  ")
+
+
+def test_a_run_of_a_repetition_that_fails_is_tried_again_by_the_same_command(make_worker):
+    task = Repetition(repetitions(2, None))
+    failing = make_worker(task, "--stub.dies=1")
+    failing.run()
+    with pytest.raises(SweepError, match="2 of 2 trials have failed; the same command tries them again"):
+        failing.require_complete()
+
+    mended = make_worker(task)
+    mended.run()
+    mended.require_complete()
+
+    assert states(mended) == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
+
+
+def test_a_sweep_goes_on_only_with_the_same_purpose(make_worker):
+    task = Repetition(repetitions(2, None))
+    make_worker(task, purpose={"another --config": 1, "another --space": 2})
+
+    with pytest.raises(UserError, match=r"the sweep 'sweep' in sqlite:.* was begun with another --space; give"):
+        make_worker(task, purpose={"another --config": 1, "another --space": 3})
+
+
+def test_a_study_of_somebody_else_is_left_alone(make_worker, tmp_path):
+    (tmp_path / "sweep").mkdir()
+    theirs = optuna.create_study(storage=f"sqlite:///{tmp_path}/sweep/study.db", study_name="sweep")
+    theirs.add_trial(optuna.create_trial(state=TrialState.COMPLETE, value=1.0))
+
+    with pytest.raises(UserError, match="has a study 'sweep' that is no sweep; choose another --name"):
+        make_worker(Repetition(repetitions(2, None)))
+    assert theirs.user_attrs == {}
+
+
+def test_a_trial_whose_worker_is_killed_is_tried_again(tmp_path):
+    scenario.run(tmp_path)
+
+
+def test_a_worker_that_has_slept_leaves_its_trial_to_who_has_taken_it(tmp_path):
+    with scenario.start(tmp_path, n_trials=2) as sleeping:
+        struck = scenario.until(lambda: scenario.trial_of(sleeping, tmp_path))
+        sleeping.send_signal(signal.SIGSTOP)
+        with scenario.start(tmp_path, n_trials=2) as other:
+            try:
+                database = Storage(f"sqlite:///{tmp_path}/logs/sweep-cnn/study.db")
+                study = optuna.load_study(study_name="sweep-cnn", storage=str(database))
+                scenario.until(lambda: any("retry_history" in trial.system_attrs for trial in study.trials))
+                time.sleep(1)  # the other comes to the folder, which is not free yet
+                sleeping.send_signal(signal.SIGCONT)
+                outputs = [worker.communicate(timeout=scenario.TOO_LONG) for worker in (sleeping, other)]
+            finally:
+                for worker in (sleeping, other):
+                    worker.kill()
+
+    assert [errors for _, errors in outputs] == ["", ""]
+    number = int(struck[-4:])
+    assert f"trial {number}  was taken over by another worker" in outputs[0][0]
+    assert f"trial {number}  waits for the worker that still has its folder" in outputs[1][0]
+    assert [row["state"] for row in scenario.results(tmp_path)].count("complete") == 2
+    assert not any(scenario.is_alive(process) for process, _ in scenario.processes(tmp_path).values())
+
+
+def test_a_worker_that_is_stopped_leaves_its_trial_to_the_next(tmp_path):
+    with scenario.start(tmp_path, n_trials=1) as stopped:
+        scenario.until(lambda: scenario.trial_of(stopped, tmp_path))
+        stopped.send_signal(signal.SIGTERM)
+        _, errors = stopped.communicate(timeout=scenario.TOO_LONG)
+    (process, _) = scenario.processes(tmp_path)["trial-0000"]
+    assert stopped.returncode == 128 + signal.SIGTERM
+    assert errors == "lightning-cnn: stopped by SIGTERM; trial 0 goes on with the same command\n"
+    assert not scenario.is_alive(process)
+
+    with scenario.start(tmp_path, n_trials=1) as other:  # at once: nobody need be taken for dead first
+        printed, errors = other.communicate(timeout=scenario.TOO_LONG)
+
+    assert (other.returncode, errors) == (0, "")
+    assert "Waiting" not in printed
+    assert [row["state"] for row in scenario.results(tmp_path)] == ["tried again", "complete"]
+    assert [*(tmp_path / "logs/sweep-cnn").glob("trial-*/mnist-cnn/version_*")] == [
+        tmp_path / "logs/sweep-cnn/trial-0000/mnist-cnn/version_0"
+    ]

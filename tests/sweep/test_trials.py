@@ -1,0 +1,112 @@
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from lightning_cnn.sweep import trials
+from lightning_cnn.sweep.trials import TrialProcess, accuracies, accuracy_in_test, command, run_folder
+
+
+@pytest.fixture
+def make_process(tmp_path, monkeypatch):
+    """Start a trial that runs Python code instead of `fit`."""
+
+    def make(code: str) -> TrialProcess:
+        monkeypatch.setattr(trials, "PROGRAM", (sys.executable, "-c", code))
+        return TrialProcess(["fit"], tmp_path)
+
+    return make
+
+
+def test_what_a_trial_has_chosen_comes_after_what_the_user_said():
+    words = command(Path("cnn.yaml"), ["--plots.enabled=true", "--trainer.max_epochs=3"], {"model.lr": 0.5, "x": None})
+
+    assert words[:3] == ["fit", "--config", "cnn.yaml"]
+    assert words.index("--plots.enabled=false") < words.index("--plots.enabled=true")
+    assert words[-3:] == ["--trainer.max_epochs=3", "--model.lr=0.5", "--x=null"]
+
+
+def test_a_trial_is_told_its_folder_and_to_go_on(make_process, tmp_path):
+    with make_process("import sys; print(sys.argv[1:])") as process:
+        assert process.wait(10) == 0
+
+    assert eval((tmp_path / "stdout.txt").read_text()) == [  # a list of words
+        *("fit", f"--trainer.default_root_dir={tmp_path}", "--resume", "auto")
+    ]
+
+
+def test_a_trial_is_no_part_of_the_workers_of_slurm(make_process, tmp_path, monkeypatch):
+    for name in ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_JOB_ID"):
+        monkeypatch.setenv(name, "7")
+    with make_process("import os; print([name for name in os.environ if name.startswith('SLURM')])") as process:
+        process.wait(10)
+
+    assert (tmp_path / "stdout.txt").read_text() == "['SLURM_JOB_ID']\n"
+
+
+def test_a_trial_that_does_not_stop_is_killed(make_process, tmp_path, monkeypatch):
+    monkeypatch.setattr(trials, "STOP_PATIENCE", 0.2)
+    code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+    with make_process(code) as process:
+        while not (tmp_path / "stdout.txt").read_text():
+            assert process.wait(0.02) is None
+
+    assert process.status == -signal.SIGKILL
+
+
+def test_a_trial_ends_when_its_block_is_left_by_an_error(make_process):
+    with pytest.raises(ZeroDivisionError), make_process("import time; time.sleep(60)") as process:
+        raise ZeroDivisionError
+
+    assert process.status == -signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("sys.exit(1)", "nothing"),
+        ("print('a\\nb\\n\\n', file=sys.stderr); sys.exit(1)", "b"),
+        ("print('lightning-cnn: error: no data\\nlooked in:\\n - here', file=sys.stderr); sys.exit(1)", "no data"),
+        ("print('a', file=sys.stderr, flush=True); os.kill(os.getpid(), 11)", "killed by SIGSEGV; its last words: a"),
+        ("os.kill(os.getpid(), 9)", "killed by SIGKILL, perhaps for want of memory; its last words: nothing"),
+    ],
+)
+def test_the_last_words_say_how_a_trial_ended(make_process, code, words):
+    with make_process(f"import os, sys; {code}") as process:
+        process.wait(10)
+
+    assert process.last_words() == words
+
+
+def test_the_run_of_a_trial_is_its_newest(tmp_path):
+    assert run_folder(tmp_path) is None
+    for version in (9, 10, 11):
+        (tmp_path / "mnist-cnn" / f"version_{version}").mkdir(parents=True)
+    for version in (9, 10):  # the other has not begun
+        (tmp_path / "mnist-cnn" / f"version_{version}" / "config.yaml").touch()
+
+    assert run_folder(tmp_path) == tmp_path / "mnist-cnn" / "version_10"
+
+
+def test_every_validation_counts(tmp_path):
+    assert accuracies(tmp_path) == []
+    (tmp_path / "metrics.csv").write_text("epoch,step,lr,val/acc\n,0,0.1,\n0,4,,0.5\n0,9,,0.625\n1.0,14,,0.75\n")
+
+    assert accuracies(tmp_path) == [(0, 0.5), (0, 0.625), (1, 0.75)]
+
+
+def test_the_test_accuracy_is_that_of_the_run(tmp_path):
+    assert accuracy_in_test(tmp_path) is None
+    (tmp_path / "test_metrics.json").write_text('{"test/acc": 0.75}')
+
+    assert accuracy_in_test(tmp_path) == 0.75
+
+
+def test_it_leaves_no_open_pipe(make_process):
+    descriptors = Path("/dev/fd")
+    before = len([*descriptors.iterdir()])
+    with make_process("pass") as process:
+        process.wait(10)
+
+    assert len([*descriptors.iterdir()]) == before
