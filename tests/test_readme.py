@@ -15,10 +15,13 @@ from script import load
 from lightning_cnn.cli import main
 from lightning_cnn.commands import benchmark as benchmark_command
 from lightning_cnn.commands import data as data_command
+from lightning_cnn.commands import sweep as sweep_command
+from lightning_cnn.commands.sweep_check import check
 from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
 from lightning_cnn.data.facts import DatasetFacts
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.mnist import MNIST
+from lightning_cnn.sweep import trials
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -29,7 +32,6 @@ PYTHON = {name: code for code in re.findall(r"^```python\n(.*?)^```", README, re
 #: More images than the default validation set has.
 N_TRAIN = 5_200
 FASTER = ("--trainer.limit_val_batches", "1")
-PLAIN = "--trainer.max_epochs 1 --plots.enabled false --dashboard.enabled false"
 
 
 @pytest.fixture
@@ -69,11 +71,6 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     words = shlex.split(command)
     if words[0].startswith("scripts/"):
         assert (ROOT / words[0]).stat().st_mode & 0o111, f"{words[0]} is not executable"  # run in test_scripts.py
-    elif words[:2] == [".venv/bin/python", "scripts/results"]:
-        results = load("results")
-        monkeypatch.setattr(results, "_lightning_cnn", lambda *arguments: main([*arguments]))
-        monkeypatch.setattr(sys, "argv", [*words[1:], "--flags", f"{PLAIN} {' '.join(FASTER)}"])
-        results.main()
     elif words[:2] == [".venv/bin/python", "scripts/pictures"]:
         if shutil.which("chromium"):
             run_script("pictures", words[2:], monkeypatch)
@@ -90,7 +87,22 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
         if arguments[0] == "benchmark":  # its processes know no tiny datasets; each section has tests of its own
             monkeypatch.setattr(benchmark_command, "unpack", lambda *_: None)
             monkeypatch.setattr(benchmark_command, "_run", lambda *_: None)
+        if arguments[0] == "sweep":
+            sweep(arguments, monkeypatch)
+            return
         assert main([*arguments, *(FASTER if arguments[0] == "fit" else ())]) == 0, command
+
+
+def sweep(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask `fit` about all trials, but let others pretend to train; on a file, if it is said to be on a server."""
+    monkeypatch.setattr(sweep_command, "_checked", check)
+    monkeypatch.setattr(trials, "PROGRAM", (sys.executable, "-m", "sweep.stub"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+    words = ["sqlite:///shared.db" if word.startswith("postgresql://") else word for word in arguments]
+    assert main(words) == 0, arguments
+    if "--space" in words:  # those who pretend have no settings that could be trained with
+        assert Path("logs/sweep-cnn/best.yaml").is_file()
+        shutil.copy("configs/mnist/cnn.yaml", "logs/sweep-cnn/best.yaml")
 
 
 @pytest.mark.usefixtures("workplace")
@@ -104,6 +116,8 @@ def test_every_command_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch, capsy
     assert folders == {
         "mnist-cnn", "fashion_mnist-cnn", "mnist-mlp", "mnist-wide_mlp", "letters-cnn", "mnist-fast_cnn",
         "fashion_mnist-fast_cnn", "fashion_mnist-simple_cnn", "fashion_mnist-shallow_cnn", "fashion_mnist-mlp",
+        "sweep-cnn", "folds-cnn", "seeds-fast", "seeds-cnn", "seeds-deep_cnn", "seeds-mlp", "seeds-shallow_cnn",
+        "seeds-simple_cnn", "float32",
     }  # fmt: skip
 
 

@@ -144,6 +144,11 @@ def _ask_fit(
     root = [] if arguments.root is None else [f"--trainer.default_root_dir={arguments.root}"]
     commands = [["fit", "--config", str(arguments.config), *root, *flags]]
     commands += [command(arguments.config, flags, settings) for settings in examples]
+    return _checked(commands)
+
+
+def _checked(commands: list[list[str]]) -> dict[str, Any]:
+    """Return all settings of the first command, if `fit` accepts all of them; a process that has torch says so."""
     asked = subprocess.run(CHECK, input=json.dumps(commands), capture_output=True, text=True, check=False)
     if asked.returncode:
         reason = (asked.stderr.strip().splitlines() or ["`fit` cannot be asked"])[-1]
@@ -212,7 +217,9 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         metavar="K",
         help="cross-validation: validate on each of K parts of the training images",
     )
-    parser.add_argument("--name", metavar="NAME", help="name of the sweep and its folder (default: sweep-CONFIG)")
+    parser.add_argument(
+        "--name", metavar="NAME", help="name of the sweep and its folder (default: sweep-, seeds- or folds-CONFIG)"
+    )
     parser.add_argument(
         "--storage",
         metavar="URL",
@@ -227,7 +234,8 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     arguments, words = parser.parse_known_args(argv)
     if arguments.name is None:
-        arguments.name = f"sweep-{arguments.config.stem}"
+        task = "-".join(word for word in ("seeds", "folds") if getattr(arguments, word) is not None) or "sweep"
+        arguments.name = f"{task}-{arguments.config.stem}"
     if not _NAME.fullmatch(arguments.name):
         raise UserError(
             f"--name {configs.shown(arguments.name)} must be the name of a folder: at most 100 letters, digits "
