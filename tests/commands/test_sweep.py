@@ -75,7 +75,7 @@ def test_a_repetition_that_fails_is_failed_work(cli):
     ("words", "what"),
     [
         ("--config=cnn.yaml --seeds=3 --trainer.max_epochs=1", "other flags for `fit`"),
-        ("--config=cnn.yaml --folds=2", "another task of --space, --seeds and --folds"),
+        ("--config=cnn.yaml --folds=2 --name=seeds-cnn", "another task of --space, --seeds and --folds"),
         ("--config=other/cnn.yaml --seeds=2", "another --config"),
     ],
 )
@@ -177,7 +177,7 @@ def test_real_runs_are_gone_on_with_after_their_worker_was_killed(tiny_data, tmp
     Path("cnn.yaml").write_text(yaml.safe_dump(config))
     command = [sys.executable, "-m", "sweep.worker", "sweep", "--config=cnn.yaml", "--seeds=2", "--test=true"]
     environment = {"PYTHONPATH": str(scenario.TESTS), "SWEEP_DATA": str(tiny_data), "OMP_NUM_THREADS": "1"}
-    trial = tmp_path / "logs/sweep-cnn/trial-0000"
+    trial = tmp_path / "logs/seeds-cnn/trial-0000"
     with subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.DEVNULL) as killed:
         scenario.until(lambda: [*trial.glob("*/*/metrics.csv")])
         killed.send_signal(signal.SIGKILL)
@@ -187,7 +187,7 @@ def test_real_runs_are_gone_on_with_after_their_worker_was_killed(tiny_data, tmp
     assert (done.returncode, done.stderr) == (0, "")
     assert [*trial.glob("*/version_*")] == [trial / "mnist-cnn/version_0"]
     assert f"Resumed: {trial / 'mnist-cnn/version_0'}" in (trial / "stderr.txt").read_text()
-    with (tmp_path / "logs/sweep-cnn/results.csv").open() as file:
+    with (tmp_path / "logs/seeds-cnn/results.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["state"] == "complete"]
     assert sorted(row["seed_everything"] for row in rows) == ["0", "1"]
     for row in rows:
