@@ -22,7 +22,7 @@ def test_class_names_as_files_are_called(name, expected):
 def test_configs_are_called_like_their_networks(configs):
     from lightning_cnn import networks
 
-    found = {path.stem for path in configs.glob("*/*.yaml")}
+    found = {path.stem for path in configs.glob("*mnist/*.yaml")}
     assert found == {snake_case(name) for name in networks.__all__} - {"fast_cnn"} | {
         "fast"
     }  # a recipe for two datasets

@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ PYTHON = {name: code for code in re.findall(r"^```python\n(.*?)^```", README, re
           for name in re.findall(r"^class (\w+)", code, re.MULTILINE)}  # fmt: skip
 #: More images than the default validation set has.
 N_TRAIN = 5_200
-FASTER = ("--trainer.limit_val_batches", "1")
+FASTER = ("--trainer.limit_val_batches", "1", "--trainer.limit_train_batches", "10")
 
 
 @pytest.fixture
@@ -79,6 +80,10 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
         run_script("chaos", [*words[2:], "divergence", "--share", "0.05"], monkeypatch)
     elif words[:2] == [".venv/bin/python", "scripts/image_files"]:
         run_script("image_files", [*words[2:], "--images", "50"], monkeypatch)
+    elif words[0] == "sbatch":
+        assert next(word for word in words if word.startswith("scripts/")) == "scripts/slurm.sbatch"  # in test_slurm.py
+    elif words[0] == "torchrun":  # several processes are run in tests/distributed
+        run(shlex.join(["python", *words[words.index("-m") :]]), monkeypatch)
     elif words[0] == "tensorboard":
         subprocess.run([Path(sys.executable).with_name("tensorboard"), "--inspect", *words[1:]], check=True)
     else:
@@ -90,7 +95,8 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
         if arguments[0] == "sweep":
             sweep(arguments, monkeypatch)
             return
-        assert main([*arguments, *(FASTER if arguments[0] == "fit" else ())]) == 0, command
+        alone = ("--trainer.devices", "1", "--trainer.strategy", "auto") if "--trainer.devices" in arguments else ()
+        assert main([*arguments, *(FASTER if arguments[0] == "fit" else ()), *alone]) == 0, command
 
 
 def sweep(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,6 +105,7 @@ def sweep(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "PROGRAM", (sys.executable, "-m", "sweep.stub"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
     words = ["sqlite:///shared.db" if word.startswith("postgresql://") else word for word in arguments]
+    words = ["2" if flag in ("--seeds", "--folds", "--n-trials") else word for flag, word in pairwise(["", *words])]
     assert main(words) == 0, arguments
     if "--space" in words:  # those who pretend have no settings that could be trained with
         assert Path("logs/sweep-cnn/best.yaml").is_file()

@@ -30,6 +30,11 @@ def describe() -> dict[str, str | int | None]:
     }
 
 
+def gpus() -> int:
+    """Return how many GPUs processes could have one each of."""
+    return torch.cuda.device_count()
+
+
 def matmul_rates(repeats: int) -> dict[str, float]:
     """Return the best rate of a matrix multiplication in fp32 and in bf16, in GFLOP/s.
 

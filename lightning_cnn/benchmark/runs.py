@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from lightning_cnn.benchmark.process import command
-from lightning_cnn.benchmark.systems import BATCH_SIZE, SYSTEMS
+from lightning_cnn.benchmark.process import WorkerError, command
+from lightning_cnn.benchmark.systems import BATCH_SIZE, SYSTEMS, WARM_UP_STEPS
 from lightning_cnn.files import shipped_config
 
 
@@ -46,6 +46,51 @@ def fit_system(
         "first_step_seconds": float(record["first_step_at"]) - started_at,
         "precision": config["trainer"]["precision"] or "32-true",
     }
+
+
+def fit_steps(
+    system: str,
+    processes: int,
+    batch_size: int,
+    precision: str,
+    accelerator: str,
+    data_dir: str,
+    allow_sample: bool,
+    seed: int,
+    limit_batches: int,
+) -> dict[str, Any]:
+    """Train a system for some steps in one or more processes, and return what `steps.Steps` writes of them.
+
+    Args:
+        system: One of `SYSTEMS`.
+        processes: How many, each on a GPU of its own, or on its share of the processor's cores.
+        batch_size: Images per step of each process.
+        precision: Of `fit`; with `auto` the run chooses.
+        accelerator: Of `fit`, for example `cpu`.
+        data_dir: The folder of the datasets.
+        allow_sample: Whether the small sample will do.
+        seed: The run's seed.
+        limit_batches: How many steps to time.
+
+    Raises:
+        WorkerError: If the dataset is too small for a step to be timed.
+    """
+    with tempfile.TemporaryDirectory(prefix="lightning-cnn-") as root:
+        steps = Path(root) / "steps.json"
+        command(
+            *_fit(SYSTEMS[system], root, data_dir, allow_sample, seed, WARM_UP_STEPS + limit_batches + 1),
+            *("--data.batch_size", str(batch_size), "--trainer.max_epochs", "1", "--trainer.precision", precision),
+            *("--trainer.accelerator", accelerator, "--trainer.devices", str(processes)),
+            *("--trainer.strategy", "ddp" if processes > 1 else "auto"),
+            *("--trainer.limit_val_batches", "0", "--plots.enabled", "false", "--dashboard.enabled", "false"),
+            *("--trainer.callbacks+=lightning_cnn.benchmark.steps.Steps", "--trainer.callbacks.file", str(steps)),
+        )
+        if not steps.is_file():
+            raise WorkerError(
+                f"there are too few images for {processes} processes with {batch_size} each at every step"
+            )
+        record: dict[str, Any] = json.loads(steps.read_text())
+    return record
 
 
 def fit_and_test(

@@ -8,7 +8,8 @@ from typing import Any
 
 from lightning_cnn.benchmark.process import call, command, say
 from lightning_cnn.benchmark.report import Table, by, column, pairwise, percent, spread
-from lightning_cnn.benchmark.runs import fit_and_test, fit_system
+from lightning_cnn.benchmark.runs import fit_and_test, fit_steps, fit_system
+from lightning_cnn.benchmark.systems import BATCH_SIZE
 
 Measurements = list[dict[str, Any]]
 
@@ -18,6 +19,8 @@ FAST = {"mnist/fast.yaml": 0.99, "fashion_mnist/fast.yaml": 0.90}
 REFERENCE = "mnist/fast.yaml"
 #: Training steps and matrix products to time.
 STEPS = 50
+#: Training steps of `fit` to time, for each number of processes.
+STEPS_OF_FIT = 150
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Options:
         torchvision_dir: A folder with the same datasets, unpacked, as torchvision reads them.
         reference: Whether to run PyTorch's example as well.
         limit_batches: Every loop stops after so many batches; None takes all.
+        processes: How many processes to compare with one; each divides 64.
     """
 
     repeats: int
@@ -41,6 +45,7 @@ class Options:
     torchvision_dir: Path
     reference: bool
     limit_batches: int | None
+    processes: list[int]
 
     @property
     def ours(self) -> dict[str, Any]:
@@ -232,6 +237,59 @@ def machine_table(measurements: Measurements) -> Table:
     return Table(columns, rows, "Steps of 64 images: forward, backward and optimizer, without reading the data.")
 
 
+def measure_scale(options: Options) -> Measurements:
+    """Time steps of `fit` by turns in one process and in several, which share the batch or have one each."""
+    accelerator = "gpu" if call("machine.gpus") >= max(options.processes) else "cpu"
+    ours = {**options.ours, "accelerator": accelerator, "limit_batches": options.limit_batches or STEPS_OF_FIT}
+    measurements: Measurements = []
+    for system in options.systems:
+        for repeat in range(options.repeats):
+            one = fit_steps(system, 1, BATCH_SIZE, "auto", seed=repeat, **ours)
+            for processes in options.processes:
+                how = {"precision": one["precision"], "seed": repeat, **ours}
+                shared = fit_steps(system, processes, BATCH_SIZE // processes, **how)
+                each = fit_steps(system, processes, BATCH_SIZE, **how)
+                times = ", ".join(f"{1000 * run['step_seconds']:.2f} ms" for run in (one, shared, each))
+                say(f"{system}, {processes} processes, repeat {repeat + 1} of {options.repeats}: {times}")
+                runs = {"one": one, "shared": shared, "each": each}
+                measurements.append(
+                    {"system": system, "processes": processes, "repeat": repeat, "on": accelerator, **runs}
+                )
+    return measurements
+
+
+def scale_table(measurements: Measurements) -> Table:
+    """One row for each number of processes of each system."""
+    rows = []
+    for system, all_runs in by(measurements, "system").items():
+        for runs in by(all_runs, "processes").values():
+            processes = runs[0]["processes"]
+            one, shared, each = (column(runs, name, "step_seconds") for name in ("one", "shared", "each"))
+            more_images = [processes * ratio for ratio in pairwise(one, each)]
+            last = runs[-1]["shared"]
+            rows.append(
+                [
+                    system,
+                    f"{last['precision']} on {runs[0]['on'].upper()}",
+                    f"{processes} × {last['threads']}, against 1 × {runs[-1]['one']['threads']}",
+                    *(spread([1000 * second for second in seconds], 2) for seconds in (one, shared, each)),
+                    spread(pairwise(one, shared), 2, " ×"),
+                    spread(more_images, 2, " ×"),
+                    f"{last['sent']['allreduce_']:,}",
+                    f"{4 * last['parameters']:,}",
+                ]
+            )
+    times = ["one: ms/step", "64 images shared: ms/step", "64 images each: ms/step"]
+    ratios = ["shared: times as fast", "each: times the images/s"]
+    columns = ["system", "precision", "processes × threads", *times, *ratios, "all-reduced bytes/step", "of gradients"]
+    return Table(
+        columns,
+        rows,
+        "Steps of `fit` with DDP, with all that it does at every step; ratios are those within each repeat.\nBytes are "
+        "what each process hands over in a step, counted; those of gradients are 4 for each parameter.",
+    )
+
+
 #: Every section, in the order in which they run.
 SECTIONS = {
     "systems": Section("An epoch of each system: plain loop, ours, bare loop", measure_systems, systems_table),
@@ -239,4 +297,5 @@ SECTIONS = {
     "accuracy": Section("Time to accuracy", measure_accuracy, accuracy_table),
     "startup": Section("Start", measure_startup, startup_table),
     "machine": Section("What the machine can do, and what is made of it", measure_machine, machine_table),
+    "scale": Section("Steps in several processes", measure_scale, scale_table),
 }

@@ -22,6 +22,8 @@ SYSTEMS = {
 BATCH_SIZE = 64
 #: Validation images per step, in every system and contestant; that of `fit`.
 EVAL_BATCH_SIZE = 1000
+#: Steps of `fit` to leave out where steps are timed: the first ones are slower.
+WARM_UP_STEPS = 5
 
 
 def settings(system: str) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Watch:
         if not is_scaled:
             looked_at += [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         # Gradients are the mean over all processes, but losses are not: who stopped alone would be waited for.
-        if not module.trainer.strategy.reduce_boolean_decision(_all_finite(looked_at)):
+        if not _in_all_processes(module.trainer, _all_finite(looked_at)):
             tensors = chain(_before_gradients(module, batches), () if is_scaled else _gradients(module))
             step = f"at step {module.trainer.global_step} (counted from 0)"
             _stop(module.trainer, _first_non_finite(tensors), step)
@@ -62,7 +62,7 @@ def require_finite_weights(trainer: Trainer, weights: Mapping[str, Any]) -> None
         DivergenceError: If one of them, in any of the processes, is NaN or infinite.
     """
     tensors = {name: value for name, value in weights.items() if isinstance(value, Tensor)}
-    if not trainer.strategy.reduce_boolean_decision(_all_finite(tensors.values())):
+    if not _in_all_processes(trainer, _all_finite(tensors.values())):
         _stop(trainer, _first_non_finite(tensors.items()), f"after step {trainer.global_step - 1} (counted from 0)")
 
 
@@ -79,6 +79,15 @@ def _all_finite(tensors: Iterable[Tensor]) -> bool:
         return True
     total = torch.stack([tensor.sum() for tensor in tensors]).sum().item()
     return math.isfinite(total) or all(bool(tensor.isfinite().all()) for tensor in tensors)
+
+
+def _in_all_processes(trainer: Trainer, is_finite: bool) -> bool:
+    """Whether it is so in all of them; Lightning's own way to ask would let them wait for each other once more."""
+    if trainer.world_size == 1:
+        return is_finite
+    agreed = torch.tensor(int(is_finite), device=trainer.strategy.root_device)
+    torch.distributed.all_reduce(agreed, torch.distributed.ReduceOp.MIN)
+    return bool(agreed.item())
 
 
 def _before_gradients(module: LightningModule, batches: list[tuple[Tensor, Tensor]]) -> Iterator[_Named]:

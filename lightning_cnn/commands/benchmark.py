@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lightning_cnn.benchmark.process import call
 from lightning_cnn.benchmark.sections import SECTIONS, Options
-from lightning_cnn.benchmark.systems import SYSTEMS
+from lightning_cnn.benchmark.systems import BATCH_SIZE, SYSTEMS
 from lightning_cnn.commands.words import (
     Parser,
     add_data_dir,
@@ -53,6 +53,7 @@ def main(argv: list[str]) -> int:
             torchvision_dir=Path(scratch),
             reference=arguments.reference,
             limit_batches=arguments.limit_batches,
+            processes=arguments.processes,
         )
         _run(sections, options, arguments.output)
     return 0
@@ -123,8 +124,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser = Parser(
         prog="lightning-cnn benchmark",
         description="Measure speed on this machine: against the loop of a notebook, against a bare loop that computes "
-        "the same, and against what the machine can do. Every measurement has a process of its own; all sections take "
-        "an hour or more on two cores.",
+        "the same, against what the machine can do, and in several processes. Every measurement has processes of its "
+        "own; all sections take an hour or more on two cores.",
         epilog="sections: " + "; ".join(f"{name}: {section.title}" for name, section in SECTIONS.items()),
         allow_abbrev=False,
     )
@@ -158,9 +159,25 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         help="whether `accuracy` runs PyTorch's MNIST example as well, which takes minutes (default: true)",
     )
     parser.add_argument(
+        "--processes",
+        nargs="+",
+        type=_several,
+        default=[2],
+        metavar="N",
+        help=f"numbers of processes that `scale` compares with one, each a divisor of {BATCH_SIZE}; on GPUs if there is"
+        " one for each process, otherwise on the processor, whose cores they share (default: 2)",
+    )
+    parser.add_argument(
         "--limit_batches", type=positive, metavar="N", help="stop every loop after N batches, to try the benchmark out"
     )
     return parser.parse(argv)
+
+
+def _several(word: str) -> int:
+    number = positive(word)
+    if number == 1 or BATCH_SIZE % number:
+        raise argparse.ArgumentTypeError(f"must be at least 2 and divide a batch of {BATCH_SIZE} images, got {word!r}")
+    return number
 
 
 def _boolean(word: str) -> bool:

@@ -38,6 +38,8 @@ from lightning_cnn.files import shipped_config
 from lightning_cnn.machine import tune
 from lightning_cnn.names import snake_case
 from lightning_cnn.quiet import quieten
+from lightning_cnn.training.board import Failure
+from lightning_cnn.training.failing import OtherProcessError, Others
 from lightning_cnn.training.processes import Agreement
 from lightning_cnn.training.trainer import Trainer
 
@@ -67,10 +69,13 @@ def main(argv: list[str]) -> int:
     """Run `fit`, `validate` or `test` with the arguments that follow it."""
     quieten()
     tune()
-    argv, checkpoint = with_checkpoint(argv)
+    others = Others()
     try:
-        with ExitStack() as held:
-            TrainCLI(argv, checkpoint, held)
+        with others.together(), ExitStack() as held:
+            argv, checkpoint = with_checkpoint(argv)
+            TrainCLI(argv, checkpoint, held, others)
+    except OtherProcessError as failed:
+        return others.leave(failed.failure)
     except MisconfigurationException as error:  # Lightning's word for settings that cannot go together
         raise UserError(" ".join(str(error).split())) from error
     return 0
@@ -83,12 +88,14 @@ class TrainCLI(LightningCLI):
         argv: The command and its arguments.
         checkpoint: The file that `--ckpt_path` in `argv` names, if it does.
         held: Takes the lock of the run folder.
+        others: The other processes of the run, if there may be any.
     """
 
-    def __init__(self, argv: list[str], checkpoint: Path | None, held: ExitStack) -> None:
+    def __init__(self, argv: list[str], checkpoint: Path | None, held: ExitStack, others: Others | None = None) -> None:
         self.command = argv[0]
         self.checkpoint = checkpoint
         self.held = held
+        self.others = others
         self.new_folder: Path | None = None
         self.first_step: int | None = None
         super().__init__(
@@ -174,6 +181,10 @@ class TrainCLI(LightningCLI):
         except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
             self._forget_new_folder()
             raise UserError(explain(str(error), ())) from error
+        if self.others is not None:
+            self.others.join(self.trainer)
+            if self.command == "fit":
+                self.others.give_up = self._give_up
 
     def _set_seed(self) -> None:
         try:
@@ -270,14 +281,12 @@ class TrainCLI(LightningCLI):
         """Train; checkpoints are data, never code."""
         try:
             self.trainer.fit(model, weights_only=True, **kwargs)
-        except DivergenceError:  # what it has logged until then is worth a look
+        except (DivergenceError, OtherProcessError):  # what it has logged until then may be worth a look
             raise
         except (UserError, MisconfigurationException):
             self._forget_new_folder()
             raise
         except Interrupted as interrupted:
-            if (launcher := self.trainer.strategy.launcher) is not None:
-                launcher.kill(interrupted.received)  # the processes that it has started would wait for this one
             self._forget_new_folder()
             is_told = not self.trainer.is_global_zero  # by the first process
             raise Interrupted(interrupted.received, self._way_on(), is_told) from interrupted
@@ -295,9 +304,17 @@ class TrainCLI(LightningCLI):
                 raise
             raise UserError(" ".join(str(error).split())) from error
 
+    def _give_up(self, failure: Failure) -> str:
+        """Leave no litter after another process has failed, and return how to go on if it has died."""
+        if failure.status != 1:  # otherwise, what it has logged until then is worth a look
+            self._forget_new_folder()
+        return self._way_on() if failure.has_died else ""
+
     def _way_on(self) -> str:
         """How to go on with a run that was stopped."""
-        folder = Path(self.trainer.default_root_dir)
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # set from outside
+        known = (callback.folder for callback in callbacks if isinstance(callback, RunFolder))  # in all processes
+        folder = next(known, None) or Path(self.trainer.default_root_dir)
         last = folder / checkpoints.FOLDER / "last.ckpt"
         if not last.is_file():
             return " before there was a checkpoint"

@@ -1,6 +1,5 @@
 """Images that all processes of a machine have in memory together, once."""
 
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,23 +22,21 @@ def share(mine: Sequence[Images] | None, machine: int) -> list[Images]:
         mine: What this process has, in main memory; None in all processes of the machine but one.
         machine: The number of the machine among those of the run.
     """
-    folder = None if mine is None else _write(mine)
-    places: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(places, (machine, folder, len(mine or ())))
-    ours, count = next((place, count) for number, place, count in places if number == machine and place)
-    images = [Images(_map(ours / f"images{i}.npy"), _map(ours / f"targets{i}.npy")) for i in range(count)]
-    torch.distributed.barrier()  # until all have mapped them; then they stay without a name, and end with the processes
-    if folder is not None:
-        shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(prefix="lightning_cnn-") as folder:
+        if mine is not None:
+            _write(mine, Path(folder))
+        places: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(places, (machine, folder, len(mine or ())))
+        ours, count = next((Path(place), count) for number, place, count in places if number == machine and count)
+        images = [Images(_map(ours / f"images{i}.npy"), _map(ours / f"targets{i}.npy")) for i in range(count)]
+        torch.distributed.barrier()  # until all have mapped them; they need no name from then on
     return images
 
 
-def _write(sets: Sequence[Images]) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="lightning_cnn-"))
+def _write(sets: Sequence[Images], folder: Path) -> None:
     for i, images in enumerate(sets):
         np.save(folder / f"images{i}.npy", images.images.numpy())
         np.save(folder / f"targets{i}.npy", images.targets.numpy())
-    return folder
 
 
 def _map(path: Path) -> Tensor:

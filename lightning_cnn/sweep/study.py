@@ -320,7 +320,7 @@ class Worker:
             for epoch, accuracy in processes.accuracies(run)[reported:] if run else ():
                 trial.report(accuracy, reported)
                 reported += 1
-                if not _is_last(epoch, run) and trial.should_prune():
+                if not _is_last(reported, epoch, run) and trial.should_prune():
                     return True  # even if it is just over: chance must not choose what later trials go by
             if status is not None:
                 return False
@@ -399,9 +399,14 @@ def has_failed(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and "error" in trial.user_attrs
 
 
-def _is_last(epoch: int, run: Path | None) -> bool:
-    """Whether a run is in its last epoch, so that stopping it saves nothing."""
-    return run is not None and epoch + 1 == processes.read_config(run)["trainer"]["max_epochs"]
+def _is_last(validation: int, epoch: int, run: Path | None) -> bool:
+    """Whether this validation, counted from 1, is the last of a run, so that stopping it saves nothing."""
+    assert run is not None
+    trainer = processes.read_config(run)["trainer"]
+    interval = trainer.get("val_check_interval")
+    # A share of an epoch; batches, and times, are taken for one epoch.
+    each_epoch = int(1 / interval) if isinstance(interval, float) and 0 < interval < 1 else 1
+    return epoch + 1 == trainer["max_epochs"] and validation % each_epoch == 0
 
 
 def _line(trial: FrozenTrial) -> str:

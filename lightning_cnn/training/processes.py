@@ -51,6 +51,12 @@ class Agreement(Callback):
                 np.random.SeedSequence((torch.initial_seed(), trainer.global_rank)).generate_state(1).item()
             )
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let all measure the network that is saved: batch normalisation gathers other statistics in each process."""
+        if trainer.world_size > 1:
+            for buffer in pl_module.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
 
 def gather(trainer: Trainer) -> list[dict[str, Any]]:
     """Return the state of every process, in the order of their ranks, as plain types and tensors."""

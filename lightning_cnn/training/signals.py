@@ -54,10 +54,14 @@ class Signals(_SignalConnector):
         Raises:
             Interrupted: Always.
         """
+        self.ignore()
+        raise Interrupted(received)
+
+    def ignore(self) -> None:
+        """Let no more signals change anything."""
         for signum in self._original_handlers:
             self._register_signal(signum, signal.SIG_IGN)
         self._original_handlers = {}  # nothing is to be restored
-        raise Interrupted(received)
 
     def _requeue_signal(self) -> signal.Signals | None:
         environment = self.trainer._accelerator_connector.cluster_environment

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ def options() -> Options:
         torchvision_dir=Path("unpacked"),
         reference=True,
         limit_batches=None,
+        processes=[2, 4],
     )
 
 
@@ -27,6 +29,7 @@ RESULTS = {
     "pipeline.ours": {"train_images": 100},
     "fit_and_test": {"test_acc": 0.99},
     "reference.train": {"target": 0.99, "epochs": [{"test_acc": 0.98}, {"test_acc": 0.991}]},
+    "fit_steps": {"precision": "bf16-mixed", "step_seconds": 0.01},
     "machine.step_rate": {"flops": 4e9, "gflops_per_second": 50.0},
 }
 
@@ -38,6 +41,8 @@ def calls(monkeypatch) -> list:
 
     def run(name, **arguments):
         ran.append((name, arguments))
+        if name == "machine.gpus":
+            return 2
         if name == "machine.matmul_rates":
             return {"32-true": 100.0, "bf16-mixed": 200.0}
         return {"seconds": float(len(ran)), **RESULTS.get(name, {})}
@@ -45,6 +50,7 @@ def calls(monkeypatch) -> list:
     monkeypatch.setattr(sections, "call", run)
     monkeypatch.setattr(sections, "fit_system", lambda system, **more: run("fit_system", system=system, **more))
     monkeypatch.setattr(sections, "fit_and_test", lambda config, **more: run("fit_and_test", config=config, **more))
+    monkeypatch.setattr(sections, "fit_steps", lambda *words, **more: run("fit_steps", words=words, **more))
     monkeypatch.setattr(sections, "command", lambda *words, status=0: run(words[0], status=status)["seconds"])
     return ran
 
@@ -133,3 +139,57 @@ def test_steps_are_compared_with_the_matrix_product_of_their_precision(options, 
         ["matrix product", "bf16-mixed", "", "", "200", "100 %"],
     ]
     assert table.rows[2] == ["CNN", "bf16-mixed", "4.000", "3000.00", "50", "25 %"]
+
+
+def test_one_process_and_several_take_turns_in_one_precision(options, calls):
+    measurements = SECTIONS["scale"].measure(replace(options, systems=["CNN"], limit_batches=3))
+
+    del calls[0]  # how many GPUs there are
+    assert [arguments["words"] for _, arguments in calls[:5]] == [
+        ("CNN", 1, 64, "auto"),
+        *[("CNN", 2, 32), ("CNN", 2, 64), ("CNN", 4, 16), ("CNN", 4, 64)],
+    ]
+    assert {arguments["precision"] for _, arguments in calls[1:5]} == {"bf16-mixed"}
+    assert [arguments["seed"] for _, arguments in calls] == [0] * 5 + [1] * 5
+    assert {(arguments["limit_batches"], arguments["accelerator"]) for _, arguments in calls} == {(3, "cpu")}
+    assert [(run["processes"], run["repeat"]) for run in measurements] == [(2, 0), (4, 0), (2, 1), (4, 1)]
+
+
+def test_processes_that_could_have_a_gpu_each_get_one(options, calls):
+    SECTIONS["scale"].measure(replace(options, processes=[2]))
+
+    assert {arguments["accelerator"] for name, arguments in calls if name == "fit_steps"} == {"gpu"}
+
+
+def test_the_table_of_scale():
+    def steps(seconds, threads):
+        sent = {"allreduce_": 4_024, "broadcast_": 8}
+        record = {"step_seconds": seconds, "precision": "32-true", "parameters": 1_000}
+        return record | {"threads": threads, "sent": sent if threads == 1 else {}}
+
+    measurements = [
+        {
+            "system": "CNN",
+            "processes": 2,
+            "on": "cpu",
+            "one": steps(one, 2),
+            "shared": steps(shared, 1),
+            "each": steps(each, 1),
+        }
+        for one, shared, each in [(0.010, 0.008, 0.016), (0.020, 0.010, 0.020), (0.010, 0.010, 0.010)]
+    ]
+
+    table = SECTIONS["scale"].table(measurements)
+
+    assert dict(zip(table.columns, table.rows[0], strict=True)) == {
+        "system": "CNN",
+        "precision": "32-true on CPU",
+        "processes × threads": "2 × 1, against 1 × 2",
+        "one: ms/step": "10.00 (10.00–20.00)",
+        "64 images shared: ms/step": "10.00 (8.00–10.00)",
+        "64 images each: ms/step": "16.00 (10.00–20.00)",
+        "shared: times as fast": "1.25 × (1.00–2.00)",
+        "each: times the images/s": "2.00 × (1.25–2.00)",
+        "all-reduced bytes/step": "4,024",
+        "of gradients": "4,000",
+    }

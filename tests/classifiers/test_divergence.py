@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import SGD, Adam
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_cnn.classifiers import FastCNNClassifier, ImageClassifier
+from lightning_cnn.classifiers import FastCNNClassifier, ImageClassifier, divergence
 from lightning_cnn.errors import DivergenceError
 
 PLAIN = ("--plots.enabled", "false", "--dashboard.enabled", "false", "--trainer.precision", "32-true")
@@ -205,7 +205,7 @@ def test_a_weight(trainer):
 
 def test_another_process(trainer, monkeypatch):
     run = trainer()
-    monkeypatch.setattr(run.strategy, "reduce_boolean_decision", lambda decision: False)
+    monkeypatch.setattr(divergence, "_in_all_processes", lambda trainer, is_finite: False)
 
     with pytest.raises(DivergenceError, match=r"another process has found it, at step 0 "):
         run.fit(classifier(), images(), images())

@@ -12,7 +12,7 @@ from lightning_cnn.classifiers import FastCNNClassifier, ImageClassifier, MLPCla
 from lightning_cnn.classifiers.loading import load_classifier
 from lightning_cnn.errors import UserError
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*/*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*mnist/*.yaml"))
 IMAGES = torch.randint(256, (4, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 WIDE_MLP = """

@@ -54,7 +54,7 @@ def test_a_trial_says_that_it_is_one(nothing_heavy, capsys):
         (
             ["system"],
             "'system' is not a section; did you mean 'systems'? "
-            "(choose from systems, pipeline, accuracy, startup, machine)",
+            "(choose from systems, pipeline, accuracy, startup, machine, scale)",
         ),
         (
             ["systems", "--systems", "CNN", "MPL"],
@@ -69,9 +69,19 @@ def test_a_trial_says_that_it_is_one(nothing_heavy, capsys):
             "argument --reference: must be true or false, got 'no' (see `lightning-cnn benchmark --help`)",
         ),
         (
+            ["scale", "--processes", "2", "3"],
+            "argument --processes: must be at least 2 and divide a batch of 64 images, got '3' "
+            "(see `lightning-cnn benchmark --help`)",
+        ),
+        (
+            ["--processes", "1"],
+            "argument --processes: must be at least 2 and divide a batch of 64 images, got '1' "
+            "(see `lightning-cnn benchmark --help`)",
+        ),
+        (
             ["--repeat=2"],
             "'--repeat' is not an option; did you mean '--repeats'? (choose from --help, --repeats, --output, "
-            "--overwrite, --systems, --data_dir, --allow_sample, --reference, --limit_batches)",
+            "--overwrite, --systems, --data_dir, --allow_sample, --reference, --processes, --limit_batches)",
         ),
     ],
 )
@@ -137,7 +147,7 @@ def test_help_does_not_wait_for_torch():
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("usage: lightning-cnn benchmark")
-    assert "systems|pipeline|accuracy|startup|machine" in " ".join(done.stdout.split())
+    assert "systems|pipeline|accuracy|startup|machine|scale" in " ".join(done.stdout.split())
     assert done.stdout.splitlines()[-1] == "[]"
 
 

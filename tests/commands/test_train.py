@@ -19,7 +19,7 @@ from lightning_cnn.networks import CNN
 from lightning_cnn.precision import Verdict
 from lightning_cnn.training.trainer import Trainer
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*/*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*mnist/*.yaml"))
 TINY = ("--trainer.max_epochs", 1, "--data.val_size", 50, "--plots.enabled", "false", "--dashboard.enabled", "false")
 
 #: What a run writes down before its first step.

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import optuna
 import pytest
+import yaml
 from optuna.trial import TrialState
 from sweep import scenario
 
 from lightning_cnn.errors import UserError
 from lightning_cnn.sweep.space import build_space, repetitions
 from lightning_cnn.sweep.storage import Storage
-from lightning_cnn.sweep.study import Repetition, Search, SweepError, Worker
+from lightning_cnn.sweep.study import Repetition, Search, SweepError, Worker, _is_last
 
 LR = {"model.optimizer.lr": {"from": 1e-4, "to": 1.0, "log": True}}
 MAYBE_BROKEN = {
@@ -117,7 +118,17 @@ def test_a_bad_trial_is_pruned_early_and_its_process_ends(search, tmp_path):
     assert not scenario.is_alive(int((folder / "process").read_text().split()[0]))
 
 
-def test_a_trial_in_its_last_epoch_is_let_end(search):
+@pytest.mark.parametrize(
+    ("interval", "epochs", "last"), [(1.0, [0, 1], [2]), (0.25, [0] * 4 + [1] * 4, [8]), (50, [0, 1, 1], [2, 3])]
+)
+def test_the_last_validation_of_a_run(tmp_path, interval, epochs, last):
+    settings = {"trainer": {"max_epochs": 2, "val_check_interval": interval}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+
+    assert [number for number, epoch in enumerate(epochs, 1) if _is_last(number, epoch, tmp_path)] == last
+
+
+def test_a_trial_at_its_last_validation_is_let_end(search):
     space = {"model.optimizer.lr": [0.01, 1.0], "stub.seconds": [0, 0.3]}
     good, bad = {"model.optimizer.lr": 0.01, "stub.seconds": 0}, {"model.optimizer.lr": 1.0, "stub.seconds": 0.3}
 

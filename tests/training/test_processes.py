@@ -1,11 +1,14 @@
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 
 from lightning_cnn.classifiers import MLPClassifier
 from lightning_cnn.data import MNISTDataModule
+from lightning_cnn.errors import UserError
 from lightning_cnn.training import processes
 
 CPU = torch.device("cpu")
@@ -84,3 +87,52 @@ def test_with_fewer_processes_the_first_takes_all_that_was_counted(fitted, monke
     metrics.settle()
 
     assert metrics.loss.weight.item() == images
+
+
+# What they agree on
+
+
+@pytest.fixture
+def second_of_two(monkeypatch):
+    """The trainer of the second of two processes, which begin at these steps; the first one computes as it is said."""
+
+    def make(steps=(None, None), precision="32-true"):
+        def all_gather_object(gathered, mine):
+            gathered[:] = steps
+
+        monkeypatch.setattr(torch.distributed, "all_gather_object", all_gather_object)
+        strategy = SimpleNamespace(broadcast=lambda mine: precision, precision_plugin=Precision(), root_device=CPU)
+        return SimpleNamespace(world_size=2, global_rank=1, precision="32-true", strategy=strategy)
+
+    return make
+
+
+@pytest.mark.parametrize(("steps", "told"), [((7, None), "7, 0"), ((None, 7), "0, 7"), ((7, 9), "7, 9")])
+def test_processes_that_would_not_begin_at_the_same_step_are_refused(second_of_two, steps, told):
+    with pytest.raises(
+        UserError, match=f"^the processes would begin at steps {told}, because they do not see the same"
+    ):
+        processes.Agreement(steps[1]).setup(second_of_two(steps), None, "fit")
+
+
+@pytest.mark.parametrize(("precision", "plugin"), [("bf16-mixed", MixedPrecision), ("32-true", Precision)])
+def test_the_precision_is_the_one_that_the_first_process_has_tried(second_of_two, precision, plugin):
+    trainer = second_of_two(precision=precision)
+
+    processes.Agreement(None).setup(trainer, None, "fit")
+
+    assert type(trainer.strategy.precision_plugin) is plugin
+
+
+def test_no_two_processes_drop_out_the_same_units():
+    def first_number(rank):
+        torch.manual_seed(3)
+        processes.Agreement(None).on_train_start(SimpleNamespace(global_rank=rank), None)
+        return torch.rand(()).item()
+
+    torch.manual_seed(3)
+    alone = torch.rand(()).item()
+
+    assert first_number(0) == alone  # as in a run of one process
+    assert len({first_number(rank) for rank in range(8)}) == 8
+    assert first_number(5) == first_number(5)

@@ -1,0 +1,63 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from resource import getpagesize
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/smaps").is_file(), reason="memory is looked at in Linux's /proc")
+
+
+@pytest.fixture(scope="module")
+def temporary(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("temporary")
+
+
+@pytest.fixture(scope="module")
+def found(temporary, tmp_path_factory) -> list[dict[str, Any]]:
+    """What each of two processes has of images that the first has read."""
+    script, meeting_point = Path(__file__).with_name("sharer.py"), tmp_path_factory.mktemp("meeting") / "point"
+    environment = os.environ | {"TMPDIR": str(temporary), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, script, str(rank), meeting_point], env=environment, stdout=subprocess.PIPE, text=True
+        )
+        for rank in range(2)
+    ]
+    try:
+        return [json.loads(process.communicate(timeout=60)[0]) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def test_all_have_the_images_and_the_targets(found):
+    assert [process["same"] for process in found] == [[True, True], [True, True]]
+
+
+def test_they_have_them_in_memory_once(found):
+    first, second = (process["read"] for process in found)
+
+    assert first["file"] == second["file"]  # device and inode
+    assert first["Rss"] == second["Rss"] >= 5_000 * 784 / 1024
+    assert first["Pss"] == second["Pss"] == pytest.approx(first["Rss"] / 2, abs=8)  # half of it is either's
+    assert first["Anonymous"] == second["Anonymous"] == 0  # no page is a copy
+
+
+def test_what_one_writes_no_other_sees(found):
+    first, second = (process["written"] for process in found)
+
+    assert first["first"] != [7] and first["Anonymous"] == 0
+    assert second["first"] == [7] and second["Anonymous"] == getpagesize() // 1024  # what it has written to
+
+
+def test_no_file_is_left(found, temporary):
+    assert found[0]["read"]["path"].endswith("images0.npy (deleted)")
+    assert list(temporary.iterdir()) == []
+
+
+def test_machines_have_what_their_own_first_process_has_read(found):
+    assert [process["own machine"] for process in found] == [[True, False], [False, True]]

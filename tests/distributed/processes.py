@@ -1,0 +1,116 @@
+"""Commands in several processes on one machine, as Lightning or torchrun start them, on tiny data."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from chaos.lives import Ended
+
+
+def run(
+    words: Sequence[object],
+    *,
+    folder: Path,
+    data: Path,
+    processes: int = 1,
+    launcher: Literal["lightning", "torchrun"] = "lightning",
+    nodes: int = 1,
+    max_restarts: int = 0,
+    timeout: float = 120,
+    environment: Mapping[str, str] | None = None,
+    module: str = "distributed.child",
+    accelerator: Literal["cpu", "gpu"] = "cpu",
+) -> Ended:
+    """Run `lightning-cnn` in processes of one thread each, and wait until all of them have ended.
+
+    Args:
+        words: The command and its arguments.
+        folder: Where it runs; it is made if need be.
+        data: The data folder, with MNIST, for example of the fixture `tiny_data`.
+        processes: How many on each node.
+        launcher: What starts them.
+        nodes: How many launchers on this machine act as a machine each.
+        max_restarts: How often torchrun starts them again.
+        timeout: Seconds until all of them are killed; what was printed then ends with `it hung`.
+        environment: More variables.
+        module: What they run, as `lightning_cnn`.
+        accelerator: What each process computes on: they talk by gloo on CPUs, by NCCL on GPUs.
+
+    Returns:
+        How it has ended: the status is that of the first node that has not ended with 0; what was printed is that of
+        all nodes, one after the other.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [str(word) for word in (*words, "--trainer.accelerator", accelerator)]
+    port = free_port()
+    before = time.monotonic()
+    if launcher == "torchrun":
+        rendezvous = _rendezvous(nodes, port)
+        options = ["--nproc-per-node", str(processes), "--max-restarts", str(max_restarts), *rendezvous]
+        torchrun = [sys.executable, "-m", "torch.distributed.run", *options, "-m", module, *command]
+        commands = [(torchrun, {})] * nodes
+    else:
+        devices = ["--trainer.devices", str(processes), "--trainer.num_nodes", str(nodes)]
+        places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)} if nodes > 1 else {}
+        start = [sys.executable, "-m", module, *command, *devices]
+        commands = [(start, {**places, **({"NODE_RANK": str(node)} if nodes > 1 else {})}) for node in range(nodes)]
+    started = [
+        subprocess.Popen(
+            command,
+            cwd=folder,
+            env=_environment(data) | own | dict(environment or {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        for command, own in commands
+    ]
+    printed = ""
+    for process in started:
+        printed += _printed(process, before + timeout - time.monotonic())
+    statuses = [process.returncode for process in started]
+    return Ended(next(filter(None, statuses), 0), printed, time.monotonic() - before)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _rendezvous(nodes: int, port: int) -> list[str]:
+    if nodes == 1:
+        return ["--standalone"]
+    where = f"127.0.0.1:{port}"
+    return ["--nnodes", str(nodes), "--rdzv-backend", "c10d", "--rdzv-endpoint", where, "--rdzv-id", f"test{port}"]
+
+
+def _environment(data: Path) -> dict[str, str]:
+    """The environment of this process, without what a launcher of its own would have put there."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("TORCHELASTIC", "PL_", "SLURM"))}
+    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        clean.pop(name, None)
+    tests = str(Path(__file__).parents[1])
+    return clean | {"CHILD_DATA": str(data), "OMP_NUM_THREADS": "1", "PYTHONPATH": tests}
+
+
+def _printed(process: subprocess.Popen[str], seconds: float) -> str:
+    """Wait for a process and all that it has started: they have its output open."""
+    try:
+        return process.communicate(timeout=max(seconds, 0))[0]
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)  # torchrun ends its workers, which have sessions of their own
+            time.sleep(5)
+            os.killpg(process.pid, signal.SIGKILL)
+        return process.communicate()[0] + "\nit hung"

@@ -1,0 +1,50 @@
+import pytest
+from chaos.lives import FIT, differences
+from distributed.processes import run
+
+from lightning_cnn import checkpoint
+
+WORDS = (*FIT, "--trainer.enable_model_summary", "false", "--resume", "auto", "--test", "true")
+#: Of which processes there are, torchrun tells Lightning, and the config shows it.
+PLACES = {f"/lightning_cnn/config/trainer/{name}" for name in ("devices", "num_nodes")}
+
+
+def train(folder, data, faults="", **options):
+    """Train, and return the run folder, of which there must be one, with all that was printed."""
+    ended = run(WORDS, folder=folder, data=data, environment={"CHILD_FAULTS": faults}, **options)
+    assert ended.status == 0, ended.printed
+    (run_folder,) = folder.glob("logs/mnist-cnn/*")
+    return run_folder, ended.printed
+
+
+@pytest.fixture(scope="module")
+def undisturbed(_tiny_datasets, tmp_path_factory):
+    run_folder, _ = train(tmp_path_factory.mktemp("undisturbed"), _tiny_datasets[0], processes=2)
+    return run_folder
+
+
+def require_same(struck, undisturbed):
+    """Compare all that a run is, to the bit."""
+    for name in ("best", "last"):
+        contents = [checkpoint.read(folder / f"checkpoints/{name}.ckpt") for folder in (undisturbed, struck)]
+        assert set(differences(*contents)) <= PLACES
+    for name in ("metrics.csv", "test_predictions.csv"):
+        assert (struck / name).read_bytes() == (undisturbed / name).read_bytes()
+
+
+def test_processes_that_are_killed_before_and_after_the_first_checkpoint_come_back(undisturbed, tiny_data, tmp_path):
+    faults = "1 train 1 killed; 0 train 4 killed"
+    struck, printed = train(tmp_path, tiny_data, faults, processes=2, launcher="torchrun", max_restarts=2)
+
+    assert printed.count("has died before there was a checkpoint") == 1
+    assert printed.count("has died; go on from step 3") == 1
+    assert printed.count("Resumed: logs/mnist-cnn/version_0") == 1
+    require_same(struck, undisturbed)
+
+
+def test_a_process_of_another_machine_that_is_killed_while_it_tests_comes_back(undisturbed, tiny_data, tmp_path):
+    struck, printed = train(tmp_path, tiny_data, "1 test 1 killed", nodes=2, launcher="torchrun", max_restarts=3)
+
+    assert printed.count("Resumed: logs/mnist-cnn/version_0") == 1
+    assert printed.count("Test accuracy: ") == 1
+    require_same(struck, undisturbed)

@@ -1,0 +1,123 @@
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from distributed.processes import free_port
+from distributed.trainings import FIT, TOLERANCE, Training
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "scripts/slurm.sbatch"
+
+#: Starts the tasks of a job as srun does, and ends as the worst of them.
+SRUN = f"""#!{sys.executable}
+import json, os, subprocess, sys
+first = next(number for number, word in enumerate(sys.argv) if number and not word.startswith("--"))
+print("srun", *sys.argv[1:first], flush=True)
+here, nodes = int(os.environ["SLURM_NTASKS_PER_NODE"]), int(os.environ["SLURM_JOB_NUM_NODES"])
+tasks = []
+for number in range(here * nodes):
+    place = {{"PROCID": number, "LOCALID": number % here, "NODEID": number // here, "NTASKS": here * nodes}}
+    environment = os.environ | {{f"SLURM_{{name}}": str(value) for name, value in place.items()}}
+    tasks.append(subprocess.Popen(sys.argv[first:], env=environment))
+sys.exit(max(task.wait() % 256 for task in tasks))
+"""
+SCONTROL = '#!/bin/sh\necho "$@" >>scontrol.txt\n'
+#: Says how it was called.
+TASK = """#!/bin/sh
+echo "task $SLURM_PROCID with $OMP_NUM_THREADS threads:" "$@"
+"""
+#: Is `lightning-cnn` on tiny data.
+CHILD = f'#!/bin/sh\nexec {sys.executable} -m distributed.child "$@"\n'
+
+
+@pytest.fixture
+def submit(tmp_path, tiny_data) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the script as SLURM does, from a copy of its own, with stand-ins for its commands and for `lightning-cnn`."""
+
+    def write(path: Path, content: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        path.chmod(0o755)
+
+    def run(program: str, *words: str, nodes: int = 1, tasks: int = 2, **variables: str):
+        write(tmp_path / "bin/srun", SRUN)
+        write(tmp_path / "bin/scontrol", SCONTROL)
+        write(tmp_path / ".venv/bin/lightning-cnn", program)
+        spool = tmp_path / "spool/slurm_script"
+        spool.parent.mkdir(exist_ok=True)
+        shutil.copy(SCRIPT, spool)
+        job = {
+            **{"JOB_ID": "4711", "JOB_NAME": "lightning-cnn", "NODELIST": "127.0.0.1", "CPUS_PER_TASK": "1"},
+            **{"JOB_NUM_NODES": str(nodes), "NNODES": str(nodes), "NTASKS_PER_NODE": str(tasks)},
+        }
+        environment = {
+            "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT / "tests"),
+            "CHILD_DATA": str(tiny_data),
+            "MASTER_PORT": str(free_port()),
+            **{f"SLURM_{name}": value for name, value in (job | variables).items()},
+        }
+        return subprocess.run(
+            [spool, *words], cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, timeout=120
+        )
+
+    return run
+
+
+def options() -> list[str]:
+    """What the script asks SLURM for, as SLURM reads it: until the first command."""
+    head = re.split(r"^[^#\n]", SCRIPT.read_text(), maxsplit=1, flags=re.MULTILINE)[0]
+    return re.findall(r"^#SBATCH (.*)$", head, flags=re.MULTILINE)
+
+
+def test_slurm_is_asked_for_a_signal_to_the_tasks_and_for_another_start():
+    assert options() == [
+        *("--job-name=lightning-cnn", "--nodes=1", "--ntasks-per-node=1", "--cpus-per-task=4", "--time=01:00:00"),
+        *("--signal=SIGUSR1@120", "--requeue", "--open-mode=append"),
+    ]
+    assert SCRIPT.read_text().count("#SBATCH") == len(options())
+
+
+def test_every_task_trains_with_what_slurm_has_given_and_with_the_arguments(submit):
+    job = submit(TASK, "--config", "my configs/cnn.yaml", nodes=2, tasks=2, CPUS_PER_TASK="3")
+
+    words = "fit --resume auto --trainer.num_nodes 2 --trainer.devices 2 --trainer.strategy ddp"
+    assert (job.returncode, job.stderr) == (0, "")
+    assert sorted(job.stdout.splitlines()) == [
+        "srun --cpus-per-task=3 --kill-on-bad-exit=0",
+        *[f"task {number} with 3 threads: {words} --config my configs/cnn.yaml" for number in range(4)],
+    ]
+
+
+def test_a_job_that_fails_says_so(submit):
+    assert submit("#!/bin/sh\nexit 2\n").returncode == 2
+
+
+def test_a_job_at_its_time_limit_goes_on_when_slurm_starts_it_anew(submit, cli, tmp_path, monkeypatch):
+    fit = (*FIT[1:], "--trainer.accelerator", "cpu", "--trainer.callbacks+=distributed.witness.TimeLimit")
+
+    first = submit(CHILD, *fit)
+
+    training = Training(tmp_path, first.stdout + first.stderr)
+    assert first.returncode == 128 + 10, training.printed  # SIGUSR1
+    assert (tmp_path / "scontrol.txt").read_text() == "requeue 4711\n"
+    assert len(training.losses) == 4 and training.other_metrics[-1]["step"] == "3"
+    assert json.loads((training.run / "environment.json").read_text())["job"] == "slurm 4711"
+
+    again = submit(CHILD, *fit, RESTART_COUNT="1")
+
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert f"Resumed: {training.run.relative_to(tmp_path)}" in again.stderr
+    assert [len(witness["steps"]) for witness in training.witnesses] == [2, 2]
+    (tmp_path / "alone").mkdir()
+    monkeypatch.chdir(tmp_path / "alone")
+    assert cli(*FIT, "--trainer.accelerator", "cpu", "--trainer.devices", 1).status == 0
+    alone = Training(tmp_path / "alone", "")
+    assert training.losses == [pytest.approx(row, rel=TOLERANCE["cpu"]) for row in alone.losses]
+    assert training.other_metrics == alone.other_metrics
