@@ -24,7 +24,7 @@ def config(configs, name):
 def test_these_are_all(configs):
     found = {str(path.relative_to(configs).with_suffix("")) for path in configs.rglob("*.yaml")}
 
-    assert found == {*RECIPES, *FAST, "default", "sweeps/cnn"}
+    assert found == {*RECIPES, *FAST, "default", "sweeps/cnn", "sweeps/learning_rate"}
 
 
 @every_config

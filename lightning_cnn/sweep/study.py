@@ -6,142 +6,25 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 from filelock import FileLock, Timeout
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
-from optuna.pruners import BasePruner, MedianPruner, NopPruner
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lightning_cnn.errors import Interrupted, UserError
 from lightning_cnn.sweep import trials as processes
-from lightning_cnn.sweep.space import Space, Value, flag
+from lightning_cnn.sweep.outcome import Outcome, line_of, outcome_of
+from lightning_cnn.sweep.space import Value
 from lightning_cnn.sweep.storage import Storage, retry
+from lightning_cnn.sweep.tasks import ENDED, Repetition, Search, SweepError, has_failed
 
 #: Seconds between two looks at a trial, and between two at what other workers do.
 POLL = 0.2
 WAIT = 1
-#: How many trials may fail one after the other until a search gives up: the data may be missing, or the disk full.
-MAX_FAILURES = 5
-#: Whether a trial has ended in its own right.
-_ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
-
-
-class SweepError(UserError):
-    """Trials have failed; the command itself was sound."""
-
-    exit_status = 1
-
-
-@dataclass(frozen=True)
-class Search:
-    """Look for the best settings in a space.
-
-    Args:
-        space: What trials choose from.
-        n_trials: How many trials shall end, complete or pruned, over all workers.
-        seed: Where the choice of settings starts.
-    """
-
-    space: Space
-    n_trials: int
-    seed: int = 0
-    kind = "search"
-    makes_trials = True
-
-    def pruner(self) -> BasePruner:
-        """What stops a trial early: the median rule.
-
-        It compares a trial with others at the same validation, which is all that trials of a few epochs give, and asks
-        for no budget as successive halving does. The first five trials are its measure; the first validation of a trial
-        decides nothing, because a slow start says little about its end.
-        """
-        return MedianPruner(n_startup_trials=5, n_warmup_steps=1)
-
-    def sampler(self, number: int) -> BaseSampler:
-        """What chooses the settings of a trial: TPE, for settings that depend on each other.
-
-        In groups, because some settings are there only for some choices. Trials that still run count as bad ones, so
-        that workers do not try the same at once. Each trial has a seed of its own: one worker alone comes to the same
-        trials again, however often it is stopped, and several do not begin with the same.
-        """
-        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
-        return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
-
-    def counts(self, trial: FrozenTrial) -> bool:
-        """Whether a trial is one of those that were asked for."""
-        return True
-
-    def prepare(self, study: optuna.Study, failed_before: set[int]) -> None:
-        """See whether the search should go on.
-
-        Raises:
-            SweepError: If too many trials have failed one after the other.
-        """
-        known = study.get_trials(deepcopy=False)
-        last = max((trial.number for trial in known if trial.state in _ENDED), default=-1)
-        failures = [trial for trial in known if has_failed(trial) and trial.number not in failed_before]
-        failures = [trial for trial in failures if trial.number > last]
-        if len(failures) >= MAX_FAILURES:
-            reason = failures[-1].user_attrs["error"]
-            raise SweepError(f"{len(failures)} trials in a row have failed, the last one so: {reason}")
-
-    def suggest(self, trial: Trial) -> dict[str, Value]:
-        """Choose the settings of a trial."""
-        return self.space.suggest(trial)
-
-
-@dataclass(frozen=True)
-class Repetition:
-    """Repeat one run with other seeds, or on other folds.
-
-    Args:
-        plan: The settings of each run.
-    """
-
-    plan: Sequence[Mapping[str, Value]]
-    kind = "repeat"
-    makes_trials = False
-
-    @property
-    def n_trials(self) -> int:
-        """How many trials shall end."""
-        return len(self.plan)
-
-    def pruner(self) -> BasePruner:
-        """Nothing is stopped early: all runs are wanted."""
-        return NopPruner()
-
-    def sampler(self, number: int) -> BaseSampler:
-        """Nothing is chosen."""
-        return RandomSampler()
-
-    def counts(self, trial: FrozenTrial) -> bool:
-        """Whether a trial is one of those that were asked for."""
-        return trial.user_attrs.get("settings") in self.plan
-
-    def prepare(self, study: optuna.Study, failed_before: set[int]) -> None:
-        """Enqueue the runs that are not there yet, and those that failed before this command."""
-        known = study.get_trials(deepcopy=False)
-        there = [
-            trial.user_attrs.get("settings")
-            for trial in known
-            if trial.state != TrialState.FAIL or (has_failed(trial) and trial.number not in failed_before)
-        ]
-        for settings in self.plan:
-            if settings not in there:
-                study.enqueue_trial({}, user_attrs={"settings": dict(settings)})
-
-    def suggest(self, trial: Trial) -> dict[str, Value]:
-        """Return the settings of a trial."""
-        settings: dict[str, Value] = trial.user_attrs["settings"]
-        return settings
 
 
 class Worker:
@@ -211,7 +94,7 @@ class Worker:
         Raises:
             SweepError: If runs of a repetition have failed; a search makes up for them.
         """
-        missing = self.task.n_trials - len(self._with_state(*_ENDED))
+        missing = self.task.n_trials - len(self._with_state(*ENDED))
         if missing > 0:
             raise SweepError(f"{missing} of {self.task.n_trials} trials have failed; the same command tries them again")
 
@@ -226,7 +109,7 @@ class Worker:
         """Take a trial, and choose its settings, if there is one left; for whoever holds the lock."""
         fail_stale_trials(self.study)
         self._retry_unclaimed()
-        if len(self._with_state(*_ENDED, TrialState.RUNNING)) >= self.task.n_trials:
+        if len(self._with_state(*ENDED, TrialState.RUNNING)) >= self.task.n_trials:
             return None
         self.task.prepare(self.study, self._failed_before)
         if not self.task.makes_trials and not self._with_state(TrialState.WAITING):
@@ -278,7 +161,7 @@ class Worker:
             with self._alone(trial, folder), processes.TrialProcess(words, folder) as process:
                 was_pruned = self._follow(trial, process, folder)
                 process.stop()
-            outcome = _outcome(process, folder, was_pruned)
+            outcome = outcome_of(process, folder, was_pruned)
             with self.storage.locked():
                 self._require_mine(trial)
                 self._tell(trial, outcome, round(time.monotonic() - began, 1))
@@ -345,58 +228,19 @@ class Worker:
         if not self._is_mine(trial):
             raise UpdateFinishedTrialError
 
-    def _tell(self, trial: Trial, outcome: "_Outcome", seconds: float) -> None:
+    def _tell(self, trial: Trial, outcome: Outcome, seconds: float) -> None:
         """Keep what became of a trial, and print it; for whoever holds the lock."""
         attributes = {**outcome.attributes, "seconds": seconds}
         for name, value in attributes.items():
             trial.set_user_attr(name, value)
         self.study.tell(trial, outcome.accuracy, outcome.state)
-        print(_line(self._trials()[trial.number]), flush=True)
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """What became of a trial.
-
-    Attributes:
-        state: How it has ended.
-        accuracy: Its highest accuracy on the validation images, 0 to 1, if it is complete.
-        attributes: What else to keep: its config, its error, its accuracy on the test images.
-        is_refused: Whether `fit` did not accept its settings.
-    """
-
-    state: TrialState
-    accuracy: float | None
-    attributes: dict[str, Any]
-    is_refused: bool = False
-
-
-def _outcome(process: processes.TrialProcess, folder: Path, was_pruned: bool) -> _Outcome:
-    run = processes.run_folder(folder)
-    attributes: dict[str, Any] = {} if run is None else {"config": processes.read_config(run)}
-    if was_pruned:
-        return _Outcome(TrialState.PRUNED, None, attributes)
-    if process.status != 0:
-        attributes["error"] = process.last_words()
-        return _Outcome(TrialState.FAIL, None, attributes, is_refused=process.status == UserError.exit_status)
-    accuracies = [] if run is None else [accuracy for _, accuracy in processes.accuracies(run)]
-    if run is None or not accuracies:
-        attributes["error"] = "there is no val/acc, because nothing was validated"
-        return _Outcome(TrialState.FAIL, None, attributes)
-    if (tested := processes.accuracy_in_test(run)) is not None:
-        attributes["test/acc"] = tested
-    return _Outcome(TrialState.COMPLETE, max(accuracies), attributes)
+        print(line_of(self._trials()[trial.number]), flush=True)
 
 
 def _history(trial: FrozenTrial) -> list[int]:
     """The earlier tries of a trial, by the numbers that Optuna gave them."""
     history: list[int] = trial.system_attrs.get("retry_history", [])
     return history
-
-
-def has_failed(trial: FrozenTrial) -> bool:
-    """Whether a trial has failed by itself; of those whose worker was stopped or died, another one goes on with it."""
-    return trial.state == TrialState.FAIL and "error" in trial.user_attrs
 
 
 def _is_last(validation: int, epoch: int, run: Path | None) -> bool:
@@ -407,30 +251,6 @@ def _is_last(validation: int, epoch: int, run: Path | None) -> bool:
     # A share of an epoch; batches, and times, are taken for one epoch.
     each_epoch = int(1 / interval) if isinstance(interval, float) and 0 < interval < 1 else 1
     return epoch + 1 == trainer["max_epochs"] and validation % each_epoch == 0
-
-
-def _line(trial: FrozenTrial) -> str:
-    """What a trial has come to, for people."""
-    known = trial.user_attrs
-    accuracy = trial.value if trial.value is not None else max(trial.intermediate_values.values(), default=None)
-    settings = " ".join(f"{name.rpartition('.')[2]}={_short(value)}" for name, value in known["settings"].items())
-    parts = [
-        f"trial {known['number']}",
-        "failed" if trial.state == TrialState.FAIL else trial.state.name.lower(),
-        "" if accuracy is None else f"val/acc {100 * accuracy:.2f} %",
-        f"test/acc {100 * known['test/acc']:.2f} %" if "test/acc" in known else "",
-        settings,
-        f"{known['seconds']:.0f} s",
-        known.get("error", ""),
-    ]
-    return "  ".join(filter(None, parts))
-
-
-def _short(value: Value) -> str:
-    """A value as it is told from others at a glance: classes without their module, numbers to four digits."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return str(value).rpartition(".")[2] if isinstance(value, str) else flag("", value).partition("=")[2]
 
 
 def _open(

@@ -61,16 +61,6 @@ def test_another_process_is_killed(failing, tmp_path):
         pass
 
 
-def test_the_first_process_is_killed(failing):
-    ended = failing("0 train 3 killed", *FIT)
-
-    (line,) = said(ended)
-    assert line.startswith(
-        "lightning-cnn: ended, because another process of the run has died; go on from step 2 with: "
-    )
-    assert ended.status == -9
-
-
 def test_the_users_own_code_fails_in_one_process_of_torchrun(failing):
     ended = failing("1 val 1 bug", *FIT, launcher="torchrun")
 
