@@ -24,6 +24,7 @@ CHECK = (sys.executable, "-m", "lightning_cnn.commands.sweep_check")
 _OF_THE_MACHINE = ("data.data_dir",)
 _DATABASE = "study.db"
 _N_TRIALS = 20
+_MOST_RUNS = 1000
 _NAME = re.compile(r"[\w+-][\w.+-]{0,99}")
 #: What may be meant where `fit` has no such option.
 _OPTIONS = ("--config", "--space", "--n-trials", "--seed", "--seeds", "--folds", "--name", "--storage")
@@ -152,7 +153,10 @@ def _checked(commands: list[list[str]]) -> dict[str, Any]:
     asked = subprocess.run(CHECK, input=json.dumps(commands), capture_output=True, text=True, check=False)
     if asked.returncode:
         reason = (asked.stderr.strip().splitlines() or ["`fit` cannot be asked"])[-1]
-        raise UserError(reason + suggest(reason.removeprefix("there is no option "), _OPTIONS))
+        option = reason.removeprefix("there is no option ").partition(";")[0]
+        if own := suggest(option, _OPTIONS):  # nearer than what `fit` suggests, which does not know them
+            raise UserError(f"there is no option {option}{own}")
+        raise UserError(reason)
     config: dict[str, Any] = json.loads(asked.stdout)
     return config
 
@@ -245,9 +249,9 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def _several(word: str) -> int:
-    """Read a whole number of at least 2."""
-    if not word.isdecimal() or int(word) < 2:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 2, got {word!r}")
+    """Read a whole number from 2 to as many runs as somebody may want of the same."""
+    if not word.isdecimal() or not 2 <= int(word) <= _MOST_RUNS:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 2 to {_MOST_RUNS}, got {word!r}")
     return int(word)
 
 

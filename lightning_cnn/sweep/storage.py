@@ -58,7 +58,7 @@ class Storage:
         self._options = {"connect_args": patience, "pool_pre_ping": not self._is_file}
 
     def __str__(self) -> str:
-        return self._url.render_as_string(hide_password=True)
+        return self._url.set(drivername=self._url.get_backend_name()).render_as_string(hide_password=True)
 
     def open(self) -> RDBStorage:
         """Connect, and make the tables if there are none; for whoever holds the lock.

@@ -260,14 +260,17 @@ def _open(
     study = optuna.create_study(
         storage=backend, study_name=name, direction="maximize", load_if_exists=True, pruner=task.pruner()
     )
-    known = study.user_attrs
-    if "purpose" not in known and study.get_trials(deepcopy=False):
+    known, trials = study.user_attrs, study.get_trials(deepcopy=False)
+    if "purpose" not in known and trials:
         raise UserError(f"{storage} has a study {name!r} that is no sweep; choose another --name")
-    for words, value in purpose.items():
-        if "purpose" in known and known["purpose"].get(words) != value:
-            raise UserError(
-                f"the sweep {name!r} in {storage} was begun with {words}; give these again, or this one another --name"
-            )
+    changed = [words for words, value in purpose.items() if "purpose" in known and known["purpose"].get(words) != value]
+    if changed and (not trials or any(trial.state in (*ENDED, TrialState.RUNNING) for trial in trials)):
+        raise UserError(
+            f"the sweep {name!r} in {storage} was begun with {changed[0]}; give the same again, or another --name"
+        )
+    if changed:  # nothing has come of it but failures: it may have been a mistake
+        optuna.delete_study(study_name=name, storage=backend)
+        return _open(backend, storage, name, task, purpose)
     study.set_user_attr("kind", task.kind)
     study.set_user_attr("purpose", dict(purpose))
     return study

@@ -86,7 +86,7 @@ def test_another_sweep_needs_another_name(cli, words, what):
     outcome = cli("sweep", *words.split())
 
     assert outcome.status == 2
-    assert f"was begun with {what}; give these again, or this one another --name" in outcome.err
+    assert f"was begun with {what}; give the same again, or another --name" in outcome.err
 
 
 @pytest.mark.usefixtures("_stubs", "asked")
@@ -103,8 +103,9 @@ def test_each_machine_may_have_its_own_data_folder(cli):
         ("--config cnn.yaml", "sweep needs --space FILE, --seeds K or --folds K"),
         ("--config no.yaml --seeds 2", "config 'no.yaml' cannot be read"),
         ("--config cnn.yaml --space no.yaml", "config 'no.yaml' cannot be read"),
-        ("--config cnn.yaml --seeds 1", "argument --seeds: must be a whole number of at least 2, got '1'"),
-        ("--config cnn.yaml --folds two", "argument --folds: must be a whole number of at least 2, got 'two'"),
+        ("--config cnn.yaml --seeds 1", "argument --seeds: must be a whole number from 2 to 1000, got '1'"),
+        ("--config cnn.yaml --seeds 100000", "argument --seeds: must be a whole number from 2 to 1000, got '100000'"),
+        ("--config cnn.yaml --folds two", "argument --folds: must be a whole number from 2 to 1000, got 'two'"),
         ("--config cnn.yaml --space space.yaml --n-trials 0", "must be a whole number of at least 1, got '0'"),
         ("--config cnn.yaml --space space.yaml --seed -1", "must be a whole number of at least 0, got '-1'"),
         ("--config cnn.yaml --space space.yaml --seeds 2", "--space cannot be combined with --seeds or --folds"),

@@ -18,7 +18,7 @@ def assert_failed_in_one_line(worker: "subprocess.Popen[str]", address: str, rea
 
     assert worker.returncode == 1, errors
     (line,) = errors.splitlines()
-    assert line.startswith(f"lightning-cnn: error: storage postgresql+psycopg://{postgresql.USER}:***@{address}: ")
+    assert line.startswith(f"lightning-cnn: error: storage postgresql://{postgresql.USER}:***@{address}: ")
     assert reason in line
     assert not any(secret in line for secret in ("s3cret", "wr0ng"))
 

@@ -30,7 +30,7 @@ def test_a_wrong_address_is_refused_in_one_line(url, reason):
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
 def test_postgresql_is_spoken_to_by_psycopg_3(scheme):
-    assert str(Storage(f"{scheme}://me:secret@host/db")) == "postgresql+psycopg://me:***@host/db"
+    assert str(Storage(f"{scheme}://me:secret@host/db")) == "postgresql://me:***@host/db"
 
 
 def test_a_driver_that_is_not_installed_is_named(monkeypatch):

@@ -119,6 +119,18 @@ def test_a_bad_trial_is_pruned_early_and_its_process_ends(search, tmp_path):
     assert not scenario.is_alive(int((folder / "process").read_text().split()[0]))
 
 
+def test_a_sweep_of_which_nothing_has_come_may_be_begun_anew(make_worker):
+    task = Repetition(repetitions(2, None))
+    begun = make_worker(task, "--stub.dies=1", purpose={"another --config": 1})
+    begun.run()
+
+    assert states(begun) == ["FAIL"] * 2
+    again = make_worker(task, purpose={"another --config": 2})
+    again.run()
+
+    assert states(again) == ["COMPLETE"] * 2
+
+
 @pytest.mark.parametrize(
     ("interval", "epochs", "last"), [(1.0, [0, 1], [2]), (0.25, [0] * 4 + [1] * 4, [8]), (50, [0, 1, 1], [2, 3])]
 )
