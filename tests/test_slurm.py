@@ -15,15 +15,15 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts/slurm.sbatch"
 
 #: Starts the tasks of a job as srun does, and ends as the worst of them.
-SRUN = f"""#!{sys.executable}
-import json, os, subprocess, sys
+SRUN = """
+import os, subprocess, sys
 first = next(number for number, word in enumerate(sys.argv) if number and not word.startswith("--"))
 print("srun", *sys.argv[1:first], flush=True)
 here, nodes = int(os.environ["SLURM_NTASKS_PER_NODE"]), int(os.environ["SLURM_JOB_NUM_NODES"])
 tasks = []
 for number in range(here * nodes):
-    place = {{"PROCID": number, "LOCALID": number % here, "NODEID": number // here, "NTASKS": here * nodes}}
-    environment = os.environ | {{f"SLURM_{{name}}": str(value) for name, value in place.items()}}
+    place = {"PROCID": number, "LOCALID": number % here, "NODEID": number // here, "NTASKS": here * nodes}
+    environment = os.environ | {f"SLURM_{name}": str(value) for name, value in place.items()}
     tasks.append(subprocess.Popen(sys.argv[first:], env=environment))
 sys.exit(max(task.wait() % 256 for task in tasks))
 """
@@ -33,7 +33,7 @@ TASK = """#!/bin/sh
 echo "task $SLURM_PROCID with $OMP_NUM_THREADS threads:" "$@"
 """
 #: Is `lightning-cnn` on tiny data.
-CHILD = f'#!/bin/sh\nexec {sys.executable} -m distributed.child "$@"\n'
+CHILD = f'#!/bin/sh\nexec "{sys.executable}" -m distributed.child "$@"\n'
 
 
 @pytest.fixture
@@ -46,7 +46,8 @@ def submit(tmp_path, tiny_data) -> Callable[..., subprocess.CompletedProcess[str
         path.chmod(0o755)
 
     def run(program: str, *words: str, nodes: int = 1, tasks: int = 2, **variables: str):
-        write(tmp_path / "bin/srun", SRUN)
+        write(tmp_path / "bin/srun.py", SRUN)
+        write(tmp_path / "bin/srun", f'#!/bin/sh\nexec "{sys.executable}" "{tmp_path}/bin/srun.py" "$@"\n')
         write(tmp_path / "bin/scontrol", SCONTROL)
         write(tmp_path / ".venv/bin/lightning-cnn", program)
         spool = tmp_path / "spool/slurm_script"
