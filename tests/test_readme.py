@@ -96,7 +96,10 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
             sweep(arguments, monkeypatch)
             return
         alone = ("--trainer.devices", "1", "--trainer.strategy", "auto") if "--trainer.devices" in arguments else ()
-        assert main([*arguments, *(FASTER if arguments[0] == "fit" else ()), *alone]) == 0, command
+        plain = (
+            ("--plots.enabled", "false") if "--test" not in arguments else ()
+        )  # pictures that are shown are of tests
+        assert main([*arguments, *((*FASTER, *plain) if arguments[0] == "fit" else ()), *alone]) == 0, command
 
 
 def sweep(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
