@@ -14,21 +14,20 @@ from types import FrameType, ModuleType
 from typing import NoReturn
 
 from lightning_cnn import __version__
+from lightning_cnn.environment import is_first
 from lightning_cnn.errors import Interrupted, UserError
-from lightning_cnn.launcher import is_first
-from lightning_cnn.postponed import quick_imports
+from lightning_cnn.startup import quick_imports
 
-#: Each verb with its module in `lightning_cnn.commands` and what it does.
+#: Each verb, which is a module in `lightning_cnn.commands`, and what it does.
 COMMANDS = {
-    "fit": ("train", "Train a classifier and keep its best and last checkpoint."),
-    "validate": ("train", "Measure a checkpoint on the validation images."),
-    "test": ("train", "Measure a checkpoint on the official test images."),
-    "sweep": ("sweep", "Search for settings, or repeat a run over seeds or folds, with any number of workers."),
-    "predict": ("predict", "Say what is on images of your own, with a checkpoint."),
-    "export": ("export", "Write a checkpoint as safetensors, to give to others."),
-    "report": ("report", "Write a page about a run, or one that compares several."),
-    "benchmark": ("benchmark", "Measure the speed of everything on this machine, against plain PyTorch."),
-    "data": ("data", "Fetch a dataset, or verify the files of one."),
+    "fit": "Train a classifier and keep its best and last checkpoint.",
+    "validate": "Measure a checkpoint on the validation images.",
+    "test": "Measure a checkpoint on the official test images.",
+    "sweep": "Search for settings, or repeat a run over seeds or folds, with any number of workers.",
+    "predict": "Say what is on images of your own, with a checkpoint.",
+    "export": "Write a checkpoint as safetensors, to give to others.",
+    "report": "Write a page about a run, or one that compares several.",
+    "data": "Fetch a dataset, or verify the files of one.",
 }
 
 #: What ends a command.
@@ -122,7 +121,7 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     if argv[0] not in COMMANDS:
         raise UserError(f"there is no command {argv[0]!r}{suggest(argv[0], COMMANDS)}; see lightning-cnn --help")
-    module = _load(COMMANDS[argv[0]][0])
+    module = _load(argv[0])
     try:
         status: int = module.main(argv)
     finally:
@@ -139,7 +138,7 @@ def _load(command: str) -> ModuleType:
 
 def _help() -> str:
     width = max(map(len, COMMANDS))
-    commands = "\n".join(f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items())
+    commands = "\n".join(f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items())
     return (
         "usage: lightning-cnn COMMAND [options]\n\n"
         "Train, test and compare five published image classifiers on MNIST and Fashion-MNIST.\n\n"

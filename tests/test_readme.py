@@ -13,16 +13,16 @@ from idx import write_idx_dataset
 from PIL import Image, ImageDraw
 from script import load
 
+from benchmarks import __main__ as benchmark_command
 from lightning_cnn.cli import main
-from lightning_cnn.commands import benchmark as benchmark_command
 from lightning_cnn.commands import data as data_command
 from lightning_cnn.commands import sweep as sweep_command
-from lightning_cnn.commands.sweep_check import check
 from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
 from lightning_cnn.data.facts import DatasetFacts
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.sweep import trials
+from lightning_cnn.sweep.check import check
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -80,6 +80,10 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
         run_script("chaos", [*words[2:], "divergence", "--share", "0.05"], monkeypatch)
     elif words[:2] == [".venv/bin/python", "scripts/image_files"]:
         run_script("image_files", [*words[2:], "--images", "50"], monkeypatch)
+    elif words[0] == "scripts/benchmark":  # its processes know no tiny datasets; each section has tests of its own
+        monkeypatch.setattr(benchmark_command, "unpack", lambda *_: None)
+        monkeypatch.setattr(benchmark_command, "_run", lambda *_: None)
+        assert benchmark_command.main(words) == 0, command
     elif words[0] == "sbatch":
         assert next(word for word in words if word.startswith("scripts/")) == "scripts/slurm.sbatch"  # in test_slurm.py
     elif words[0] == "torchrun":  # several processes are run in tests/distributed
@@ -89,9 +93,6 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     else:
         assert words[0] == "lightning-cnn" or words[:3] == ["python", "-m", "lightning_cnn"], f"unknown: {command}"
         arguments = words[1:] if words[0] == "lightning-cnn" else words[3:]
-        if arguments[0] == "benchmark":  # its processes know no tiny datasets; each section has tests of its own
-            monkeypatch.setattr(benchmark_command, "unpack", lambda *_: None)
-            monkeypatch.setattr(benchmark_command, "_run", lambda *_: None)
         if arguments[0] == "sweep":
             sweep(arguments, monkeypatch)
             return

@@ -10,6 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.callbacks.hyperparameters import hyperparameters
+from lightning_cnn.callbacks.inside import at_rest, feature_maps, first_filters, last_features
 from lightning_cnn.callbacks.plots import FOLDER as PICTURES
 from lightning_cnn.callbacks.plots import Plots
 from lightning_cnn.callbacks.predictions import Predictions, PredictionsCallback, Stage
@@ -24,9 +25,8 @@ from lightning_cnn.callbacks.tensorboard import (
     has_events,
 )
 from lightning_cnn.classifiers import ImageClassifier
-from lightning_cnn.classifiers.inside import at_rest, feature_maps, first_filters, last_features
 from lightning_cnn.data import ImageDataModule
-from lightning_cnn.evaluation import calibration, confusion, per_class
+from lightning_cnn.plots.evaluation import calibration, confusion, per_class
 
 #: The figures of the HParams tab.
 FIGURES = ("best/val_acc", "best/val_loss", "test/acc", "test/loss")
@@ -133,7 +133,7 @@ class Dashboard(PredictionsCallback):
         for name, of_class in zip(names, per_class(counts), strict=True):
             writer.add_scalar(f"val_acc_of/{name.replace('/', ' or ')}", of_class.accuracy, step)
         if _is_shown(self._validations):
-            from lightning_cnn import plots  # matplotlib is not for those who want no pictures
+            from lightning_cnn.plots import figures as plots  # matplotlib is not for those who want no pictures
 
             matrix = plots.confusion_matrix(counts, names, "Validation images")
             add_figure(writer, "training/confusion_matrix", matrix, step)
@@ -166,7 +166,7 @@ class Dashboard(PredictionsCallback):
         datamodule = getattr(trainer, "datamodule", None)
         if not isinstance(datamodule, ImageDataModule) or (writer := self._writer(trainer)) is None:
             return
-        from lightning_cnn import plots
+        from lightning_cnn.plots import figures as plots
 
         assert isinstance(pl_module, ImageClassifier)
         step = max(0, trainer.global_step - 1)

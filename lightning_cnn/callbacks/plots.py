@@ -13,9 +13,9 @@ from lightning_cnn.callbacks.metrics_csv import MetricsCSV
 from lightning_cnn.callbacks.predictions import Predictions, PredictionsCallback, Stage
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.data import ImageDataModule
-from lightning_cnn.evaluation import calibration, confusion
 from lightning_cnn.files import replacing
 from lightning_cnn.history import read_history
+from lightning_cnn.plots.evaluation import calibration, confusion
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,7 +54,7 @@ class Plots(PredictionsCallback):
         # A run that goes on has shown its first batch long ago.
         if not self._draws(trainer) or trainer.ckpt_path is not None or not isinstance(datamodule, ImageDataModule):
             return
-        from lightning_cnn import plots  # matplotlib is not for those who want no pictures
+        from lightning_cnn.plots import figures as plots  # matplotlib is not for those who want no pictures
 
         assert isinstance(pl_module, ImageClassifier)
         images, targets = (tensor[:SAMPLES] for tensor in next(iter(datamodule.train_dataloader())))
@@ -71,7 +71,7 @@ class Plots(PredictionsCallback):
                 self._draw_history(logger.path)
 
     def _draw_history(self, metrics: Path) -> None:
-        from lightning_cnn import plots
+        from lightning_cnn.plots import figures as plots
 
         curves = read_history(metrics) if metrics.is_file() else {}
         if curves:
@@ -98,7 +98,7 @@ class Plots(PredictionsCallback):
 
 def _draw_figures(predictions: Predictions, names: list[str], folder: Path) -> None:
     """What the whole test comes to."""
-    from lightning_cnn import plots
+    from lightning_cnn.plots import figures as plots
 
     targets, predicted = predictions.targets.numpy(), predictions.predicted.numpy()
     counts = confusion(targets, predicted, len(names))
@@ -109,7 +109,7 @@ def _draw_figures(predictions: Predictions, names: list[str], folder: Path) -> N
 
 def _draw_images(predictions: Predictions, images: torch.Tensor, names: list[str], folder: Path, first: int) -> None:
     """The first images, and the worst mistakes."""
-    from lightning_cnn import plots
+    from lightning_cnn.plots import figures as plots
 
     targets, predicted = predictions.targets, predictions.predicted
     first = min(first, len(targets))  # the test may have been shortened

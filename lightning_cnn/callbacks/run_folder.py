@@ -15,9 +15,9 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.data import ImageDataModule
+from lightning_cnn.environment import job
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import replacing
-from lightning_cnn.launcher import job
 from lightning_cnn.machine import cpu_name
 
 ENVIRONMENT = "environment.json"

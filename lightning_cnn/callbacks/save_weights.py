@@ -6,7 +6,7 @@ import safetensors.torch
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lightning_cnn.checkpoint.shared import SUFFIX
+from lightning_cnn.checkpoint.safetensors import SUFFIX
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.files import replacing
 

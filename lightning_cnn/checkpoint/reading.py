@@ -70,7 +70,8 @@ def _bytes(path: Path) -> bytes:
 
 
 def _content(path: Path, data: bytes) -> dict[str, Any]:
-    from lightning_cnn.checkpoint import archive, shared
+    from lightning_cnn.checkpoint import archive
+    from lightning_cnn.checkpoint import safetensors as shared
     from lightning_cnn.checkpoint.plain import UnreadableError, plain
 
     if not data:

@@ -1,1 +1,1 @@
-"""The commands: one module for each verb, or for verbs that share their options."""
+"""The commands: one module for each verb."""

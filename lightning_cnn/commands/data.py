@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from lightning_cnn.commands.words import Parser, add_data_dir, one_of
+from lightning_cnn.config.options import Parser, add_data_dir, one_of
 from lightning_cnn.data.facts import FILES, DatasetFacts
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.files import MissingError, RawFiles, Source, SourceError

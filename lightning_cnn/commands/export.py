@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 
 from lightning_cnn import checkpoint as checkpoints
-from lightning_cnn.commands.words import Parser, add_overwrite, require_new, require_writable
+from lightning_cnn.config.options import Parser, add_overwrite, require_new, require_writable
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import replacing
-from lightning_cnn.postponed import quick_imports
+from lightning_cnn.startup import quick_imports
 
 #: Where `best`, `last` and `previous` are looked for.
 _RUNS = Path("logs")
@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     arguments = _parse(argv[1:])
     path = checkpoints.resolve(arguments.checkpoint, checkpoints.run_folders(_RUNS), folder_means="best")
     with quick_imports():
-        from lightning_cnn.checkpoint import shared
+        from lightning_cnn.checkpoint import safetensors as shared
     output: Path = arguments.output or path.with_suffix(shared.SUFFIX)
     require_writable("--output", output, shared.SUFFIX)
     require_new("--output", output, arguments.overwrite)

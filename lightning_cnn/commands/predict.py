@@ -12,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_cnn import checkpoint as checkpoints
-from lightning_cnn.commands.predictions import Prediction, printable, sink
-from lightning_cnn.commands.words import Parser, add_overwrite, one_of, positive, require_new, require_writable
+from lightning_cnn.config.options import Parser, add_overwrite, one_of, positive, require_new, require_writable
 from lightning_cnn.data.facts import Framing
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
-from lightning_cnn.data.framing import frame
 from lightning_cnn.data.image_files import SUFFIXES, ImageFileError, find, read, thumbnail
 from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import replacing
-from lightning_cnn.postponed import quick_imports
+from lightning_cnn.predict.framing import frame
+from lightning_cnn.predict.output import Prediction, printable, sink
 from lightning_cnn.quiet import quieten
+from lightning_cnn.startup import quick_imports
 
 #: Where `best` and `last` are looked for.
 _RUNS = Path("logs")
@@ -136,7 +136,7 @@ def _load(path: Path, model: str | None) -> tuple[Classify, Framing]:
     with quick_imports():
         import torch
 
-        from lightning_cnn.classifiers.loading import load_classifier
+        from lightning_cnn.predict.loading import load_classifier
     quieten()
     content = checkpoints.read(path)
     classifier = load_classifier(content, model)
@@ -197,7 +197,7 @@ def _batches(images: Iterator[Seen], size: int) -> Iterator[list[Seen]]:
 
 def _draw(path: Path, shown: list[tuple[Seen, Prediction]]) -> None:
     """Draw images beside what the network saw of them."""
-    from lightning_cnn import plots  # not before it is needed: it takes a third of a second
+    from lightning_cnn.plots import figures as plots  # not before it is needed: it takes a third of a second
 
     originals = [seen.original for seen, _ in shown if seen.original is not None]
     captions = [

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lightning_cnn import checkpoint as checkpoints
-from lightning_cnn.commands.predictions import printable
-from lightning_cnn.commands.words import Parser, add_overwrite, require_new, require_writable
+from lightning_cnn.config.options import Parser, add_overwrite, require_new, require_writable
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import replacing
+from lightning_cnn.predict.output import printable
 from lightning_cnn.quiet import quieten
 from lightning_cnn.report.comparison import comparison_page, labels
 from lightning_cnn.report.page import run_page

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from lightning_cnn.cli import suggest
-from lightning_cnn.commands import configs
-from lightning_cnn.commands.predictions import printable
-from lightning_cnn.commands.words import Parser, positive
+from lightning_cnn.config import yaml as configs
+from lightning_cnn.config.options import Parser, positive
 from lightning_cnn.errors import UserError
+from lightning_cnn.predict.output import printable
 from lightning_cnn.sweep.space import RESERVED, Space, Value, build_space, repetitions
 from lightning_cnn.sweep.trials import command
 
 #: Asks `fit` whether it would accept commands.
-CHECK = (sys.executable, "-m", "lightning_cnn.commands.sweep_check")
+CHECK = (sys.executable, "-m", "lightning_cnn.sweep.check")
 #: Flags that may differ between the workers of a sweep: each machine has its own folders.
 _OF_THE_MACHINE = ("data.data_dir",)
 _DATABASE = "study.db"

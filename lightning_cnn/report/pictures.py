@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import matplotlib
 from matplotlib.figure import Figure
 
-from lightning_cnn import plots
+from lightning_cnn.plots import figures as plots
 from lightning_cnn.report.predictions import Predictions
 from lightning_cnn.report.run import Run
 from lightning_cnn.report.words import count, percent

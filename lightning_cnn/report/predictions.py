@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_cnn.errors import UserError
-from lightning_cnn.evaluation import Calibration, ClassFigures, calibration, confusion, per_class
+from lightning_cnn.plots.evaluation import Calibration, ClassFigures, calibration, confusion, per_class
 
 _COLUMNS = ("index", "true", "predicted", "confidence")
 

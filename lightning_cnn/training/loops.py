@@ -15,7 +15,7 @@ from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.loops.loop import _Loop
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
-from lightning_cnn.training import processes
+from lightning_cnn.training import rank_state as processes
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer as LightningTrainer

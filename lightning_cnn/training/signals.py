@@ -11,8 +11,8 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.utilities import rank_zero_info
 
+from lightning_cnn.environment import slurm_job
 from lightning_cnn.errors import Interrupted
-from lightning_cnn.launcher import slurm_job
 
 
 class Signals(_SignalConnector):

@@ -11,7 +11,6 @@ from lightning.pytorch import Trainer, seed_everything
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from lightning_cnn import plots
 from lightning_cnn.callbacks import Plots
 from lightning_cnn.callbacks.metrics_csv import MetricsCSV
 from lightning_cnn.classifiers import ImageClassifier
@@ -19,6 +18,7 @@ from lightning_cnn.data import ImageDataModule
 from lightning_cnn.data.augment import CropAndRotate
 from lightning_cnn.data.facts import DatasetFacts
 from lightning_cnn.data.mnist import MNIST
+from lightning_cnn.plots import figures as plots
 from lightning_cnn.quiet import quieten
 
 pytestmark = pytest.mark.usefixtures("quiet")

@@ -27,11 +27,11 @@ from idx import images_and_labels, write_idx_dataset
 from PIL import Image
 
 from lightning_cnn.cli import main
-from lightning_cnn.commands.predictions import printable
 from lightning_cnn.data import MNISTDataModule
 from lightning_cnn.data.image_files import MAX_BYTES
 from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.files import shipped_config
+from lightning_cnn.predict.output import printable
 
 #: Most that the resident memory may grow by, in MiB: what 50 megapixels take, and some for a batch.
 MEMORY = 800

@@ -49,7 +49,7 @@ import json, sys
 from multiprocessing import get_context
 from pathlib import Path
 from lightning_cnn.files import replacing
-from lightning_cnn.postponed import quick_imports
+from lightning_cnn.startup import quick_imports
 with quick_imports():
     from lightning_cnn.callbacks.run_folder import create
 

@@ -11,7 +11,7 @@ from chaos.outcome import Outcome
 from torch.nn.functional import cross_entropy
 
 from lightning_cnn import checkpoint as checkpoints
-from lightning_cnn.checkpoint import shared
+from lightning_cnn.checkpoint import safetensors as shared
 from lightning_cnn.classifiers import FastCNNClassifier
 from lightning_cnn.errors import UserError
 

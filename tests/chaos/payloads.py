@@ -28,7 +28,7 @@ from idx import write_idx_dataset
 from PIL import Image
 
 from lightning_cnn import checkpoint as checkpoints
-from lightning_cnn.checkpoint import shared
+from lightning_cnn.checkpoint import safetensors as shared
 from lightning_cnn.cli import main
 from lightning_cnn.data import MNISTDataModule
 from lightning_cnn.data.mnist import MNIST

@@ -3,7 +3,8 @@ from tempfile import mkdtemp
 import pytest
 from chaos import fuzzed_configs
 
-from lightning_cnn.commands import arguments, trust
+from lightning_cnn.config import parser as arguments
+from lightning_cnn.config import trust
 
 TRIES = 60
 

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from lightning_cnn import checkpoint as checkpoints
-from lightning_cnn.checkpoint import shared
+from lightning_cnn.checkpoint import safetensors as shared
 
 
 @pytest.fixture

@@ -232,7 +232,7 @@ def test_a_file_is_whole_or_absent(checkpoint, images, cli, monkeypatch):
 
 
 def test_the_plot_shows_the_first_images_beside_what_the_network_saw(checkpoint, images, tiny_data, cli, monkeypatch):
-    from lightning_cnn import plots
+    from lightning_cnn.plots import figures as plots
 
     drawn = []
     draw = plots.seen

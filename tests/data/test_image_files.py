@@ -16,8 +16,8 @@ from PIL import Image, ImageOps
 
 from lightning_cnn.data import image_files
 from lightning_cnn.data.facts import Framing
-from lightning_cnn.data.framing import frame
 from lightning_cnn.data.image_files import MAX_BYTES, SUFFIXES, ImageFileError, find, read, reduced, thumbnail
+from lightning_cnn.predict.framing import frame
 
 #: Grey values 0 to 255, with no symmetry.
 RAMP = np.add.outer(np.arange(0, 160, 4), np.arange(0, 96, 4)).astype(np.uint8)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from runs import METRICS, OLD_TEST, PREDICTIONS, TEST, png, write_run
 
-from lightning_cnn import plots
+from lightning_cnn.plots import figures as plots
 from lightning_cnn.report import pictures
 from lightning_cnn.report.run import Run, read_run
 

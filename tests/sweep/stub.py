@@ -19,8 +19,8 @@ from pathlib import Path
 
 import yaml
 
-from lightning_cnn.commands.sweep_trial import end_with_parent
 from lightning_cnn.files import replacing
+from lightning_cnn.sweep.trial import end_with_parent
 
 
 def stop(signum: int, _: object) -> None:

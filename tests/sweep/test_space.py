@@ -3,7 +3,7 @@ import json
 import optuna
 import pytest
 
-from lightning_cnn.commands import configs
+from lightning_cnn.config import yaml as configs
 from lightning_cnn.errors import UserError
 from lightning_cnn.sweep.space import build_space, flag, repetitions
 

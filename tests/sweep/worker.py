@@ -28,7 +28,7 @@ if __name__ == "__main__":
     else:
         from chaos.child import know_the_data
 
-        from lightning_cnn.commands.sweep_trial import end_with_parent
+        from lightning_cnn.sweep.trial import end_with_parent
 
         end_with_parent()
         know_the_data(Path(os.environ["SWEEP_DATA"]))

@@ -1,0 +1,1 @@
+"""Measurements of speed: `scripts/benchmark` runs each in a process of its own and compares."""

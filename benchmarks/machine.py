@@ -1,0 +1,85 @@
+"""What the machine is, what it can do, and what share of that a training step makes use of."""
+
+import platform
+from collections.abc import Callable
+from importlib.metadata import version
+from statistics import median
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.bare import optimizer_of, step
+from benchmarks.device import best_device, now
+from benchmarks.systems import BATCH_SIZE, build
+from lightning_cnn.machine import cpu_name, tune
+
+#: Side of the square matrices whose product is timed.
+MATRIX_SIZE = 2048
+WARM_UP = 5
+
+
+def describe() -> dict[str, str | int | None]:
+    """Return what has a part in speed: processor, threads, GPU and versions."""
+    return {
+        "cpu": cpu_name(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "lightning": version("lightning"),
+    }
+
+
+def gpus() -> int:
+    """Return how many GPUs processes could have one each of."""
+    return torch.cuda.device_count()
+
+
+def matmul_rates(repeats: int) -> dict[str, float]:
+    """Return the best rate of a matrix multiplication in fp32 and in bf16, in GFLOP/s.
+
+    Args:
+        repeats: Multiplications to time of each type, at least 1.
+    """
+    tune()
+    rates = {}
+    for name, dtype in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
+        a, b = (torch.randn(MATRIX_SIZE, MATRIX_SIZE, device=best_device()).to(dtype) for _ in range(2))
+        out = torch.empty_like(a)
+        times = _times(lambda a=a, b=b, out=out: torch.mm(a, b, out=out), repeats)  # type: ignore[misc]
+        rates[name] = 2 * MATRIX_SIZE**3 / min(times) / 1e9
+    return rates
+
+
+def step_rate(system: str, precision: str, repeats: int) -> dict[str, float]:
+    """Return the floating-point operations of a training step, its median time in seconds and its rate in GFLOP/s.
+
+    Operations are those of convolutions and matrix products, forward and backward; the images are random.
+
+    Args:
+        system: One of `SYSTEMS`.
+        precision: The one that `fit` chose, `32-true` or `bf16-mixed`.
+        repeats: Steps to time, at least 1.
+    """
+    tune()
+    device = best_device()
+    classifier, _ = build(system, "", allow_sample=False)
+    classifier.to(device).train()
+    optimizer = optimizer_of(classifier)
+    images = torch.randint(256, (BATCH_SIZE, 1, 28, 28), dtype=torch.uint8, device=device)
+    targets = torch.randint(10, (BATCH_SIZE,), device=device)
+    with FlopCounterMode(display=False) as counter:
+        step(classifier, optimizer, images, targets, precision)
+    flops = counter.get_total_flops()
+    seconds = median(_times(lambda: step(classifier, optimizer, images, targets, precision), repeats))
+    return {"flops": flops, "seconds": seconds, "gflops_per_second": flops / seconds / 1e9}
+
+
+def _times(work: Callable[[], object], repeats: int) -> list[float]:
+    """Return the seconds that each of several repetitions takes, after the first few, which warm up."""
+    times = []
+    for _ in range(WARM_UP + repeats):
+        started = now()
+        work()
+        times.append(now() - started)
+    return times[WARM_UP:]

@@ -1,0 +1,1 @@
+"""What is done with image files of the user's own: read, framed, predicted."""

@@ -1,0 +1,38 @@
+import platform
+
+import pytest
+import torch
+
+from benchmarks import machine
+
+pytestmark = pytest.mark.usefixtures("_one_thread")
+
+
+def test_the_machine_is_described():
+    described = machine.describe()
+
+    assert described["python"] == platform.python_version()
+    assert described["threads"] >= 1 and described["cpu"]
+    assert described.keys() == {"cpu", "threads", "gpu", "python", "torch", "lightning"}
+
+
+def test_matrix_products_are_timed_in_both_precisions(monkeypatch):
+    monkeypatch.setattr(machine, "MATRIX_SIZE", 64)
+
+    rates = machine.matmul_rates(repeats=2)
+
+    assert rates.keys() == {"32-true", "bf16-mixed"}
+    assert all(rate > 0 for rate in rates.values())
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_operations_are_counted_by_hand(precision):
+    weights = [784 * 512, 512 * 512, 512 * 10]  # of MLP's three layers
+
+    rate = machine.step_rate("MLP", precision, repeats=2)
+    torch.set_flush_denormal(False)
+
+    # A multiplication and an addition for each weight and image: forward, for the gradients of the weights, and, but
+    # for the first layer, for those of its input.
+    assert rate["flops"] == 2 * 64 * (3 * sum(weights) - weights[0])
+    assert rate["gflops_per_second"] == pytest.approx(rate["flops"] / rate["seconds"] / 1e9)

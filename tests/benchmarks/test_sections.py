@@ -1,0 +1,195 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks import sections
+from benchmarks.sections import SECTIONS, Options
+
+
+@pytest.fixture
+def options() -> Options:
+    return Options(
+        repeats=2,
+        systems=["CNN", "MLP"],
+        data_dir=Path("data"),
+        allow_sample=False,
+        torchvision_dir=Path("unpacked"),
+        reference=True,
+        limit_batches=None,
+        processes=[2, 4],
+    )
+
+
+#: What the stand-ins return, besides seconds.
+RESULTS = {
+    "plain.train": {"train_images": 100, "val_acc": 0.5},
+    "fit_system": {"precision": "bf16-mixed", "first_step_seconds": 8.0},
+    "pipeline.plain": {"train_images": 100},
+    "pipeline.ours": {"train_images": 100},
+    "fit_and_test": {"test_acc": 0.99},
+    "reference.train": {"target": 0.99, "epochs": [{"test_acc": 0.98}, {"test_acc": 0.991}]},
+    "fit_steps": {"precision": "bf16-mixed", "step_seconds": 0.01},
+    "machine.step_rate": {"flops": 4e9, "gflops_per_second": 50.0},
+}
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list:
+    """What was run, in order; nothing is, and everything takes so many seconds as there were runs before, and one."""
+    ran = []
+
+    def run(name, **arguments):
+        ran.append((name, arguments))
+        if name == "machine.gpus":
+            return 2
+        if name == "machine.matmul_rates":
+            return {"32-true": 100.0, "bf16-mixed": 200.0}
+        return {"seconds": float(len(ran)), **RESULTS.get(name, {})}
+
+    monkeypatch.setattr(sections, "call", run)
+    monkeypatch.setattr(sections, "fit_system", lambda system, **more: run("fit_system", system=system, **more))
+    monkeypatch.setattr(sections, "fit_and_test", lambda config, **more: run("fit_and_test", config=config, **more))
+    monkeypatch.setattr(sections, "fit_steps", lambda *words, **more: run("fit_steps", words=words, **more))
+    monkeypatch.setattr(sections, "command", lambda *words, status=0: run(words[0], status=status)["seconds"])
+    return ran
+
+
+def test_contestants_take_turns(options, calls):
+    measurements = SECTIONS["systems"].measure(options)
+
+    assert [name for name, _ in calls] == ["plain.train", "fit_system", "bare.train"] * 4
+    assert [arguments["system"] for _, arguments in calls] == ["CNN"] * 6 + ["MLP"] * 6
+    assert [(run["system"], run["repeat"]) for run in measurements] == [("CNN", 0), ("CNN", 1), ("MLP", 0), ("MLP", 1)]
+    assert calls[2][1]["precision"] == "bf16-mixed"  # the bare loop's is the one that fit chose
+    assert {arguments["seed"] for _, arguments in calls[:3]} == {0}
+
+
+def test_the_table_of_systems():
+    measurements = [
+        {
+            "system": "CNN",
+            "repeat": repeat,
+            "plain": {"seconds": plain, "val_acc": 0.98},
+            "ours": {"seconds": ours, "val_acc": acc, "precision": "32-true", "peak_memory_bytes": memory},
+            "bare": {"seconds": bare, "val_acc": 0.97},
+        }
+        for repeat, (plain, ours, bare, acc, memory) in enumerate(
+            [(20.0, 10.0, 9.0, 0.98, 2**29), (30.0, 10.0, 10.0, 0.99, 2**30), (20.0, 5.0, 4.0, 0.97, 2**29)]
+        )
+    ]
+
+    table = SECTIONS["systems"].table(measurements)
+
+    assert dict(zip(table.columns, table.rows[0], strict=True)) == {
+        "system": "CNN",
+        "precision": "32-true",
+        "plain s": "20.00 (20.00–30.00)",
+        "ours s": "10.00 (5.00–10.00)",
+        "bare s": "9.00 (4.00–10.00)",
+        "plain/ours": "3.00 × (2.00–4.00)",
+        "ours/bare": "1.111 × (1.000–1.250)",
+        "peak memory of ours": "1,024 MiB",
+        "val acc plain": "98.00 ± 0.00 %",
+        "val acc ours": "98.00 ± 1.00 %",
+        "val acc bare": "97.00 ± 0.00 %",
+    }
+
+
+def test_pipelines_are_images_per_second(options, calls):
+    table = SECTIONS["pipeline"].table(SECTIONS["pipeline"].measure(options))
+
+    # 100 images in 1 and 3 s, against 2 and 4 s.
+    assert table.rows[0] == ["CNN", "67 (33–100)", "38 (25–50)", "0.6 × (0.5–0.8)"]
+
+
+def test_time_to_accuracy_is_that_of_all_seeds_and_of_the_example(options, calls):
+    table = SECTIONS["accuracy"].table(SECTIONS["accuracy"].measure(options))
+
+    assert [arguments.get("seed") for _, arguments in calls] == [0, 1, 0, 1, None]
+    assert table.rows == [
+        ["mnist/fast.yaml", "99.0 %", "99.00 ± 0.00 %", "1.5 (1.0–2.0)", ""],
+        ["fashion_mnist/fast.yaml", "90.0 %", "99.00 ± 0.00 %", "3.5 (3.0–4.0)", ""],
+        ["PyTorch's MNIST example", "99.0 %", "99.10 %", "5.0", "3.8 × (2.5–5.0)"],
+    ]
+
+
+def test_the_example_may_miss_its_target():
+    run = {"recipe": "reference", "seconds": None, "target": 0.99, "test_acc": 0.98, "epochs": [{}] * 14}
+
+    table = SECTIONS["accuracy"].table([run])
+
+    assert table.rows == [["PyTorch's MNIST example", "99.0 %", "98.00 %", "not in 14 epochs", ""]]
+
+
+def test_the_start_has_a_row_for_each_wait(options, calls):
+    table = SECTIONS["startup"].table(SECTIONS["startup"].measure(options))
+
+    assert [row[0] for row in table.rows] == ["--version", "--help", "an unknown command", "first training step"]
+    assert table.rows[0][1] == "3.00 (1.00–5.00)"
+    assert table.rows[3][1] == "8.00 (8.00–8.00)"
+    assert calls[3][1]["limit_batches"] == 1
+
+
+def test_steps_are_compared_with_the_matrix_product_of_their_precision(options, calls):
+    table = SECTIONS["machine"].table(SECTIONS["machine"].measure(options))
+
+    assert table.rows[:2] == [
+        ["matrix product", "32-true", "", "", "100", "100 %"],
+        ["matrix product", "bf16-mixed", "", "", "200", "100 %"],
+    ]
+    assert table.rows[2] == ["CNN", "bf16-mixed", "4.000", "3000.00", "50", "25 %"]
+
+
+def test_one_process_and_several_take_turns_in_one_precision(options, calls):
+    measurements = SECTIONS["scale"].measure(replace(options, systems=["CNN"], limit_batches=3))
+
+    del calls[0]  # how many GPUs there are
+    assert [arguments["words"] for _, arguments in calls[:5]] == [
+        ("CNN", 1, 64, "auto"),
+        *[("CNN", 2, 32), ("CNN", 2, 64), ("CNN", 4, 16), ("CNN", 4, 64)],
+    ]
+    assert {arguments["precision"] for _, arguments in calls[1:5]} == {"bf16-mixed"}
+    assert [arguments["seed"] for _, arguments in calls] == [0] * 5 + [1] * 5
+    assert {(arguments["limit_batches"], arguments["accelerator"]) for _, arguments in calls} == {(3, "cpu")}
+    assert [(run["processes"], run["repeat"]) for run in measurements] == [(2, 0), (4, 0), (2, 1), (4, 1)]
+
+
+def test_processes_that_could_have_a_gpu_each_get_one(options, calls):
+    SECTIONS["scale"].measure(replace(options, processes=[2]))
+
+    assert {arguments["accelerator"] for name, arguments in calls if name == "fit_steps"} == {"gpu"}
+
+
+def test_the_table_of_scale():
+    def steps(seconds, threads):
+        sent = {"allreduce_": 4_024, "broadcast_": 8}
+        record = {"step_seconds": seconds, "precision": "32-true", "parameters": 1_000}
+        return record | {"threads": threads, "sent": sent if threads == 1 else {}}
+
+    measurements = [
+        {
+            "system": "CNN",
+            "processes": 2,
+            "on": "cpu",
+            "one": steps(one, 2),
+            "shared": steps(shared, 1),
+            "each": steps(each, 1),
+        }
+        for one, shared, each in [(0.010, 0.008, 0.016), (0.020, 0.010, 0.020), (0.010, 0.010, 0.010)]
+    ]
+
+    table = SECTIONS["scale"].table(measurements)
+
+    assert dict(zip(table.columns, table.rows[0], strict=True)) == {
+        "system": "CNN",
+        "precision": "32-true on CPU",
+        "processes × threads": "2 × 1, against 1 × 2",
+        "one: ms/step": "10.00 (10.00–20.00)",
+        "64 images shared: ms/step": "10.00 (8.00–10.00)",
+        "64 images each: ms/step": "16.00 (10.00–20.00)",
+        "shared: times as fast": "1.25 × (1.00–2.00)",
+        "each: times the images/s": "2.00 × (1.25–2.00)",
+        "all-reduced bytes/step": "4,024",
+        "of gradients": "4,000",
+    }

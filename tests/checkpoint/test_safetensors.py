@@ -1,0 +1,100 @@
+import json
+import struct
+
+import pytest
+import safetensors.torch
+import torch
+from chaos.damaged_checkpoints import content, same
+
+from lightning_cnn.checkpoint import KEY
+from lightning_cnn.checkpoint.plain import UnreadableError
+from lightning_cnn.checkpoint.safetensors import dump, load
+
+
+@pytest.fixture
+def sound() -> dict:
+    return content(seed=0)
+
+
+def test_it_holds_the_weights_and_the_description_and_nothing_of_the_training(sound):
+    found = load(dump(sound))
+
+    assert found.keys() == sound.keys() - {"optimizer_states"}
+    assert found[KEY] == sound[KEY]
+    assert found["state_dict"].keys() == sound["state_dict"].keys()
+    assert all(same(weight, sound["state_dict"][name]) for name, weight in found["state_dict"].items())
+
+
+def test_the_same_checkpoint_gives_the_same_file(sound):
+    assert dump(sound) == dump(load(dump(sound)))
+
+
+def test_weights_that_share_memory_or_are_laid_out_otherwise_can_be_shared(sound):
+    weight = torch.arange(24.0).reshape(1, 2, 3, 4)
+    laid_out = weight.to(memory_format=torch.channels_last)
+    sound["state_dict"] = {"a": weight, "b": weight, "c": laid_out, "d": torch.ones(2, dtype=torch.bfloat16)}
+
+    found = load(dump(sound))["state_dict"]
+
+    assert all(torch.equal(found[name], sound["state_dict"][name]) for name in "abcd")
+
+
+def test_keys_and_tuples_become_what_json_has(sound):
+    sound["hyper_parameters"] = {"sizes": (1, 2), "names": {10: "a", 9: "b"}}
+
+    assert load(dump(sound))["hyper_parameters"] == {"sizes": [1, 2], "names": {"10": "a", "9": "b"}}
+
+
+def test_a_changed_weight_is_noticed(sound):
+    data = bytearray(dump(sound))
+    data[-1] ^= 1
+
+    assert safetensors.torch.load(bytes(data))  # safetensors does not notice
+    with pytest.raises(UnreadableError, match="its SHA-256 is another"):
+        load(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(b"F32", b"I32"), (b"0.25", b"0.75"), (b"sha256", b"sha257"), (b'_cnn\\"', b'_cmn\\"')]
+)
+def test_a_changed_header_is_noticed(sound, old, new):
+    data = dump(sound)
+    assert old in data
+
+    with pytest.raises(UnreadableError, match="its SHA-256 is another"):
+        load(data.replace(old, new, 1))
+
+
+def file(header: object, data: bytes = b"") -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def weight(*shape: int, start: int = 0, end: int = 4, dtype: str = "F32") -> dict:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+
+
+ONE = json.dumps(weight(1)).encode()
+HOSTILE = {
+    "overlapping weights": file({"a": weight(1), "b": weight(1)}, bytes(4)),
+    "numbers of no weight": file({"a": weight(1)}, bytes(8)),
+    "more than there is": file({"a": weight(2, end=8)}, bytes(4)),
+    "a shape that overflows": file({"a": weight(2**62, 4)}, bytes(4)),
+    "a header of exabytes": struct.pack("<Q", 2**63) + b"{}",
+    "a deep header": file(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+    "an unknown type": file({"a": weight(1, dtype="X9")}, bytes(4)),
+    "a type that torch has not": file({"a": weight(2, end=1, dtype="F4")}, bytes(1)),
+    "a name twice": file(b'{"a":' + ONE + b',"a":' + ONE.replace(b"[0, 4]", b"[4, 8]") + b"}", bytes(8)),
+    "metadata of numbers": file({"__metadata__": {KEY: 5}}),
+    "metadata that is a list": file({"__metadata__": [KEY]}),
+    "a deep description": file({"__metadata__": {KEY: "[" * 100_000}}),
+    "a description that is a list": file({"__metadata__": {KEY: "[1]"}}),
+    "a description that is a number of many digits": file({"__metadata__": {KEY: "9" * 10_000}}),
+    "a description without a checksum": file({"__metadata__": {KEY: "{}"}}),
+}
+
+
+@pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_files_are_refused(data):
+    with pytest.raises(UnreadableError):
+        load(data)

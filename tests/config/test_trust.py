@@ -1,0 +1,326 @@
+"""What a checkpoint says is plain values and known classes, or it is refused; nothing is imported to find out."""
+
+import sys
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightning_cnn.config.trust import believed
+from lightning_cnn.errors import UserError
+
+OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.001, "betas": [0.9, 0.999]}}
+MODEL = {"class_path": "lightning_cnn.classifiers.CNNClassifier", "init_args": {"optimizer": OPTIMIZER, "std": 0.5}}
+DATA = {"class_path": "lightning_cnn.data.MNISTDataModule", "init_args": {"data_dir": "/data", "augment": None}}
+
+
+@pytest.fixture
+def planted(tmp_path, monkeypatch) -> str:
+    """The name of a module that can be imported, and leaves the file `imported` if it is."""
+    name = f"planted_{abs(hash(tmp_path))}"
+    (tmp_path / f"{name}.py").write_text(
+        f"from pathlib import Path\nPath({str(tmp_path / 'imported')!r}).touch()\n"
+        "from subprocess import Popen\nfrom torch.optim import SGD\n"
+        "class Mine(SGD): pass\nclass Other: pass\ndef function(): pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield name
+    sys.modules.pop(name, None)
+
+
+def refusal(config: object, *named: str) -> str:
+    with pytest.raises(UserError) as caught:
+        believed(config, set(named))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 600
+    return message
+
+
+def with_model(**init_args: object) -> dict:
+    return {"model": {**MODEL, "init_args": init_args}}
+
+
+def with_trainer(**trainer: object) -> dict:
+    return {"trainer": trainer}
+
+
+# What is believed
+
+
+def test_plain_settings_are_taken_as_they_are():
+    config = {"seed_everything": 0, "model": MODEL, "data": DATA, "trainer": {"max_epochs": 5, "precision": "32-true"}}
+
+    assert believed(config, set()) == config
+
+
+def test_other_containers_become_plain_ones():
+    config = believed({"model": OrderedDict(MODEL), "trainer": {"devices": (0, 1)}}, set())
+
+    assert type(config["model"]) is dict
+    assert config["trainer"] == {"devices": [0, 1]}
+
+
+@pytest.mark.parametrize(
+    ("setting", "path"),
+    [
+        ("logger", "lightning.pytorch.loggers.CSVLogger"),
+        ("profiler", "lightning.pytorch.profilers.SimpleProfiler"),
+        ("strategy", "lightning.pytorch.strategies.DDPStrategy"),
+        ("strategy", "lightning.pytorch.strategies.ddp.DDPStrategy"),
+        ("plugins", "lightning.pytorch.plugins.MixedPrecision"),
+        ("plugins", "lightning.pytorch.plugins.TorchCheckpointIO"),  # defined in lightning.fabric
+    ],
+)
+def test_classes_of_lightning_are_known(setting, path):
+    config = with_trainer(**{setting: {"class_path": path}})
+
+    assert believed(config, set()) == config
+    assert believed(with_trainer(**{setting: path}), set()) == with_trainer(**{setting: path})
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    ["torch.optim.lr_scheduler.StepLR", "torch.optim.swa_utils.SWALR", "lightning.pytorch.cli.ReduceLROnPlateau"],
+)
+def test_schedules_are_known(scheduler):
+    config = with_model(scheduler={"class_path": scheduler})
+
+    assert believed(config, set()) == config
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        {"class_path": "lightning_cnn.callbacks.SaveWeights", "init_args": {"filename": "torch.pth"}},
+        {"class_path": "lightning.pytorch.callbacks.EarlyStopping", "init_args": {"monitor": "val/acc"}},
+        {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"filename": "{epoch}"}},
+    ],
+)
+def test_callbacks_are_known(callback):
+    config = with_trainer(callbacks=[callback])
+
+    assert believed(config, set()) == config
+
+
+@pytest.mark.parametrize("place", ["default_root_dir", "model_registry"])
+def test_where_to_write_is_not_taken(place):
+    assert believed(with_trainer(**{place: "/home/me", "max_epochs": 1}), set()) == with_trainer(max_epochs=1)
+
+
+def test_the_checkpoint_to_go_on_from_is_not_taken():
+    assert believed({"ckpt_path": "/elsewhere.ckpt"}, set()) == {}
+
+
+# Classes
+
+
+FORMS = {
+    "class": lambda path: {"model": {"class_path": path}},
+    "optimizer": lambda path: with_model(optimizer={"class_path": path}),
+    "optimizer, as text": lambda path: with_model(optimizer=path),
+    "callback": lambda path: with_trainer(callbacks=[{"class_path": path}]),
+    "callback, as text": lambda path: with_trainer(callbacks=[path]),
+    "callbacks, as text": lambda path: with_trainer(callbacks=path),
+    "profiler, as text": lambda path: with_trainer(profiler=path),
+    "model, as text": lambda path: {"model": path},
+    "function": lambda path: with_trainer(
+        callbacks=[{"class_path": "lightning.pytorch.callbacks.LambdaCallback", "init_args": {"on_fit_start": path}}]
+    ),
+    "dict_kwargs": lambda path: {"model": {**MODEL, "dict_kwargs": {"extra": {"class_path": path}}}},
+    "YAML in text": lambda path: with_model(optimizer=f"{{class_path: {path}}}"),
+    "YAML in lines of text": lambda path: with_model(optimizer=f"class_path: {path}\ninit_args: {{}}"),
+    "nested": lambda path: with_trainer(
+        strategy={
+            "class_path": "lightning.pytorch.strategies.DDPStrategy",
+            "init_args": {"checkpoint_io": {"class_path": path}},
+        }
+    ),
+}
+every_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+
+
+@every_form
+@pytest.mark.parametrize("name", ["Mine", "Other", "function", "Popen", "missing", "Mine.step"])
+def test_nothing_is_imported_because_a_checkpoint_says_so(planted, form, name):
+    refusal(form(f"{planted}.{name}"))
+
+    assert planted not in sys.modules
+    assert not Path("imported").exists()
+
+
+@every_form
+@pytest.mark.parametrize(
+    "path",
+    [
+        "os.system",
+        "builtins.eval",
+        "subprocess.Popen",
+        "lightning_cnn.os.system",
+        "lightning_cnn.cli.main",
+        "lightning_cnn.cli.os.system",
+        "lightning_cnn.__main__.run",
+        "lightning_cnn.errors.UserError",
+        "torch.optim.sys",
+        "torch.optim.lr_scheduler.Counter",
+        "torch.hub.load",
+        "torch.nn.Linear",
+        "lightning.pytorch.os",
+        "lightning.pytorch.cli.LightningCLI",
+        "lightning.pytorch.callbacks.lambda_function.Callable",
+        "lightning.pytorch.callbacks.nothing.Callback",
+    ],
+)
+def test_names_of_something_else_in_known_packages_are_refused(form, path):
+    refusal(form(path))
+
+
+@pytest.mark.parametrize(
+    ("config", "flag"),
+    [
+        (with_model(optimizer={"class_path": "lightning.pytorch.callbacks.Timer"}), "--model.optimizer"),
+        (with_model(scheduler={"class_path": "torch.optim.Adam"}), "--model.scheduler"),
+        (with_trainer(callbacks=[{"class_path": "torch.optim.Adam"}]), "--trainer.callbacks"),
+        ({"data": {"class_path": "lightning_cnn.classifiers.CNNClassifier"}}, "--data"),
+    ],
+)
+def test_classes_must_be_of_the_kind_that_their_place_takes(config, flag):
+    assert f" for {flag}, which is no class that this takes" in refusal(config)
+
+
+def test_the_message_says_how_to_name_a_class(planted):
+    assert refusal(with_model(optimizer={"class_path": f"{planted}.Mine"})) == (
+        f"the checkpoint names the class '{planted}.Mine', which is not one of lightning-cnn, PyTorch or Lightning, "
+        f"and no class is imported because a checkpoint names it; if it is yours, add --model.optimizer {planted}.Mine"
+    )
+
+
+def test_a_class_that_the_user_names_is_believed(planted):
+    config = with_model(optimizer={"class_path": f"{planted}.Mine"})
+
+    assert believed(config, {f"{planted}.Mine"}) == config
+
+
+@pytest.mark.parametrize("name", ["Popen", "function", "missing", "SGD"])
+def test_of_a_module_that_the_user_names_only_its_own_classes_are_believed(planted, name):
+    refusal(with_model(optimizer={"class_path": f"{planted}.{name}"}), f"{planted}.Mine")
+
+
+def test_naming_a_module_names_none_beside_it(planted):
+    refusal(with_model(optimizer={"class_path": "other.Mine"}), f"{planted}.Mine")
+
+
+# Files, hosts and places
+
+
+@pytest.mark.parametrize("text", ["m.yaml", "./m.yaml", "http://127.0.0.1/m.yaml", "simplecache::http://x", "file://m"])
+def test_nothing_is_read_because_a_checkpoint_says_so(text):
+    Path("m.yaml").write_text("class_path: torch.optim.SGD\n")
+
+    assert "is not read because a checkpoint says so" in refusal(with_model(optimizer=text))
+
+
+@pytest.mark.parametrize("path", ["/etc/cron.d", "../elsewhere", "logs/../../x", "~/x"])
+@pytest.mark.parametrize("key", ["dirpath", "save_dir", "anything"])
+def test_paths_that_lead_elsewhere_are_for_the_user_to_give(path, key):
+    config = with_trainer(logger={"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {key: path}})
+
+    assert f"--trainer.logger.{key} PATH" in refusal(config)
+    assert believed(config, {path}) == config
+
+
+# What is no config
+
+
+def bomb() -> dict:
+    value: object = "boom"
+    for _ in range(40):
+        value = [value] * 10
+    return with_trainer(devices=value)
+
+
+def cycle() -> dict:
+    config = with_trainer()
+    config["trainer"]["again"] = config
+    return config
+
+
+def deep() -> dict:
+    value: object = 1
+    for _ in range(100_000):
+        value = [value]
+    return with_trainer(devices=value)
+
+
+@pytest.mark.parametrize("config", [bomb(), cycle(), deep(), with_trainer(devices=list(range(100_000)))])
+def test_bombs_are_refused(config):
+    assert refusal(config).startswith("the settings in the checkpoint are too many, or nested too deeply")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.zeros(2),
+        {1, 2},
+        b"bytes",
+        10**400,
+        float("nan"),
+        float("inf"),
+        1j,
+        torch.float32,
+        "x" * 100_000,
+        object(),
+        "a\nb",
+        "\x1b[31m",
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_values_that_are_not_plain_are_refused(value):
+    assert "--trainer.max_epochs" in refusal(with_trainer(max_epochs=value))
+
+
+@pytest.mark.parametrize("key", [1, None, "a.b", "__path__", "__class__", "a b", "", ("a",), "--config", "x\ny"])
+def test_names_that_are_no_names_are_refused(key):
+    assert "as a name below --trainer" in refusal(with_trainer(**{"max_epochs": 1}) | {"trainer": {key: 1}})
+
+
+@pytest.mark.parametrize(
+    "key", ["config", "--config", "print_config", "overwrite", "test", "model.class_path", 1, None]
+)
+def test_settings_that_are_none_of_a_run_are_refused(key):
+    assert "which is none of a run" in refusal({key: "evil.yaml"})
+
+
+@pytest.mark.parametrize("config", [None, [], "text", 3, [("model", MODEL)]])
+def test_what_is_no_config_is_refused(config):
+    assert "does not say what it was trained with" in refusal(config)
+
+
+@pytest.mark.parametrize("path", [None, 3, [], {}, "", "a b", "os;system", "x" * 500, "CNN Classifier", "rm -rf\n"])
+def test_class_paths_that_are_none_are_refused(path):
+    assert "--model" in refusal({"model": {"class_path": path}})
+
+
+texts = st.text(max_size=30) | st.sampled_from(
+    ["os.system", "{class_path: os.system}", "/etc", "torch.optim.Adam", "..."]
+)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_subnormal=False) | texts | st.binary(max_size=3),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts | st.just("class_path"), inner, max_size=4),
+)
+
+
+@settings(derandomize=True, database=None, deadline=None, max_examples=100)
+@given(st.dictionaries(st.sampled_from(["model", "data", "trainer", "plots"]), values))
+def test_any_config_is_believed_or_refused_in_one_line(config):
+    before = set(sys.modules)
+    message = ""
+    try:
+        believed(config, set())
+    except UserError as error:
+        message = str(error)
+    assert message.splitlines() in ([], [message])
+    assert set(sys.modules) == before

@@ -1,0 +1,82 @@
+"""Figures of predictions, against values counted by hand and against torchmetrics."""
+
+import numpy as np
+import pytest
+import torch
+from torchmetrics.functional.classification import (
+    multiclass_calibration_error,
+    multiclass_confusion_matrix,
+    multiclass_f1_score,
+    multiclass_precision,
+    multiclass_recall,
+)
+
+from lightning_cnn.plots.evaluation import calibration, confusion, per_class
+
+
+@pytest.fixture
+def guesses():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(500, 4))
+    targets = rng.integers(4, size=500)
+    return targets, torch.from_numpy(logits).softmax(dim=1).numpy()
+
+
+def test_confusion_has_truth_in_rows():
+    assert confusion([0, 0, 1, 2], [0, 1, 1, 0], 3).tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
+
+
+def test_confusion_is_torchmetrics(guesses):
+    targets, probabilities = guesses
+    predicted = probabilities.argmax(axis=1)
+    reference = multiclass_confusion_matrix(torch.from_numpy(predicted), torch.from_numpy(targets), 4)
+
+    assert confusion(targets, predicted, 4).tolist() == reference.tolist()
+
+
+def test_figures_of_a_class_by_hand():
+    # Class 0: two of three recognised, three of four guesses wrong in one case.
+    first, second = per_class(np.array([[2, 1], [1, 4]]))
+
+    assert (first.images, first.accuracy, first.precision, first.f1) == pytest.approx((3, 2 / 3, 2 / 3, 2 / 3))
+    assert (second.images, second.accuracy, second.precision) == pytest.approx((5, 4 / 5, 4 / 5))
+
+
+def test_figures_of_each_class_are_torchmetrics(guesses):
+    targets, probabilities = guesses
+    predicted = probabilities.argmax(axis=1)
+    figures = per_class(confusion(targets, predicted, 4))
+    tensors = torch.from_numpy(predicted), torch.from_numpy(targets)
+
+    assert [f.accuracy for f in figures] == pytest.approx(multiclass_recall(*tensors, 4, average=None).tolist())
+    assert [f.precision for f in figures] == pytest.approx(multiclass_precision(*tensors, 4, average=None).tolist())
+    assert [f.f1 for f in figures] == pytest.approx(multiclass_f1_score(*tensors, 4, average=None).tolist())
+
+
+def test_what_cannot_be_divided_is_nan():
+    (_, missing) = per_class(np.array([[3, 0], [0, 0]]))
+
+    assert missing.images == 0
+    assert np.isnan([missing.accuracy, missing.precision, missing.f1]).all()
+
+
+def test_calibration_by_hand():
+    result = calibration([True, False, True, True], [0.6, 0.7, 1.0, 0.9], bins=2)
+
+    assert result.images.tolist() == [0, 4]
+    assert result.accuracy[1] == 0.75
+    assert result.confidence[1] == pytest.approx(0.8)
+    assert result.error == pytest.approx(0.05)
+    assert np.isnan(result.accuracy[0])
+
+
+def test_calibration_error_is_torchmetrics(guesses):
+    targets, probabilities = guesses
+    correct = probabilities.argmax(axis=1) == targets
+    reference = multiclass_calibration_error(torch.from_numpy(probabilities), torch.from_numpy(targets), 4, n_bins=15)
+
+    assert calibration(correct, probabilities.max(axis=1)).error == pytest.approx(reference.item())
+
+
+def test_certainty_falls_into_the_last_bin():
+    assert calibration([True, True], [1.0, 0.0], bins=5).images.tolist() == [1, 0, 0, 0, 1]

@@ -1,0 +1,252 @@
+import io
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from lightning_cnn.data import sources
+from lightning_cnn.data.facts import Framing
+from lightning_cnn.data.fashion_mnist import FASHION_MNIST
+from lightning_cnn.data.image_files import ImageFileError
+from lightning_cnn.data.mnist import MNIST
+from lightning_cnn.predict.framing import frame
+
+DIGITS, CLOTHES = MNIST.framing, FASHION_MNIST.framing
+
+
+@pytest.fixture(scope="module")
+def digits() -> np.ndarray:
+    """Real digits, of the sample that ships with the package."""
+    return sources.load_sample(MNIST).train_images[:100]
+
+
+@pytest.fixture(scope="module")
+def clothes() -> np.ndarray:
+    return sources.load_sample(FASHION_MNIST).train_images[:100]
+
+
+def paper(digit: np.ndarray, size: tuple[int, int] = (200, 200), side: int = 120, at: tuple[int, int] = (60, 20)):
+    """A digit in black on white."""
+    image = Image.new("L", size, 255)
+    image.paste(Image.fromarray(255 - digit).resize((side, side), Image.Resampling.BICUBIC), at)
+    return image
+
+
+def box(image: np.ndarray, faint: int = 20) -> tuple[int, int, int, int]:
+    """Top, left, height and width of the ink."""
+    rows, columns = np.flatnonzero((image > faint).any(axis=1)), np.flatnonzero((image > faint).any(axis=0))
+    return rows[0], columns[0], rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
+
+
+def distance(image: np.ndarray, other: np.ndarray) -> float:
+    """Mean difference of the grey values."""
+    return float(np.abs(image.astype(int) - other).mean())
+
+
+def apart(seen: np.ndarray, digit: np.ndarray) -> float:
+    """Mean difference of the grey values, but for one pixel in the place: a centre may be rounded up or down."""
+    shifts = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+    return min(distance(np.roll(seen, shift, axis=(0, 1)), digit) for shift in shifts)
+
+
+def assert_alike(seen: np.ndarray, digit: np.ndarray, others: np.ndarray) -> None:
+    """What was seen is near to the digit, and nearer to it than to almost all others: one 1 may be like another."""
+    assert apart(seen, digit) < 10
+    assert sum(apart(seen, other) < apart(seen, digit) for other in others) <= 2
+
+
+# Images of 28×28
+
+
+def test_what_is_framed_stays_as_it_is(digits, clothes):
+    for images, framing in ((digits, DIGITS), (clothes, CLOTHES)):
+        for image in images:
+            assert np.array_equal(frame(Image.fromarray(image), framing), image)
+            assert np.array_equal(frame(Image.fromarray(255 - image), framing), image)
+            assert np.array_equal(frame(Image.fromarray(image).convert("RGB"), framing), image)
+
+
+def test_contrast_of_what_is_framed_stays_as_it_is(digits):
+    faint = digits[0] // 4 + 10
+
+    assert np.array_equal(frame(Image.fromarray(faint), DIGITS), faint)
+
+
+def test_the_user_knows_better(digits, clothes):
+    image = Image.fromarray(clothes[0])
+
+    assert np.array_equal(frame(image, CLOTHES, invert=True), 255 - clothes[0])
+    assert np.array_equal(frame(Image.fromarray(255 - clothes[0]), CLOTHES, invert=False), 255 - clothes[0])
+    moved = np.roll(digits[0] // 2, (-3, 3), axis=(0, 1))
+    seen = frame(Image.fromarray(moved), DIGITS, crop=True)
+    assert distance(seen, digits[0]) < 1 < distance(moved, digits[0])
+
+
+def test_a_large_image_is_taken_as_framed_if_the_user_says_so(digits):
+    large = Image.fromarray(digits[0]).resize((280, 280), Image.Resampling.NEAREST)
+
+    assert distance(frame(large, DIGITS, crop=False), digits[0]) < 3
+    wide = frame(Image.fromarray(np.repeat(np.repeat(255 - digits[0], 10, 0), 20, 1)), DIGITS, crop=False)
+    assert box(wide)[2] <= 14
+    assert (wide[:7] == 0).all() and (wide[21:] == 0).all()
+
+
+# Images of other sizes
+
+
+def test_digits_are_scaled_to_20_and_centred_by_mass(digits):
+    for digit in digits[:30]:
+        seen = frame(paper(digit), DIGITS)
+        mass = seen.astype(float)
+        assert max(box(seen, 0)[2:]) == 20
+        assert seen.max() == 255
+        for axis in (0, 1):
+            assert np.average(np.arange(28), weights=mass.sum(axis=1 - axis)) == pytest.approx(14, abs=0.51)
+
+
+def test_clothes_are_scaled_to_28_and_centred_by_their_box(clothes):
+    for image in clothes[:30]:
+        seen = frame(paper(image), CLOTHES)
+        top, left, height, width = box(seen, 0)
+        assert max(height, width) == 28
+        assert abs(2 * top + height - 28) <= 1 and abs(2 * left + width - 28) <= 1
+
+
+def test_proportions_are_kept():
+    image = Image.new("L", (300, 200), "white")
+    ImageDraw.Draw(image).rectangle((30, 40, 129, 89), fill="black")  # 100×50
+
+    assert box(frame(image, DIGITS))[2:] == (10, 20)
+    assert box(frame(image, Framing(side=28, by_mass=False))) == (7, 0, 14, 28)
+
+
+@pytest.mark.parametrize("size", [(200, 200), (400, 150), (3000, 2000)])
+@pytest.mark.parametrize("negative", [False, True])
+def test_redrawn_digits_come_back(digits, size, negative):
+    for digit in digits[:10]:
+        image = paper(digit, size, side=130, at=(size[0] // 3, 10))
+        seen = frame(Image.eval(image, lambda v: 255 - v) if negative else image, DIGITS)
+        assert_alike(seen, digit, digits)
+
+
+def test_16_bits_are_enough_even_if_few_of_them_are_used(digits):
+    steps = np.asarray(paper(digits[0]), np.float32) / 257
+
+    assert distance(frame(Image.fromarray(steps), DIGITS), digits[0]) < 8
+
+
+def test_noise_of_jpeg_is_no_ink(digits):
+    for digit in digits[:10]:
+        file = io.BytesIO()
+        paper(digit).save(file, "JPEG", quality=20)
+        assert apart(frame(Image.open(file).convert("L"), DIGITS), frame(paper(digit), DIGITS)) < 10
+
+
+def photo(digit: np.ndarray, size: tuple[int, int], side: int, at: tuple[int, int]) -> Image.Image:
+    """A digit on grey paper that light falls on from the left, in a lens that darkens the corners, with noise."""
+    ink = 1 - np.asarray(paper(digit, size, side, at), np.float32) / 255
+    y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in size[::-1]), indexing="ij")
+    light = 165 - 35 * x + 10 * y - 20 * (x**2 + y**2)
+    noise = np.random.default_rng(0).normal(0, 5, light.shape)
+    return Image.fromarray(np.clip(light * (1 - 0.6 * ink) + noise, 0, 255).astype(np.uint8))
+
+
+def test_digits_on_unevenly_lit_paper_come_back(digits):
+    for digit in digits[:5]:
+        seen = frame(photo(digit, (900, 600), side=200, at=(600, 50)), DIGITS)
+        assert_alike(seen, digit, digits)
+
+
+def line(width: int) -> Image.Image:
+    """A 7 by a pen of so many pixels, in a corner of a large photograph."""
+    image = Image.new("L", (3000, 2000), 200)
+    ImageDraw.Draw(image).line([(2400, 300), (2700, 300), (2500, 800)], fill=60, width=width, joint="curve")
+    noise = np.random.default_rng(0).normal(0, 4, (2000, 3000))
+    return Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("width", [5, 12, 40])
+def test_a_thin_stroke_in_a_large_photograph_is_found(width):
+    seen = frame(line(width), DIGITS)
+
+    top, left, height, across = box(seen, 60)
+    assert (height, across) in {(20, 12), (20, 13), (19, 12)}
+    assert seen.max() == 255
+    assert (seen > 60).sum() < 110  # a stroke, no blot
+    assert seen[top, left : left + across].min() > 60  # the bar of the 7
+    assert seen[top + 4 :, left].max() == 0
+
+
+def test_ink_that_reaches_the_rim_is_no_background(clothes):
+    distances = []
+    for image in clothes:
+        _, _, height, width = box(image, 12)
+        rows, columns = (np.flatnonzero((image > 12).any(axis=axis)) for axis in (1, 0))
+        tight = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        large = Image.fromarray(255 - tight).resize((10 * width, 10 * height), Image.Resampling.BICUBIC)
+        distances.append(apart(frame(large, CLOTHES), image))
+
+    assert np.median(distances) < 20
+    assert np.mean(np.array(distances) < 50) > 0.9
+
+
+def test_a_digit_in_a_very_long_image_is_found(digits):
+    for size, at in (((20_000, 30), (15_000, 1)), ((30, 20_000), (1, 700))):
+        assert distance(frame(paper(digits[0], size, 28, at), DIGITS), digits[0]) < 3
+
+
+@pytest.mark.parametrize("size", [(3, 3), (2, 400), (27, 28), (256, 1), (257, 1), (30_000, 2)])
+def test_any_size_will_do(size):
+    pixels = np.zeros(size[::-1], np.uint8)
+    pixels[size[1] // 2 :, size[0] // 2 :] = 200
+
+    seen = frame(Image.fromarray(pixels), DIGITS)
+
+    assert (seen.shape, seen.dtype, seen.max()) == ((28, 28), np.uint8, 255)
+
+
+def test_random_pixels_of_any_size_will_do():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        height, width = (int(length) for length in np.exp(rng.uniform(0, 6, 2)))
+        pixels = rng.integers(0, rng.integers(2, 256), (height, width), np.uint8)
+        for framing in (DIGITS, CLOTHES, Framing(side=1)):
+            with suppress(ImageFileError):
+                assert frame(Image.fromarray(pixels), framing).shape == (28, 28)
+
+
+# Nothing to see
+
+
+@pytest.mark.parametrize("size", [(1, 1), (28, 28), (3000, 9)])
+@pytest.mark.parametrize("tone", [0, 130, 255])
+def test_a_blank_image_is_refused(size, tone):
+    with pytest.raises(ImageFileError, match=r"^blank: all its pixels are alike; give an image with something in it$"):
+        frame(Image.new("L", size, tone), DIGITS)
+
+
+def test_blank_paper_is_refused_although_it_is_noisy():
+    nothing = photo(np.zeros((28, 28), np.uint8), (1500, 1000), 100, (0, 0))
+
+    with pytest.raises(ImageFileError, match=r"^blank: nothing in it stands out from the noise; "):
+        frame(nothing, DIGITS)
+
+
+def test_dots_that_are_gone_when_seen_from_afar_are_nothing():
+    chequered = np.indices((600, 600)).sum(axis=0).astype(np.uint8) % 2 * 255
+
+    with pytest.raises(ImageFileError, match=r"^blank: nothing in it stands out"):
+        frame(Image.fromarray(chequered), DIGITS)
+
+
+# The whole datasets
+
+
+@pytest.mark.parametrize("facts", [MNIST, FASHION_MNIST], ids=lambda facts: facts.name)
+def test_the_background_of_all_real_images_is_told_from_the_ink(real_data_dir, facts):
+    raw = sources.load(facts, real_data_dir)
+
+    for image in raw.test_images:
+        assert np.array_equal(frame(Image.fromarray(image), facts.framing), image)
+        assert np.array_equal(frame(Image.fromarray(255 - image), facts.framing), image)

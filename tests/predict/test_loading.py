@@ -1,0 +1,264 @@
+import copy
+import resource
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn import classifiers
+from lightning_cnn.classifiers import FastCNNClassifier, ImageClassifier, MLPClassifier
+from lightning_cnn.errors import UserError
+from lightning_cnn.predict.loading import load_classifier
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*mnist/*.yaml"))
+IMAGES = torch.randint(256, (4, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+WIDE_MLP = """
+from pathlib import Path
+from torch import nn
+from torch.optim import Adam
+from lightning_cnn.classifiers import ImageClassifier
+
+Path("imported").touch()
+
+class WideMLPClassifier(ImageClassifier):
+    def __init__(self, optimizer=Adam, width: int = 2048) -> None:
+        super().__init__(nn.Sequential(nn.Flatten(), nn.Linear(784, width), nn.ReLU(), nn.Linear(width, 10)), optimizer)
+
+class NoClassifier:
+    pass
+"""
+
+
+@pytest.fixture
+def wide_mlp(tmp_path, monkeypatch) -> str:
+    """A module of the user's, with a name of its own in each test; it leaves a trace when it is imported."""
+    name = f"wide_mlp_{abs(hash(tmp_path))}"
+    (tmp_path / f"{name}.py").write_text(WIDE_MLP)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return name
+
+
+def content_of(classifier: ImageClassifier, class_path: str | None = None) -> dict:
+    """What a checkpoint of the classifier holds, as far as it matters here."""
+    cls = type(classifier)
+    model = {"class_path": class_path or f"{cls.__module__}.{cls.__qualname__}", "init_args": {}}
+    return {
+        "state_dict": classifier.state_dict(),
+        "hyper_parameters": dict(classifier.hparams),
+        checkpoints.KEY: {"config": {"model": model}},
+    }
+
+
+@pytest.fixture
+def content() -> dict:
+    return copy.deepcopy(content_of(MLPClassifier()))
+
+
+def refusal(content: dict, model: str | None = None) -> str:
+    with pytest.raises(UserError) as caught:
+        load_classifier(content, model)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_checkpoint_of_every_config_gives_the_logits_of_lightnings_loading(config, fit):
+    path = fit(config, "--trainer.limit_train_batches", 2) / "checkpoints" / "best.ckpt"
+    content = checkpoints.read(path)
+
+    classifier = load_classifier(content)
+
+    cls = getattr(classifiers, content[checkpoints.KEY]["config"]["model"]["class_path"].rpartition(".")[2])
+    expected = cls.load_from_checkpoint(path, map_location="cpu", weights_only=True).eval()
+    assert type(classifier) is cls
+    assert not classifier.training
+    with torch.no_grad():
+        assert torch.equal(classifier(IMAGES), expected(IMAGES))
+
+
+def test_settings_of_the_training_come_back():
+    trained = MLPClassifier(mean=0.25, std=0.75, num_classes=26)
+
+    classifier = load_classifier(content_of(trained))
+
+    assert classifier.num_classes == 26
+    assert (classifier.mean.item(), classifier.std.item()) == (0.25, 0.75)
+
+
+def test_weights_of_few_bits_are_computed_with_in_float32():
+    classifier = load_classifier(content_of(MLPClassifier().bfloat16()))
+
+    assert {parameter.dtype for parameter in classifier.parameters()} == {torch.float32}
+
+
+# Classes
+
+
+def test_a_class_of_the_user_is_taken_if_it_is_named(wide_mlp):
+    module = __import__(wide_mlp)
+    trained = module.WideMLPClassifier(width=32)
+    del sys.modules[wide_mlp]
+
+    classifier = load_classifier(content_of(trained), f"{wide_mlp}.WideMLPClassifier")
+
+    assert type(classifier).__name__ == "WideMLPClassifier"
+    with torch.no_grad():
+        assert torch.equal(classifier(IMAGES), trained(IMAGES))
+
+
+def test_a_class_of_this_package_can_be_named_without_its_module(content):
+    assert type(load_classifier(content, "MLPClassifier")) is MLPClassifier
+
+
+def test_nothing_is_imported_because_a_checkpoint_says_so(wide_mlp, content):
+    content[checkpoints.KEY]["config"]["model"]["class_path"] = f"{wide_mlp}.WideMLPClassifier"
+
+    assert refusal(content) == (
+        f"the checkpoint is of the class {wide_mlp}.WideMLPClassifier, which is not one of lightning-cnn; "
+        f"if it is a classifier of yours, add `--model {wide_mlp}.WideMLPClassifier`"
+    )
+    assert not Path("imported").exists()
+    assert wide_mlp not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "os.system",
+        "lightning_cnn.cli.main",
+        "lightning_cnn.__main__.run",
+        "lightning_cnn.classifiers.base.os",
+        "lightning_cnn.predict.loading.import_module",
+        "lightning_cnn.classifiers.zoo.CNN",
+        "MLPClassifier",
+    ],
+)
+def test_classes_of_elsewhere_are_refused(content, path):
+    content[checkpoints.KEY]["config"]["model"]["class_path"] = path
+
+    assert refusal(content).startswith(f"the checkpoint is of the class {path}, which is not one of lightning-cnn; ")
+
+
+def test_the_base_of_all_classifiers_has_no_network(content):
+    content[checkpoints.KEY]["config"]["model"]["class_path"] = "lightning_cnn.classifiers.ImageClassifier"
+
+    assert "is no subclass of ImageClassifier" in refusal(content)
+
+
+@pytest.mark.parametrize("path", [None, 5, "", "a b.C", "os.system('x')", "evil\n.C", "a..B"])
+def test_what_is_no_name_of_a_class_is_not_repeated(content, path):
+    content[checkpoints.KEY]["config"]["model"]["class_path"] = path
+
+    assert refusal(content) == "the checkpoint does not say which class it is of; name it with `--model`"
+
+
+@pytest.mark.parametrize("description", [{}, {"config": None}, {"config": {"model": "CNN"}}])
+def test_a_description_without_a_class_is_refused(content, description):
+    content[checkpoints.KEY] = description
+
+    assert refusal(content).startswith("the checkpoint does not say which class it is of")
+
+
+@pytest.mark.parametrize("path", ["nowhere.Classifier", "os.nothing", "Nothing", ".a", "", "wide-mlp.C"])
+def test_a_class_that_is_not_there_is_named(content, path):
+    assert refusal(content, path).startswith(f"--model {path}: there is no such class (")
+
+
+@pytest.mark.parametrize("name", ["NoClassifier", "nn", "ImageClassifier"])
+def test_a_class_of_the_user_must_be_a_classifier(wide_mlp, content, name):
+    assert refusal(content, f"{wide_mlp}.{name}").startswith(f"{wide_mlp}.{name} is no subclass of ImageClassifier")
+
+
+# Contents
+
+
+def test_other_shapes_are_refused(content):
+    assert refusal(content, "CNNClassifier").startswith("the checkpoint is of another architecture: the model has ")
+
+
+@pytest.mark.parametrize("weights", [None, [1], {"network.0.weight": 3}])
+def test_what_holds_no_weights_is_refused(content, weights):
+    content["state_dict"] = weights
+
+    assert refusal(content) == "the checkpoint has no weights; give one that `fit` has written"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_of_a_diverged_training_are_refused(content, value):
+    content["state_dict"]["network.layers.1.weight"][3, 5] = value
+
+    assert refusal(content).startswith("the weights in the checkpoint are no numbers: ")
+
+
+@pytest.mark.parametrize("settings", [{"num_classes": 1}, {"std": 0.0}, {"num_classes": "ten"}, {"mean": [0.1]}])
+def test_settings_that_the_class_refuses_are_refused(content, settings):
+    content["hyper_parameters"] |= settings
+
+    with pytest.raises(UserError):
+        load_classifier(content)
+
+
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_preprocessing_that_is_no_number_is_not_said_to_have_diverged(content, name):
+    content["state_dict"][name] = torch.tensor(float("nan"))
+
+    assert refusal(content) == f"the {name} of pixels in the checkpoint is no number; take another one"
+
+
+@pytest.mark.parametrize("weight", [torch.zeros(512).to_sparse(), torch.zeros(512, device="meta")])
+def test_weights_that_are_not_simply_numbers_are_none(content, weight):
+    content["state_dict"]["network.layers.1.bias"] = weight
+
+    assert refusal(content) == "the checkpoint has no weights; give one that `fit` has written"
+
+
+@pytest.mark.parametrize("name", [None, 3, ("a",)])
+def test_weights_have_names(content, name):
+    content["state_dict"][name] = torch.zeros(1)
+
+    assert refusal(content) == "the checkpoint has no weights; give one that `fit` has written"
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64])
+def test_weights_of_other_numbers_are_refused(content, dtype):
+    content["state_dict"]["network.layers.1.bias"] = torch.zeros(512, dtype=dtype)
+
+    assert refusal(content).startswith(f"network.layers.1.bias is {str(dtype)[6:]} in the checkpoint, but float32 in")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_classes": 10**9},
+        {"channels": 10**9},
+        {"channels": 10**30},
+        {"channels": 10**9, "hidden": 10**9},
+        {"channels": 64.0},
+        {"channels": True},
+        {"hidden": None},
+    ],
+)
+def test_settings_that_the_weights_do_not_bear_out_take_no_memory(settings):
+    content = content_of(FastCNNClassifier())
+    content["hyper_parameters"] |= settings
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    assert refusal(content)[:22] in ("the checkpoint is of a", "FastCNNClassifier does")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # in KiB
+
+
+def test_a_class_of_the_user_that_cannot_be_allocated_is_refused(wide_mlp):
+    module = __import__(wide_mlp)
+    content = content_of(module.WideMLPClassifier(width=32))
+    content["hyper_parameters"]["width"] = 10**13
+
+    assert refusal(content, f"{wide_mlp}.WideMLPClassifier").startswith("WideMLPClassifier does not take the settings")
+
+
+def test_settings_that_the_class_does_not_know_are_left_out(content):
+    content["hyper_parameters"]["network"] = "x"
+
+    load_classifier(content)

@@ -1,0 +1,57 @@
+import io
+import json
+import re
+import sys
+
+import pytest
+
+from lightning_cnn.commands.sweep import read_space
+from lightning_cnn.errors import UserError
+from lightning_cnn.sweep import check as sweep_check
+from lightning_cnn.sweep.trials import command
+
+
+@pytest.fixture
+def fit(configs):
+    return ["fit", "--config", str(configs / "mnist" / "cnn.yaml")]
+
+
+def test_the_settings_of_the_first_command_are_returned(fit, tmp_path):
+    settings = sweep_check.check([[*fit, "--trainer.max_epochs=3"], [*fit, "--trainer.max_epochs=4"]])
+
+    assert settings["trainer"]["max_epochs"] == 3
+    assert settings["trainer"]["default_root_dir"] == "logs"
+    assert settings["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.001
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("flag", "reason"),
+    [
+        ("--model.optimizr.lr=0.1", "model has no setting 'optimizr.lr'; did you mean 'optimizer'?"),
+        ("--model.optimizer.momentum=0.1", "momentum"),  # Adam has none
+        ("--data.batch_size=many", "batch_size"),
+        ("--print_config", "one of its flags only prints"),
+    ],
+)
+def test_what_fit_would_refuse_is_refused(fit, capsys, flag, reason):
+    with pytest.raises(UserError, match=re.escape(reason)):
+        sweep_check.check([fit, [*fit, flag]])
+
+
+def test_every_space_that_ships_is_sound_and_fits(fit, configs):
+    spaces = sorted((configs / "sweeps").glob("*.yaml"))
+    assert spaces
+    for path in spaces:
+        examples = read_space(path).examples()
+        sweep_check.check([command(configs / "mnist" / "cnn.yaml", [], settings) for settings in examples])
+
+
+def test_the_answer_goes_to_the_process_that_has_asked(fit, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps([fit])))
+    assert sweep_check.main() == 0
+    assert json.loads(capsys.readouterr().out)["trainer"]["max_epochs"] == 5
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps([[*fit, "--nonsense=1"]])))
+    assert sweep_check.main() == 2
+    assert capsys.readouterr() == ("", "there is no option --nonsense\n")

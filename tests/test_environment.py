@@ -1,0 +1,70 @@
+import pytest
+
+from lightning_cnn import environment as launcher
+
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "digits", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "6", "RANK": "0"}
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Be started with these variables, and with none that a launcher would set."""
+
+    def be(**variables):
+        for name in (*TORCHRUN, "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "SLURM_JOB_ID", "SLURM_RESTART_COUNT"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return be
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_first"),
+    [
+        ({}, True),
+        ({"RANK": "0", "LOCAL_RANK": "0"}, True),
+        ({"RANK": "2", "LOCAL_RANK": "0"}, False),  # of another machine
+        ({"LOCAL_RANK": "0", "NODE_RANK": "0"}, True),
+        ({"LOCAL_RANK": "1", "NODE_RANK": "0"}, False),
+        ({"LOCAL_RANK": "0", "NODE_RANK": "1"}, False),
+        ({"NODE_RANK": "1"}, False),
+        ({"SLURM_PROCID": "0"}, True),
+        ({"SLURM_PROCID": "3"}, False),
+        ({"SLURM_PROCID": "3", "RANK": "0"}, True),  # torchrun inside of SLURM
+    ],
+)
+def test_the_first_of_all_processes(environment, variables, is_first):
+    environment(**variables)
+
+    assert launcher.is_first() == is_first
+
+
+def test_torchrun_says_how_many_processes_there_are(environment):
+    environment()
+    assert launcher.torchrun_processes() is None
+
+    environment(**TORCHRUN)
+    assert launcher.torchrun_processes() == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("variables", "job"),
+    [
+        ({}, ""),
+        ({"TORCHELASTIC_RUN_ID": "digits"}, "torchrun digits"),
+        ({"TORCHELASTIC_RUN_ID": "none"}, ""),  # many jobs have this name
+        ({"SLURM_JOB_ID": "7", "TORCHELASTIC_RUN_ID": "digits"}, "slurm 7"),
+        ({"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}, "slurm 7_2"),
+    ],
+)
+def test_the_name_of_a_job(environment, variables, job):
+    environment(**variables)
+
+    assert launcher.job() == job
+
+
+@pytest.mark.parametrize(("count", "restarted"), [(None, False), ("0", False), ("2", True)])
+def test_a_job_that_slurm_has_restarted(environment, count, restarted):
+    environment(**({} if count is None else {"SLURM_RESTART_COUNT": count}))
+
+    assert launcher.is_restarted_by_slurm() == restarted

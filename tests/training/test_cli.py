@@ -1,0 +1,700 @@
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from idx import write_idx_dataset
+from lightning.pytorch.callbacks import ProgressBar
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.cli import main
+from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
+from lightning_cnn.data.fashion_mnist import FASHION_MNIST
+from lightning_cnn.networks import CNN
+from lightning_cnn.training.precision import Verdict
+from lightning_cnn.training.trainer import Trainer
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*mnist/*.yaml"))
+TINY = ("--trainer.max_epochs", 1, "--data.val_size", 50, "--plots.enabled", "false", "--dashboard.enabled", "false")
+
+#: What a run writes down before its first step.
+RECORDS = ("config.yaml", "data.json", "environment.json")
+PROJECTED = ("tensors.tsv", "metadata.tsv", "sprite.png")
+
+
+def metrics(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def accuracy_in_training(run: Path) -> float:
+    """The last validation accuracy that the run has logged."""
+    return [float(row["val/acc"]) for row in metrics(run) if row["val/acc"]][-1]
+
+
+def files(folder: Path) -> set[str]:
+    """Names of all files but locks and pictures, with the version of TensorBoard's left out."""
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    return {"events" if "tfevents" in name else name for name in names if "plots/" not in name}
+
+
+def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def network_of(config: Path) -> str:
+    """The network of a shipped config, as run folders name it."""
+    return {"fast": "fast_cnn"}.get(config.stem, config.stem)
+
+
+# Every config
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_config_trains_and_its_checkpoint_is_enough(config, fit, cli):
+    run = fit(config)
+    assert run == Path(f"logs/{config.parent.name}-{network_of(config)}/version_0")
+
+    tested = cli("test", "--ckpt_path", run / "checkpoints" / "best.ckpt")
+
+    assert tested.status == 0, tested.err
+    result = json.loads((run / "test_metrics.json").read_text())
+    assert f"Test accuracy: {100 * result['test/acc']:.2f} % of 100 images" in tested.out
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_network_takes_the_other_dataset_by_flags_alone(config, tiny_data, cli):
+    classifier = yaml.safe_load(config.read_text())["model"]["class_path"].rpartition(".")[2]
+    other, folder = {
+        "mnist": ("FashionMNISTDataModule", "fashion_mnist"),
+        "fashion_mnist": ("MNISTDataModule", "mnist"),
+    }[config.parent.name]
+
+    trained = cli("fit", "--model", classifier, "--data", other, *TINY)
+
+    assert trained.status == 0, trained.err
+    run = Path(f"logs/{folder}-{network_of(config)}/version_0")
+    assert (run / "checkpoints" / "best.ckpt").is_file()
+    assert yaml.safe_load((run / "config.yaml").read_text())["data"]["class_path"].endswith(f".{other}")
+
+
+def test_one_config_is_enough(tmp_path, tiny_data, configs, cli, monkeypatch):
+    facts = write_idx_dataset(tmp_path / "data", FASHION_MNIST, n_train=5_100)  # 100 besides the validation images
+    monkeypatch.setenv("LIGHTNING_CNN_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(FashionMNISTDataModule, "facts", facts)
+
+    trained = cli("fit", "--config", configs / "fashion_mnist" / "mlp.yaml")
+
+    assert trained.status == 0, trained.err
+    epochs = {int(row["epoch"]) for row in metrics(Path("logs/fashion_mnist-mlp/version_0")) if row["val/acc"]}
+    assert epochs == set(range(10))
+
+
+def test_any_optimizer_trains_any_network(fit):
+    run = fit("mnist/cnn.yaml", "--model.optimizer", "RMSprop", "--model.optimizer.lr", 0.002)
+
+    optimizer = yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]["optimizer"]
+    assert optimizer["class_path"] == "torch.optim.RMSprop"
+    assert optimizer["init_args"]["lr"] == 0.002
+
+
+def test_tiny_data_is_learned(fit, cli):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 10, "--model.optimizer.lr", 0.1)
+
+    assert cli("test", "--ckpt_path", run).status == 0
+    assert json.loads((run / "test_metrics.json").read_text())["test/acc"] > 0.95
+
+
+# The run folder
+
+
+def test_a_run_leaves_what_is_documented(fit, cli):
+    run = fit("mnist/cnn.yaml", "--plots.enabled", "true", "--dashboard.enabled", "true")
+
+    documented = {
+        *RECORDS,
+        "metrics.csv",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "events",
+    }
+    assert files(run) == documented | {"cnn_model.pth"}
+    assert files(Path("logs")) == {f"mnist-cnn/version_0/{name}" for name in files(run) - {"events"}} | {"events"}
+    cli("test", "--ckpt_path", run)
+    cli("validate", "--ckpt_path", run)
+    projector = {"projector_config.pbtxt", *(f"00002/test/{name}" for name in PROJECTED)}
+    assert files(run) == documented | projector | {"cnn_model.pth", "test_metrics.json", "test_predictions.csv"}
+    assert [path.name for path in Path().iterdir()] == ["logs"]
+
+
+def test_runs_do_not_meet(fit):
+    assert [fit("fashion_mnist/mlp.yaml").name for _ in range(2)] == ["version_0", "version_1"]
+    assert fit("fashion_mnist/mlp.yaml", "--trainer.default_root_dir", "elsewhere") == Path(
+        "elsewhere/fashion_mnist-mlp/version_0"
+    )
+
+
+def test_metrics_have_their_documented_names(fit):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 2, "--trainer.log_every_n_steps", 2)
+
+    rows = metrics(run)
+    names = {"train/loss", "train/acc", "val/loss", "val/acc"}
+    assert {"epoch", "step", "train/loss_step", *names} <= set(rows[0])
+    for name in names:
+        assert [row["epoch"] for row in rows if row[name]] == ["0", "1"]
+    # 150 images in batches of 64 are 3 steps an epoch.
+    assert [int(row["step"]) for row in rows if row["val/acc"]] == [2, 5]
+
+
+def test_tensorboard_has_the_same_figures(fit):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 2)
+
+    events = EventAccumulator(str(run)).Reload()
+    for name in ("train/loss", "train/acc", "val/loss", "val/acc"):
+        scalars = [(event.step, event.value) for event in events.Scalars(name)]
+        assert scalars == [
+            (int(row["step"]), pytest.approx(float(row[name]), rel=1e-6)) for row in metrics(run) if row[name]
+        ]
+
+
+def test_config_yaml_repeats_the_run(fit, cli):
+    first = fit("mnist/deep_cnn.yaml", "--seed_everything", 5, "--model.optimizer.lr", 0.02, "--data.batch_size", 75)
+
+    assert cli("fit", "--config", first / "config.yaml").status == 0
+
+    assert same(weights(first), weights(first.parent / "version_1"))
+
+
+def test_cnn_leaves_its_bare_weights(fit):
+    run = fit("mnist/cnn.yaml")
+
+    network = CNN()
+    network.load_state_dict(torch.load(run / "cnn_model.pth", weights_only=True))
+
+    trained = weights(run)
+    assert all(torch.equal(tensor, trained[f"network.{name}"]) for name, tensor in network.state_dict().items())
+
+
+def test_best_is_the_epoch_of_the_best_validation_accuracy(fit):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 4, "--model.optimizer.lr", 0.5)
+
+    accuracies = [float(row["val/acc"]) for row in metrics(run) if row["val/acc"]]
+    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert best["epoch"] == int(np.argmax(accuracies)) + 1
+    assert last["epoch"] == 4
+    assert best["lightning_cnn"]["metrics"]["val/acc"] == pytest.approx(max(accuracies))
+
+
+# Seeds
+
+
+def test_a_seed_repeats_a_run_to_the_bit(fit):
+    flags = ("mnist/deep_cnn.yaml", "--data.batch_size", 50)
+
+    first, second = fit(*flags), fit(*flags)
+    other = fit(*flags, "--seed_everything", 1, "--trainer.limit_train_batches", 1)
+
+    assert same(weights(first), weights(second))
+    assert not same(weights(first), weights(other))
+    assert yaml.safe_load((first / "config.yaml").read_text())["seed_everything"] == 0
+
+
+# Measuring
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_validation_repeats_what_training_logged(fit, cli, name):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 3, "--model.optimizer.lr", 0.5)
+    content = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    logged = [row for row in metrics(run) if row["val/acc"]][content["epoch"] - 1]
+
+    outcome = cli("validate", "--ckpt_path", run / "checkpoints" / f"{name}.ckpt")
+
+    measured = {key: float(value) for key, value in re.findall(r"(val/\w+)[\s│]+([\d.e-]+)", outcome.out)}
+    assert measured == {key: pytest.approx(float(logged[key]), abs=1e-7) for key in ("val/loss", "val/acc")}
+
+
+def test_a_checkpoint_is_enough_as_file_folder_and_word(fit, cli):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 2)
+    file = run / "checkpoints" / "best.ckpt"
+    printed = []
+
+    for reference in (file, file.absolute(), run, f"{run}/", "best"):
+        (run / "test_metrics.json").unlink(missing_ok=True)
+        outcome = cli("test", "--ckpt_path", reference)
+        assert outcome.status == 0, outcome.err
+        printed.append(re.search(r"Test accuracy: .*", outcome.out)[0])
+        assert Path(json.loads((run / "test_metrics.json").read_text())["checkpoint"]).name == "best.ckpt"
+
+    assert len(set(printed)) == 1
+    cli("test", "--ckpt_path", "last", "--overwrite", "true")
+    assert Path(json.loads((run / "test_metrics.json").read_text())["checkpoint"]).name == "last.ckpt"
+
+
+def test_a_checkpoint_elsewhere_is_enough(fit, cli, tmp_path):
+    run = fit("fashion_mnist/mlp.yaml")
+    (tmp_path / "mail").mkdir()
+    moved = (run / "checkpoints" / "best.ckpt").rename(tmp_path / "mail" / "my model.ckpt")
+
+    assert cli("test", "--ckpt_path", moved).status == 0
+
+    assert files(tmp_path / "mail") == {"my model.ckpt", "test_metrics.json", "test_predictions.csv"}
+
+
+def test_testing_does_not_depend_on_the_size_of_batches(fit, cli):
+    run = fit("fashion_mnist/mlp.yaml")
+    results = []
+    for size in (7, 1_000):
+        assert cli("test", "--ckpt_path", run, "--data.eval_batch_size", size).status == 0
+        results.append(json.loads((run / "test_metrics.json").read_text()))
+
+    assert results[0]["test/acc"] == results[1]["test/acc"]
+    assert results[0]["test/loss"] == pytest.approx(results[1]["test/loss"], rel=1e-5)
+    assert results[0]["images"] == results[1]["images"] == 100
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_the_config_of_a_run_is_one_to_measure_with(command, fit, cli):
+    run = fit("mnist/cnn.yaml")
+
+    outcome = cli(command, "--config", run / "config.yaml", "--ckpt_path", "best")
+
+    assert outcome.status == 0, outcome.err
+
+
+# Going on
+
+
+def test_a_run_goes_on_in_its_folder(fit, cli):
+    run = fit("mnist/cnn.yaml")
+    first = weights(run)
+
+    outcome = cli("fit", "--ckpt_path", "last", "--trainer.max_epochs", 2)
+
+    assert outcome.status == 0, outcome.err
+    assert [path.name for path in run.parent.iterdir()] == ["version_0"]
+    assert [(row["epoch"], row["step"]) for row in metrics(run) if row["val/acc"]] == [("0", "2"), ("1", "5")]
+    assert not same(first, weights(run))
+    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["max_epochs"] == 2
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt", "previous.ckpt"}
+
+
+def test_a_run_goes_on_with_its_optimizer(fit, cli):
+    run = fit("mnist/cnn.yaml")
+    assert cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2).status == 0
+
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"][0]["state"][0]
+
+    assert state["step"].item() == 6  # Adam's own count
+
+
+# Words for the newest run
+
+
+def test_the_newest_run_is_meant(fit, cli):
+    old, new = fit("fashion_mnist/mlp.yaml"), fit("fashion_mnist/mlp.yaml", "--seed_everything", 1)
+
+    assert cli("test", "--ckpt_path", "last").status == 0
+
+    assert not (old / "test_metrics.json").exists()
+    assert (new / "test_metrics.json").exists()
+
+
+def test_the_newest_run_that_fits_the_config_is_meant(fit, cli, configs):
+    wanted = fit("mnist/cnn.yaml")
+    newer = fit("fashion_mnist/mlp.yaml")
+
+    outcome = cli("test", "--config", configs / "mnist" / "cnn.yaml", "--ckpt_path", "best", "--data.val_size", 50)
+
+    assert outcome.status == 0, outcome.err
+    assert (wanted / "test_metrics.json").exists()
+    assert not (newer / "test_metrics.json").exists()
+
+
+def test_the_newest_run_that_fits_the_flags_is_meant(fit, cli):
+    wanted = fit("mnist/cnn.yaml")
+    newer = fit("fashion_mnist/mlp.yaml")
+
+    assert cli("test", "--model", "CNNClassifier", "--ckpt_path", "best").status == 0
+
+    assert (wanted / "test_metrics.json").exists()
+    assert not (newer / "test_metrics.json").exists()
+
+
+def test_a_run_elsewhere_is_found_where_the_runs_are_said_to_be(fit, cli):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.default_root_dir", "elsewhere")
+
+    assert cli("test", "--ckpt_path", "best").status == 2
+    assert cli("test", "--ckpt_path", "best", "--trainer.default_root_dir", "elsewhere").status == 0
+    assert (run / "test_metrics.json").exists()
+
+
+# What can be turned off
+
+
+def test_a_run_without_logger(fit):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.logger", "false")
+
+    assert files(run) == {*RECORDS, "checkpoints/best.ckpt", "checkpoints/last.ckpt"}
+
+
+def test_a_run_without_checkpoints(fit):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.enable_checkpointing", "false")
+
+    assert files(run) == {*RECORDS, "metrics.csv", "events"}
+    assert len([row for row in metrics(run) if row["val/acc"]]) == 1
+
+
+def test_a_fast_run_for_developers_leaves_nothing(tiny_data, cli, configs):
+    config = configs / "mnist" / "cnn.yaml"
+
+    outcome = cli("fit", "--config", config, *TINY, "--trainer.fast_dev_run", "true", "--trainer.callbacks", "[]")
+
+    assert outcome.status == 0, outcome.err
+    assert list(Path().iterdir()) == []
+
+
+def test_the_published_config_in_a_fast_run(tiny_data, cli, configs):
+    outcome = cli("fit", "--config", configs / "mnist" / "cnn.yaml", *TINY, "--trainer.fast_dev_run", "true")
+
+    assert outcome.status == 0, outcome.err
+    assert not Path("logs").exists()
+
+
+def test_mlp_prints_its_loss(tiny_data, cli, configs):
+    trained = cli("fit", "--config", configs / "fashion_mnist" / "mlp.yaml", *TINY)
+
+    assert re.search(r"^epoch 1 · loss: 2\.\d{4} \[ *64/150\]$", trained.out, flags=re.MULTILINE)
+
+
+# The sample
+
+
+def test_the_sample_is_used_if_allowed(tiny_data, tmp_path, monkeypatch, configs, capsys):
+    facts = write_idx_dataset(tmp_path / "unused", FASHION_MNIST)
+    monkeypatch.setattr(FashionMNISTDataModule, "facts", facts)
+    monkeypatch.setattr(MNISTDataModule, "facts", facts)
+
+    config = str(configs / "fashion_mnist" / "mlp.yaml")
+    argv = ["fit", "--config", config, "--trainer.max_epochs", "1", "--data.allow_sample", "true"]
+    assert main([*argv, "--data.data_dir", str(tmp_path / "empty")]) == 0
+
+    assert "THIS IS A SAMPLE" in capsys.readouterr().err
+    record = json.loads(Path("logs/fashion_mnist-mlp/version_0/data.json").read_text())
+    assert record["sample"] is True
+
+
+def test_a_refused_resume_leaves_the_run_as_it_was(fit, cli, configs):
+    run = fit("mnist/cnn.yaml")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+    refused = cli("fit", "--config", configs / "mnist" / "deep_cnn.yaml", "--ckpt_path", run, "--data.val_size", 50)
+
+    assert refused.status == 2
+    assert "--model lightning_cnn.classifiers.DeepCNNClassifier: the run has lightning_cnn" in refused.err
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_results_that_cannot_be_written_are_refused_before_the_work(fit, cli, monkeypatch):
+    run = fit("mnist/cnn.yaml")
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+
+    refused = cli("test", "--ckpt_path", run)
+
+    assert refused.status == 2
+    assert "not writable" in refused.err
+    assert not (run / "test_metrics.json").exists()
+
+
+# Batches
+
+
+@pytest.mark.parametrize(("limit", "batches", "kind"), [("1", 1, int), ("2", 2, int), ("1.0", 3, float)])
+def test_batches_are_limited_by_number_or_share(limit, batches, kind, fit):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.limit_train_batches", limit)
+
+    assert [int(row["step"]) for row in metrics(run) if row["val/acc"]] == [batches - 1]
+    trainer = yaml.safe_load((run / "config.yaml").read_text())["trainer"]
+    assert type(trainer["limit_train_batches"]) is kind
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_the_last_batch_may_be_a_single_image(config, fit):
+    fit(config, "--data.batch_size", 149)  # of 150
+
+
+# Testing at once
+
+
+def test_the_best_weights_can_be_tested_at_once(fit, cli):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 3, "--model.optimizer.lr", 0.5, "--test", "true")
+    at_once = [(run / name).read_text() for name in ("test_metrics.json", "test_predictions.csv")]
+
+    tested = cli("test", "--ckpt_path", run)
+
+    assert tested.status == 0, tested.err
+    assert [(run / name).read_text() for name in ("test_metrics.json", "test_predictions.csv")] == at_once
+    assert Path(json.loads(at_once[0])["checkpoint"]) == run / "checkpoints" / "best.ckpt"
+    assert json.loads(at_once[0])["images"] == 100
+
+
+def test_testing_at_once_says_what_a_test_says(tiny_data, cli, configs):
+    config = configs / "fashion_mnist" / "mlp.yaml"
+
+    trained = cli("fit", "--config", config, *TINY, "--test", "true")
+    tested = cli("test", "--ckpt_path", "best")
+
+    (summary,) = re.findall(r"^Test accuracy: .*$", tested.out, flags=re.MULTILINE)
+    assert re.findall(r"^Test accuracy: .*$", trained.out, flags=re.MULTILINE) == [summary]
+    assert "Run folder: logs/fashion_mnist-mlp/version_0\n" in trained.out
+    assert "Test it: " not in trained.out
+
+
+def test_without_being_asked_nothing_is_tested(fit):
+    assert not (fit("fashion_mnist/mlp.yaml") / "test_metrics.json").exists()
+
+
+def test_without_best_weights_there_is_nothing_to_test(tiny_data, cli, configs):
+    flags = ("--test", "true", "--trainer.enable_checkpointing", "false")
+
+    refused = cli("fit", "--config", configs / "fashion_mnist" / "mlp.yaml", *TINY, *flags)
+
+    assert refused.status == 2
+    (error,) = [line for line in refused.err.splitlines() if "error" in line]
+    assert error.startswith("lightning-cnn: error: --test true needs the best weights")
+    assert "Traceback" not in refused.err
+
+
+# Precision
+
+
+@pytest.fixture
+def verdicts(monkeypatch):
+    """Let trials find bfloat16 faster; gives the networks that were tried."""
+    tried = []
+
+    def choose(network, images, device):
+        tried.append((type(network).__name__, tuple(images.shape), images.dtype, str(device)))
+        return Verdict(speedup=2.0, error=0.01)
+
+    monkeypatch.setattr("lightning_cnn.training.precision.choose", choose)
+    return tried
+
+
+def precision_of(run: Path) -> str:
+    return yaml.safe_load((run / "config.yaml").read_text())["trainer"]["precision"]
+
+
+def test_a_trial_decides_about_the_precision(fit, verdicts, caplog):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.accelerator", "cpu", "--data.batch_size", 30)
+
+    assert verdicts == [("MLP", (30, 1, 28, 28), torch.float32, "cpu")]
+    assert precision_of(run) == "bf16-mixed"
+    checkpoint = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    assert checkpoint["lightning_cnn"]["config"]["trainer"]["precision"] == "bf16-mixed"
+    said = "Precision: bf16-mixed (a step in bfloat16 is 2.0 times as fast as in float32 and agrees with it to 1.0%)"
+    assert caplog.messages.count(said) == 1
+
+
+def test_by_itself_a_run_has_a_real_precision(fit, caplog):
+    run = fit("fashion_mnist/mlp.yaml")
+
+    assert precision_of(run) in ("32-true", "bf16-mixed")
+    assert [m for m in caplog.messages if m.startswith(f"Precision: {precision_of(run)} (a step in bfloat16 is ")] != []
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_precision_that_is_given_is_not_tried(precision, fit, verdicts, caplog):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.precision", precision)
+
+    assert precision_of(run) == precision
+    assert verdicts == []
+    assert not any(message.startswith("Precision:") for message in caplog.messages)
+
+
+def test_the_trial_changes_nothing_of_the_training(fit):
+    given, tried = (fit("mnist/cnn.yaml", "--trainer.precision", precision) for precision in ("32-true", "auto"))
+
+    if precision_of(tried) == "32-true":
+        assert same(weights(given), weights(tried))
+    again = fit("mnist/cnn.yaml", "--trainer.precision", precision_of(tried))
+    assert same(weights(tried), weights(again))
+
+
+def test_going_on_keeps_the_precision(fit, cli, verdicts, monkeypatch):
+    run = fit("mnist/cnn.yaml")
+    verdicts.clear()
+
+    outcome = cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2)
+
+    assert outcome.status == 0, outcome.err
+    assert verdicts == []
+    assert precision_of(run) == "bf16-mixed"
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_measuring_uses_the_precision_of_the_training(precision, fit, cli, monkeypatch):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.precision", precision)
+    used = []
+    monkeypatch.setattr(ImageClassifier, "on_test_start", lambda model: used.append(model.trainer.precision))
+
+    assert cli("test", "--ckpt_path", run).status == 0
+    assert cli("test", "--ckpt_path", run, "--trainer.precision", "32-true").status == 0
+
+    assert used == [precision, "32-true"]
+
+
+def test_a_fast_run_for_developers_tries_no_precision(tiny_data, cli, configs, verdicts):
+    flags = ("--trainer.fast_dev_run", "true")
+
+    outcome = cli("fit", "--config", configs / "mnist" / "cnn.yaml", *TINY, *flags)
+
+    assert outcome.status == 0, outcome.err
+    assert verdicts == []
+
+
+# One cycle
+
+
+def rates(run: Path) -> list[float]:
+    """The learning rates that a run has logged."""
+    return [float(value) for row in metrics(run) for name, value in row.items() if name.startswith("lr-") and value]
+
+
+def test_one_cycle_is_as_long_as_the_run(fit):
+    every_step = ("--data.batch_size", 30, "--trainer.log_every_n_steps", 1)  # five steps an epoch
+
+    run = fit("fashion_mnist/fast.yaml", *every_step, "--trainer.max_epochs", 4)
+
+    found = rates(run)
+    assert len(found) == 20
+    assert found[0] == pytest.approx(0.02 / 25)
+    assert found[3] == max(found) == pytest.approx(0.02)  # a fifth of the way
+    assert found[3:] == sorted(found[3:], reverse=True)
+    assert found[-1] == pytest.approx(0.02 / 25 / 1e4)
+
+
+def test_one_cycle_cannot_be_made_longer(fit, cli):
+    run = fit("mnist/fast.yaml", "--data.batch_size", 25)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+    refused = cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2)
+
+    assert refused.status == 2
+    (error,) = [line for line in refused.err.splitlines() if "error" in line]
+    assert error == (
+        "lightning-cnn: error: the schedule of the checkpoint is made for 6 steps, but this run has 12; "
+        "go on with the same number of epochs and batch size, or train anew"
+    )
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_one_cycle_can_be_measured(fit, cli):
+    run = fit("mnist/fast.yaml", "--data.batch_size", 25)
+
+    for command in ("validate", "test"):
+        outcome = cli(command, "--ckpt_path", run)
+        assert outcome.status == 0, outcome.err
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 6, 10])
+def test_one_cycle_may_be_of_few_steps(steps, fit):
+    run = fit("mnist/fast.yaml", "--data.batch_size", 15, "--trainer.limit_train_batches", steps)
+
+    assert (run / "checkpoints" / "best.ckpt").is_file()
+
+
+def test_one_cycle_of_so_few_steps_that_torch_divides_by_zero_is_refused(tiny_data, cli, configs):
+    flags = ("--data.batch_size", 15, "--trainer.limit_train_batches", 5, "--data.val_size", 50)
+
+    refused = cli("fit", "--config", configs / "mnist" / "fast.yaml", *flags)
+
+    assert refused.status == 2
+    assert "5 steps are too few for this schedule; give it more epochs" in refused.err.splitlines()[-1]
+
+
+def test_one_cycle_needs_an_end(tiny_data, cli, configs):
+    flags = ("--trainer.max_epochs", -1, "--trainer.max_time", "00:00:00:02", "--data.val_size", 50)
+
+    refused = cli("fit", "--config", configs / "mnist" / "fast.yaml", *flags)
+
+    assert refused.status == 2
+    assert "Traceback" not in refused.err
+    assert refused.err.splitlines()[-1].startswith("lightning-cnn: error: ")
+
+
+# Progress
+
+
+@pytest.fixture
+def trainers(monkeypatch) -> list[Trainer]:
+    """The trainers that have trained."""
+    trainers = []
+    monkeypatch.setattr(ImageClassifier, "on_fit_start", lambda model: trainers.append(model.trainer))
+    return trainers
+
+
+def bars(trainer: Trainer) -> list[tuple[str, int]]:
+    return [(type(c).__name__, c.refresh_rate) for c in trainer.callbacks if isinstance(c, ProgressBar)]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_shown_on_a_terminal_and_in_a_pipe(terminal, fit, trainers, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    fit("fashion_mnist/simple_cnn.yaml")
+
+    assert bars(trainers[0]) == [("Progress", 50)]
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_measuring_shows_progress(command, fit, cli, monkeypatch):
+    run = fit("fashion_mnist/mlp.yaml")
+    found = []
+    hook = {"validate": "on_validation_start", "test": "on_test_start"}[command]
+    monkeypatch.setattr(ImageClassifier, hook, lambda model: found.append(bars(model.trainer)))
+
+    assert cli(command, "--ckpt_path", run).status == 0
+    assert cli(command, "--ckpt_path", run, "--trainer.enable_progress_bar", "false").status == 0
+
+    assert found == [[("Progress", 50)], []]
+
+
+def test_the_progress_has_settings(fit, trainers):
+    fit("fashion_mnist/mlp.yaml", "--trainer.callbacks+", "Progress", "--trainer.callbacks.refresh_rate", 7)
+
+    assert bars(trainers[0]) == [("Progress", 7)]
+
+
+@pytest.mark.parametrize("flag", ["--trainer.callbacks", "--trainer.callbacks+"])
+def test_a_progress_bar_of_ones_own_is_the_only_one(flag, fit, trainers):
+    fit("fashion_mnist/mlp.yaml", flag, "TQDMProgressBar", "--trainer.callbacks.refresh_rate", 7)
+
+    assert bars(trainers[0]) == [("TQDMProgressBar", 7)]
+
+
+def test_progress_can_be_hidden(fit, trainers):
+    fit("fashion_mnist/mlp.yaml", "--trainer.enable_progress_bar", "false")
+
+    assert bars(trainers[0]) == []
+
+
+# Profiling
+
+
+def test_a_profiler_measures(tiny_data, cli, configs, caplog):
+    flags = ("--trainer.profiler", "simple")
+
+    outcome = cli("fit", "--config", configs / "fashion_mnist" / "mlp.yaml", *TINY, *flags)
+
+    assert outcome.status == 0, outcome.err
+    assert any("run_training_batch" in message for message in caplog.messages)

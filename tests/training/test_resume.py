@@ -1,0 +1,352 @@
+import json
+import re
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_cnn import checkpoint
+from lightning_cnn.callbacks import Checkpoints
+from lightning_cnn.errors import UserError
+from lightning_cnn.training.resume import locked
+
+
+@pytest.fixture
+def stopped(cli, tiny_data, configs, monkeypatch):
+    """Train CNN on tiny data, be stopped by a signal after three of ten steps, and return what came of it."""
+
+    def run(*flags, signum=signal.SIGTERM, after=3):
+        is_time = Checkpoints.is_time
+
+        def is_time_to_stop(self, trainer):
+            if trainer.global_step == after - 1:
+                signal.raise_signal(signum)  # which is heard at the next safe point
+            return is_time(self, trainer)
+
+        plain = ("--plots.enabled", "false", "--dashboard.enabled", "false", "--data.val_size", 50)
+        short = ("--trainer.max_epochs", 2, "--data.batch_size", 30)
+        with monkeypatch.context() as patch:
+            patch.setattr(Checkpoints, "is_time", is_time_to_stop)
+            return cli("fit", "--config", configs / "mnist" / "cnn.yaml", *plain, *short, *flags)
+
+    return run
+
+
+def only_run() -> Path:
+    (run,) = Path("logs").glob("*/version_*")
+    return run
+
+
+def step(run: Path, name: str = "last") -> int:
+    reached: int = checkpoint.read(run / "checkpoints" / f"{name}.ckpt")["global_step"]
+    return reached
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_that_is_stopped_says_how_to_go_on(stopped, cli, signum, status):
+    outcome = stopped(signum=signum)
+
+    assert outcome.status == status
+    (line,) = [line for line in outcome.err.splitlines() if line.startswith("lightning-cnn:")]
+    way = re.fullmatch(rf"lightning-cnn: stopped by {signum.name}; go on from step 3 with: lightning-cnn (.*)", line)
+    assert cli(*way[1].split()).status == 0
+    assert step(only_run()) == 10
+
+
+def test_a_test_that_was_asked_for_is_not_forgotten(stopped):
+    assert stopped("--test", "true").err.endswith("--test true\n")
+
+
+def test_a_run_that_goes_on_is_the_one_that_was_not_stopped(stopped, cli):
+    stopped()
+    assert cli("fit", "--ckpt_path", "last").status == 0
+    run = only_run()
+    after_a_stop = {name: (run / name).read_bytes() for name in ("metrics.csv", "config.yaml")}
+    weights = checkpoint.read(run / "checkpoints" / "last.ckpt")["state_dict"]
+
+    assert cli("fit", "--config", run / "config.yaml").status == 0
+
+    (again,) = set(Path("logs").glob("*/version_*")) - {run}
+    assert {name: (again / name).read_bytes() for name in after_a_stop} == after_a_stop
+    repeated = checkpoint.read(again / "checkpoints" / "last.ckpt")["state_dict"]
+    assert all(torch.equal(weights[name], repeated[name]) for name in weights)
+
+
+def test_what_a_run_has_beyond_a_checkpoint_is_not_lost_by_accident(fit, cli):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 3, "--data.batch_size", 50)
+    previous = run / "checkpoints" / "previous.ckpt"
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+    refused = cli("fit", "--ckpt_path", previous)
+
+    assert refused.status == 2
+    assert f"is of step {step(run, 'previous')}, but the run has reached step {step(run)}" in refused.err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert cli("fit", "--ckpt_path", previous, "--overwrite", "true").status == 0
+
+
+def test_the_one_before_a_damaged_checkpoint_needs_no_word(fit, cli):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 3)
+    (run / "checkpoints" / "last.ckpt").write_bytes(b"damaged")
+
+    refused = cli("fit", "--ckpt_path", run)
+    gone_on = cli("fit", "--ckpt_path", "previous")
+
+    assert refused.status == 2 and "previous.ckpt" in refused.err
+    assert gone_on.status == 0, gone_on.err
+
+
+def test_a_checkpoint_that_does_not_say_enough_is_refused(fit, cli, tmp_path):
+    run = fit("fashion_mnist/mlp.yaml")
+    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    del content["loops"]["fit_loop"]["state_dict"]["processes"]
+    torch.save(content, tmp_path / "old.ckpt")
+
+    refused = cli("fit", "--ckpt_path", tmp_path / "old.ckpt")
+
+    assert refused.status == 2
+    assert "go on exactly" in refused.err
+
+
+def test_an_optimizer_that_does_not_fit_is_refused(fit, cli):
+    run = fit("fashion_mnist/mlp.yaml")
+    path = run / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["optimizer_states"] = [{}]
+    torch.save(content, path)
+
+    refused = cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2)
+
+    assert refused.status == 2
+    assert "what it says of the training does not fit this run" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (("--model.optimizer.lr", 0.5), "--model.optimizer.lr 0.5: the run has 0.01, and can only go on with that"),
+        (("--model.optimizer", "Adam"), "--model.optimizer torch.optim.Adam: the run has torch.optim.SGD"),
+        (("--data", "MNISTDataModule"), "--data lightning_cnn.data.MNISTDataModule: the run has lightning_cnn.data"),
+        (("--seed_everything", 4), "--seed_everything 4: the run has 0"),
+        (("--trainer.max_epochs", 1), "--trainer.max_epochs 1: the run has had 2 already"),
+    ],
+)
+def test_what_a_run_cannot_change_on_its_way_is_refused(fit, cli, flags, reason):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 2)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+    refused = cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 3, *flags)
+
+    assert refused.status == 2
+    assert reason in refused.err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_an_optimizer_that_was_taken_away_is_missed(fit, cli):
+    run = fit("fashion_mnist/mlp.yaml")
+    path = run / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["optimizer_states"] = []
+    torch.save(content, path)
+
+    assert "go on exactly" in cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2).err
+
+
+def test_a_finished_run_says_so(fit, cli):
+    run = fit("fashion_mnist/mlp.yaml")
+
+    outcome = cli("fit", "--ckpt_path", run)
+
+    assert outcome.status == 0
+    assert "nothing left to train" in outcome.out and "--trainer.max_epochs" in outcome.out
+    assert "nothing left to train" not in cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2).out
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(fit, cli):
+    run = fit("fashion_mnist/mlp.yaml")
+    with locked(run):
+        refused = cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2)
+
+    assert refused.status == 2
+    assert "is being trained by another process" in refused.err
+    assert cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2).status == 0
+
+
+def test_a_lock_is_let_go(tmp_path):
+    for _ in range(2):
+        with locked(tmp_path), pytest.raises(UserError, match="another process"), locked(tmp_path):
+            pass
+
+
+def test_other_threads_are_told_and_kept(fit, cli, caplog, monkeypatch):
+    run = fit("fashion_mnist/mlp.yaml")
+    record = json.loads((run / "environment.json").read_text())
+    (run / "environment.json").write_text(json.dumps(record | {"threads": 7}))
+
+    cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2)
+
+    assert f"threads 7 → {record['threads']}" in caplog.text
+    (earlier,) = json.loads((run / "environment.json").read_text())["earlier"]
+    assert earlier["threads"] == 7
+
+
+OWN = """\
+from torch import nn
+from torch.optim import Adam
+from lightning.pytorch.cli import OptimizerCallable
+from lightning_cnn.classifiers import ImageClassifier
+
+class OwnClassifier(ImageClassifier):
+    def __init__(self, optimizer: OptimizerCallable = Adam) -> None:
+        super().__init__(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), optimizer)
+"""
+
+
+def test_what_is_said_to_go_on_with_names_a_class_of_ones_own(stopped, cli, monkeypatch, tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    line = stopped("--model", "own.OwnClassifier").err.splitlines()[-1]
+
+    assert line.endswith(" --model own.OwnClassifier")
+    outcome = cli(*line.partition("with: python -m lightning_cnn ")[2].split())
+    assert outcome.status == 0, outcome.err
+    assert re.search(r"python -m lightning_cnn test .* --model own\.OwnClassifier", outcome.out)
+    assert cli("fit", "--ckpt_path", only_run(), "--trainer.max_epochs", 3).status == 2
+
+
+# Without being told where
+
+
+def test_the_same_command_goes_on_with_what_was_not_finished(stopped, caplog):
+    stopped("--resume", "auto")
+
+    again = stopped("--resume", "auto", after=100)
+
+    assert again.status == 0
+    assert f"Resumed: {only_run()}" in caplog.messages
+    assert step(only_run()) == 10
+
+
+def test_a_run_that_has_come_to_its_end_is_not_gone_on_with(stopped):
+    stopped(after=100)
+    first = only_run()
+
+    stopped("--resume", "auto", after=100)
+
+    (second,) = set(Path("logs").glob("*/version_*")) - {first}
+    assert step(second) == 10
+
+
+def test_a_run_of_other_settings_is_not_gone_on_with(stopped):
+    stopped("--model.optimizer.lr", 0.01)
+
+    stopped("--resume", "auto")
+
+    assert len(list(Path("logs").glob("*/version_*"))) == 2
+
+
+def test_where_a_run_is_and_its_precision_may_be_others(stopped):
+    stopped("--trainer.precision", "32-true")
+
+    assert stopped("--resume", "auto", "--trainer.accelerator", "cpu", "--trainer.devices", 1, after=100).status == 0
+
+    assert step(only_run()) == 10
+
+
+def test_another_precision_that_is_asked_for_is_another_run(stopped):
+    stopped("--trainer.precision", "32-true")
+
+    stopped("--resume", "auto", "--trainer.precision", "bf16-mixed")
+
+    assert len(list(Path("logs").glob("*/version_*"))) == 2
+
+
+def test_a_job_of_torchrun_finds_its_run_also_after_its_end(stopped, monkeypatch):
+    for name, value in {"RUN_ID": "digits", "RESTART_COUNT": "1"}.items():
+        monkeypatch.setenv(f"TORCHELASTIC_{name}", value)
+    for name, value in {"LOCAL_WORLD_SIZE": "1", "WORLD_SIZE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    stopped(after=100)
+
+    again = stopped("--resume", "auto", after=100)  # it was killed while it was tested
+
+    assert "At its end: nothing left to train" in again.out
+    assert step(only_run()) == 10
+
+
+def test_a_place_and_auto_do_not_go_together(fit, cli):
+    run = fit("fashion_mnist/mlp.yaml")
+
+    refused = cli("fit", "--ckpt_path", run, "--resume", "auto")
+
+    assert refused.status == 2
+    assert "--resume auto looks for the run itself; leave out --ckpt_path, or --resume" in refused.err
+
+
+# SLURM
+
+
+@pytest.fixture
+def requeued(monkeypatch):
+    """Be a job of SLURM that was restarted as often as said."""
+
+    def be(restarts, job="7"):
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
+
+    return be
+
+
+def test_a_job_that_slurm_has_started_again_goes_on(stopped, cli, requeued, configs):
+    requeued(0)
+    stopped()
+    requeued(1)
+
+    assert stopped(after=100).status == 0
+
+    assert step(only_run()) == 10
+
+
+def test_the_run_of_a_job_is_found_where_a_config_says_that_runs_are(stopped, requeued, tmp_path):
+    (tmp_path / "where.yaml").write_text("trainer: {default_root_dir: elsewhere}")
+    requeued(0)
+    stopped("--config", tmp_path / "where.yaml")
+    requeued(1)
+
+    stopped("--config", tmp_path / "where.yaml", after=100)
+
+    (run,) = Path("elsewhere").glob("*/version_*")
+    assert step(run) == 10
+
+
+def test_another_job_begins_anew(stopped, requeued):
+    requeued(0)
+    stopped()
+    requeued(1, job="8")
+
+    stopped(after=100)
+
+    assert len(list(Path("logs").glob("*/version_*"))) == 2
+
+
+# The switch for repeatable bits
+
+
+def test_deterministic_runs_are_the_same_to_the_bit(fit):
+    flags = ("mnist/deep_cnn.yaml", "--data.batch_size", 50, "--deterministic", "true")
+
+    first, second = (checkpoint.read(fit(*flags) / "checkpoints" / "last.ckpt") for _ in range(2))
+
+    assert all(torch.equal(weight, second["state_dict"][name]) for name, weight in first["state_dict"].items())
+    trainer = first["lightning_cnn"]["config"]["trainer"]
+    assert trainer["deterministic"] is True and trainer["precision"] == "32-true"
+
+
+def test_deterministic_leaves_a_precision_that_was_given(fit):
+    run = fit("fashion_mnist/mlp.yaml", "--deterministic", "true", "--trainer.precision", "bf16-mixed")
+
+    assert checkpoint.read(run / "checkpoints" / "last.ckpt")["lightning_cnn"]["config"]["trainer"]["precision"] == (
+        "bf16-mixed"
+    )
