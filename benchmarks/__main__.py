@@ -29,7 +29,7 @@ from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.data.sources import load
 from lightning_cnn.errors import UserError
-from lightning_cnn.files import replacing
+from lightning_cnn.files import atomic_write
 
 
 def main(argv: list[str]) -> int:
@@ -72,7 +72,7 @@ def _run(sections: list[str], options: Options, output: Path | None) -> None:
         print(f"\n## {section.title}\n\n{table}", flush=True)
         record["sections"][name] = {"title": section.title, "measurements": measurements, "table": asdict(table)}
         if output is not None:
-            with replacing(output) as path:
+            with atomic_write(output) as path:
                 path.write_text(json.dumps(record, indent=2) + "\n")
 
 

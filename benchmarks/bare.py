@@ -15,7 +15,7 @@ from benchmarks.device import best_device, now
 from benchmarks.systems import BATCH_SIZE, EVAL_BATCH_SIZE, build
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.data.augment import Augmentation
-from lightning_cnn.machine import tune
+from lightning_cnn.startup import tune_process
 
 #: The two precisions that `fit` chooses from by itself.
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -67,7 +67,7 @@ def train(
         the validation accuracy.
     """
     torch.manual_seed(seed)
-    tune()
+    tune_process()
     classifier, datamodule = build(system, data_dir, allow_sample)
     classifier.to(best_device())
     datamodule.setup("fit")

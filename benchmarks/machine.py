@@ -11,7 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.bare import optimizer_of, step
 from benchmarks.device import best_device, now
 from benchmarks.systems import BATCH_SIZE, build
-from lightning_cnn.machine import cpu_name, tune
+from lightning_cnn.environment import processor_name
+from lightning_cnn.startup import tune_process
 
 #: Side of the square matrices whose product is timed.
 MATRIX_SIZE = 2048
@@ -21,7 +22,7 @@ WARM_UP = 5
 def describe() -> dict[str, str | int | None]:
     """Return what has a part in speed: processor, threads, GPU and versions."""
     return {
-        "cpu": cpu_name(),
+        "cpu": processor_name(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
@@ -41,7 +42,7 @@ def matmul_rates(repeats: int) -> dict[str, float]:
     Args:
         repeats: Multiplications to time of each type, at least 1.
     """
-    tune()
+    tune_process()
     rates = {}
     for name, dtype in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
         a, b = (torch.randn(MATRIX_SIZE, MATRIX_SIZE, device=best_device()).to(dtype) for _ in range(2))
@@ -61,7 +62,7 @@ def step_rate(system: str, precision: str, repeats: int) -> dict[str, float]:
         precision: The one that `fit` chose, `32-true` or `bf16-mixed`.
         repeats: Steps to time, at least 1.
     """
-    tune()
+    tune_process()
     device = best_device()
     classifier, _ = build(system, "", allow_sample=False)
     classifier.to(device).train()

@@ -9,7 +9,7 @@ from benchmarks.device import best_device, now
 from benchmarks.plain import subsets
 from benchmarks.systems import BATCH_SIZE, build
 from lightning_cnn.data.batches import Images
-from lightning_cnn.machine import tune
+from lightning_cnn.startup import tune_process
 
 
 def ours(system: str, data_dir: str, allow_sample: bool, seed: int, limit_batches: int | None) -> dict[str, float]:
@@ -26,7 +26,7 @@ def ours(system: str, data_dir: str, allow_sample: bool, seed: int, limit_batche
         The seconds and the number of images.
     """
     torch.manual_seed(seed)
-    tune()
+    tune_process()
     device = best_device()
     classifier, datamodule = build(system, data_dir, allow_sample)
     classifier.to(device)

@@ -1,21 +1,19 @@
 """The command line: finds the command, without importing torch, and hands over to it."""
 
 import atexit
-import difflib
 import errno
 import gc
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable
 from importlib import import_module
 from types import FrameType, ModuleType
 from typing import NoReturn
 
 from lightning_cnn import __version__
-from lightning_cnn.environment import is_first
-from lightning_cnn.errors import Interrupted, UserError
+from lightning_cnn.environment import is_rank_zero
+from lightning_cnn.errors import Interrupted, UserError, did_you_mean
 from lightning_cnn.startup import quick_imports
 
 #: Each verb, which is a module in `lightning_cnn.commands`, and what it does.
@@ -62,7 +60,7 @@ def run() -> NoReturn:
     # When one process of several dies, torch shows where in C++ the others notice, page after page.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     status = main()
-    _ignore_signals()  # all is done
+    _ignore_signals()  # the work is done
     threading._shutdown()  # type: ignore[attr-defined]  # waits for what still works; both are Python's own way out
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -73,7 +71,9 @@ def run() -> NoReturn:
 def _interrupt(signum: int, _: FrameType | None) -> NoReturn:
     """Leave by the way that errors take, so that nothing half-written stays behind."""
     _ignore_signals()  # the way out is short, and must not be left
-    raise Interrupted(signal.Signals(signum), is_told=not is_first())  # of several processes, the first tells
+    raise Interrupted(
+        signal.Signals(signum), already_reported=not is_rank_zero()
+    )  # of several processes, the first tells
 
 
 def _ignore_signals() -> None:
@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"lightning-cnn: error: {error}", file=sys.stderr)
         return error.exit_status
     except Interrupted as interrupted:
-        if not interrupted.is_told:
+        if not interrupted.already_reported:
             print(f"lightning-cnn: {interrupted}", file=sys.stderr)
         return interrupted.exit_status
     except BrokenPipeError:  # whoever read the output has seen enough
@@ -120,7 +120,7 @@ def _dispatch(argv: list[str]) -> int:
         print(f"lightning-cnn {__version__}")
         return 0
     if argv[0] not in COMMANDS:
-        raise UserError(f"there is no command {argv[0]!r}{suggest(argv[0], COMMANDS)}; see lightning-cnn --help")
+        raise UserError(f"there is no command {argv[0]!r}{did_you_mean(argv[0], COMMANDS)}; see lightning-cnn --help")
     module = _load(argv[0])
     try:
         status: int = module.main(argv)
@@ -145,9 +145,3 @@ def _help() -> str:
         f"commands:\n{commands}\n\n"
         f"options:\n  -h, --help  Show this.\n  --version   Show the version.\n\n{_EXAMPLES}"
     )
-
-
-def suggest(word: str, known: Iterable[str]) -> str:
-    """Return `; did you mean …?` with the known word that is closest to `word`, or nothing."""
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

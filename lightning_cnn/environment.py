@@ -1,10 +1,15 @@
-"""What has started this process, maybe beside others: torchrun, SLURM or Lightning say so in its environment."""
+"""Where this process runs: its rank and world size, the job that it belongs to, and the processor.
+
+torchrun, SLURM and Lightning say so in environment variables, before a process group exists. Imports nothing heavy.
+"""
 
 import os
+import platform
+from pathlib import Path
 
 
-def is_first() -> bool:
-    """Whether this is the first process of all; to be asked before they can ask each other."""
+def is_rank_zero() -> bool:
+    """Whether this is the process of global rank 0."""
     environment = os.environ
     if "RANK" in environment:  # torchrun
         return environment["RANK"] == "0"
@@ -13,29 +18,37 @@ def is_first() -> bool:
     return environment.get("SLURM_PROCID", "0") == "0"
 
 
-def torchrun_processes() -> tuple[int, int] | None:
-    """Return how many processes torchrun has started on this machine, and on how many machines it does so."""
+def torchrun_world() -> tuple[int, int] | None:
+    """Return the number of processes per node and of nodes if torchrun has started this process, otherwise None."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return None
     here = int(os.environ["LOCAL_WORLD_SIZE"])
     return here, int(os.environ["WORLD_SIZE"]) // here
 
 
-def job() -> str:
-    """Return the name of the job, which it keeps when it is started again; empty where nobody would do so."""
-    if slurm := slurm_job():
+def job_id() -> str:
+    """Return the id of the SLURM or torchrun job, which a restart keeps; empty outside of both."""
+    if slurm := slurm_job_id():
         return f"slurm {slurm}"
-    run = os.environ.get("TORCHELASTIC_RUN_ID", "none")  # "none": nobody has chosen a name
+    run = os.environ.get("TORCHELASTIC_RUN_ID", "none")  # "none": no --rdzv-id was given
     return "" if run == "none" else f"torchrun {run}"
 
 
-def slurm_job() -> str:
-    """Return the name by which SLURM knows the job of this process; empty outside of SLURM."""
+def slurm_job_id() -> str:
+    """Return the id of the SLURM job or array task; empty outside of SLURM."""
     if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
         return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     return os.environ.get("SLURM_JOB_ID", "")
 
 
-def is_restarted_by_slurm() -> bool:
-    """Whether SLURM has put the job into its queue again, and has started it again now."""
+def is_requeued_by_slurm() -> bool:
+    """Whether SLURM has requeued and restarted this job."""
     return os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+
+
+def processor_name() -> str:
+    """Return the model name of the processor, as far as the system knows it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

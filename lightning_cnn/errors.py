@@ -1,37 +1,53 @@
-"""What ends a command: errors that a user can mend, shown as plain text without a traceback, and signals."""
+"""The exceptions that end a command without a traceback, and what their messages share."""
 
+import difflib
 import signal
+from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user gave is wrong. The message names the value, the rule and a way out."""
+    """An argument, a file or a setting is wrong. The message names the value, the rule and a way out."""
 
     exit_status = 2
 
 
 class DataError(UserError):
-    """A dataset cannot be had or is not what it should be; nothing is wrong with the command itself."""
+    """A dataset is missing or damaged; the command itself was right."""
 
     exit_status = 1
 
 
 class Interrupted(BaseException):
-    """A signal has ended the work; like KeyboardInterrupt, this is nothing that `except Exception` should catch.
+    """A signal has ended the work; like `KeyboardInterrupt`, `except Exception` does not catch it.
 
     Args:
         received: The signal.
         note: What to tell the user beyond its name.
-        is_told: Whether the user is told by another process.
+        already_reported: Whether another process reports it to the user.
     """
 
-    def __init__(self, received: signal.Signals, note: str = "", is_told: bool = False) -> None:
+    def __init__(self, received: signal.Signals, note: str = "", already_reported: bool = False) -> None:
         super().__init__(f"stopped by {received.name}{note}")
         self.received = received
-        self.is_told = is_told
+        self.already_reported = already_reported
         self.exit_status = 128 + received  # as a shell has it
 
 
 class DivergenceError(UserError):
-    """Training has come to a loss, a gradient or a weight that is no finite number; the command itself was sound."""
+    """A loss, a gradient or a weight is NaN or infinite; the command itself was right."""
 
     exit_status = 1
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean …?` with the known name that is closest to `name`, or nothing."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def reason(error: BaseException) -> str:
+    """Return why an operation failed, in a few words: what the system says of an `OSError`, otherwise the message."""
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    if not text:
+        return type(error).__name__
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text

@@ -1,4 +1,4 @@
-"""Files: those that ship with this package, and new ones that are whole or absent."""
+"""Files that are written whole or not at all, their checksums, and the configs that ship with this package."""
 
 import hashlib
 import os
@@ -10,11 +10,11 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary file beside `path` to write to; on leaving it takes the name `path`, or is gone on an error.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary file in the same folder; when the block ends it is renamed to `path`, on an error removed.
 
-    Of a link, the file that it leads to is replaced. What has the name is on the disk: neither a crash of the process
-    nor one of the machine leaves half a file.
+    A symbolic link is followed. The content is flushed to the disk before the rename, so that neither a crash of the
+    process nor one of the machine leaves half a file.
 
     Raises:
         OSError: If there is no room, or no permission; it names `path`.
@@ -42,12 +42,12 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def duplicate(source: Path, target: Path) -> None:
-    """Give the content of a file a second name, at no cost where the filesystem can, and whole or not at all.
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` a hard link to `source`, or a copy where the filesystem has no links, whole or not at all.
 
-    Files that are only ever replaced, never written into, may share their content.
+    Both must only ever be replaced, never written into.
     """
-    with replacing(target) as temporary:
+    with atomic_write(target) as temporary:
         temporary.unlink()
         try:
             temporary.hardlink_to(source)
@@ -56,7 +56,7 @@ def duplicate(source: Path, target: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Bring the names in a folder to the disk."""
+    """Flush the names in a folder to the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,53 +1,301 @@
-"""Where checkpoints lie."""
+"""A run: its folder, the name of every file in it, and how it is created, found and read.
 
+Nothing else in the package knows these names. Reading needs numpy at most, so that a report does not wait for torch.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from lightning_cnn.errors import UserError
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
-#: Where a run keeps its checkpoints, below its folder.
-FOLDER = "checkpoints"
-#: The checkpoints of a run that can be meant by a word.
-_WORDS = ("best", "last", "previous")
+from lightning_cnn.config.yaml import read_config
+from lightning_cnn.errors import UserError, reason
+
+#: Where `fit` keeps its runs unless told otherwise.
+DEFAULT_ROOT = Path("logs")
+#: The checkpoints of a run that can be given by name.
+CHECKPOINT_NAMES = ("best", "last", "previous")
+#: The curves of a run, in the order of their panels; `train_loss` is the metric `train/loss`.
+CURVES = ("train_loss", "train_acc", "val_loss", "val_acc")
+#: More epochs than any run has; a damaged number must not become an array that fills the memory.
+_MAX_EPOCHS = 1_000_000
 
 
-def resolve(reference: str, runs: list[Path], folder_means: str) -> Path:
+@dataclass(frozen=True)
+class Run:
+    """A run folder, `logs/<dataset>-<network>/version_N`.
+
+    Args:
+        folder: The folder; it need not exist.
+
+    Example:
+        >>> run = Run(Path("logs/mnist-cnn/version_0"))
+        >>> run.checkpoint("best").as_posix()
+        'logs/mnist-cnn/version_0/checkpoints/best.ckpt'
+    """
+
+    folder: Path
+
+    @classmethod
+    def create(cls, root: Path, name: str) -> "Run":
+        """Create `root/name/version_N` with the next free N; safe when several runs start at once.
+
+        Raises:
+            UserError: If it cannot be created there.
+        """
+        parent = root / name
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            taken = [int(n) for p in parent.glob("version_*") if (n := p.name.removeprefix("version_")).isdecimal()]
+            version = max(taken, default=-1) + 1
+            while True:
+                try:
+                    (folder := parent / f"version_{version}").mkdir()
+                except FileExistsError:  # another run was faster
+                    version += 1
+                else:
+                    return cls(folder)
+        except OSError as error:
+            raise UserError(
+                f"no run folder can be created in {root} ({reason(error)}); "
+                "give another with --trainer.default_root_dir"
+            ) from error
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Path) -> "Run":
+        """Return the run that a checkpoint file belongs to, or the folder it lies in if that is no run's."""
+        run = cls(checkpoint.parent.parent)
+        return run if checkpoint.parent == run.checkpoints_folder else cls(checkpoint.parent)
+
+    @property
+    def config_file(self) -> Path:
+        """All settings of the run."""
+        return self.folder / "config.yaml"
+
+    @property
+    def environment_file(self) -> Path:
+        """Machine, versions, seed and git revision."""
+        return self.folder / "environment.json"
+
+    @property
+    def data_file(self) -> Path:
+        """Which dataset was used, and where it came from."""
+        return self.folder / "data.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """The metrics of every epoch."""
+        return self.folder / "metrics.csv"
+
+    @property
+    def test_metrics_file(self) -> Path:
+        """The metrics of the test."""
+        return self.folder / "test_metrics.json"
+
+    @property
+    def test_predictions_file(self) -> Path:
+        """The prediction for every test image."""
+        return self.folder / "test_predictions.csv"
+
+    @property
+    def report_file(self) -> Path:
+        """The page about the run."""
+        return self.folder / "report.html"
+
+    @property
+    def lock_file(self) -> Path:
+        """Locked while a process trains in the folder."""
+        return self.folder / ".lock"
+
+    @property
+    def checkpoints_folder(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.folder / "checkpoints"
+
+    @property
+    def plots_folder(self) -> Path:
+        """The folder of the figures."""
+        return self.folder / "plots"
+
+    def checkpoint(self, name: str) -> Path:
+        """Return the checkpoint file with this name, for example `best`."""
+        return self.checkpoints_folder / f"{name}.ckpt"
+
+    def plot(self, name: str) -> Path:
+        """Return the figure with this name, for example `history`."""
+        return self.plots_folder / f"{name}.png"
+
+    def event_files(self) -> list[Path]:
+        """Return TensorBoard's event files."""
+        return sorted(self.folder.glob("events.out.tfevents.*"))
+
+    def exists(self) -> bool:
+        """Whether the folder has anything that `fit` or `test` writes into a run."""
+        return any(file.is_file() for file in (self.config_file, self.metrics_file, self.test_metrics_file))
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Let only this process train in the folder; the lock of a killed process is released by the system.
+
+        Raises:
+            UserError: If another process trains in it.
+        """
+        try:
+            lock = FileLock(self.lock_file).acquire(timeout=0)
+        except Timeout as error:
+            raise UserError(
+                f"{self.folder} is being trained by another process; wait for its end, or stop it"
+            ) from error
+        with lock:
+            yield
+
+    def read_config(self) -> dict[str, Any]:
+        """Return all settings of the run.
+
+        Raises:
+            UserError: If `config.yaml` is missing or no valid config.
+        """
+        return read_config(self.config_file)
+
+    def read_environment(self) -> dict[str, Any]:
+        """Return what `environment.json` says; empty if there is none.
+
+        Raises:
+            UserError: If it is damaged.
+        """
+        return read_json(self.environment_file) or {}
+
+    def read_test_metrics(self) -> dict[str, Any] | None:
+        """Return what `test_metrics.json` says; None if there is none.
+
+        Raises:
+            UserError: If it is damaged.
+        """
+        return read_json(self.test_metrics_file)
+
+    def read_history(self) -> dict[str, NDArray[np.float64]]:
+        """Return loss and accuracy of every epoch.
+
+        Returns:
+            The `CURVES`, each `(E,)` with NaN where nothing was measured; empty if nothing was measured at all.
+
+        Raises:
+            UserError: If `metrics.csv` is damaged.
+        """
+        found: dict[tuple[str, int], float] = {}
+        for epoch, metrics in self._read_metrics([_metric(curve) for curve in CURVES]):
+            found.update({(name, epoch): value for name, value in metrics.items()})
+        if not found:
+            return {}
+        n = 1 + max(epoch for _, epoch in found)
+        return {curve: np.array([found.get((_metric(curve), epoch), np.nan) for epoch in range(n)]) for curve in CURVES}
+
+    def read_metric(self, name: str) -> list[tuple[int, float]]:
+        """Return the epoch, from 0, and the value of every measurement of a metric, for example `val/acc`.
+
+        Raises:
+            UserError: If `metrics.csv` is damaged.
+        """
+        return [(epoch, metrics[name]) for epoch, metrics in self._read_metrics([name])]
+
+    def _read_metrics(self, names: list[str]) -> Iterator[tuple[int, dict[str, float]]]:
+        """Yield the epoch and the metrics of each row of `metrics.csv` that has any of these."""
+        if not self.metrics_file.is_file():
+            return
+        with self.metrics_file.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            try:
+                for row in reader:
+                    if metrics := {name: float(value) for name in names if (value := row.get(name))}:
+                        yield _epoch(row.get("epoch")), metrics
+            except (ValueError, csv.Error) as error:
+                raise UserError(
+                    f"{self.metrics_file} is damaged near line {reader.line_num} ({error}); repair or delete it"
+                ) from error
+
+
+def find_runs(root: Path) -> list[Run]:
+    """Return all runs below `root` that have checkpoints, the one that last wrote one first."""
+    folders = root.glob(f"*/version_*/{Run(Path()).checkpoints_folder}")
+    return [Run(folder.parent) for folder in sorted(folders, key=lambda f: f.stat().st_mtime, reverse=True)]
+
+
+def resolve_checkpoint(reference: str, runs: list[Run], folder_means: str) -> Path:
     """Return the checkpoint file that `reference` means.
 
     Args:
         reference: A file, a run folder, or `best`, `last` or `previous` (the one before the last) of the newest run.
-        runs: The run folders in which to look for such a word, newest first.
+        runs: The runs in which to look for such a name, newest first.
         folder_means: Which checkpoint of a run folder is meant, `best` or `last`.
 
     Raises:
         UserError: If there is no such checkpoint.
     """
-    if reference in _WORDS:
+    if reference in CHECKPOINT_NAMES:
         for run in runs:
-            if (path := run / FOLDER / f"{reference}.ckpt").is_file():
+            if (path := run.checkpoint(reference)).is_file():
                 return path
-        raise UserError(f"no fitting run has a checkpoint {reference}.ckpt; train with `fit` first, or give a file")
+        raise UserError(f"no matching run has a checkpoint {reference}.ckpt; train with `fit` first, or give a file")
     path = Path(reference)
     try:
         if path.is_dir():
-            path = path / FOLDER / f"{folder_means}.ckpt"
+            path = Run(path).checkpoint(folder_means)
             if not path.is_file():
-                raise UserError(f"{reference!r} is not the folder of a run: there is no {path}")
+                raise UserError(f"{reference!r} is not a run folder: there is no {path}")
         if not path.exists():
             raise UserError(f"checkpoint {path} does not exist; give a file, a run folder, `best` or `last`")
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
         raise UserError(
-            f"checkpoint {path} cannot be read ({reason}); give a file, a run folder, `best` or `last`"
+            f"checkpoint {path} cannot be read ({reason(error)}); give a file, a run folder, `best` or `last`"
         ) from error
     return path
 
 
-def run_folders(root: Path) -> list[Path]:
-    """Return the folders of all runs below `root` that have checkpoints, the one that last wrote one first."""
-    folders = root.glob(f"*/version_*/{FOLDER}")
-    return [folder.parent for folder in sorted(folders, key=lambda f: f.stat().st_mtime, reverse=True)]
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the object in a JSON file; None if there is no file.
+
+    Raises:
+        UserError: If it is not text in UTF-8, no valid JSON, or no object.
+    """
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not text in UTF-8; repair or delete it") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not valid JSON: {error}; repair or delete it") from error
+    if not isinstance(record, dict):
+        raise UserError(f"{path} must hold values by name, got {record!r:.60}; repair or delete it")
+    return record
 
 
-def run_folder(path: Path) -> Path:
-    """Return the run folder that a checkpoint file belongs to, or the folder it lies in."""
-    return path.parent.parent if path.parent.name == FOLDER else path.parent
+def snake_case(name: str) -> str:
+    """Return a class name as a file would be called.
+
+    Example:
+        >>> snake_case("SimpleCNN"), snake_case("MLP")
+        ('simple_cnn', 'mlp')
+    """
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def _metric(curve: str) -> str:
+    """The name of the metric that a curve shows: `train/loss` of `train_loss`."""
+    return curve.replace("_", "/")
+
+
+def _epoch(text: str | None) -> int:
+    """Return the number of an epoch; some loggers write it as a float."""
+    epoch = float(text or "nan")
+    if not 0 <= epoch < _MAX_EPOCHS or epoch != int(epoch):
+        raise ValueError(f"{text!r} is not the number of an epoch")
+    return int(epoch)

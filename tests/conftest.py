@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from checkout import PYTHONPATH, ROOT
 from idx import write_idx_dataset
 
 from lightning_cnn.cli import main
 from lightning_cnn.data.facts import FILES, DatasetFacts
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.mnist import MNIST
-from lightning_cnn.quiet import quieten
-
-REPOSITORY = Path(__file__).parents[1]
+from lightning_cnn.startup import filter_warnings
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +34,7 @@ def _isolated(tmp_path, _cache, monkeypatch):
         return connect(self, address)
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", PYTHONPATH)  # of the processes that a test starts
     monkeypatch.setenv("XDG_CACHE_HOME", str(_cache))
     monkeypatch.setattr(socket.socket, "connect", connect_to_this_machine)
 
@@ -50,7 +50,7 @@ def _handlers():
 
 @pytest.fixture(scope="session")
 def configs() -> Path:
-    return REPOSITORY / "configs"
+    return ROOT / "configs"
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +85,7 @@ def tiny_data(_tiny_datasets, _one_thread, monkeypatch) -> Path:
 @pytest.fixture
 def real_data_dir(monkeypatch) -> Path:
     """The data folder with the real files of both datasets, wherever they are on this machine."""
-    candidates = [REPOSITORY.parent / "shared" / "data", REPOSITORY / "data"]
+    candidates = [ROOT.parent / "shared" / "data", ROOT / "data"]
     if given := os.environ.get("LIGHTNING_CNN_DATA_DIR"):
         candidates.insert(0, Path(given))
     for folder in candidates:
@@ -146,7 +146,7 @@ def trainer(_one_thread, tmp_path):
 
         from lightning_cnn.training.trainer import Trainer as OurTrainer
 
-        quieten()  # here, because pytest resets the filters between fixtures and test
+        filter_warnings()  # here, because pytest resets the filters between fixtures and test
         silence = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
         defaults = {"accelerator": "cpu", "default_root_dir": tmp_path, "enable_model_summary": False, "max_epochs": 1}
         return (OurTrainer if ours else Trainer)(**{**silence, **defaults, **options})

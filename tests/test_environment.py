@@ -1,6 +1,11 @@
+import platform
+import sys
+from pathlib import Path
+
 import pytest
 
-from lightning_cnn import environment as launcher
+from lightning_cnn import environment as module
+from lightning_cnn.environment import processor_name
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "digits", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "6", "RANK": "0"}
 
@@ -19,7 +24,7 @@ def environment(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("variables", "is_first"),
+    ("variables", "is_rank_zero"),
     [
         ({}, True),
         ({"RANK": "0", "LOCAL_RANK": "0"}, True),
@@ -33,18 +38,18 @@ def environment(monkeypatch):
         ({"SLURM_PROCID": "3", "RANK": "0"}, True),  # torchrun inside of SLURM
     ],
 )
-def test_the_first_of_all_processes(environment, variables, is_first):
+def test_the_first_of_all_processes(environment, variables, is_rank_zero):
     environment(**variables)
 
-    assert launcher.is_first() == is_first
+    assert module.is_rank_zero() == is_rank_zero
 
 
 def test_torchrun_says_how_many_processes_there_are(environment):
     environment()
-    assert launcher.torchrun_processes() is None
+    assert module.torchrun_world() is None
 
     environment(**TORCHRUN)
-    assert launcher.torchrun_processes() == (2, 3)
+    assert module.torchrun_world() == (2, 3)
 
 
 @pytest.mark.parametrize(
@@ -60,11 +65,31 @@ def test_torchrun_says_how_many_processes_there_are(environment):
 def test_the_name_of_a_job(environment, variables, job):
     environment(**variables)
 
-    assert launcher.job() == job
+    assert module.job_id() == job
 
 
 @pytest.mark.parametrize(("count", "restarted"), [(None, False), ("0", False), ("2", True)])
 def test_a_job_that_slurm_has_restarted(environment, count, restarted):
     environment(**({} if count is None else {"SLURM_RESTART_COUNT": count}))
 
-    assert launcher.is_restarted_by_slurm() == restarted
+    assert module.is_requeued_by_slurm() == restarted
+
+
+def test_the_processor_has_a_name():
+    assert processor_name().strip() == processor_name() != ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc/cpuinfo is Linux's")
+def test_the_name_is_what_the_system_says():
+    if "model name" not in (info := Path("/proc/cpuinfo").read_text()):
+        pytest.skip("this processor has no name")
+
+    assert f": {processor_name()}\n" in info
+
+
+def test_without_cpuinfo_python_is_asked(monkeypatch):
+    monkeypatch.setattr(Path, "is_file", lambda path: False)
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+
+    assert processor_name() == "riscv64"

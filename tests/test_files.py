@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from lightning_cnn.files import replacing, sha256, shipped_config
+from lightning_cnn.files import atomic_write, sha256, shipped_config
 
 
 def write_half(path: Path, error: type[BaseException]) -> None:
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("half")
         raise error("the disk is full")
 
@@ -16,7 +16,7 @@ def write_half(path: Path, error: type[BaseException]) -> None:
 def test_the_file_takes_its_name_when_it_is_whole(tmp_path):
     path = tmp_path / "result.csv"
 
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("half")
         assert not path.exists()
         temporary.write_text("whole")
@@ -28,7 +28,7 @@ def test_an_old_file_is_there_until_the_new_one_is_whole(tmp_path):
     path = tmp_path / "result.csv"
     path.write_text("old")
 
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("new")
         assert path.read_text() == "old"
 
@@ -57,7 +57,7 @@ def test_an_error_keeps_the_old_file(tmp_path):
 def test_the_mode_is_that_of_any_new_file(tmp_path, umask, mode):
     before = os.umask(umask)
     try:
-        with replacing(tmp_path / "result.csv") as temporary:
+        with atomic_write(tmp_path / "result.csv") as temporary:
             temporary.write_text("whole")
     finally:
         after = os.umask(before)
@@ -69,7 +69,7 @@ def test_the_mode_is_that_of_any_new_file(tmp_path, umask, mode):
 def test_several_at_once_do_not_meet(tmp_path):
     path = tmp_path / "result.csv"
 
-    with replacing(path) as first, replacing(path) as second:
+    with atomic_write(path) as first, atomic_write(path) as second:
         first.write_text("first")
         second.write_text("second")
 
@@ -81,7 +81,7 @@ def test_of_a_link_the_file_is_replaced(tmp_path):
     link = tmp_path / "link.txt"
     link.symlink_to("real/new.txt")
 
-    with replacing(link) as path:
+    with atomic_write(link) as path:
         path.write_text("whole")
 
     assert link.is_symlink()

@@ -107,7 +107,6 @@ def sweep(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask `fit` about all trials, but let others pretend to train; on a file, if it is said to be on a server."""
     monkeypatch.setattr(sweep_command, "_checked", check)
     monkeypatch.setattr(trials, "PROGRAM", (sys.executable, "-m", "sweep.stub"))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
     words = ["sqlite:///shared.db" if word.startswith("postgresql://") else word for word in arguments]
     words = ["2" if flag in ("--seeds", "--folds", "--n-trials") else word for flag, word in pairwise(["", *words])]
     assert main(words) == 0, arguments

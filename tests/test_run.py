@@ -2,10 +2,11 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from lightning_cnn.checkpoint import resolve, run_folder, run_folders
 from lightning_cnn.errors import UserError
+from lightning_cnn.run import Run, find_runs, resolve_checkpoint, snake_case
 
 
 def make_run(folder, *names: str, time: int | None = None):
@@ -14,20 +15,20 @@ def make_run(folder, *names: str, time: int | None = None):
         (folder / "checkpoints" / f"{name}.ckpt").touch()
     if time is not None:
         os.utime(folder / "checkpoints", (time, time))
-    return folder
+    return Run(folder)
 
 
 def test_a_file_means_itself(tmp_path):
-    file = make_run(tmp_path / "run", "epoch_3") / "checkpoints" / "epoch_3.ckpt"
+    file = make_run(tmp_path / "run", "epoch_3").checkpoint("epoch_3")
 
-    assert resolve(str(file), [], folder_means="best") == file
+    assert resolve_checkpoint(str(file), [], folder_means="best") == file
 
 
 @pytest.mark.parametrize("name", ["best", "last"])
 def test_a_run_folder_means_its_best_or_last(tmp_path, name):
     run = make_run(tmp_path / "run", "best", "last")
 
-    assert resolve(str(run), [], folder_means=name) == run / "checkpoints" / f"{name}.ckpt"
+    assert resolve_checkpoint(str(run.folder), [], folder_means=name) == run.checkpoint(name)
 
 
 def test_a_word_means_the_first_run_that_has_it(tmp_path):
@@ -37,23 +38,23 @@ def test_a_word_means_the_first_run_that_has_it(tmp_path):
         make_run(tmp_path / "c", "best"),
     ]
 
-    assert resolve("best", runs, folder_means="last") == runs[1] / "checkpoints" / "best.ckpt"
-    assert resolve("last", runs, folder_means="best") == runs[0] / "checkpoints" / "last.ckpt"
+    assert resolve_checkpoint("best", runs, folder_means="last") == runs[1].checkpoint("best")
+    assert resolve_checkpoint("last", runs, folder_means="best") == runs[0].checkpoint("last")
 
 
 def test_what_is_not_there_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
 
     with pytest.raises(UserError, match=r"checkpoint nowhere\.ckpt does not exist"):
-        resolve("nowhere.ckpt", [], folder_means="best")
-    with pytest.raises(UserError, match=r"empty' is not the folder of a run"):
-        resolve(str(tmp_path / "empty"), [], folder_means="best")
-    with pytest.raises(UserError, match=r"no fitting run has a checkpoint best\.ckpt; train with `fit` first"):
-        resolve("best", [make_run(tmp_path / "a", "last")], folder_means="best")
+        resolve_checkpoint("nowhere.ckpt", [], folder_means="best")
+    with pytest.raises(UserError, match=r"empty' is not a run folder"):
+        resolve_checkpoint(str(tmp_path / "empty"), [], folder_means="best")
+    with pytest.raises(UserError, match=r"no matching run has a checkpoint best\.ckpt; train with `fit` first"):
+        resolve_checkpoint("best", [make_run(tmp_path / "a", "last")], folder_means="best")
 
 
 def test_finding_a_checkpoint_does_not_wait_for_torch():
-    code = "import sys, lightning_cnn.checkpoint; sys.exit('torch' in sys.modules)"
+    code = "import sys, lightning_cnn.run; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
@@ -64,21 +65,105 @@ def test_runs_are_found_newest_checkpoint_first(tmp_path):
     other = make_run(tmp_path / "fashion_mnist-mlp" / "version_0", "last", time=2_000)
     (tmp_path / "mnist-cnn" / "version_2").mkdir()  # without checkpoints
 
-    assert run_folders(tmp_path) == [new, other, old]
-    assert run_folders(tmp_path / "nowhere") == []
+    assert find_runs(tmp_path) == [new, other, old]
+    assert find_runs(tmp_path / "nowhere") == []
 
 
 def test_the_run_of_a_checkpoint_is_its_folder(tmp_path):
-    assert run_folder(tmp_path / "run" / "checkpoints" / "best.ckpt") == tmp_path / "run"
-    assert run_folder(tmp_path / "mail" / "best.ckpt") == tmp_path / "mail"
+    assert Run.of_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt") == Run(tmp_path / "run")
+    assert Run.of_checkpoint(tmp_path / "mail" / "best.ckpt") == Run(tmp_path / "mail")
 
 
 def test_the_checkpoint_before_the_last_can_be_meant(tmp_path):
     run = make_run(tmp_path / "run", "last", "previous")
 
-    assert resolve("previous", [run], folder_means="last") == run / "checkpoints" / "previous.ckpt"
+    assert resolve_checkpoint("previous", [run], folder_means="last") == run.checkpoint("previous")
 
 
 def test_a_name_that_no_file_can_have_is_refused():
     with pytest.raises(UserError, match=r"cannot be read \(file name too long\); give a file, a run folder"):
-        resolve("x" * 5_000, [], folder_means="best")
+        resolve_checkpoint("x" * 5_000, [], folder_means="best")
+
+
+HEADER = "epoch,step,lr-SGD,train/acc,train/loss,train/loss_step,val/acc,val/loss\n"
+
+
+def read(tmp_path, content):
+    Run(tmp_path).metrics_file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return Run(tmp_path).read_history()
+
+
+def test_rows_of_an_epoch_come_together_and_steps_are_left_out(tmp_path):
+    rows = ",0,0.1,,,,,\n0,49,0.1,,,0.9,,\n0,99,,0.5,0.75,,,\n0,99,,,,,0.25,1.5\n1,199,,0.625,0.5,,0.375,1.25\n"
+
+    assert {curve: values.tolist() for curve, values in read(tmp_path, HEADER + rows).items()} == {
+        "train_loss": [0.75, 0.5],
+        "train_acc": [0.5, 0.625],
+        "val_loss": [1.5, 1.25],
+        "val_acc": [0.25, 0.375],
+    }
+
+
+def test_what_was_not_measured_is_nan(tmp_path):
+    history = read(tmp_path, HEADER + "0,1,,0.5,1.0,,,\n2,3,,0.75,0.5,,0.625,\n")
+
+    np.testing.assert_array_equal(history["train_acc"], [0.5, np.nan, 0.75])
+    np.testing.assert_array_equal(history["val_acc"], [np.nan, np.nan, 0.625])
+    np.testing.assert_array_equal(history["val_loss"], [np.nan] * 3)
+
+
+def test_what_comes_later_in_the_file_counts(tmp_path):
+    assert read(tmp_path, HEADER + "0,1,,,,,0.25,\n0,1,,,,,0.5,\n")["val_acc"].tolist() == [0.5]
+
+
+def test_epochs_may_be_written_as_floats(tmp_path):
+    assert read(tmp_path, HEADER + "1.0,1,,,,,0.25,\n")["val_acc"].tolist()[1:] == [0.25]
+
+
+@pytest.mark.parametrize("content", ["", HEADER, HEADER + "0,49,0.1,,,0.9,,\n", HEADER + "2,9,,,,\n", "a,b\n1,2\n"])
+def test_there_may_be_no_history(tmp_path, content):
+    assert read(tmp_path, content) == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (HEADER + "0,1,,0.5,0.7O,,,\n", r"metrics\.csv is damaged near line 2 \(could not convert string .* '0\.7O'"),
+        (HEADER + "0,1,,0.5,1,,,\n,2,,0.5,1,,,\n", r"near line 3 \('' is not the number of an epoch"),
+        (HEADER + "-1,1,,0.5,1,,,\n", r"'-1' is not the number of an epoch"),
+        (HEADER + "0.5,1,,0.5,1,,,\n", r"'0\.5' is not the number of an epoch"),
+        (HEADER + "1e300,1,,0.5,1,,,\n", r"'1e300' is not the number of an epoch"),
+        (HEADER + "inf,1,,0.5,1,,,\n", r"'inf' is not the number of an epoch"),
+        ("step,val/acc\n1,0.5\n", r"None is not the number of an epoch"),
+        (b"epoch,val/acc\n0,\xff\n", r"metrics\.csv is damaged"),
+        (f"epoch,val/acc\n0,{'1' * 200_000}\n", r"field larger than field limit"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, content, message):
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("CNN", "cnn"),
+        ("MLP", "mlp"),
+        ("DeepCNN", "deep_cnn"),
+        ("ShallowCNN", "shallow_cnn"),
+        ("SimpleCNN", "simple_cnn"),
+        ("LeNet5", "le_net5"),
+        ("Net5Wide", "net5_wide"),
+    ],
+)
+def test_class_names_as_files_are_called(name, expected):
+    assert snake_case(name) == expected
+
+
+def test_configs_are_called_like_their_networks(configs):
+    from lightning_cnn import networks
+
+    found = {path.stem for path in configs.glob("*mnist/*.yaml")}
+    assert found == {snake_case(name) for name in networks.__all__} - {"fast_cnn"} | {
+        "fast"
+    }  # a recipe for two datasets

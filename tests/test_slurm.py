@@ -59,7 +59,6 @@ def submit(tmp_path, tiny_data) -> Callable[..., subprocess.CompletedProcess[str
         }
         environment = {
             "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT / "tests"),
             "CHILD_DATA": str(tiny_data),
             "MASTER_PORT": str(free_port()),
             **{f"SLURM_{name}": value for name, value in (job | variables).items()},

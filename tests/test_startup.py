@@ -1,12 +1,15 @@
+import logging
 import os
 import subprocess
 import sys
+import warnings
 from importlib import import_module
 from types import ModuleType
 
 import pytest
+import torch
 
-from lightning_cnn.startup import postponed
+from lightning_cnn.startup import filter_warnings, lazy_imports, tune_process
 
 INIT = """
 VALUE = 3
@@ -52,7 +55,7 @@ def loaded(*packages: str) -> set[str]:
 
 
 def test_nothing_is_imported_until_it_is_used():
-    with postponed("costly"):
+    with lazy_imports("costly"):
         import costly
         from costly.inner import doubled
 
@@ -64,7 +67,7 @@ def test_nothing_is_imported_until_it_is_used():
 
 
 def test_modules_are_found_however_they_were_imported():
-    with postponed("costly"):
+    with lazy_imports("costly"):
         import costly.inner.most
         import costly.inner.most as by_another_name
         from costly import inner
@@ -75,7 +78,7 @@ def test_modules_are_found_however_they_were_imported():
 
 
 def test_classes_make_instances_and_know_them():
-    with postponed("costly"):
+    with lazy_imports("costly"):
         from costly import Pair
 
     pair = Pair(1, right=2)
@@ -87,7 +90,7 @@ def test_classes_make_instances_and_know_them():
 
 
 def test_what_was_decorated_within_the_block_works_after_it():
-    with postponed("costly"):
+    with lazy_imports("costly"):
         from costly import repeated
 
         @repeated(3)
@@ -98,7 +101,7 @@ def test_what_was_decorated_within_the_block_works_after_it():
 
 
 def test_what_was_made_of_calls_and_attributes_within_the_block_is_found_after_it():
-    with postponed("costly"):
+    with lazy_imports("costly"):
         import costly
 
         left = costly.Pair([1, 2]).left
@@ -109,7 +112,7 @@ def test_what_was_made_of_calls_and_attributes_within_the_block_is_found_after_i
 
 
 def test_a_name_that_is_not_there_is_missed_when_it_is_used():
-    with postponed("costly"):
+    with lazy_imports("costly"):
         from costly import nonsense
 
     with pytest.raises(AttributeError, match="nonsense"):
@@ -117,7 +120,7 @@ def test_a_name_that_is_not_there_is_missed_when_it_is_used():
 
 
 def test_a_package_that_is_not_there_is_missed_when_it_is_used():
-    with postponed("dearest"):
+    with lazy_imports("dearest"):
         import dearest
 
     with pytest.raises(ModuleNotFoundError, match="dearest"):
@@ -130,7 +133,7 @@ def test_a_package_that_is_not_there_is_missed_when_it_is_used():
 def test_what_is_imported_already_is_real():
     import costly as real
 
-    with postponed("costly", "dear"):
+    with lazy_imports("costly", "dear"):
         import costly
         import dear
         from costly.inner import doubled
@@ -143,7 +146,7 @@ def test_what_is_imported_already_is_real():
 
 
 def test_other_packages_are_imported_at_once():
-    with postponed("costly"):
+    with lazy_imports("costly"):
         import dear
 
         assert type(dear) is ModuleType
@@ -151,14 +154,14 @@ def test_other_packages_are_imported_at_once():
 
 
 def test_a_package_whose_name_begins_alike_is_another():
-    with postponed("cost", "costly.inner"):
+    with lazy_imports("cost", "costly.inner"):
         import costly
 
         assert costly.VALUE == 3
 
 
 def test_imports_after_the_block_are_real():
-    with postponed("costly"):
+    with lazy_imports("costly"):
         import costly as stand_in
         import costly.inner
 
@@ -175,7 +178,7 @@ def test_imports_after_the_block_are_real():
 def test_no_trace_is_left():
     finders, modules = list(sys.meta_path), dict(sys.modules)
 
-    with postponed("costly", "dear"):
+    with lazy_imports("costly", "dear"):
         import costly.inner.most  # noqa: F401
         import dear  # noqa: F401
 
@@ -188,7 +191,7 @@ def test_no_trace_is_left():
 def test_no_trace_is_left_by_a_block_that_fails():
     finders, modules = list(sys.meta_path), dict(sys.modules)
 
-    with pytest.raises(ModuleNotFoundError, match="no_such_module"), postponed("costly"):
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"), lazy_imports("costly"):
         assert import_module("costly.inner") and import_module("no_such_module")
 
     assert sys.meta_path == finders
@@ -225,3 +228,84 @@ print(torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["[]", "True 1 True", "[0]"]
+
+
+RANK_ZERO = "lightning.pytorch.utilities.rank_zero"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "The 'train_dataloader' does not have many workers which may be a bottleneck.",
+        "`isinstance(treespec, LeafSpec)` is deprecated, use something else",
+        "Checkpoint directory /somewhere/checkpoints exists and is not empty.",
+        "The number of training batches (3) is smaller than the logging interval Trainer(log_every_n_steps=50).",
+        "Be aware that when using `ckpt_path`, callbacks used to create the checkpoint need to be provided",
+    ],
+)
+def test_harmless_warnings_are_not_shown(message):
+    with pytest.warns(UserWarning, match="The|Check|Be|`"):
+        warnings.warn(message, UserWarning, stacklevel=1)
+
+    filter_warnings()
+
+    warnings.warn(message, UserWarning, stacklevel=1)  # an error in these tests, were it not silenced
+
+
+def test_other_warnings_are():
+    filter_warnings()
+
+    with pytest.warns(UserWarning, match="looks like a harmless one"):
+        warnings.warn("looks like a harmless one: does not have many workers", UserWarning, stacklevel=1)
+
+
+def test_tips_are_not_shown_and_other_messages_are(caplog):
+    filter_warnings()
+
+    with caplog.at_level(logging.INFO, logger=RANK_ZERO):
+        logging.getLogger(RANK_ZERO).info("💡 Tip: buy more")
+        logging.getLogger(RANK_ZERO).info("Trainer stopped")
+
+    assert caplog.messages == ["Trainer stopped"]
+
+
+def test_once_is_enough():
+    filter_warnings()
+    filters = list(logging.getLogger(RANK_ZERO).filters)
+
+    filter_warnings()
+
+    assert logging.getLogger(RANK_ZERO).filters == filters
+
+
+#: Below the normal numbers of float64, which begin at 2.2e-308.
+DENORMAL = 1e-310
+
+
+@pytest.fixture
+def _denormals():
+    torch.set_flush_denormal(False)
+    yield
+    torch.set_flush_denormal(False)
+
+
+@pytest.mark.usefixtures("_denormals")
+def test_numbers_below_the_normal_range_become_zero():
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot flush them")
+    torch.set_flush_denormal(False)
+    number = torch.tensor([1e-300], dtype=torch.float64)
+    assert (number * 1e-10).item() == pytest.approx(DENORMAL, abs=0)
+
+    tune_process()
+
+    assert (number * 1e-10).item() == 0
+    assert (number * 1e-5).item() == pytest.approx(1e-305, abs=0)
+
+
+@pytest.mark.usefixtures("_denormals")
+def test_tuning_twice_is_fine():
+    tune_process()
+    tune_process()
+
+    assert torch.ones(1_000_000).sum() == 1_000_000

@@ -7,8 +7,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lightning_cnn.checkpoint import FOLDER
-from lightning_cnn.files import duplicate
+from lightning_cnn.files import link_or_copy
+from lightning_cnn.run import Run
 
 
 class Checkpoints(Callback):
@@ -83,13 +83,13 @@ class Checkpoints(Callback):
         folder = _folder(trainer)
         best, last, previous = (folder / f"{name}.ckpt" for name in ("best", "last", "previous"))
         if trainer.is_global_zero and last.is_file():
-            duplicate(last, previous)
+            link_or_copy(last, previous)
         # The best first: otherwise a run that is killed in between would go on from a state that takes it for saved.
         trainer.save_checkpoint(best if is_best else last, weights_only=False)
         if trainer.is_global_zero and is_best:
-            duplicate(best, last)
+            link_or_copy(best, last)
         self._saved_at = monotonic()
 
 
 def _folder(trainer: Trainer) -> Path:
-    return Path(trainer.default_root_dir) / FOLDER
+    return Run(Path(trainer.default_root_dir)).checkpoints_folder

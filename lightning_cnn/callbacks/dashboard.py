@@ -27,6 +27,7 @@ from lightning_cnn.callbacks.tensorboard import (
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.plots.evaluation import calibration, confusion, per_class
+from lightning_cnn.run import Run
 
 #: The figures of the HParams tab.
 FIGURES = ("best/val_acc", "best/val_loss", "test/acc", "test/loss")
@@ -114,7 +115,7 @@ class Dashboard(PredictionsCallback):
             if (writer := self._writer(trainer)) is not None:
                 self._add_validation(writer, trainer, pl_module, predictions)
         elif self.enabled and trainer.ckpt_path is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            folder = checkpoints.run_folder(Path(trainer.ckpt_path))
+            folder = Run.of_checkpoint(Path(trainer.ckpt_path)).folder
             if has_events(folder):  # the training's; elsewhere nobody would look for them
                 with SummaryWriter(folder) as writer:
                     self._add_test(writer, trainer, pl_module, predictions)

@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from lightning_cnn.files import replacing
+from lightning_cnn.files import atomic_write
 
 _FIRST_COLUMNS = ("epoch", "step")
 
@@ -69,7 +69,7 @@ class MetricsCSV(Logger):
         if not self._rows:
             return
         names = sorted({name for row in self._rows for name in row} - set(_FIRST_COLUMNS))
-        with replacing(self.path) as path, path.open("w", newline="") as file:
+        with atomic_write(self.path) as path, path.open("w", newline="") as file:
             writer = csv.DictWriter(file, [*_FIRST_COLUMNS, *names])
             writer.writeheader()
             writer.writerows(self._rows)

@@ -8,14 +8,13 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from numpy.typing import NDArray
 
-from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.callbacks.metrics_csv import MetricsCSV
 from lightning_cnn.callbacks.predictions import Predictions, PredictionsCallback, Stage
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.data import ImageDataModule
-from lightning_cnn.files import replacing
-from lightning_cnn.history import read_history
+from lightning_cnn.files import atomic_write
 from lightning_cnn.plots.evaluation import calibration, confusion
+from lightning_cnn.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,7 +72,7 @@ class Plots(PredictionsCallback):
     def _draw_history(self, metrics: Path) -> None:
         from lightning_cnn.plots import figures as plots
 
-        curves = read_history(metrics) if metrics.is_file() else {}
+        curves = Run(metrics.parent).read_history()
         if curves:
             _save(plots.history(**curves), metrics.parent, "history.png")
 
@@ -86,7 +85,7 @@ class Plots(PredictionsCallback):
         assert isinstance(pl_module, ImageClassifier)
         names = pl_module.class_names
         checkpoint = trainer.ckpt_path
-        folder = Path(trainer.default_root_dir) if checkpoint is None else checkpoints.run_folder(Path(checkpoint))
+        folder = Path(trainer.default_root_dir) if checkpoint is None else Run.of_checkpoint(Path(checkpoint)).folder
         _draw_figures(predictions, names, folder)
         datamodule = getattr(trainer, "datamodule", None)
         if isinstance(datamodule, ImageDataModule):
@@ -134,5 +133,5 @@ def _pixels(images: torch.Tensor) -> NDArray[np.generic]:
 def _save(figure: "Figure", folder: Path, name: str) -> None:
     """Write the figure, whole or not at all."""
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
-    with replacing(folder / FOLDER / name) as path:
+    with atomic_write(folder / FOLDER / name) as path:
         figure.savefig(path, format="png", dpi=120)

@@ -15,40 +15,12 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.data import ImageDataModule
-from lightning_cnn.environment import job
-from lightning_cnn.errors import UserError
-from lightning_cnn.files import replacing
-from lightning_cnn.machine import cpu_name
+from lightning_cnn.environment import job_id, processor_name
+from lightning_cnn.files import atomic_write
 
 ENVIRONMENT = "environment.json"
 #: What must stay the same for the same bits: other machines, devices and versions round differently.
 _SAME_BITS = ("processor", "device", "processes", "threads", "versions")
-
-
-def create(root: Path, name: str) -> Path:
-    """Create and return `root/name/version_N` with the next free N; safe when several runs start at once.
-
-    Raises:
-        UserError: If it cannot be created there.
-    """
-    parent = root / name
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        taken = [int(n) for p in parent.glob("version_*") if (n := p.name.removeprefix("version_")).isdecimal()]
-        version = max(taken, default=-1) + 1
-        while True:
-            folder = parent / f"version_{version}"
-            try:
-                folder.mkdir()
-            except FileExistsError:  # another run was faster
-                version += 1
-            else:
-                return folder
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(
-            f"no run folder can be made in {root} ({reason}); give another with --trainer.default_root_dir"
-        ) from error
 
 
 class RunFolder(Callback):
@@ -72,7 +44,7 @@ class RunFolder(Callback):
         assert self.folder is not None
         if not trainer.is_global_zero:
             return
-        with replacing(self.folder / "config.yaml") as path:
+        with atomic_write(self.folder / "config.yaml") as path:
             path.write_text(yaml.safe_dump(self.config, sort_keys=False))
         self._write_environment(environment_record(trainer, pl_module))
         datamodule = getattr(trainer, "datamodule", None)
@@ -110,13 +82,13 @@ def environment_record(trainer: Trainer, pl_module: LightningModule) -> dict[str
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": cpu_name(),
+        "processor": processor_name(),
         "device": _device_name(pl_module.device),
         "processes": trainer.world_size,
         "threads": torch.get_num_threads(),
         "seed": None if seed is None else int(seed),
         "git_revision": _git_revision(),
-        "job": job() or None,
+        "job": job_id() or None,
         "parameters": sum(parameter.numel() for parameter in pl_module.parameters()),
         "versions": checkpoints.describe(pl_module)["versions"],
     }
@@ -137,5 +109,5 @@ def _git_revision() -> str | None:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")

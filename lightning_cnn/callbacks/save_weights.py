@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_cnn.checkpoint.safetensors import SUFFIX
 from lightning_cnn.classifiers import ImageClassifier
-from lightning_cnn.files import replacing
+from lightning_cnn.files import atomic_write
 
 
 class SaveWeights(Callback):
@@ -39,7 +39,7 @@ class SaveWeights(Callback):
             return
         path = Path(trainer.default_root_dir) / self.filename
         weights = {name: tensor.cpu() for name, tensor in pl_module.network.state_dict().items()}
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             if path.suffix == SUFFIX:
                 temporary.write_bytes(safetensors.torch.save({name: w.contiguous() for name, w in weights.items()}))
             else:

@@ -14,7 +14,7 @@ from lightning_cnn.callbacks.predictions import Predictions, PredictionsCallback
 from lightning_cnn.callbacks.run_folder import data_record
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.errors import UserError
-from lightning_cnn.files import replacing, sha256
+from lightning_cnn.files import atomic_write, sha256
 
 METRICS = "test_metrics.json"
 PREDICTIONS = "test_predictions.csv"
@@ -105,7 +105,7 @@ class TestResults(PredictionsCallback):
         """Write both files, whole or not at all, and put them in their places one right after the other."""
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
         record = {**metrics, "images": len(predictions), **self._test}
-        with replacing(self.folder / METRICS) as figures, replacing(self.folder / PREDICTIONS) as rows:
+        with atomic_write(self.folder / METRICS) as figures, atomic_write(self.folder / PREDICTIONS) as rows:
             figures.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
             _write_predictions(rows, predictions, self._test["class_names"])
         self.summary = (

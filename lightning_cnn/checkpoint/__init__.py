@@ -1,11 +1,9 @@
-"""Checkpoints: what they say of themselves, how they are read and shared, and where they lie."""
+"""Checkpoints: what they say of themselves, and how they are read and shared."""
 
 from lightning_cnn.checkpoint.description import FORMAT, KEY, Description, class_names, describe
 from lightning_cnn.checkpoint.reading import read, read_description, require_same_shapes
-from lightning_cnn.run import FOLDER, resolve, run_folder, run_folders
 
 __all__ = [
-    "FOLDER",
     "FORMAT",
     "KEY",
     "Description",
@@ -14,7 +12,4 @@ __all__ = [
     "read",
     "read_description",
     "require_same_shapes",
-    "resolve",
-    "run_folder",
-    "run_folders",
 ]

@@ -13,8 +13,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lightning_cnn.checkpoint import FOLDER
 from lightning_cnn.errors import DivergenceError
+from lightning_cnn.run import Run
 
 _Named = tuple[str, Tensor]
 
@@ -148,7 +148,7 @@ def _what_is_left(trainer: Trainer) -> str:
     lightnings = [
         callback.dirpath for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)
     ]
-    folders = [Path(trainer.default_root_dir) / FOLDER, *(Path(path) for path in lightnings if path)]
+    folders = [Run(Path(trainer.default_root_dir)).checkpoints_folder, *(Path(path) for path in lightnings if path)]
     kept = next((folder for folder in folders if any(folder.glob("*.ckpt"))), None)
     return "there is no checkpoint yet" if kept is None else f"the checkpoints in {kept} are as they were"
 

@@ -6,11 +6,9 @@ from pathlib import Path
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.config.options import Parser, add_overwrite, require_new, require_writable
 from lightning_cnn.errors import UserError
-from lightning_cnn.files import replacing
+from lightning_cnn.files import atomic_write
+from lightning_cnn.run import DEFAULT_ROOT, find_runs, resolve_checkpoint
 from lightning_cnn.startup import quick_imports
-
-#: Where `best`, `last` and `previous` are looked for.
-_RUNS = Path("logs")
 
 _DESCRIPTION = """\
 Write the weights of a checkpoint, and what it says of itself, as safetensors: a file
@@ -33,7 +31,7 @@ def main(argv: list[str]) -> int:
         UserError: If an argument is wrong, or the checkpoint cannot be read or shared.
     """
     arguments = _parse(argv[1:])
-    path = checkpoints.resolve(arguments.checkpoint, checkpoints.run_folders(_RUNS), folder_means="best")
+    path = resolve_checkpoint(arguments.checkpoint, find_runs(DEFAULT_ROOT), folder_means="best")
     with quick_imports():
         from lightning_cnn.checkpoint import safetensors as shared
     output: Path = arguments.output or path.with_suffix(shared.SUFFIX)
@@ -43,7 +41,7 @@ def main(argv: list[str]) -> int:
         data = shared.dump(checkpoints.read(path))
     except TypeError as error:
         raise UserError(f"{path} cannot be shared: settings of its model are not plain ({error})") from error
-    with replacing(output) as temporary:
+    with atomic_write(output) as temporary:
         temporary.write_bytes(data)
     print(f"Written: {output}")
     return 0

@@ -18,14 +18,12 @@ from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.image_files import SUFFIXES, ImageFileError, find, read, thumbnail
 from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.errors import UserError
-from lightning_cnn.files import replacing
+from lightning_cnn.files import atomic_write
 from lightning_cnn.predict.framing import frame
 from lightning_cnn.predict.output import Prediction, printable, sink
-from lightning_cnn.quiet import quieten
-from lightning_cnn.startup import quick_imports
+from lightning_cnn.run import DEFAULT_ROOT, find_runs, resolve_checkpoint
+from lightning_cnn.startup import filter_warnings, quick_imports
 
-#: Where `best` and `last` are looked for.
-_RUNS = Path("logs")
 #: Images that `--plot` shows.
 _SHOWN = 16
 #: Seconds after which what has been read is predicted, though the batch is not full: large photographs take their time.
@@ -95,7 +93,7 @@ def main(argv: list[str]) -> int:
     arguments = _parse(argv[1:])
     _require_place("--output", arguments.output, (".csv", ".json"), arguments)
     _require_place("--plot", arguments.plot, (".png",), arguments)
-    path = checkpoints.resolve(arguments.checkpoint, checkpoints.run_folders(_RUNS), folder_means="best")
+    path = resolve_checkpoint(arguments.checkpoint, find_runs(DEFAULT_ROOT), folder_means="best")
     if str(path) != arguments.checkpoint:
         print(f"Checkpoint: {path}", file=sys.stderr)
     classify, framing = _load(path, arguments.model)
@@ -137,7 +135,7 @@ def _load(path: Path, model: str | None) -> tuple[Classify, Framing]:
         import torch
 
         from lightning_cnn.predict.loading import load_classifier
-    quieten()
+    filter_warnings()
     content = checkpoints.read(path)
     classifier = load_classifier(content, model)
     description: checkpoints.Description = content[checkpoints.KEY]
@@ -204,7 +202,7 @@ def _draw(path: Path, shown: list[tuple[Seen, Prediction]]) -> None:
         f"{printable(seen.path.name)}\n{guess.predicted}, {100 * guess.confidence:.1f} %" for seen, guess in shown
     ]
     figure = plots.seen(originals, np.stack([seen.pixels for seen, _ in shown]), captions)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
 
 

@@ -4,20 +4,19 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.config.options import Parser, add_overwrite, require_new, require_writable
 from lightning_cnn.errors import UserError
-from lightning_cnn.files import replacing
+from lightning_cnn.files import atomic_write
 from lightning_cnn.predict.output import printable
-from lightning_cnn.quiet import quieten
 from lightning_cnn.report.comparison import comparison_page, labels
 from lightning_cnn.report.page import run_page
-from lightning_cnn.report.run import Run, is_run, read_run
+from lightning_cnn.report.run import Run as RunReport
+from lightning_cnn.report.run import is_run, read_run
+from lightning_cnn.run import DEFAULT_ROOT, Run, find_runs, resolve_checkpoint
+from lightning_cnn.startup import filter_warnings
 
 PAGE = "report.html"
 COMPARISON = Path("comparison.html")
-#: Where `fit` keeps its runs unless told otherwise.
-_RUNS = Path("logs")
 
 
 def main(argv: list[str]) -> int:
@@ -26,7 +25,7 @@ def main(argv: list[str]) -> int:
     Raises:
         UserError: If an argument is wrong, or a run cannot be read.
     """
-    quieten()
+    filter_warnings()
     arguments = _parse(argv[1:])
     runs = _read_runs(arguments.runs)
     output = arguments.output or (COMPARISON if len(runs) > 1 else None)
@@ -39,19 +38,19 @@ def main(argv: list[str]) -> int:
     else:
         pages = _pages(runs, output or COMPARISON)
     for path, page in pages.items():
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(page, encoding="utf-8")
         print(f"Written: {printable(str(path))}")
     return 0
 
 
-def _read_runs(words: list[str]) -> dict[str, Run]:
+def _read_runs(words: list[str]) -> dict[str, RunReport]:
     """Return the runs that are meant, each once and by what it is called."""
     folders = {folder.resolve(): folder for folder in map(_run_folder, words)}
     return dict(zip(labels([*folders]), map(read_run, folders.values()), strict=True))
 
 
-def _pages(runs: Mapping[str, Run], output: Path) -> dict[Path, str]:
+def _pages(runs: Mapping[str, RunReport], output: Path) -> dict[Path, str]:
     """Return the page of each run, and after them the one that compares them, by their files."""
     files = {label: run.folder / PAGE for label, run in runs.items()}
     if output.resolve() in [file.resolve() for file in files.values()]:
@@ -63,14 +62,16 @@ def _pages(runs: Mapping[str, Run], output: Path) -> dict[Path, str]:
 def _run_folder(word: str) -> Path:
     """Return the run folder that is meant: itself, one of its checkpoints, or `best` or `last` of the newest run."""
     if word in ("best", "last"):
-        return checkpoints.run_folder(checkpoints.resolve(word, checkpoints.run_folders(_RUNS), folder_means=word))
+        return Run.of_checkpoint(resolve_checkpoint(word, find_runs(DEFAULT_ROOT), folder_means=word)).folder
     path = Path(word)
     if path.is_file() and path.suffix == ".ckpt":
-        path = checkpoints.run_folder(path)
+        path = Run.of_checkpoint(path).folder
     if is_run(path):
         return path
     if not path.exists():
-        raise UserError(f"{word!r} does not exist; give the folder of a run, such as {_RUNS}/mnist-cnn/version_0")
+        raise UserError(
+            f"{word!r} does not exist; give the folder of a run, such as {DEFAULT_ROOT}/mnist-cnn/version_0"
+        )
     inside = sorted(str(folder) for folder in path.glob("**/version_*") if is_run(folder)) if path.is_dir() else []
     advice = f"give a run in it, such as {inside[-1]}" if inside else "give a folder that `fit` has written"
     raise UserError(f"{word!r} is not the folder of a run: it has neither config.yaml nor metrics.csv; {advice}")

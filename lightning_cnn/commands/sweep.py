@@ -10,10 +10,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lightning_cnn.cli import suggest
 from lightning_cnn.config import yaml as configs
 from lightning_cnn.config.options import Parser, positive
-from lightning_cnn.errors import UserError
+from lightning_cnn.errors import UserError, did_you_mean
 from lightning_cnn.predict.output import printable
 from lightning_cnn.sweep.space import RESERVED, Space, Value, build_space, repetitions
 from lightning_cnn.sweep.trials import command
@@ -84,7 +83,7 @@ def read_space(path: Path) -> Space:
     Raises:
         UserError: If it is no such file.
     """
-    return build_space(configs.read(path), str(path))
+    return build_space(configs.read_config(path), str(path))
 
 
 def _import(module: str) -> Any:
@@ -126,8 +125,8 @@ def _purpose(arguments: argparse.Namespace, flags: Sequence[str]) -> dict[str, A
     purpose = {
         "another task of --space, --seeds and --folds": task,
         "another --folds": arguments.folds,
-        "another --config": configs.read(arguments.config),
-        "another --space": None if arguments.space is None else configs.read(arguments.space),
+        "another --config": configs.read_config(arguments.config),
+        "another --space": None if arguments.space is None else configs.read_config(arguments.space),
         "other flags for `fit`": [word for word in flags if _name(word) not in _OF_THE_MACHINE],
     }
     plain: dict[str, Any] = json.loads(json.dumps(purpose))  # as it comes back from the storage
@@ -154,7 +153,7 @@ def _checked(commands: list[list[str]]) -> dict[str, Any]:
     if asked.returncode:
         reason = (asked.stderr.strip().splitlines() or ["`fit` cannot be asked"])[-1]
         option = reason.removeprefix("there is no option ").partition(";")[0]
-        if own := suggest(option, _OPTIONS):  # nearer than what `fit` suggests, which does not know them
+        if own := did_you_mean(option, _OPTIONS):  # nearer than what `fit` suggests, which does not know them
             raise UserError(f"there is no option {option}{own}")
         raise UserError(reason)
     config: dict[str, Any] = json.loads(asked.stdout)
@@ -242,7 +241,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         arguments.name = f"{task}-{arguments.config.stem}"
     if not _NAME.fullmatch(arguments.name):
         raise UserError(
-            f"--name {configs.shown(arguments.name)} must be the name of a folder: at most 100 letters, digits "
+            f"--name {configs.describe(arguments.name)} must be the name of a folder: at most 100 letters, digits "
             "and _ - . +, with no dot first"
         )
     return arguments, _joined(words)

@@ -11,9 +11,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_cnn.classifiers import ImageClassifier
-from lightning_cnn.cli import suggest
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.data.augment import Augmentation
+from lightning_cnn.errors import did_you_mean
 
 #: The last word of a setting that takes a class, with the base of the classes that it takes.
 BASES: dict[str, type[Any]] = {
@@ -51,7 +51,7 @@ def explain(message: str, flags: Iterable[str]) -> str:
     """
     if message.startswith("unrecognized arguments: "):
         flag = message.split()[2].partition("=")[0]
-        return f"there is no option {flag}{suggest(flag, list(flags))}"
+        return f"there is no option {flag}{did_you_mean(flag, list(flags))}"
     if required := re.fullmatch(r"the following arguments are required: (.*)", message):
         keys = " and ".join(key.rpartition(".")[2] for key in sorted(required[1].split(", "), reverse=True))
         return f"{keys} not given; use --config FILE (see the folder configs), or --model and --data with class names"
@@ -62,7 +62,7 @@ def explain(message: str, flags: Iterable[str]) -> str:
             f"--{group[1]} {group[2]}: this is a group of settings; give one of them, such as {first}, or a YAML file"
         )
     if unknown := re.search(r"does not accept option '([^']+)'", message):
-        return f"there is no setting {unknown[1]}{suggest(f'--{unknown[1]}', list(flags))}"
+        return f"there is no setting {unknown[1]}{did_you_mean(f'--{unknown[1]}', list(flags))}"
     if name := re.search(r"Key must be a string, got: (.*?)\.|Empty nested key: (\".*?\")", message):
         return f"{name[1] or name[2]} is no name of a setting; in a config, settings are given by name"
     key, value = _key_and_value(message)
@@ -172,7 +172,7 @@ def _subclasses(base: type[Any]) -> list[type[Any]]:
 
 def _suggest(word: str, known: list[str]) -> str:
     choice = textwrap.shorten(", ".join(known), 6 * _LONGEST, placeholder=" …")
-    return suggest(word, known) or (f" (choose from {choice})" if known else "")
+    return did_you_mean(word, known) or (f" (choose from {choice})" if known else "")
 
 
 def _all_of(message: str) -> str:

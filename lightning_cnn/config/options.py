@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
-from lightning_cnn.cli import suggest
 from lightning_cnn.data.sources import default_data_dir
-from lightning_cnn.errors import UserError
+from lightning_cnn.errors import UserError, did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,7 +52,9 @@ def one_of(choices: Iterable[str], value: str, what: str) -> str:
     if value in choices:
         return value
     article = "an" if what[0] in "aeiou" else "a"
-    raise UserError(f"{value!r} is not {article} {what}{suggest(value, choices)} (choose from {', '.join(choices)})")
+    raise UserError(
+        f"{value!r} is not {article} {what}{did_you_mean(value, choices)} (choose from {', '.join(choices)})"
+    )
 
 
 def positive(word: str) -> int:

@@ -4,22 +4,38 @@ import argparse
 import json
 from collections.abc import Collection, Iterator
 from contextlib import suppress
+from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import set_parsing_settings
+from jsonargparse import set_loader, set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_cnn import checkpoint as checkpoints
-from lightning_cnn.cli import suggest
 from lightning_cnn.config import trust
 from lightning_cnn.config import yaml as configs
 from lightning_cnn.config.messages import explain
-from lightning_cnn.errors import UserError
+from lightning_cnn.errors import UserError, did_you_mean
+from lightning_cnn.run import Run, find_runs, resolve_checkpoint
 
 # Configs are files of this machine, and what runs commands or opens files of its own is no class of a run.
 set_parsing_settings(config_read_mode_fsspec_enabled=False, import_path_denylist=[])
+
+
+def _load_value(text: str) -> Any:
+    """Read text of the command line as YAML, but `{a, b}` and `a:` as text, as jsonargparse does."""
+    value = configs.load(text)
+    if isinstance(value, dict) and value and all(item is None for item in value.values()):
+        keys = {str(key) for key in value}
+        if text.strip() == f"{next(iter(keys))}:" or keys == set(text.strip(" {}").replace(" ", "").split(",")):
+            return text
+    return value
+
+
+set_loader("yaml", _load_value, (yaml.YAMLError,))
+# Some defaults of Lightning's classes are enumerations of text; a config is written with the text.
+yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
 #: Settings for which the parser would read a file, if they are the name of one.
 _READ = {*trust.SECTIONS, *trust.BASES}
 
@@ -59,8 +75,8 @@ def with_checkpoint(argv: list[str]) -> tuple[list[str], Path | None]:
         return [command, *first, *words], None
     contents = [_content(file) for file in files]
     wanted = _classes(contents, {"model": _last(words, "--model"), "data": _last(words, "--data")})
-    runs = [run for run in checkpoints.run_folders(_root(contents, words)) if _fits(run, wanted)]
-    path = checkpoints.resolve(references[-1], runs, folder_means="last" if command == "fit" else "best")
+    runs = [run for run in find_runs(_root(contents, words)) if _fits(run, wanted)]
+    path = resolve_checkpoint(references[-1], runs, folder_means="last" if command == "fit" else "best")
     config: object = checkpoints.read_description(path).get("config")
     if command != "fit":
         config = _to_measure(config)
@@ -111,9 +127,9 @@ def require_sound_configs(words: list[str], known: Collection[str]) -> None:
     for file in files:
         for key, value in _content(file).items():
             if key not in known or key == "config":
-                raise UserError(f"{file}: there is no setting {configs.shown(key)}{suggest(str(key), known)}")
+                raise UserError(f"{file}: there is no setting {configs.describe(key)}{did_you_mean(str(key), known)}")
             if key in trust.SECTIONS[1:] and not isinstance(value, dict | str):
-                raise UserError(f"{file}: {key} must hold settings of its own, got {configs.shown(value)}")
+                raise UserError(f"{file}: {key} must hold settings of its own, got {configs.describe(value)}")
     for flag, value in _values(words):
         _require_sound_value(flag, value)
     for where, content in _all_contents(files, words):
@@ -123,9 +139,9 @@ def require_sound_configs(words: list[str], known: Collection[str]) -> None:
 def _require_sound_value(flag: str, value: str) -> None:
     try:
         configs.load(value)
-    except configs.Unsound as error:
+    except configs.InvalidConfigError as error:
         if set(value) & set("{[:") or value[:1] in set("+-.0123456789"):  # otherwise it is meant as text
-            raise UserError(f"{flag} {configs.shown(value)}: {error}") from error
+            raise UserError(f"{flag} {configs.describe(value)}: {error}") from error
     except yaml.YAMLError:  # text
         pass
 
@@ -138,19 +154,19 @@ def _require_classes(content: object, where: str) -> None:
     if isinstance(content, dict):
         for key, value in content.items():
             if key == "class_path" and not isinstance(value, str):
-                raise UserError(f"{where}: a class must be given by its name, got {configs.shown(value)}")
+                raise UserError(f"{where}: a class must be given by its name, got {configs.describe(value)}")
             if key == "init_args" and not isinstance(value, dict):
-                raise UserError(f"{where}: init_args must hold settings by name, got {configs.shown(value)}")
+                raise UserError(f"{where}: init_args must hold settings by name, got {configs.describe(value)}")
             if isinstance(key, str) and (not key or key.startswith("__")):
-                raise UserError(f"{where}: there is no setting {configs.shown(key)}")
+                raise UserError(f"{where}: there is no setting {configs.describe(key)}")
             _require_classes(value, where)
 
 
 def _content(config: str) -> dict[str, Any]:
     """The settings that a `--config` stands for: a file, or the settings themselves."""
     if not configs.is_readable(Path(config)) and (":" in config or config.startswith("{")):
-        return configs.parse(config, f"--config {configs.shown(config)}")
-    return configs.read(Path(config))
+        return configs.parse_config(config, f"--config {configs.describe(config)}")
+    return configs.read_config(Path(config))
 
 
 def _values(words: list[str]) -> Iterator[tuple[str, str]]:
@@ -181,7 +197,7 @@ def _all_contents(files: list[str], words: list[str]) -> Iterator[tuple[str, obj
         for path in _files_in(content, "", folder):
             if path not in seen:
                 seen.add(path)
-                contents.append((str(path), configs.read_value(path), path.parent))
+                contents.append((str(path), configs.read_yaml(path), path.parent))
 
 
 def _files_in(content: object, setting: str, folder: Path) -> Iterator[Path]:
@@ -222,12 +238,12 @@ def _classes(contents: list[dict[str, Any]], flags: dict[str, str | None]) -> di
     return {key: value.rpartition(".")[2] for key, value in classes.items()}
 
 
-def _fits(run: Path, wanted: dict[str, str]) -> bool:
+def _fits(run: Run, wanted: dict[str, str]) -> bool:
     """Whether a run has the wanted classes."""
     if not wanted:
         return True
     try:
-        content = configs.read(run / "config.yaml")
+        content = run.read_config()
     except UserError:  # a run that cannot be understood is not meant
         return False
     return _classes([content], dict.fromkeys(("model", "data"))).items() >= wanted.items()

@@ -70,7 +70,7 @@ def believed(config: object, named: Collection[str]) -> dict[str, Any]:
     for key in settings:
         if key not in SECTIONS:
             raise UserError(
-                f"the checkpoint has a setting {configs.shown(key)}, which is none of a run; give another checkpoint"
+                f"the checkpoint has a setting {configs.describe(key)}, which is none of a run; give another checkpoint"
             )
     trainer = settings.get("trainer")
     if isinstance(trainer, dict):
@@ -116,7 +116,7 @@ class _Reader:
         if isinstance(value, float) and math.isfinite(value):
             return value
         raise UserError(
-            f"the checkpoint has no plain value for {_flag(place)}, but {configs.shown(value)}; give another"
+            f"the checkpoint has no plain value for {_flag(place)}, but {configs.describe(value)}; give another"
         )
 
     def require_harmless(self, text: str, place: tuple[str, ...]) -> None:
@@ -124,7 +124,7 @@ class _Reader:
         if len(text) > _MAX_LENGTH:
             raise UserError(f"the checkpoint has {len(text):,} characters for {_flag(place)}; give another checkpoint")
         if not text.isprintable():
-            raise UserError(f"the checkpoint has {configs.shown(text)} for {_flag(place)}, which is no plain text")
+            raise UserError(f"the checkpoint has {configs.describe(text)} for {_flag(place)}, which is no plain text")
         if _setting(place) == "class_path":
             self.require_class(text, place)
         elif _setting(place) not in _TEXTS:
@@ -132,12 +132,12 @@ class _Reader:
                 self.require_class(text, place)
             elif _is_more_than_text(text):
                 raise UserError(
-                    f"the checkpoint has {configs.shown(text)} for {_flag(place)}, which is not read because a "
+                    f"the checkpoint has {configs.describe(text)} for {_flag(place)}, which is not read because a "
                     f"checkpoint says so; if you trust it, give it yourself, in a config"
                 )
         if place[0] == "trainer" and _leads_out(text) and text not in self.named:
             raise UserError(
-                f"the checkpoint has the path {configs.shown(text)} for {_flag(place)}; if it is right, "
+                f"the checkpoint has the path {configs.describe(text)} for {_flag(place)}; if it is right, "
                 f"give it yourself: {_flag(place)} PATH"
             )
 
@@ -154,11 +154,11 @@ class _Reader:
             if isinstance(found, type) and _within(str(found.__module__), _HOMES) and issubclass(found, _base(owner)):
                 return
             raise UserError(
-                f"the checkpoint names {configs.shown(path)} for {_flag(place)}, which is no class that this takes; "
+                f"the checkpoint names {configs.describe(path)} for {_flag(place)}, which is no class that this takes; "
                 "give another checkpoint"
             )
         raise UserError(
-            f"the checkpoint names the class {configs.shown(path)}, which is not one of lightning-cnn, PyTorch or "
+            f"the checkpoint names the class {configs.describe(path)}, which is not one of lightning-cnn, PyTorch or "
             f"Lightning, and no class is imported because a checkpoint names it; if it is yours, add "
             f"{_flag(place)} {path if is_dotted(path) else 'CLASS'}"
         )
@@ -167,7 +167,7 @@ class _Reader:
 def _key(key: object, place: tuple[str, ...]) -> str:
     if not isinstance(key, str) or not key.isidentifier() or key.startswith("__"):  # dots would lead elsewhere
         raise UserError(
-            f"the checkpoint has {configs.shown(key)} as a name below {_flag(place)}; give another checkpoint"
+            f"the checkpoint has {configs.describe(key)} as a name below {_flag(place)}; give another checkpoint"
         )
     return key
 

@@ -1,125 +1,187 @@
-"""Strict reading of configs: what is no sound YAML is told in one line, before anything is made of it."""
+"""Strict YAML: plain values only, within limits, and one clear line for what is refused.
+
+Everything that the package reads as YAML is read here, once. Imports neither torch nor jsonargparse.
+"""
 
 import math
 import re
 import stat
-from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
-from jsonargparse import get_loader, set_loader
 
-from lightning_cnn.errors import UserError
+from lightning_cnn.errors import UserError, reason
 
-#: Size of the largest config file; those of this project have some hundred bytes.
-MAX_BYTES = 1_000_000
-#: How many values a config may hold, with every alias counted as all that it stands for.
+#: Size of the largest file in bytes; the configs of this project have some hundred.
+MAX_BYTES = 100_000
+#: How many values a file may hold, with every alias counted as all that it stands for.
 MAX_VALUES = 100_000
-#: How deep lists and settings may be nested.
+#: How deep lists and mappings may be nested.
 MAX_DEPTH = 50
 
-#: What the parser makes of sound text.
-_load = get_loader("yaml")
-_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "int", "float", "bool", "null")} | {"!"}
-#: Whole numbers beyond 64 bits, as YAML writes them: decimal or by sixties, hexadecimal, binary.
+_FLOAT = "tag:yaml.org,2002:float"
+_TIMESTAMP = "tag:yaml.org,2002:timestamp"
+_PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "int", "float", "bool", "null")} | {"!"}
+#: YAML 1.2 numbers, as in jsonargparse: `1e-4` is a number, unlike in YAML 1.1.
+_FLOATS = re.compile(
+    r"""^(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?
+    |[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+
+    |[-+]?\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?
+    |[-+]?\.(?:inf|Inf|INF)
+    |\.(?:nan|NaN|NAN))$""",
+    re.VERBOSE,
+)
+#: Whole numbers beyond 64 bits: decimal or by sixties, hexadecimal, binary.
 _TOO_LARGE = re.compile(r"[-+]?([0-9][0-9_:]{19,}|0x[0-9a-fA-F_]{17,}|0b[01_]{65,})")
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # quicker where it is
-    """Leaves dates as text, like the parser."""
+class InvalidConfigError(yaml.YAMLError):
+    """The text is YAML, but breaks a rule of this module."""
 
-    yaml_implicit_resolvers: ClassVar = {
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+
+def _resolvers(base: dict[str, Any]) -> dict[str, Any]:
+    """The implicit types of scalars: dates stay text, and floats are those of YAML 1.2."""
+    kept = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_TIMESTAMP, _FLOAT)]
+        for first, resolvers in base.items()
+    }
+    return {first: [*kept.get(first, []), (_FLOAT, _FLOATS)] for first in "-+.0123456789"} | {
+        first: resolvers for first, resolvers in kept.items() if first not in set("-+.0123456789")
     }
 
 
-class Unsound(yaml.YAMLError):
-    """The text is YAML, but no sound config."""
+class _Loader(yaml.SafeLoader):
+    """Refuses what breaks the rules while it composes the nodes, before anything is made of them."""
+
+    yaml_implicit_resolvers = _resolvers(yaml.SafeLoader.yaml_implicit_resolvers)
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+
+    def compose_document(self) -> Any:
+        document = super().compose_document()
+        if self.check_event(yaml.DocumentStartEvent):
+            raise InvalidConfigError(f"several documents{_line(self.peek_event())}; keep one, without a line ---")
+        return document
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            if not hasattr(self.anchors.get(event.anchor), "size"):  # none, or one that is not complete yet
+                raise InvalidConfigError(f"*{event.anchor}{_line(event)} has no anchor before it")
+            return super().compose_node(parent, index)
+        if event.tag is not None and event.tag not in _PLAIN_TAGS:
+            raise InvalidConfigError(f"the tag {describe(event.tag)}{_line(event)}; only plain values are allowed")
+        self._depth += 1
+        if self._depth >= MAX_DEPTH:
+            raise InvalidConfigError(f"nested more than {MAX_DEPTH} deep{_line(event)}")
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        assert node is not None
+        node.size = 1 + self._size_of_children(node)  # type: ignore[attr-defined]  # aliases count as what they name
+        if node.size > MAX_VALUES:  # type: ignore[attr-defined]
+            raise InvalidConfigError(f"its aliases stand for more than {MAX_VALUES:,} values")
+        if isinstance(node, yaml.ScalarNode) and event.implicit[0]:  # not quoted
+            _require_valid_number(node)
+        return node
+
+    def _size_of_children(self, node: yaml.Node) -> int:
+        if isinstance(node, yaml.ScalarNode):
+            return 0
+        if isinstance(node, yaml.SequenceNode):
+            return sum(child.size for child in node.value)
+        assert isinstance(node, yaml.MappingNode)
+        _require_unique_keys(node)
+        return sum(key.size + value.size for key, value in node.value)
 
 
-@dataclass
-class _Node:
-    """A list or mapping, as far as it has been read."""
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads back as the same."""
 
-    mapping: bool
-    anchor: str | None
-    size: int = 1
-    children: int = 0
-    keys: set[str] = field(default_factory=set)
-
-    @property
-    def awaits_key(self) -> bool:
-        return self.mapping and self.children % 2 == 0
+    yaml_implicit_resolvers = _resolvers(yaml.SafeDumper.yaml_implicit_resolvers)
 
 
 def load(text: str) -> Any:
-    """Return what YAML text says, if it is sound; the parser calls this for all its text, of files and flags alike.
-
-    Anchors, aliases and merge keys may be used.
+    """Return what YAML text says. Anchors, aliases and merge keys may be used.
 
     Raises:
-        yaml.YAMLError: If it is no YAML; or, as `Unsound`, if a key is given twice, if aliases stand for more than
-            `MAX_VALUES` values, if it is nested deeper than `MAX_DEPTH`, if it has tags or several documents, or if a
-            number is not finite or has more than 64 bits.
+        yaml.YAMLError: If it is not YAML; or, as `InvalidConfigError`, if a key is given twice, if aliases stand for
+            more than `MAX_VALUES` values, if it is nested deeper than `MAX_DEPTH`, if it has tags or several documents,
+            or if a number is not finite or has more than 64 bits.
+
+    Example:
+        >>> load("{lr: 1e-3, date: 2024-01-01}")
+        {'lr': 0.001, 'date': '2024-01-01'}
     """
-    _require_sound(text)
     try:
-        return _load(text)
-    except ValueError as error:  # of words that YAML takes for numbers, but Python does not
-        raise Unsound(f"it has a number that is none ({error})") from error
-    except TypeError as error:  # the parser puts a colon behind the only setting, to see whether that was the text
-        raise Unsound("it has a setting without a name") from error
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader
+    except ValueError as error:  # of text that YAML takes for a number, but Python does not
+        raise InvalidConfigError(f"invalid number ({error})") from error
 
 
-set_loader("yaml", load, (yaml.YAMLError,))
-# Some defaults of Lightning's classes are enumerations, of text; a config is written with the text.
-yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
+def dump(content: Any) -> str:
+    """Return plain values as YAML text, which `load` reads back."""
+    text: str = yaml.dump(content, Dumper=_Dumper, sort_keys=False)
+    return text
 
 
-def read(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
     """Return the settings in a config file.
 
     Raises:
-        UserError: As `read_value`, or if it holds no settings by name.
+        UserError: If it is not a file, larger than `MAX_BYTES`, not text in UTF-8, not valid YAML, or has no settings.
     """
-    return _settings(read_value(path), str(path))
+    return _settings(read_yaml(path), str(path))
 
 
-def read_value(path: Path) -> Any:
+def read_yaml(path: Path) -> Any:
     """Return what a YAML file says.
 
     Raises:
-        UserError: If it is no file, larger than `MAX_BYTES`, not text in UTF-8, or no sound YAML.
+        UserError: If it is not a file, larger than `MAX_BYTES`, not text in UTF-8, or not valid YAML.
     """
-    return _value(_read_text(path), str(path))
+    return _load_named(_read_text(path), str(path))
 
 
-def parse(text: str, name: str) -> dict[str, Any]:
-    """Return the settings in a text.
+def parse_config(text: str, name: str) -> dict[str, Any]:
+    """Return the settings in a text; `name` is what messages call it.
 
     Raises:
-        UserError: If it is no sound YAML, or holds no settings by name; `name` says of what.
+        UserError: If it is not valid YAML, or has no settings.
     """
-    return _settings(_value(text, name), name)
+    return _settings(_load_named(text, name), name)
 
 
-def _value(text: str, name: str) -> Any:
+def is_readable(path: Path) -> bool:
+    """Whether something that is not a folder has this path."""
     try:
-        load(text)
-        return yaml.load(text, Loader=_Loader)  # the parser takes `trainer:` alone for text
-    except Unsound as error:
-        raise UserError(f"{name} is not a sound config: {error}") from error
+        return not stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, ValueError):  # there is none, or could be none: too long, say
+        return False
+
+
+def describe(value: object) -> str:
+    """Return a value for a message: in one line, at most 80 characters."""
+    text = repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def _load_named(text: str, name: str) -> Any:
+    try:
+        return load(text)
+    except InvalidConfigError as error:
+        raise UserError(f"{name} is not a valid config: {error}") from error
     except yaml.YAMLError as error:
-        reason = " ".join(str(error).replace('in "<unicode string>", line', "in line").split())
-        raise UserError(f"{name} is not valid YAML: {reason}") from error
+        raise UserError(f"{name} is not valid YAML: {_explain(error)}") from error
 
 
 def _settings(content: object, name: str) -> dict[str, Any]:
     if not isinstance(content, dict):
-        raise UserError(f"{name} is not a config: it must hold settings by name, such as trainer, got {shown(content)}")
+        raise UserError(
+            f"{name} is not a config: it must map settings such as trainer to values, got {describe(content)}"
+        )
     return content
 
 
@@ -127,105 +189,48 @@ def _read_text(path: Path) -> str:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, and a device may never end
-            raise UserError(f"{path} is not a config: it is {_kind(status.st_mode)}; give a YAML file")
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or a pipe"
+            raise UserError(f"{path} is not a config: it is {kind}; give a YAML file")
         if status.st_size > MAX_BYTES:
             raise UserError(f"{path} is not a config: it has {status.st_size:,} bytes, more than {MAX_BYTES:,}")
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not a config: it is not text in UTF-8") from error
     except (OSError, ValueError) as error:  # a ValueError of names that no file can have
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
-        name = shown(str(path))
         raise UserError(
-            f"config {name} cannot be read ({reason}); give a YAML file, such as those in configs"
+            f"config {describe(str(path))} cannot be read ({reason(error)}); give a YAML file, such as those in configs"
         ) from error
     if "\0" in text:
-        raise UserError(f"{path} is not a config: it has NUL bytes, so it is no text")
+        raise UserError(f"{path} is not a config: it has NUL bytes, so it is not text")
     return text
 
 
-def is_readable(path: Path) -> bool:
-    """Whether the parser would try to read something by this name: a file, or a pipe or device."""
-    try:
-        return not stat.S_ISDIR(path.stat().st_mode)
-    except (OSError, ValueError):  # there is none, or could be none: too long, say
-        return False
+def _require_unique_keys(node: yaml.MappingNode) -> None:
+    seen = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+            if key.value in seen:
+                raise InvalidConfigError(f"{describe(key.value)} is given twice{_line(key)}; keep one")
+            seen.add(key.value)
 
 
-def shown(value: object) -> str:
-    """Return a value for a message: in one line, and not a long one."""
-    text = repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
-    return text if len(text) <= 80 else f"{text[:77]}…"
+def _require_valid_number(node: yaml.ScalarNode) -> None:
+    if _TOO_LARGE.fullmatch(node.value):
+        raise InvalidConfigError(f"the number {describe(node.value)}{_line(node)} is too large")
+    if node.tag == _FLOAT and not math.isfinite(float(_python_float(node.value))):
+        raise InvalidConfigError(f"{node.value}{_line(node)} is not a finite number")
 
 
-def _kind(mode: int) -> str:
-    return "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
+def _explain(error: yaml.YAMLError) -> str:
+    """Return what is wrong, and where, in one line."""
+    mark = getattr(error, "problem_mark", None)
+    where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
+    return f"{' '.join(str(getattr(error, 'problem', None) or error).split())}{where}"
 
 
-def _require_sound(text: str) -> None:
-    """Follow the reader through the text, without making anything of what it reads."""
-    sizes: dict[str, int] = {}
-    nodes = [_Node(mapping=False, anchor=None)]  # what all documents are in
-    for event in yaml.parse(text, Loader=_Loader):
-        if isinstance(event, yaml.DocumentStartEvent) and nodes[0].children:
-            raise Unsound(f"it holds several documents{_where(event)}; leave one, without a line ---")
-        if isinstance(event, yaml.CollectionStartEvent):
-            _require_plain_tag(event)
-            nodes.append(_Node(isinstance(event, yaml.MappingStartEvent), event.anchor))
-            if len(nodes) > MAX_DEPTH:
-                raise Unsound(f"it is nested more than {MAX_DEPTH} deep{_where(event)}")
-        elif isinstance(event, yaml.CollectionEndEvent):
-            node = nodes.pop()
-            _count(node.size, node.anchor, nodes[-1], sizes)
-        elif isinstance(event, yaml.ScalarEvent):
-            _require_plain_tag(event)
-            if nodes[-1].awaits_key:
-                _require_new(event, nodes[-1])
-            else:
-                _require_finite(event)
-            _count(1, event.anchor, nodes[-1], sizes)
-        elif isinstance(event, yaml.AliasEvent):
-            if event.anchor not in sizes:
-                raise Unsound(f"*{event.anchor}{_where(event)} stands for nothing, or for what it is in")
-            _count(sizes[event.anchor], None, nodes[-1], sizes)
+def _python_float(text: str) -> str:
+    return text.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan")
 
 
-def _count(size: int, anchor: str | None, parent: _Node, sizes: dict[str, int]) -> None:
-    if anchor is not None:
-        sizes[anchor] = size
-    parent.children += 1
-    parent.size += size
-    if parent.size > MAX_VALUES:
-        raise Unsound(f"its aliases stand for more than {MAX_VALUES:,} values")
-
-
-def _require_plain_tag(event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:
-    if event.tag is not None and event.tag not in _TAGS:
-        raise Unsound(f"it has the tag {shown(event.tag)}{_where(event)}; a config holds plain values only")
-
-
-def _require_new(event: yaml.ScalarEvent, node: _Node) -> None:
-    if event.value in node.keys and event.value != "<<":
-        raise Unsound(f"{shown(event.value)} is given twice{_where(event)}; leave one")
-    node.keys.add(event.value)
-
-
-def _require_finite(event: yaml.ScalarEvent) -> None:
-    if not event.implicit[0]:  # quoted: it is no number
-        return
-    if _TOO_LARGE.fullmatch(event.value):
-        raise Unsound(f"the number {shown(event.value)}{_where(event)} is too large")
-    if event.value[:1] in set("+-.0123456789") and not math.isfinite(_number(event.value)):
-        raise Unsound(f"{event.value}{_where(event)} is no finite number")
-
-
-def _number(text: str) -> float:
-    """What a word could mean as a number, in Python's spelling; 0 of any that is none."""
-    try:
-        return float(text.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
-    except ValueError:
-        return 0.0
-
-
-def _where(event: yaml.Event) -> str:
-    return "" if event.start_mark is None else f" (line {event.start_mark.line + 1})"
+def _line(place: yaml.Event | yaml.Node) -> str:
+    return "" if place.start_mark is None else f" (line {place.start_mark.line + 1})"

@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from lightning_cnn.data.files import MissingError, UnreachableError, announce, gunzip, reason
+from lightning_cnn.data.files import MissingError, UnreachableError, announce, gunzip
+from lightning_cnn.errors import reason
 
 #: Seconds for each of the steps: reading the configuration, updating the lists, downloading, unpacking.
 STEP_LIMIT = 180.0

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lightning_cnn.data import sharing, sources
 from lightning_cnn.data.augment import Augmentation
-from lightning_cnn.data.batches import Images, InOrder, Shuffled
+from lightning_cnn.data.batches import Images, SequentialLoader, ShuffledLoader
 from lightning_cnn.data.facts import DatasetFacts, Framing
 from lightning_cnn.errors import UserError
 
@@ -192,18 +192,18 @@ class ImageDataModule(LightningDataModule):
         """The sample keeps the proportion that `val_size` has in the full 60,000 training images."""
         return max(1, self.val_size * len(raw.train_labels) // 60_000) if raw.is_sample else self.val_size
 
-    def train_dataloader(self) -> Shuffled:
+    def train_dataloader(self) -> ShuffledLoader:
         """Training batches, in an order that depends on nothing but the seed of the run and the epoch."""
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # where Lightning keeps the seed of the run
-        return Shuffled(self.train_set, self._batch_size(), seed, *self._processes(), self.augment)
+        return ShuffledLoader(self.train_set, self._batch_size(), seed, *self._processes(), self.augment)
 
-    def val_dataloader(self) -> InOrder:
+    def val_dataloader(self) -> SequentialLoader:
         """Validation batches in a fixed order."""
-        return InOrder(self.val_set, self.eval_batch_size, *self._processes())
+        return SequentialLoader(self.val_set, self.eval_batch_size, *self._processes())
 
-    def test_dataloader(self) -> InOrder:
+    def test_dataloader(self) -> SequentialLoader:
         """Test batches in the order of the test files."""
-        return InOrder(self.test_set, self.eval_batch_size, *self._processes())
+        return SequentialLoader(self.test_set, self.eval_batch_size, *self._processes())
 
     def _batch_size(self) -> int:
         """Training images per step of this device.

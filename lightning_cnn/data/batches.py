@@ -37,7 +37,7 @@ class Images:
         return self.images[index], self.targets[index]
 
 
-class InOrder:
+class SequentialLoader:
     """All images in their order, each exactly once over all processes together.
 
     The batches are the same for any number of processes, which take turns in them: what a network says of an image may
@@ -67,7 +67,7 @@ class InOrder:
             yield self.dataset.images[batch], self.dataset.targets[batch]
 
 
-class Shuffled:
+class ShuffledLoader:
     """All images, each exactly once, in an order that depends on nothing but the seed and the epoch.
 
     At each step all processes together see what one process with their batches joined would see, and each image is
@@ -110,7 +110,7 @@ class Shuffled:
         self._seen = 0
 
     @property
-    def sampler(self) -> "Shuffled":
+    def sampler(self) -> "ShuffledLoader":
         """Itself: Lightning looks here for whom to tell the epoch."""
         return self
 

@@ -12,8 +12,8 @@ from typing import BinaryIO, Protocol
 
 from filelock import FileLock, Timeout
 
-from lightning_cnn.errors import DataError
-from lightning_cnn.files import replacing
+from lightning_cnn.errors import DataError, reason
+from lightning_cnn.files import atomic_write
 
 #: No file is larger, packed or unpacked (60,000 images are 47 MB). What a source sends beyond this is not even read.
 MAX_BYTES = 64 * 2**20
@@ -120,14 +120,6 @@ def _read_bounded(file: BinaryIO | gzip.GzipFile) -> bytes:
     return content
 
 
-def reason(error: BaseException) -> str:
-    """Return why an operation failed, in a few words."""
-    words = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    if not words:
-        return type(error).__name__
-    return words[:1].lower() + words[1:] if words[1:2].islower() else words
-
-
 def announce(message: str) -> None:
     """Tell the user, on stderr, what happens to the data."""
     print(f"lightning-cnn: {message}", file=sys.stderr, flush=True)
@@ -161,7 +153,7 @@ def replace(path: Path, content: bytes) -> None:
     Raises:
         DataError: If it cannot be written.
     """
-    with _writing_to(path.parent), replacing(path) as part:
+    with _writing_to(path.parent), atomic_write(path) as part:
         part.write_bytes(content)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from lightning_cnn.data.files import reason
+from lightning_cnn.errors import reason
 
 #: What is read, by Pillow's names; its readers of other formats are not let near files that nobody has looked at.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")

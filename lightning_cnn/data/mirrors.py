@@ -11,7 +11,8 @@ from http.client import HTTPException, HTTPResponse
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
-from lightning_cnn.data.files import MAX_BYTES, SourceError, UnreachableError, announce, gunzip, reason
+from lightning_cnn.data.files import MAX_BYTES, SourceError, UnreachableError, announce, gunzip
+from lightning_cnn.errors import reason
 
 #: Seconds to wait for a mirror's answer, and for each further piece of a file.
 TIMEOUT = 5.0

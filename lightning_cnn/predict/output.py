@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TextIO
 
-from lightning_cnn.files import replacing
+from lightning_cnn.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def sink(output: Path | None) -> Iterator[Write]:
         return
     to_file = _csv if output.suffix.lower() == ".csv" else _json
     with (
-        replacing(output) as path,
+        atomic_write(output) as path,
         # A name in bytes that are no text must not be the end of the file.
         path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
         to_file(file) as write,

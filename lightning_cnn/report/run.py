@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import sha256
-from lightning_cnn.history import read_history
 from lightning_cnn.report.predictions import Predictions, read_predictions
+from lightning_cnn.run import Run as RunFolder
 
 #: A folder is that of a run if it has one of these.
 _SIGNS = ("config.yaml", "metrics.csv", "test_metrics.json")
@@ -198,7 +198,7 @@ def read_run(folder: Path) -> Run:
     """
     config, config_text = _read_config(folder / "config.yaml")
     test = _read_test(folder / "test_metrics.json")
-    metrics, pictures = folder / "metrics.csv", folder / "plots"
+    pictures = folder / "plots"
     return Run(
         folder=folder,
         started=_started(folder),
@@ -206,7 +206,7 @@ def read_run(folder: Path) -> Run:
         config_text=config_text,
         data=_data(_read_json(folder / "data.json")),
         environment=_read_json(folder / "environment.json") or {},
-        curves=read_history(metrics) if metrics.is_file() else {},
+        curves=RunFolder(folder).read_history(),
         test=test,
         predictions=_read_predictions(folder / "test_predictions.csv", test),
         pictures={name: _read_png(path) for name in _PICTURES if (path := pictures / f"{name}.png").is_file()},

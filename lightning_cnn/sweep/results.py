@@ -18,7 +18,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
-from lightning_cnn.files import replacing
+from lightning_cnn.files import atomic_write
 from lightning_cnn.sweep.statistics import estimate
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _write_table(path: Path, trials: Sequence[FrozenTrial]) -> None:
     """Write a row for each trial, however it ended."""
     names = _names(trials)
     rest = ("seconds", "host", "folder", "error")
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["number", "state", "val/acc", "test/acc", *names, *rest])
         for trial, state in zip(trials, _states(trials), strict=True):
@@ -133,7 +133,7 @@ def _write_best(path: Path, trial: FrozenTrial, sweep: str, fit_config: dict[str
         f"# The best of {json.dumps(sweep)}: trial {_number(trial)}, val/acc {100 * _accuracy(trial):.2f} %.\n"
         f"# Train it: lightning-cnn fit --config {quote(str(path))}\n"
     )
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(heading + yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 
@@ -143,7 +143,7 @@ def _write_pictures(folder: Path, study: Study, trials: Sequence[FrozenTrial]) -
         if figure is None:
             (folder / name).unlink(missing_ok=True)
             continue
-        with replacing(folder / name) as path:
+        with atomic_write(folder / name) as path:
             figure.savefig(path, format="png", dpi=120)
 
 

@@ -8,7 +8,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from lightning_cnn import checkpoint as checkpoints
-from lightning_cnn.files import replacing
+from lightning_cnn.files import atomic_write
 
 
 class CheckpointIO(TorchCheckpointIO):
@@ -27,7 +27,7 @@ class CheckpointIO(TorchCheckpointIO):
         path.parent.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()  # torch's own writer says of a full disk neither that it is full nor where
         torch.save(checkpoint, content)
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(content.getbuffer())
 
     def load_checkpoint(

@@ -19,10 +19,9 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_cnn import checkpoint as checkpoints
-from lightning_cnn import environment as launcher
+from lightning_cnn import environment
 from lightning_cnn.callbacks import Checkpoints, Dashboard, Plots, Progress, RunFolder, TestResults
 from lightning_cnn.callbacks.metrics_csv import MetricsCSV
-from lightning_cnn.callbacks.run_folder import create
 from lightning_cnn.callbacks.tensorboard import TensorBoard
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.config.messages import explain
@@ -33,15 +32,14 @@ from lightning_cnn.data import (
 )
 from lightning_cnn.errors import DivergenceError, Interrupted, UserError
 from lightning_cnn.files import shipped_config
-from lightning_cnn.machine import tune
-from lightning_cnn.names import snake_case
-from lightning_cnn.quiet import quieten
+from lightning_cnn.run import Run, snake_case
+from lightning_cnn.startup import filter_warnings, tune_process
 from lightning_cnn.training import precision
 from lightning_cnn.training.distributed import OtherProcessError, Others
 from lightning_cnn.training.failure_store import Failure
 from lightning_cnn.training.rank_state import Agreement
 from lightning_cnn.training.refusals import require_trainable
-from lightning_cnn.training.resume import NOT_OF_THE_RUN, locked, require_resumable, run_to_resume
+from lightning_cnn.training.resume import NOT_OF_THE_RUN, require_resumable, run_to_resume
 from lightning_cnn.training.trainer import Trainer
 
 # Some of Lightning's callbacks have devices among their settings; a config has their names.
@@ -68,8 +66,8 @@ _TRIAL_BATCH = 256
 
 def main(argv: list[str]) -> int:
     """Run `fit`, `validate` or `test` with the arguments that follow it."""
-    quieten()
-    tune()
+    filter_warnings()
+    tune_process()
     others = Others()
     try:
         with others.together(), ExitStack() as held:
@@ -160,7 +158,7 @@ class TrainCLI(LightningCLI):
             if options["resume"] is not None:
                 raise UserError("--resume auto looks for the run itself; leave out --ckpt_path, or --resume")
             return
-        if options["resume"] is None and not launcher.is_restarted_by_slurm():
+        if options["resume"] is None and not environment.is_requeued_by_slurm():
             return
         root = Path(options["trainer"]["default_root_dir"] or ".")
         self.checkpoint = run_to_resume(root, self._plain_config(), this_job_only=options["resume"] is None)
@@ -170,7 +168,7 @@ class TrainCLI(LightningCLI):
         if options["trainer"]["precision"] == "auto":  # the run has found out
             described = checkpoints.read_description(self.checkpoint)["config"]
             options["trainer"]["precision"] = described["trainer"]["precision"]
-        rank_zero_info(f"Resumed: {checkpoints.run_folder(self.checkpoint)}")
+        rank_zero_info(f"Resumed: {Run.of_checkpoint(self.checkpoint).folder}")
 
     def _parse_ckpt_path(self) -> None:
         """Nothing left to do: what the checkpoint says was put before the flags, so that flags win."""
@@ -204,7 +202,7 @@ class TrainCLI(LightningCLI):
         if self.subcommand != "fit" or options["fast_dev_run"]:
             if self.subcommand == "test":
                 assert self.checkpoint is not None
-                folder, overwrite = checkpoints.run_folder(self.checkpoint), self._get(self.config, "overwrite")
+                folder, overwrite = Run.of_checkpoint(self.checkpoint).folder, self._get(self.config, "overwrite")
                 self.results = TestResults(folder, self.checkpoint, overwrite)
                 callbacks.append(self.results)
             kwargs |= {"callbacks": callbacks, "logger": False, "enable_checkpointing": False}
@@ -227,7 +225,7 @@ class TrainCLI(LightningCLI):
             return "bf16-mixed"
         if chosen != "auto" or device is None or options["plugins"]:
             return chosen
-        if not launcher.is_first():
+        if not environment.is_rank_zero():
             return None  # the first process tries, and tells the others
         pixels = torch.zeros(min(self.datamodule.batch_size, _TRIAL_BATCH), 1, 28, 28, dtype=torch.uint8)
         pixels.random_(256, generator=torch.Generator().manual_seed(0))
@@ -242,14 +240,14 @@ class TrainCLI(LightningCLI):
         if self.checkpoint is not None and content is not None:
             require_resumable(self.checkpoint, content, self._plain_config(), self._get(self.config, "overwrite"))
             self.first_step = content["global_step"]
-        if not launcher.is_first():  # which tells the others
+        if not environment.is_rank_zero():  # which tells the others
             return root
-        if self.checkpoint is not None and self.checkpoint.parent.name == checkpoints.FOLDER:
-            folder = checkpoints.run_folder(self.checkpoint)
+        if self.checkpoint is not None and self.checkpoint.parent.name == "checkpoints":
+            folder = Run.of_checkpoint(self.checkpoint).folder
         else:
             network = snake_case(type(self.model).__name__.removesuffix("Classifier"))
-            folder = self.new_folder = create(root, f"{self.datamodule.facts.name}-{network}")
-        self.held.enter_context(locked(folder))
+            folder = self.new_folder = Run.create(root, f"{self.datamodule.facts.name}-{network}").folder
+        self.held.enter_context(Run(folder).lock())
         return folder
 
     def _loggers(self, chosen: Logger | list[Logger] | bool | None, folder: Path) -> Logger | list[Logger] | bool:
@@ -289,8 +287,8 @@ class TrainCLI(LightningCLI):
             raise
         except Interrupted as interrupted:
             self._forget_new_folder()
-            is_told = not self.trainer.is_global_zero  # by the first process
-            raise Interrupted(interrupted.received, self._way_on(), is_told) from interrupted
+            already_reported = not self.trainer.is_global_zero  # by the first process
+            raise Interrupted(interrupted.received, self._way_on(), already_reported) from interrupted
         except ModuleNotFoundError as error:  # a callback or logger that needs more than is installed
             self._forget_new_folder()
             raise UserError(" ".join(str(error).split())) from error
@@ -316,7 +314,7 @@ class TrainCLI(LightningCLI):
         callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # set from outside
         known = (callback.folder for callback in callbacks if isinstance(callback, RunFolder))  # in all processes
         folder = next(known, None) or Path(self.trainer.default_root_dir)
-        last = folder / checkpoints.FOLDER / "last.ckpt"
+        last = Run(folder).checkpoint("last")
         if not last.is_file():
             return " before there was a checkpoint"
         test = " --test true" if self._get(self.config, "test") else ""
@@ -338,7 +336,7 @@ class TrainCLI(LightningCLI):
 
     def _forget_new_folder(self) -> None:
         """Leave no folder of a run that was refused before it had a checkpoint."""
-        if self.new_folder is None or (self.new_folder / checkpoints.FOLDER).exists():
+        if self.new_folder is None or Run(self.new_folder).checkpoints_folder.exists():
             return
         shutil.rmtree(self.new_folder)
         with suppress(OSError):  # not empty: there are other runs
@@ -356,7 +354,7 @@ class TrainCLI(LightningCLI):
     def _test_best(self) -> None:
         """Measure the best weights of the training that has just ended."""
         folder = Path(self.trainer.strategy.broadcast(str(self.trainer.default_root_dir)))  # the first process knows it
-        best = folder / checkpoints.FOLDER / "best.ckpt"
+        best = Run(folder).checkpoint("best")
         if not best.is_file():
             raise UserError(f"--test true needs the best weights, but training has not saved {best}")
         self.results = TestResults(folder, best, overwrite=True)  # those of the run itself, from before it went on
@@ -384,7 +382,7 @@ class TrainCLI(LightningCLI):
         print(f"Run folder: {folder}")
         if self.trainer.global_step == self.first_step:
             print("At its end: nothing left to train; give the run more with --trainer.max_epochs")
-        best, last = (folder / checkpoints.FOLDER / f"{name}.ckpt" for name in ("best", "last"))
+        best, last = (Run(folder).checkpoint(name) for name in ("best", "last"))
         if last.is_file() and not best.is_file():
             print("No best:    there is no best.ckpt, because nothing was validated")
         if (kept := best if best.is_file() else last).is_file() and not self._get(self.config, "test"):
@@ -394,7 +392,7 @@ class TrainCLI(LightningCLI):
 
 def _use_processes_of_torchrun(trainer: Namespace) -> None:
     """Let torchrun, which knows it, say how many processes there are, unless the user does."""
-    if (started := launcher.torchrun_processes()) is not None and trainer["devices"] == "auto":
+    if (started := environment.torchrun_world()) is not None and trainer["devices"] == "auto":
         trainer["devices"], trainer["num_nodes"] = started
 
 

@@ -23,7 +23,7 @@ from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
-from lightning_cnn.environment import torchrun_processes
+from lightning_cnn.environment import torchrun_world
 from lightning_cnn.errors import Interrupted
 from lightning_cnn.training.failure_store import Board, Failure
 from lightning_cnn.training.trainer import Trainer
@@ -216,7 +216,7 @@ class Others(Callback):
         note = self.give_up(failure)
         if self._tells(failure):
             print(f"lightning-cnn: {OtherProcessError(failure)}{note}", file=sys.stderr, flush=True)
-        if not failure.has_died and torchrun_processes() is not None:
+        if not failure.has_died and torchrun_world() is not None:
             time.sleep(_TORCHRUN_LOOKS)
         return failure.exit_status
 

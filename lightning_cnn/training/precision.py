@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_cnn.files import replacing
-from lightning_cnn.machine import cpu_name
+from lightning_cnn.environment import processor_name
+from lightning_cnn.files import atomic_write
 
 Precision = Literal["32-true", "bf16-mixed"]
 
@@ -127,7 +127,7 @@ def _key(network: nn.Module, images: Tensor, device: torch.device) -> str:
 
 
 def _processor() -> str:
-    return f"{cpu_name()} {torch.backends.cpu.get_cpu_capability()}"
+    return f"{processor_name()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _memory() -> Path:
@@ -154,5 +154,5 @@ def _remember(known: dict[str, Any], memory: Path) -> None:
     """Write the verdicts down, unless this user has no place to: then each run tries anew."""
     with suppress(OSError):
         memory.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(memory) as path:
+        with atomic_write(memory) as path:
             path.write_text(json.dumps(known, indent=2) + "\n")

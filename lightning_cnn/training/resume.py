@@ -1,19 +1,14 @@
 """Going on with a run: from where, in whose folder, and what must not be lost by it."""
 
-import json
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from lightning_cnn import checkpoint as checkpoints
-from lightning_cnn.callbacks.run_folder import ENVIRONMENT
-from lightning_cnn.config import yaml as configs
-from lightning_cnn.environment import job
+from lightning_cnn.environment import job_id
 from lightning_cnn.errors import UserError
+from lightning_cnn.run import Run, find_runs
 
 #: Settings of the trainer that say where a run is, not what it is.
 _WHERE = ("accelerator", "devices", "num_nodes", "strategy", "default_root_dir")
@@ -36,16 +31,12 @@ def run_to_resume(root: Path, config: dict[str, Any], this_job_only: bool = Fals
     """
     ignored = (*_WHERE, "precision") if config["trainer"]["precision"] == "auto" else _WHERE  # the run has found it out
     wanted = _settings(config, ignored)
-    known = [run for run in checkpoints.run_folders(root) if _last(run).is_file() and (run / "config.yaml").is_file()]
-    same = [run for run in known if _settings(configs.read(run / "config.yaml"), ignored) == wanted]
-    of_this_job = [run for run in same if job() and _environment(run).get("job") == job()]
+    known = [run for run in find_runs(root) if run.checkpoint("last").is_file() and run.config_file.is_file()]
+    same = [run for run in known if _settings(run.read_config(), ignored) == wanted]
+    of_this_job = [run for run in same if job_id() and run.read_environment().get("job") == job_id()]
     unfinished = (run for run in same if not this_job_only and not _is_finished(run, config["trainer"]))
     run = next(iter(of_this_job), None) or next(unfinished, None)
-    return None if run is None else _last(run)
-
-
-def _last(run: Path) -> Path:
-    return run / checkpoints.FOLDER / "last.ckpt"
+    return None if run is None else run.checkpoint("last")
 
 
 def _settings(config: dict[str, Any], ignored: Collection[str]) -> dict[str, Any]:
@@ -54,8 +45,8 @@ def _settings(config: dict[str, Any], ignored: Collection[str]) -> dict[str, Any
     return {name: value for name, value in config.items() if name not in NOT_OF_THE_RUN} | {"trainer": trainer}
 
 
-def _is_finished(run: Path, trainer: dict[str, Any]) -> bool:
-    content = checkpoints.read(_last(run))
+def _is_finished(run: Run, trainer: dict[str, Any]) -> bool:
+    content = checkpoints.read(run.checkpoint("last"))
     epochs, steps = trainer["max_epochs"], trainer["max_steps"]
     stops = content["loops"]["fit_loop"]["state_dict"]["should_stop"]
     return bool(stops or content["epoch"] == epochs or content["global_step"] == steps)
@@ -86,14 +77,14 @@ def require_resumable(path: Path, content: dict[str, Any], config: dict[str, Any
             f"--trainer.max_epochs {epochs}: the run has had {content['epoch']} already; give at least that"
         )
     last = path.with_name("last.ckpt")
-    if overwrite or path.parent.name != checkpoints.FOLDER or path == last or not last.is_file():
+    if overwrite or path.parent != Run.of_checkpoint(path).checkpoints_folder or path == last or not last.is_file():
         return
     try:
         reached = checkpoints.read(last)["global_step"]
     except UserError:  # a damaged one is why there are others
         return
     if reached > content["global_step"]:
-        run = quote(str(checkpoints.run_folder(path)))
+        run = quote(str(Run.of_checkpoint(path).folder))
         raise UserError(
             f"{path} is of step {content['global_step']}, but the run has reached step {reached}, which would be lost: "
             f"go on from there with `--ckpt_path {run}`, or add `--overwrite true`"
@@ -125,24 +116,3 @@ def _first_difference(before: object, now: object) -> tuple[str, tuple[object, o
             place = [] if name in ("class_path", "init_args") else [name]
             return ".".join([*place, *filter(None, [changed[0]])]), changed[1]
     return None
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Lock a run folder: whoever trains in it is alone. A process that is killed lets go as well.
-
-    Raises:
-        UserError: If another process trains in it.
-    """
-    try:
-        lock = FileLock(folder / ".lock").acquire(timeout=0)
-    except Timeout as error:
-        raise UserError(f"{folder} is being trained by another process; wait for its end, or stop it") from error
-    with lock:
-        yield
-
-
-def _environment(run: Path) -> dict[str, Any]:
-    path = run / ENVIRONMENT
-    record: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    return record

@@ -11,7 +11,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.utilities import rank_zero_info
 
-from lightning_cnn.environment import slurm_job
+from lightning_cnn.environment import slurm_job_id
 from lightning_cnn.errors import Interrupted
 
 
@@ -74,6 +74,6 @@ class Signals(_SignalConnector):
         if received != self._requeue_signal() or not self.trainer.is_global_zero:
             return
         try:
-            subprocess.run(["scontrol", "requeue", slurm_job()], check=True)
+            subprocess.run(["scontrol", "requeue", slurm_job_id()], check=True)
         except (OSError, subprocess.CalledProcessError) as error:
             rank_zero_info(f"The job could not be put into the queue again: {error}")

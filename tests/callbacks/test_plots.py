@@ -19,7 +19,7 @@ from lightning_cnn.data.augment import CropAndRotate
 from lightning_cnn.data.facts import DatasetFacts
 from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.plots import figures as plots
-from lightning_cnn.quiet import quieten
+from lightning_cnn.startup import filter_warnings
 
 pytestmark = pytest.mark.usefixtures("quiet")
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -28,7 +28,7 @@ OF_TEST = {"predictions.png", "mistakes.png", "confusion_matrix.png", "calibrati
 
 @pytest.fixture
 def quiet() -> None:
-    quieten()
+    filter_warnings()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_cnn.callbacks.predictions import Predictions, PredictionsCallback, _of_all_processes
 from lightning_cnn.classifiers import ImageClassifier
-from lightning_cnn.data.batches import Images, InOrder
+from lightning_cnn.data.batches import Images, SequentialLoader
 
 TARGETS = torch.arange(10) % 3
 
@@ -220,7 +220,7 @@ def test_only_the_first_process_looks(classifier, trainer, monkeypatch):
 def test_the_batches_of_all_processes_are_put_together_in_order(images, monkeypatch):
     logits = torch.rand(images, 10)
     dataset = Images(torch.zeros(images, 1, 28, 28), torch.arange(images))
-    shares = [[logits[targets] for _, targets in InOrder(dataset, 4, rank, 3)] for rank in range(3)]
+    shares = [[logits[targets] for _, targets in SequentialLoader(dataset, 4, rank, 3)] for rank in range(3)]
 
     def all_gather_object(gathered, own):
         assert all(map(torch.equal, own, shares[1]))

@@ -48,7 +48,7 @@ WORK = """
 import json, sys
 from multiprocessing import get_context
 from pathlib import Path
-from lightning_cnn.files import replacing
+from lightning_cnn.files import atomic_write
 from lightning_cnn.startup import quick_imports
 with quick_imports():
     from lightning_cnn.callbacks.run_folder import create
@@ -60,7 +60,7 @@ def work(job):
         if "root" in job:
             made.append(str(create(Path(job["root"]), "a-run")))
         else:
-            with replacing(Path(job["path"])) as part:
+            with atomic_write(Path(job["path"])) as part:
                 part.write_text(job["content"])
     return made
 

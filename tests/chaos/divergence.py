@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.errors import DivergenceError
-from lightning_cnn.quiet import quieten
+from lightning_cnn.startup import filter_warnings
 
 EPOCHS = 2
 #: Batches of an epoch, of four images each.
@@ -178,7 +178,7 @@ def random_fault(random: Random) -> Fault:
 
 def train(fault: Fault, optimizer: str, accumulate: int, folder: Path) -> str:
     """Train with the fault, and return what did not end as it should; nothing if all did."""
-    quieten()
+    filter_warnings()
     module, oracle = Classifier(optimizer), Oracle(accumulate)
     module.put_in(fault)
     saving = ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1, save_on_train_epoch_end=True)

@@ -17,13 +17,14 @@ from typing import Any
 
 import torch
 from chaos.outcome import Outcome
+from checkout import PYTHONPATH
 from idx import write_idx_dataset
 
 from lightning_cnn import checkpoint
 from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.errors import UserError
 
-#: Shuffled, augmented, with dropout, and saved after every step: 2 × 10 steps.
+#: ShuffledLoader, augmented, with dropout, and saved after every step: 2 × 10 steps.
 FIT = (
     *("fit", "--model", "CNNClassifier", "--data", "MNISTDataModule", "--data.augment", "CropAndRotate"),
     *(
@@ -74,7 +75,7 @@ class Life:
             "CHAOS_DATA": str(data),
             "CHAOS_SAVED": str(self.saved),
             "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "PYTHONPATH": PYTHONPATH,
             "TMPDIR": str(temporary),
         }
 

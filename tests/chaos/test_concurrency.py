@@ -13,7 +13,7 @@ import os
 from contextlib import contextmanager
 
 @contextmanager
-def replacing(path):
+def atomic_write(path):
     yield path
     os.truncate(path, 1)
 

@@ -38,7 +38,6 @@ def asked(monkeypatch, tmp_path):
 @pytest.fixture
 def _stubs(monkeypatch):
     monkeypatch.setattr("lightning_cnn.sweep.trials.PROGRAM", (sys.executable, "-m", "sweep.stub"))
-    monkeypatch.setenv("PYTHONPATH", str(scenario.TESTS))
 
 
 @pytest.mark.usefixtures("_stubs")
@@ -177,7 +176,7 @@ def test_real_runs_are_gone_on_with_after_their_worker_was_killed(tiny_data, tmp
     }
     Path("cnn.yaml").write_text(yaml.safe_dump(config))
     command = [sys.executable, "-m", "sweep.worker", "sweep", "--config=cnn.yaml", "--seeds=2", "--test=true"]
-    environment = {"PYTHONPATH": str(scenario.TESTS), "SWEEP_DATA": str(tiny_data), "OMP_NUM_THREADS": "1"}
+    environment = {"SWEEP_DATA": str(tiny_data), "OMP_NUM_THREADS": "1"}
     trial = tmp_path / "logs/seeds-cnn/trial-0000"
     with subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.DEVNULL) as killed:
         scenario.until(lambda: [*trial.glob("*/*/metrics.csv")])

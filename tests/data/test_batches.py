@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lightning_cnn.data.augment import Augmentation
-from lightning_cnn.data.batches import Images, InOrder, Shuffled
+from lightning_cnn.data.batches import Images, SequentialLoader, ShuffledLoader
 from lightning_cnn.errors import UserError
 
 N = 23
@@ -40,7 +40,7 @@ def test_an_image_and_its_target(dataset):
 
 @pytest.mark.parametrize("batch_size", [1, 10, 23, 50])
 def test_in_order(dataset, batch_size):
-    batches = InOrder(dataset, batch_size)
+    batches = SequentialLoader(dataset, batch_size)
 
     assert joined(batches) == list(range(N))
     assert len(batches) == len(list(batches)) == math.ceil(N / batch_size)
@@ -48,8 +48,8 @@ def test_in_order(dataset, batch_size):
 
 @pytest.mark.parametrize("world_size", [2, 3, 5])
 def test_processes_take_turns_in_the_batches_of_one(dataset, world_size):
-    alone = indices(InOrder(dataset, 4))
-    loaders = [InOrder(dataset, 4, rank, world_size) for rank in range(world_size)]
+    alone = indices(SequentialLoader(dataset, 4))
+    loaders = [SequentialLoader(dataset, 4, rank, world_size) for rank in range(world_size)]
     shares = [indices(loader) for loader in loaders]
 
     assert [batch for turn in zip(*shares, strict=True) for batch in turn if batch] == alone
@@ -61,7 +61,7 @@ def test_processes_take_turns_in_the_batches_of_one(dataset, world_size):
     [(1, [1] * 23), (2, [2] * 10 + [3]), (8, [8, 15]), (10, [10, 13]), (14, [14, 9]), (23, [23]), (50, [23])],
 )
 def test_shuffled_has_each_image_exactly_once(dataset, batch_size, sizes):
-    batches = Shuffled(dataset, batch_size, seed=0)
+    batches = ShuffledLoader(dataset, batch_size, seed=0)
     order = joined(batches)
 
     assert sorted(order) == list(range(N)) and order != list(range(N))
@@ -72,7 +72,7 @@ def test_shuffled_has_each_image_exactly_once(dataset, batch_size, sizes):
 def test_the_order_depends_on_seed_and_epoch_alone(dataset):
     def order(seed: int, epoch: int) -> tuple[int, ...]:
         torch.manual_seed(torch.seed())
-        batches = Shuffled(dataset, 10, seed)
+        batches = ShuffledLoader(dataset, 10, seed)
         batches.sampler.set_epoch(epoch)  # as Lightning does
         return tuple(joined(batches))
 
@@ -84,8 +84,8 @@ def test_the_order_depends_on_seed_and_epoch_alone(dataset):
 @pytest.mark.parametrize("world_size", [2, 4])
 @pytest.mark.parametrize("batch_size", [4, 8, 12])
 def test_all_processes_together_see_what_one_would_see(dataset, batch_size, world_size):
-    alone = indices(Shuffled(dataset, batch_size, seed=3))
-    processes = [Shuffled(dataset, batch_size // world_size, 3, rank, world_size) for rank in range(world_size)]
+    alone = indices(ShuffledLoader(dataset, batch_size, seed=3))
+    processes = [ShuffledLoader(dataset, batch_size // world_size, 3, rank, world_size) for rank in range(world_size)]
     shares = [indices(process) for process in processes]
 
     assert [[share[turn] for share in shares] for turn in range(len(alone))] == [
@@ -97,7 +97,7 @@ def test_all_processes_together_see_what_one_would_see(dataset, batch_size, worl
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4, 6, 11])
 @pytest.mark.parametrize("batch_size", [2, 3, 7])
 def test_each_process_has_two_images_or_more_at_every_step(dataset, batch_size, world_size):
-    processes = [Shuffled(dataset, batch_size, 3, rank, world_size) for rank in range(world_size)]
+    processes = [ShuffledLoader(dataset, batch_size, 3, rank, world_size) for rank in range(world_size)]
 
     assert sorted(itertools.chain.from_iterable(joined(process) for process in processes)) == list(range(N))
     assert min(len(batch) for process in processes for batch in indices(process)) >= 2
@@ -117,7 +117,7 @@ class Numbers(Augmentation):
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_an_image_has_the_same_random_numbers_in_any_process(dataset, world_size):
     def numbers(rank, world_size):
-        batches = Shuffled(dataset, 8 // world_size, 1, rank, world_size, Numbers())
+        batches = ShuffledLoader(dataset, 8 // world_size, 1, rank, world_size, Numbers())
         batches.set_epoch(2)
         return {int(image[0, 0, 0]): tuple(image[0, 1, :3].tolist()) for images, _ in batches for image in images}
 
@@ -129,7 +129,7 @@ def test_an_image_has_the_same_random_numbers_in_any_process(dataset, world_size
 
 def test_random_numbers_are_others_in_each_epoch_and_with_each_seed(dataset):
     def numbers(seed, epoch):
-        batches = Shuffled(dataset, 8, seed, augment=Numbers())
+        batches = ShuffledLoader(dataset, 8, seed, augment=Numbers())
         batches.set_epoch(epoch)
         return tuple(tuple(image[0, 1, :3].tolist()) for images, _ in batches for image in images)
 
@@ -141,8 +141,8 @@ def test_more_processes_than_images(dataset):
     few = Images(dataset.images[:2], dataset.targets[:2])
 
     with pytest.raises(UserError, match=r"^2 training images are too few for 5 processes; take fewer$"):
-        Shuffled(few, 4, 0, 0, 5)
-    assert [indices(InOrder(few, 1, rank, 5)) for rank in range(5)] == [[[0]], [[1]], [[]], [[]], [[]]]
+        ShuffledLoader(few, 4, 0, 0, 5)
+    assert [indices(SequentialLoader(few, 1, rank, 5)) for rank in range(5)] == [[[0]], [[1]], [[]], [[]], [[]]]
 
 
 # Going on
@@ -150,13 +150,13 @@ def test_more_processes_than_images(dataset):
 
 @pytest.mark.parametrize("seen", range(5))
 def test_shuffled_goes_on_after_any_batch(dataset, seen):
-    whole = Shuffled(dataset, 5, seed=1)
+    whole = ShuffledLoader(dataset, 5, seed=1)
     whole.set_epoch(3)
-    begun = Shuffled(dataset, 5, seed=1)
+    begun = ShuffledLoader(dataset, 5, seed=1)
     begun.set_epoch(3)
     first = indices(itertools.islice(begun, seen))
 
-    going_on = Shuffled(dataset, 5, seed=1)
+    going_on = ShuffledLoader(dataset, 5, seed=1)
     going_on.load_state_dict(begun.state_dict())
     going_on.set_epoch(3)  # as at the start of every epoch, also of one that goes on
 
@@ -164,14 +164,14 @@ def test_shuffled_goes_on_after_any_batch(dataset, seen):
 
 
 def test_it_goes_on_once_and_then_begins_anew(dataset):
-    batches = Shuffled(dataset, 5, seed=1)
+    batches = ShuffledLoader(dataset, 5, seed=1)
     batches.load_state_dict({"epoch": 0, "seen": 3})
 
     assert [len(indices(batches)), len(indices(batches))] == [1, 4]
 
 
 def test_an_epoch_after_the_one_that_was_left_begins_anew(dataset):
-    batches = Shuffled(dataset, 5, seed=1)
+    batches = ShuffledLoader(dataset, 5, seed=1)
     batches.load_state_dict({"epoch": 0, "seen": 4})
     batches.set_epoch(1)
 
@@ -181,7 +181,7 @@ def test_an_epoch_after_the_one_that_was_left_begins_anew(dataset):
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (1, 4), (4, 2)])
 def test_it_goes_on_with_another_number_of_processes(dataset, before, after):
     def processes(number):
-        return [Shuffled(dataset, 8 // number, 1, rank, number) for rank in range(number)]
+        return [ShuffledLoader(dataset, 8 // number, 1, rank, number) for rank in range(number)]
 
     first = processes(before)
     for process in first:
@@ -192,4 +192,4 @@ def test_it_goes_on_with_another_number_of_processes(dataset, before, after):
 
     second = sorted(itertools.chain.from_iterable(next(iter(indices(process))) for process in then))
 
-    assert second == sorted(indices(Shuffled(dataset, 8, 1))[1])
+    assert second == sorted(indices(ShuffledLoader(dataset, 8, 1))[1])

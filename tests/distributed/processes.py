@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from chaos.lives import Ended
+from checkout import PYTHONPATH
 
 
 def run(
@@ -100,8 +101,7 @@ def _environment(data: Path) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("TORCHELASTIC", "PL_", "SLURM"))}
     for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         clean.pop(name, None)
-    tests = str(Path(__file__).parents[1])
-    return clean | {"CHILD_DATA": str(data), "OMP_NUM_THREADS": "1", "PYTHONPATH": tests}
+    return clean | {"CHILD_DATA": str(data), "OMP_NUM_THREADS": "1", "PYTHONPATH": PYTHONPATH}
 
 
 def _printed(process: subprocess.Popen[str], seconds: float) -> str:

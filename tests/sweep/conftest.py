@@ -1,7 +1,6 @@
 import sys
 
 import pytest
-from sweep.scenario import TESTS
 
 from lightning_cnn.sweep import study, trials
 
@@ -11,4 +10,3 @@ def _stubs(monkeypatch):
     """Let trials only pretend to train, and be looked after quickly."""
     monkeypatch.setattr(trials, "PROGRAM", (sys.executable, "-m", "sweep.stub"))
     monkeypatch.setattr(study, "POLL", 0.02)
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))

@@ -17,7 +17,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
-TESTS = Path(__file__).parents[1]
 N_TRIALS = 3
 #: Longest time that anything may take, in seconds: more is a hang.
 TOO_LONG = 60
@@ -70,7 +69,6 @@ def start(folder: Path, storage: str | None = None, n_trials: int = N_TRIALS) ->
         [sys.executable, "-m", "sweep.worker", *words, "--stub.seconds=0.1"]
         + ([] if storage is None else [f"--storage={storage}"]),
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(TESTS)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

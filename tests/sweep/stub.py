@@ -19,7 +19,7 @@ from pathlib import Path
 
 import yaml
 
-from lightning_cnn.files import replacing
+from lightning_cnn.files import atomic_write
 from lightning_cnn.sweep.trial import end_with_parent
 
 
@@ -34,7 +34,7 @@ def accuracy(lr: float, epoch: int) -> float:
 
 
 def write(run: Path, rows: list[dict[str, object]]) -> None:
-    with replacing(run / "metrics.csv") as path, path.open("w", newline="") as file:
+    with atomic_write(run / "metrics.csv") as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, ["epoch", "step", "val/acc"])
         writer.writeheader()
         writer.writerows(rows)

@@ -18,7 +18,7 @@ data.batch_size: {from: 8, to: 512, log: true}
 
 
 def space(text: str):
-    return build_space(configs.parse(text, "space.yaml"), "space.yaml")
+    return build_space(configs.parse_config(text, "space.yaml"), "space.yaml")
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_setting_is_there_only_for_the_choices_that_it_names(suggested):
 
 
 def test_settings_keep_their_order(suggested):
-    order = [*configs.parse(SPACE, "space.yaml")]
+    order = [*configs.parse_config(SPACE, "space.yaml")]
 
     assert all([*trial] == [name for name in order if name in trial] for trial in suggested)
 

@@ -248,7 +248,7 @@ def test_another_release_of_torch_and_another_processor_are_tried_anew(trials, m
     choose(CNN(), images(), CPU)
     monkeypatch.setattr("torch.__version__", "99.0")
     choose(CNN(), images(), CPU)
-    monkeypatch.setattr(precision, "cpu_name", lambda: "A CPU")
+    monkeypatch.setattr(precision, "processor_name", lambda: "A CPU")
     choose(CNN(), images(), CPU)
 
     assert len(trials) == 3

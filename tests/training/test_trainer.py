@@ -8,7 +8,7 @@ from torch.optim import SGD
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_cnn.classifiers import ImageClassifier
-from lightning_cnn.quiet import quieten
+from lightning_cnn.startup import filter_warnings
 from lightning_cnn.training.trainer import Trainer
 
 #: What Lightning calls at every step.
@@ -23,7 +23,7 @@ HOOKS = [
 
 
 def make(tmp_path, **options) -> Trainer:
-    quieten()
+    filter_warnings()
     silence = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     bare = {"accelerator": "cpu", "default_root_dir": tmp_path, "enable_model_summary": False, "max_epochs": 1}
     return Trainer(**{**silence, **bare, **options})
