@@ -63,7 +63,8 @@ class _Loader(yaml.SafeLoader):
     def compose_document(self) -> Any:
         document = super().compose_document()
         if self.check_event(yaml.DocumentStartEvent):
-            raise InvalidConfigError(f"several documents{_line(self.peek_event())}; keep one, without a line ---")
+            event = self.peek_event()  # type: ignore[no-untyped-call]  # has no types
+            raise InvalidConfigError(f"several documents{_line(event)}; keep one, without a line ---")
         return document
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:

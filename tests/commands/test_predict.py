@@ -328,7 +328,7 @@ def test_slow_images_do_not_wait_for_a_full_batch(monkeypatch):
     [
         ([], "the following arguments are required: CHECKPOINT, IMAGE (see `lightning-cnn predict --help`)"),
         (["best"], "the following arguments are required: IMAGE (see `lightning-cnn predict --help`)"),
-        (["best", "a.png"], "no fitting run has a checkpoint best.ckpt; train with `fit` first, or give a file"),
+        (["best", "a.png"], "no matching run has a checkpoint best.ckpt; train with `fit` first, or give a file"),
         (["no.ckpt", "a.png"], "checkpoint no.ckpt does not exist; give a file, a run folder, `best` or `last`"),
         (["no.ckpt", "a.png", "--output", "a.txt"], "--output a.txt: the name must end in .csv or .json"),
         (["no.ckpt", "a.png", "--plot", "a.jpg"], "--plot a.jpg: the name must end in .png"),

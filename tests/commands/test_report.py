@@ -145,13 +145,13 @@ def test_a_page_of_a_real_run(cli, fit):
         ("nowhere", "'nowhere' does not exist; give the folder of a run, such as logs/mnist-cnn/version_0"),
         (
             "logs",
-            "'logs' is not the folder of a run: it has neither config.yaml nor metrics.csv; give a run in it, such as ",
+            "'logs' is not a run folder: it has neither config.yaml nor metrics.csv; give a run in it, such as ",
         ),
         (
             "empty",
-            "'empty' is not the folder of a run: it has neither config.yaml nor metrics.csv; give a folder that `fit`",
+            "'empty' is not a run folder: it has neither config.yaml nor metrics.csv; give a folder that `fit`",
         ),
-        ("file.txt", "'file.txt' is not the folder of a run"),
+        ("file.txt", "'file.txt' is not a run folder"),
         ("logs/a/version_0 --output empty.HTML", "--output empty.HTML is a folder; name a file in it"),
         ("logs/a/version_0 --output logs/a/version_0/config.yaml", "config.yaml: the name must end in .html"),
         ("logs/a/version_0 --output no/x.html", "--output no/x.html cannot be written (no such file or directory)"),
@@ -175,7 +175,7 @@ def test_without_runs_there_is_no_best(cli):
     outcome = cli("report", "best")
 
     assert outcome.status == 2
-    assert "no fitting run has a checkpoint best.ckpt; train with `fit` first" in outcome.err
+    assert "no matching run has a checkpoint best.ckpt; train with `fit` first" in outcome.err
 
 
 def test_nothing_is_written_if_one_of_the_runs_is_damaged(cli, tmp_path, two):
