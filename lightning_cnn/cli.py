@@ -16,30 +16,40 @@ from lightning_cnn.environment import is_rank_zero
 from lightning_cnn.errors import Interrupted, UserError, did_you_mean
 from lightning_cnn.startup import quick_imports
 
-#: Each verb, which is a module in `lightning_cnn.commands`, and what it does.
+#: Each command, which is a module in `lightning_cnn.commands`, and what it does.
 COMMANDS = {
     "fit": "Train a classifier and keep its best and last checkpoint.",
-    "validate": "Measure a checkpoint on the validation images.",
-    "test": "Measure a checkpoint on the official test images.",
+    "validate": "Evaluate a checkpoint on the validation images.",
+    "test": "Evaluate a checkpoint on the official test images.",
     "sweep": "Search for settings, or repeat a run over seeds or folds, with any number of workers.",
-    "predict": "Say what is on images of your own, with a checkpoint.",
+    "predict": "Classify image files of your own with a checkpoint.",
     "export": "Write a checkpoint as safetensors, to give to others.",
     "report": "Write a page about a run, or one that compares several.",
-    "data": "Fetch a dataset, or verify the files of one.",
+    "data": "Fetch a dataset, or verify its files.",
 }
-
-#: What ends a command.
+#: The commands of other projects, and the one of ours that is meant.
+_MEANT = {
+    **dict.fromkeys(("train", "training", "resume"), "fit"),
+    **dict.fromkeys(("val", "valid", "validation"), "validate"),
+    **dict.fromkeys(("eval", "evaluate", "evaluation"), "test"),
+    **dict.fromkeys(("tune", "search", "hpo", "optimize"), "sweep"),
+    **dict.fromkeys(("infer", "inference", "classify", "serve", "detect"), "predict"),
+    **dict.fromkeys(("convert", "onnx", "save"), "export"),
+    **dict.fromkeys(("compare", "plot", "summary"), "report"),
+    **dict.fromkeys(("download", "fetch", "prepare", "datasets"), "data"),
+}
+#: The signals that end a command.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-#: What the disk or its owner may refuse at any time.
-_OUT_OF_OUR_HANDS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+#: Why the system may refuse to write at any time.
+_REFUSED_WRITES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 _EXAMPLES = """\
 examples:
   lightning-cnn fit --config configs/mnist/cnn.yaml
   lightning-cnn fit --config configs/mnist/cnn.yaml --trainer.max_epochs 1 --model.optimizer.lr 0.01
-  lightning-cnn fit --ckpt_path last
-  lightning-cnn test --ckpt_path best
-  lightning-cnn sweep --config configs/mnist/cnn.yaml --space configs/sweeps/cnn.yaml --n-trials 20
+  lightning-cnn fit last
+  lightning-cnn test best
+  lightning-cnn sweep --config configs/mnist/cnn.yaml --space configs/sweeps/cnn.yaml --n_trials 20
   lightning-cnn predict logs/mnist-cnn/version_0 digits/ --output predictions.csv
   lightning-cnn export best --output digits.safetensors
   lightning-cnn report logs/mnist-cnn/version_0 logs/mnist-cnn/version_1
@@ -50,18 +60,18 @@ examples:
 
 
 def run() -> NoReturn:
-    """Run the command of this process and leave, as Python does, but without clearing up a memory that goes away.
+    """Run the command of this process and exit without tearing torch down.
 
-    Python would look for garbage among all that torch and Lightning made while they were imported, and free it piece by
+    Python would collect the garbage of all that torch and Lightning made while they were imported, and free it piece by
     piece: 1.2 s on a core of an AMD EPYC.
     """
     for signum in _SIGNALS:
         signal.signal(signum, _interrupt)
-    # When one process of several dies, torch shows where in C++ the others notice, page after page.
+    # When a peer process dies, torch prints C++ stack traces of the connections that break.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     status = main()
     _ignore_signals()  # the work is done
-    threading._shutdown()  # type: ignore[attr-defined]  # waits for what still works; both are Python's own way out
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for other threads; both are what Python does itself
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -69,11 +79,9 @@ def run() -> NoReturn:
 
 
 def _interrupt(signum: int, _: FrameType | None) -> NoReturn:
-    """Leave by the way that errors take, so that nothing half-written stays behind."""
-    _ignore_signals()  # the way out is short, and must not be left
-    raise Interrupted(
-        signal.Signals(signum), already_reported=not is_rank_zero()
-    )  # of several processes, the first tells
+    """Raise `Interrupted`, so that what is half-written is removed."""
+    _ignore_signals()  # a second signal must not interrupt the cleaning up
+    raise Interrupted(signal.Signals(signum), already_reported=not is_rank_zero())
 
 
 def _ignore_signals() -> None:
@@ -94,6 +102,8 @@ def main(argv: list[str] | None = None) -> int:
         status = _dispatch(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
         return status
+    except SystemExit as left:  # of a parser that has printed its help
+        return int(left.code or 0)
     except UserError as error:
         print(f"lightning-cnn: error: {error}", file=sys.stderr)
         return error.exit_status
@@ -101,14 +111,14 @@ def main(argv: list[str] | None = None) -> int:
         if not interrupted.already_reported:
             print(f"lightning-cnn: {interrupted}", file=sys.stderr)
         return interrupted.exit_status
-    except BrokenPipeError:  # whoever read the output has seen enough
+    except BrokenPipeError:  # the reader of the output has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        if error.errno not in _OUT_OF_OUR_HANDS:
+        if error.errno not in _REFUSED_WRITES:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(f"lightning-cnn: error: {where}{error.strerror}; free or choose another place", file=sys.stderr)
+        print(f"lightning-cnn: error: {where}{error.strerror}; free space, or choose another folder", file=sys.stderr)
         return 1
 
 
@@ -119,13 +129,14 @@ def _dispatch(argv: list[str]) -> int:
     if argv[0] == "--version":
         print(f"lightning-cnn {__version__}")
         return 0
-    if argv[0] not in COMMANDS:
-        raise UserError(f"there is no command {argv[0]!r}{did_you_mean(argv[0], COMMANDS)}; see lightning-cnn --help")
-    module = _load(argv[0])
+    if (command := argv[0]) not in COMMANDS:
+        meant = f"; did you mean {_MEANT[command]!r}?" if command in _MEANT else did_you_mean(command, COMMANDS)
+        raise UserError(f"there is no command {command!r}{meant}; see lightning-cnn --help")
+    module = _load(command)
     try:
         status: int = module.main(argv)
     finally:
-        gc.unfreeze()  # what is never freed is taken for a leak by some libraries
+        gc.unfreeze()  # some libraries report what is never freed as a leak
     return status
 
 

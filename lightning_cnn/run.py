@@ -6,7 +6,7 @@ Nothing else in the package knows these names. Reading needs numpy at most, so t
 import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,7 +228,7 @@ def find_runs(root: Path) -> list[Run]:
     return [Run(folder.parent) for folder in sorted(folders, key=lambda f: f.stat().st_mtime, reverse=True)]
 
 
-def resolve_checkpoint(reference: str, runs: list[Run], folder_means: str) -> Path:
+def resolve_checkpoint(reference: str, runs: Iterable[Run], folder_means: str) -> Path:
     """Return the checkpoint file that `reference` means.
 
     Args:

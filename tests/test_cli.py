@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lightning_cnn import __version__
-from lightning_cnn.cli import COMMANDS, main, suggest
+from lightning_cnn.cli import COMMANDS, main
 from lightning_cnn.errors import Interrupted
 
 #: Arguments that are answered without importing torch, and the exit status of the answer.
@@ -43,6 +43,12 @@ def test_version(capsys):
         ("tset", "; did you mean 'test'?"),
         ("Validate", "; did you mean 'validate'?"),
         ("xyzzy", ""),
+        ("train", "; did you mean 'fit'?"),  # the commands of other projects
+        ("val", "; did you mean 'validate'?"),
+        ("eval", "; did you mean 'test'?"),
+        ("tune", "; did you mean 'sweep'?"),
+        ("serve", "; did you mean 'predict'?"),
+        ("download", "; did you mean 'data'?"),
         ("--config", ""),
     ],
 )
@@ -52,11 +58,6 @@ def test_an_unknown_command_is_named_with_a_way_out(word, hint, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert err == f"lightning-cnn: error: there is no command {word!r}{hint}; see lightning-cnn --help\n"
-
-
-def test_suggestions_are_only_of_what_is_close():
-    assert suggest("batchsize", ["batch_size", "val_size"]) == "; did you mean 'batch_size'?"
-    assert suggest("zzz", ["batch_size", "val_size"]) == ""
 
 
 @pytest.mark.parametrize(("argv", "status"), QUICK)
@@ -88,10 +89,8 @@ def test_the_data_command_gets_its_arguments(tmp_path, capsys):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main([command, "--help"])
+    assert main([command, "--help"]) == 0
 
-    assert caught.value.code == 0
     usage = capsys.readouterr().out.splitlines()[0]
     assert usage.startswith("usage: lightning-cnn ")
     assert f" {command} " in usage

@@ -18,7 +18,7 @@ ARROWS = {
     "__main__": {"cli"},
     "cli": {"commands"},
     "commands": {"checkpoint", "config", "data", "plots", "predict", "report", "sweep", "training"},
-    "sweep": {"cli", "config", "training"},
+    "sweep": {"cli", "training"},
     "report": {"plots"},
     "predict": {"checkpoint", "classifiers", "data"},
     "training": {"callbacks", "checkpoint", "classifiers", "config", "data"},

@@ -1,102 +1,155 @@
-"""`fit`, `validate` and `test`: LightningCLI with run folders, and with checkpoints that are enough by themselves."""
+"""`fit`, `validate` and `test`: LightningCLI, given one checked tree of settings, and what a run needs around it."""
 
-import shutil
-from contextlib import ExitStack, suppress
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from copy import deepcopy
 from pathlib import Path
 from shlex import quote
 from typing import Any, Literal
 
-import torch
-import yaml
-from jsonargparse import Namespace
-from jsonargparse.typing import register_type
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Callback
 from lightning.pytorch import Trainer as LightningTrainer
-from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_cnn import checkpoint as checkpoints
-from lightning_cnn import environment
-from lightning_cnn.callbacks import Checkpoints, Dashboard, Plots, Progress, RunFolder, TestResults
-from lightning_cnn.callbacks.metrics_csv import MetricsCSV
-from lightning_cnn.callbacks.tensorboard import TensorBoard
+from lightning_cnn.callbacks import Checkpoints, Dashboard, Plots, RunFolder, TestResults
 from lightning_cnn.classifiers import ImageClassifier
-from lightning_cnn.config.messages import explain
-from lightning_cnn.config.parser import Parser, require_sound_configs, with_checkpoint
-from lightning_cnn.data import (
-    ImageDataModule,
-    datamodules,  # noqa: F401  # the parser finds by their short names those classes that are imported
-)
+from lightning_cnn.config.flags import read_command_line
+from lightning_cnn.config.messages import explain, in_one_line, root_cause
+from lightning_cnn.config.parser import SettingsParser
+from lightning_cnn.config.request import Request, read_request
+from lightning_cnn.config.schema import Schema
+from lightning_cnn.config.settings import merge
+from lightning_cnn.config.yaml import dump
+from lightning_cnn.data import ImageDataModule
+from lightning_cnn.environment import is_rank_zero, is_requeued_by_slurm
 from lightning_cnn.errors import DivergenceError, Interrupted, UserError
-from lightning_cnn.files import shipped_config
-from lightning_cnn.run import Run, snake_case
+from lightning_cnn.run import Run
 from lightning_cnn.startup import filter_warnings, tune_process
-from lightning_cnn.training import precision
+from lightning_cnn.training import setup
 from lightning_cnn.training.distributed import OtherProcessError, Others
 from lightning_cnn.training.failure_store import Failure
 from lightning_cnn.training.rank_state import Agreement
 from lightning_cnn.training.refusals import require_trainable
-from lightning_cnn.training.resume import NOT_OF_THE_RUN, require_resumable, run_to_resume
-from lightning_cnn.training.trainer import Trainer
-
-# Some of Lightning's callbacks have devices among their settings; a config has their names.
-register_type(torch.device, str, torch.device)
-
-_DETERMINISTIC = (
-    "Repeat to the bit: float32 instead of the trial, which goes by the clock, unless a precision is given, and only "
-    "algorithms that compute in a fixed order. This takes as long as float32: on one processor 1.5 (SimpleCNN) to 1.8 "
-    "(DeepCNN) times as long as bfloat16; on GPUs, a fixed order may cost more. Needs the same machine, versions and "
-    "number of threads."
+from lightning_cnn.training.resume import (
+    RUN_OPTIONS,
+    program,
+    require_resumable,
+    resume_hint,
+    run_to_resume,
+    user_classes,
 )
-_RESUME = (
-    "`auto` goes on with the run that this job of SLURM or torchrun has begun, or else with the newest run of the same "
-    "settings that has not come to its end; if there is none, it begins a new one. A job that SLURM has put into its "
-    "queue again goes on with its own run without being asked."
-)
-_OVERWRITE_STEPS = "Go on from an earlier checkpoint than the last one of the run; what it has beyond that is lost."
-_OVERWRITE_RESULTS = "Replace the results of a whole test also by those of other weights, or of fewer images."
-#: The names of mixed precision with float16.
-_HALF = (16, "16", "16-mixed")
-#: Largest batch to try precisions with: enough to tell them apart, and soon done.
-_TRIAL_BATCH = 256
+from lightning_cnn.training.trainer import Trainer, is_restoring
+
+#: The groups of settings, each of the arguments of a class.
+GROUPS = {"trainer": Trainer, "checkpoints": Checkpoints, "plots": Plots, "dashboard": Dashboard}
+#: The other settings of a command, with their types, defaults and help.
+OPTIONS: dict[str, dict[str, tuple[Any, Any, str]]] = {
+    command: {
+        "deterministic": (
+            bool,
+            False,
+            "Repeat to the bit: float32 instead of the precision probe, which depends on timing, unless a precision is "
+            "given, and only deterministic algorithms. This takes as long as float32: on one processor 1.5 "
+            "(SimpleCNN) to 1.8 (DeepCNN) times as long as bfloat16. Needs the same machine, versions and number of "
+            "threads.",
+        )
+    }
+    for command in ("fit", "validate", "test")
+}
+OPTIONS["fit"] |= {
+    "test": (bool, False, "Test the best weights after training."),
+    "overwrite": (
+        bool,
+        False,
+        "Resume from an earlier checkpoint than the last one of the run, and discard the steps after it.",
+    ),
+    "resume": (
+        Literal["auto"] | None,
+        None,
+        "`auto` resumes the run that this SLURM or torchrun job has started, or else the newest unfinished run with "
+        "the same settings; if there is none, it starts a new run. A job that SLURM has requeued resumes its own run "
+        "in any case.",
+    ),
+}
+OPTIONS["validate"] |= {"verbose": (bool, True, "Print the metrics.")}
+OPTIONS["test"] |= {
+    "overwrite": (bool, False, "Replace the results of a whole test by those of other weights, or of fewer images."),
+    "verbose": (bool, True, "Print the metrics."),
+}
+#: What `--ckpt_path` is for.
+_CKPT_PATH = {
+    "fit": "Resume from this checkpoint: a file, a run folder (its last), or best, last or previous of the newest run.",
+    "validate": "The checkpoint to validate: a file, a run folder (its best), or best, last or previous.",
+    "test": "The checkpoint to test: a file, a run folder (its best), or best, last or previous.",
+}
 
 
-def main(argv: list[str]) -> int:
-    """Run `fit`, `validate` or `test` with the arguments that follow it."""
+def schema(command: str) -> Schema:
+    """Return what can be set for a command."""
+    options = {name: kind for name, (kind, _, _) in OPTIONS[command].items()}
+    return Schema(GROUPS, {"seed_everything": bool | int, **options})
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `fit`, `validate` or `test` with the arguments that follow it.
+
+    Raises:
+        UserError: If an argument is wrong, or the settings cannot be used together.
+    """
     filter_warnings()
     tune_process()
+    command, *arguments = argv
+    if read_command_line(arguments).asks_for_help:
+        SettingsCLI(Request(command, {}), help_arguments=arguments)  # which prints it, and leaves
     others = Others()
     try:
-        with others.together(), ExitStack() as held:
-            argv, checkpoint = with_checkpoint(argv)
-            TrainCLI(argv, checkpoint, held, others)
+        with others.together(), ExitStack() as stack:
+            request = read_request(command, arguments, schema(command))
+            if request.prints_config:
+                print(dump(SettingsCLI(request).settings), end="")
+            else:
+                TrainingCLI(request, stack, others).run()
     except OtherProcessError as failed:
         return others.leave(failed.failure)
     except MisconfigurationException as error:  # Lightning's word for settings that cannot go together
-        raise UserError(" ".join(str(error).split())) from error
+        raise UserError(in_one_line(error)) from error
     return 0
 
 
-class TrainCLI(LightningCLI):
-    """LightningCLI for classifiers and image data modules.
+def settings_of(argv: Sequence[str]) -> dict[str, Any]:
+    """Return all settings that a command line gives, defaults included, as plain values; nothing is run.
+
+    Raises:
+        UserError: If the command does not accept them.
+    """
+    command, *arguments = argv
+    if read_command_line(arguments).asks_for_help:
+        raise UserError("a flag asks for help only; give it to `lightning-cnn fit`")
+    return SettingsCLI(read_request(command, arguments, schema(command))).settings
+
+
+class SettingsCLI(LightningCLI):
+    """LightningCLI without subcommands, which parses one tree of settings and does nothing more.
 
     Args:
-        argv: The command and its arguments.
-        checkpoint: The file that `--ckpt_path` in `argv` names, if it does.
-        held: Takes the lock of the run folder.
-        others: The other processes of the run, if there may be any.
+        request: What is asked for.
+        help_arguments: Arguments that ask for help, to be parsed in place of the tree.
+
+    Attributes:
+        checkpoint: The file to resume from, or to evaluate; for `fit`, `--resume auto` may find it.
+        settings: All settings, defaults included, as plain values.
     """
 
-    def __init__(self, argv: list[str], checkpoint: Path | None, held: ExitStack, others: Others | None = None) -> None:
-        self.command = argv[0]
-        self.checkpoint = checkpoint
-        self.held = held
-        self.others = others
-        self.new_folder: Path | None = None
-        self.first_step: int | None = None
+    def __init__(self, request: Request, help_arguments: Sequence[str] = ()) -> None:
+        self.request = request
+        self.command = request.command
+        self.checkpoint = request.checkpoint
+        self.settings: dict[str, Any] = {}
         super().__init__(
             ImageClassifier,
             ImageDataModule,
@@ -107,298 +160,254 @@ class TrainCLI(LightningCLI):
             load_from_checkpoint_support=False,  # checkpoints describe themselves
             auto_configure_optimizers=False,  # classifiers get theirs injected
             seed_everything_default=0,
-            parser_class=Parser,
+            parser_class=SettingsParser,
             parser_kwargs={
-                "prog": "lightning-cnn",
+                "prog": f"lightning-cnn {self.command}",
+                "usage": f"lightning-cnn {self.command} [CHECKPOINT] [--config FILE] [--NAME VALUE ...]",
                 "allow_abbrev": False,
-                self.command: {"default_config_files": [str(shipped_config("default.yaml"))]},
             },
-            args=argv,
+            args=list(help_arguments) or request.settings,
+            run=False,
         )
 
-    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning's knows all; one is needed
-        """The command, with the arguments of the Trainer's method that are not options."""
-        return {
-            self.command: {"model", "datamodule", "weights_only", "dataloaders", "train_dataloaders", "val_dataloaders"}
-        }
-
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the settings of pictures and dashboard, which Lightning makes callbacks of the trainer, and our own."""
+        """Add our groups of settings, and the options of the command."""
         parser.add_class_arguments(Checkpoints, "checkpoints")
         parser.add_lightning_class_args(Plots, "plots")
-        parser.add_lightning_class_args(Dashboard, "dashboard")  # after the pictures, which it shows
-        parser.add_argument("--deterministic", type=bool, default=False, help=_DETERMINISTIC)
-        if self.command == "fit":
-            parser.add_argument("--test", type=bool, default=False, help="Measure the best weights on the test images.")
-            parser.add_argument("--overwrite", type=bool, default=False, help=_OVERWRITE_STEPS)
-            parser.add_argument("--resume", type=Literal["auto"] | None, default=None, help=_RESUME)
-        elif self.command == "test":
-            parser.add_argument("--overwrite", type=bool, default=False, help=_OVERWRITE_RESULTS)
+        parser.add_lightning_class_args(Dashboard, "dashboard")  # after the plots, which it shows
+        parser.add_argument("--ckpt_path", type=str, default=None, help=_CKPT_PATH[self.command])
+        for name, (kind, default, text) in OPTIONS[self.command].items():
+            parser.add_argument(f"--{name}", type=kind, default=default, help=text)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse the arguments given, whatever those of the process are."""
-        assert isinstance(args, list)
-        known = {action.dest.partition(".")[0] for action in self._parser(args[0])._actions}
-        require_sound_configs(args, known)
-        self.config = parser.parse_args(args)
-        options = self.config[self.command]
-        _use_processes_of_torchrun(options["trainer"])
-        if options["deterministic"]:
-            settings = options["trainer"]
-            settings["deterministic"] = True
-            if settings["precision"] == "auto":
-                settings["precision"] = "32-true"
-                rank_zero_info("Precision: 32-true (bf16-mixed may be faster, and can be repeated as well)")
-        if self.command == "fit" and not options["trainer"]["fast_dev_run"]:
-            self._resume(options)
+        """Parse the tree of settings; with `--resume auto`, find the run to resume.
 
-    def _resume(self, options: Namespace) -> None:
-        """Find the run that is to be gone on with, if the user asks for it or SLURM has restarted it."""
+        Raises:
+            UserError: If a value has the wrong type or is out of its range.
+        """
+        if isinstance(args, list):
+            parser.parse_args(args)
+        self._parse(self._with_launcher_and_determinism(self.request.settings))
+        if self.command == "fit" and not self.config["trainer"]["fast_dev_run"]:
+            self._find_run_to_resume()
+
+    def _parse(self, tree: dict[str, Any]) -> None:
+        try:
+            self.config = self.parser.parse_object(deepcopy(tree))  # which it changes
+        except UserError as error:
+            raise UserError(explain(str(error), tree, schema(self.command))) from error
+        seed = self.config["seed_everything"]
+        if not isinstance(seed, bool) and not 0 <= seed < 2**32:
+            raise UserError(f"--seed_everything must be between 0 and {2**32 - 1}, got {seed}")
+        settings = json.loads(self.parser.dump(self.config, skip_unset=False, format="json"))
+        self.settings = {name: value for name, value in settings.items() if name != "ckpt_path"}
+
+    @staticmethod
+    def _with_launcher_and_determinism(tree: dict[str, Any]) -> dict[str, Any]:
+        trainer = setup.with_launcher(tree.get("trainer", {}))
+        if tree.get("deterministic"):
+            trainer = setup.with_determinism(trainer)
+        return {**tree, "trainer": trainer}
+
+    def _find_run_to_resume(self) -> None:
+        """Find the run to resume, if `--resume auto` is given or SLURM has requeued this job."""
+        asked = self.settings["resume"] is not None
         if self.checkpoint is not None:
-            if options["resume"] is not None:
-                raise UserError("--resume auto looks for the run itself; leave out --ckpt_path, or --resume")
+            if asked:
+                raise UserError("--resume auto finds the run itself; leave out the checkpoint, or --resume")
             return
-        if options["resume"] is None and not environment.is_requeued_by_slurm():
+        if not asked and not is_requeued_by_slurm():
             return
-        root = Path(options["trainer"]["default_root_dir"] or ".")
-        self.checkpoint = run_to_resume(root, self._plain_config(), this_job_only=options["resume"] is None)
+        root = Path(self.settings["trainer"]["default_root_dir"] or ".")
+        self.checkpoint = run_to_resume(root, self.settings, this_job_only=not asked)
         if self.checkpoint is None:
             return
-        options["ckpt_path"] = str(self.checkpoint)
-        if options["trainer"]["precision"] == "auto":  # the run has found out
-            described = checkpoints.read_description(self.checkpoint)["config"]
-            options["trainer"]["precision"] = described["trainer"]["precision"]
         rank_zero_info(f"Resumed: {Run.of_checkpoint(self.checkpoint).folder}")
-
-    def _parse_ckpt_path(self) -> None:
-        """Nothing left to do: what the checkpoint says was put before the flags, so that flags win."""
+        if self.settings["trainer"]["precision"] == "auto":  # the run keeps the precision that was chosen for it
+            precision = checkpoints.read_description(self.checkpoint)["config"]["trainer"]["precision"]
+            tree = merge(self.request.settings, {"trainer": {"precision": precision}})
+            self._parse(self._with_launcher_and_determinism(tree))
 
     def instantiate_classes(self) -> None:
-        """Build model, data and trainer; what they refuse is the user's to mend."""
-        try:
-            super().instantiate_classes()
-        except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
-            self._forget_new_folder()
-            raise UserError(explain(str(error), ())) from error
-        if self.others is not None:
-            self.others.join(self.trainer)
-            if self.command == "fit":
-                self.others.give_up = self._give_up
+        """Instantiate nothing."""
 
-    def _set_seed(self) -> None:
+
+class TrainingCLI(SettingsCLI):
+    """LightningCLI that instantiates model, data and trainer, and then runs its command.
+
+    Args:
+        request: What is asked for.
+        stack: Keeps the lock of the run folder.
+        others: The peer processes of the run.
+    """
+
+    def __init__(self, request: Request, stack: ExitStack, others: Others) -> None:
+        self.stack = stack
+        self.others = others
+        self.new_run: Run | None = None
+        self.first_step: int | None = None
+        super().__init__(request)
+
+    def instantiate_classes(self) -> None:
+        """Build model, data and trainer.
+
+        Raises:
+            UserError: If one of them refuses its settings.
+        """
         try:
-            super()._set_seed()
-        except ValueError as error:
-            raise UserError(f"--seed_everything: {error}") from error
+            LightningCLI.instantiate_classes(self)
+        except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
+            setup.remove_empty_run(self.new_run)
+            raise UserError(in_one_line(root_cause(error))) from error
+        self.others.join(self.trainer)
+        if self.command == "fit":
+            self.others.give_up = self._give_up
 
     def instantiate_trainer(self, **kwargs: Any) -> LightningTrainer:
         """Build the trainer with the loggers, the callbacks and the folder of this run."""
-        options = self._get(self.config_init, "trainer")
-        given = options["callbacks"] or []
-        callbacks: list[Callback] = [given] if isinstance(given, Callback) else [*given]
-        if options["enable_progress_bar"] is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
-            callbacks.append(Progress())
-        kwargs["enable_progress_bar"] = any(isinstance(c, ProgressBar) for c in callbacks)
-        if self.subcommand != "fit" or options["fast_dev_run"]:
-            if self.subcommand == "test":
+        options = self.config_init["trainer"]
+        callbacks = setup.add_progress(setup.as_list(options["callbacks"]), options["enable_progress_bar"])
+        kwargs["enable_progress_bar"] = any(isinstance(callback, ProgressBar) for callback in callbacks)
+        if self.command != "fit" or options["fast_dev_run"]:
+            if self.command == "test":
                 assert self.checkpoint is not None
-                folder, overwrite = Run.of_checkpoint(self.checkpoint).folder, self._get(self.config, "overwrite")
-                self.results = TestResults(folder, self.checkpoint, overwrite)
+                folder = Run.of_checkpoint(self.checkpoint).folder
+                self.results = TestResults(folder, self.checkpoint, self.settings["overwrite"])
                 callbacks.append(self.results)
-            kwargs |= {"callbacks": callbacks, "logger": False, "enable_checkpointing": False}
-            return super().instantiate_trainer(**kwargs)
-        require_trainable(options, self.model, self.datamodule, self._get(self.config, "test"))
-        kwargs["precision"] = self._precision(options)
-        folder = self._run_folder(Path(options["default_root_dir"] or "."))
-        loggers = self._loggers(options["logger"], folder)
-        callbacks += self._fit_callbacks(options, folder, bool(loggers))
-        kwargs["enable_checkpointing"] = any(isinstance(c, Checkpoint) for c in callbacks)  # Lightning's, if asked for
-        return super().instantiate_trainer(callbacks=callbacks, logger=loggers, default_root_dir=folder, **kwargs)
-
-    def _precision(self, options: Namespace) -> str | None:
-        """The precision that was asked for, or that a trial finds best; this goes into the config of the run."""
-        chosen: str | None = options["precision"]
-        device = _device(options["accelerator"])
-        if chosen in _HALF and device == torch.device("cpu"):  # Lightning would do the same, and record the other
-            rank_zero_info(f"Precision: bf16-mixed ({chosen} needs a GPU)")
-            self.config[self.subcommand]["trainer"]["precision"] = "bf16-mixed"
-            return "bf16-mixed"
-        if chosen != "auto" or device is None or options["plugins"]:
-            return chosen
-        if not environment.is_rank_zero():
-            return None  # the first process tries, and tells the others
-        pixels = torch.zeros(min(self.datamodule.batch_size, _TRIAL_BATCH), 1, 28, 28, dtype=torch.uint8)
-        pixels.random_(256, generator=torch.Generator().manual_seed(0))
-        verdict = precision.choose(self.model.network, self.model.preprocess(pixels), device)
-        rank_zero_info(f"Precision: {verdict.precision} ({verdict})")
-        self.config[self.subcommand]["trainer"]["precision"] = verdict.precision
-        return verdict.precision
-
-    def _run_folder(self, root: Path) -> Path:
-        """The folder of the run that goes on, or a new one; it is locked."""
-        content = None if self.checkpoint is None else checkpoints.read(self.checkpoint)
-        if self.checkpoint is not None and content is not None:
-            require_resumable(self.checkpoint, content, self._plain_config(), self._get(self.config, "overwrite"))
-            self.first_step = content["global_step"]
-        if not environment.is_rank_zero():  # which tells the others
-            return root
-        if self.checkpoint is not None and self.checkpoint.parent.name == "checkpoints":
-            folder = Run.of_checkpoint(self.checkpoint).folder
-        else:
-            network = snake_case(type(self.model).__name__.removesuffix("Classifier"))
-            folder = self.new_folder = Run.create(root, f"{self.datamodule.facts.name}-{network}").folder
-        self.held.enter_context(Run(folder).lock())
-        return folder
-
-    def _loggers(self, chosen: Logger | list[Logger] | bool | None, folder: Path) -> Logger | list[Logger] | bool:
-        """TensorBoard and `metrics.csv` in the run folder, unless the user chose something else."""
-        if chosen is None or chosen is True:
-            # In this order: TensorBoard's takes the epoch out of what it gives on.
-            return [MetricsCSV(folder, self.first_step), TensorBoard(folder, self.first_step)]
-        return chosen
-
-    def _plain_config(self) -> dict[str, Any]:
-        """All that was asked for, as plain types."""
-        dumped = self._parser(self.command).dump(self.config[self.command], skip_unset=False)
-        config: dict[str, Any] = yaml.safe_load(dumped)
-        return config
-
-    def _fit_callbacks(self, options: Namespace, folder: Path, with_loggers: bool) -> list[Callback]:
-        """The callbacks of every run."""
-        config = self._plain_config()
-        for word in NOT_OF_THE_RUN:
-            del config[word]
-        config["trainer"]["default_root_dir"] = str(folder.parent.parent)  # also of a run that goes on
-        callbacks: list[Callback] = [Agreement(self.first_step), RunFolder(folder, config)]
-        if with_loggers:
-            callbacks.append(LearningRateMonitor())
+            return super().instantiate_trainer(callbacks=callbacks, logger=False, enable_checkpointing=False, **kwargs)
+        require_trainable(options, self.model, self.datamodule, self.settings["test"])
+        precision = setup.choose_precision(
+            options["precision"],
+            options["accelerator"],
+            bool(options["plugins"]),
+            self.model,
+            self.datamodule.batch_size,
+        )
+        folder = self._open_run(Path(options["default_root_dir"] or "."))
+        loggers = setup.make_loggers(options["logger"], Run(folder), self.first_step)
+        callbacks += [Agreement(self.first_step), RunFolder(folder, self._record(folder, precision))]
+        callbacks += setup.learning_rate_monitors(loggers)
         if options["enable_checkpointing"] is not False:
-            callbacks.append(self._get(self.config_init, "checkpoints"))
-        return callbacks
+            callbacks.append(self.config_init["checkpoints"])
+        kwargs["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
+        return super().instantiate_trainer(
+            callbacks=callbacks, logger=loggers, default_root_dir=folder, precision=precision, **kwargs
+        )
 
-    def fit(self, model: LightningModule, **kwargs: Any) -> None:
-        """Train; checkpoints are data, never code."""
-        try:
-            self.trainer.fit(model, weights_only=True, **kwargs)
-        except (DivergenceError, OtherProcessError):  # what it has logged until then may be worth a look
-            raise
-        except (UserError, MisconfigurationException):
-            self._forget_new_folder()
-            raise
-        except Interrupted as interrupted:
-            self._forget_new_folder()
-            already_reported = not self.trainer.is_global_zero  # by the first process
-            raise Interrupted(interrupted.received, self._way_on(), already_reported) from interrupted
-        except ModuleNotFoundError as error:  # a callback or logger that needs more than is installed
-            self._forget_new_folder()
-            raise UserError(" ".join(str(error).split())) from error
-        except OSError:  # of the disk
-            raise
-        except Exception as error:
-            if self.trainer._checkpoint_connector._loaded_checkpoint:  # which is let go when all of it is restored
-                raise UserError(
-                    f"{self.checkpoint}: what it says of the training does not fit this run ({error!r}); train anew"
-                ) from error
-            if "Early stopping conditioned on metric" not in str(error):
-                raise
-            raise UserError(" ".join(str(error).split())) from error
+    def _open_run(self, root: Path) -> Path:
+        """Return the folder of the run that is resumed, or a new one; it is locked."""
+        if self.checkpoint is not None:
+            content = checkpoints.read(self.checkpoint)
+            require_resumable(self.checkpoint, content, self.settings, self.settings["overwrite"])
+            self.first_step = content["global_step"]
+        if not is_rank_zero():  # which tells the others
+            return root
+        run = None if self.checkpoint is None else Run.of_checkpoint(self.checkpoint)
+        if run is None or self.checkpoint is None or self.checkpoint.parent != run.checkpoints_folder:
+            run = self.new_run = setup.create_run(root, self.model, self.datamodule)
+        self.stack.enter_context(run.lock())
+        return run.folder
 
-    def _give_up(self, failure: Failure) -> str:
-        """Leave no litter after another process has failed, and return how to go on if it has died."""
-        if failure.status != 1:  # otherwise, what it has logged until then is worth a look
-            self._forget_new_folder()
-        return self._way_on() if failure.has_died else ""
+    def _record(self, folder: Path, precision: str | None) -> dict[str, Any]:
+        """Return the settings that the run records: those given, and what was decided."""
+        root = str(folder.parent.parent)
+        decided = {"default_root_dir": root} | ({} if precision is None else {"precision": precision})
+        record = {name: value for name, value in self.settings.items() if name not in RUN_OPTIONS}
+        return {**record, "trainer": {**self.settings["trainer"], **decided}}
 
-    def _way_on(self) -> str:
-        """How to go on with a run that was stopped."""
-        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # set from outside
-        known = (callback.folder for callback in callbacks if isinstance(callback, RunFolder))  # in all processes
-        folder = next(known, None) or Path(self.trainer.default_root_dir)
-        last = Run(folder).checkpoint("last")
-        if not last.is_file():
-            return " before there was a checkpoint"
-        test = " --test true" if self._get(self.config, "test") else ""
-        step = checkpoints.read(last)["global_step"]
-        if step == self.first_step:
-            return " before another step was saved; give the same command again"
-        command = f"{self._program()} fit --ckpt_path {quote(str(folder))}{self._own_classes()}{test}"
-        return f"; go on from step {step} with: {command}"
+    def run(self) -> None:
+        """Run the command."""
+        {"fit": self._fit, "validate": self._validate, "test": self._test}[self.command]()
 
-    def _program(self) -> str:
-        """How to call this command: classes of the user's own are found in the folder that Python is started in."""
-        return "python -m lightning_cnn" if self._own_classes() else "lightning-cnn"
+    def _validate(self) -> None:
+        self.trainer.validate(
+            self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint, verbose=self.settings["verbose"],
+            weights_only=True,
+        )  # fmt: skip
 
-    def _own_classes(self) -> str:
-        """The flags that name classes from outside of this package: no checkpoint is believed that names them."""
-        classes = {"model": type(self.model), "data": type(self.datamodule)}
-        outside = {name: cls for name, cls in classes.items() if cls.__module__.partition(".")[0] != "lightning_cnn"}
-        return "".join(f" --{name} {cls.__module__}.{cls.__qualname__}" for name, cls in outside.items())
+    def _test(self) -> None:
+        self.trainer.test(
+            self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint, verbose=self.settings["verbose"],
+            weights_only=True,
+        )  # fmt: skip
+        self._print_results()
 
-    def _forget_new_folder(self) -> None:
-        """Leave no folder of a run that was refused before it had a checkpoint."""
-        if self.new_folder is None or Run(self.new_folder).checkpoints_folder.exists():
-            return
-        shutil.rmtree(self.new_folder)
-        with suppress(OSError):  # not empty: there are other runs
-            self.new_folder.parent.rmdir()
-            self.new_folder.parent.parent.rmdir()
-
-    def validate(self, model: LightningModule, **kwargs: Any) -> None:
-        """Measure on the validation images."""
-        self.trainer.validate(model, weights_only=True, **kwargs)
-
-    def test(self, model: LightningModule, **kwargs: Any) -> None:
-        """Measure on the test images."""
-        self.trainer.test(model, weights_only=True, **kwargs)
-
-    def _test_best(self) -> None:
-        """Measure the best weights of the training that has just ended."""
-        folder = Path(self.trainer.strategy.broadcast(str(self.trainer.default_root_dir)))  # the first process knows it
-        best = Run(folder).checkpoint("best")
-        if not best.is_file():
-            raise UserError(f"--test true needs the best weights, but training has not saved {best}")
-        self.results = TestResults(folder, best, overwrite=True)  # those of the run itself, from before it went on
-        self.trainer.callbacks.append(self.results)  # type: ignore[attr-defined]
-        self.trainer.loggers = []  # as `test` does it: what it finds belongs to the weights, not to the last step
-        self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True)
-        self.after_test()
-
-    def after_test(self) -> None:
-        """Sum the test up."""
+    def _print_results(self) -> None:
         if self.trainer.is_global_zero:
             print(self.results.summary)
 
-    def after_fit(self) -> None:
-        """Say where everything is and what can be done with it."""
-        if self._get(self.config, "trainer")["fast_dev_run"]:
+    def _fit(self) -> None:
+        """Train, and test the best weights if that is asked for."""
+        self._train()
+        if self.settings["trainer"]["fast_dev_run"]:
             return
         if self.trainer.is_global_zero:
-            self._sum_up()
-        if self._get(self.config, "test"):
+            self._print_summary()
+        if self.settings["test"]:
             self._test_best()
 
-    def _sum_up(self) -> None:
-        folder = Path(self.trainer.default_root_dir)
-        print(f"Run folder: {folder}")
+    def _train(self) -> None:
+        try:
+            self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint, weights_only=True)
+        except (DivergenceError, OtherProcessError):  # the metrics until then may be worth a look
+            raise
+        except (UserError, MisconfigurationException):
+            setup.remove_empty_run(self.new_run)
+            raise
+        except Interrupted as interrupted:
+            setup.remove_empty_run(self.new_run)
+            raise Interrupted(
+                interrupted.received, self._resume_hint(), already_reported=not self.trainer.is_global_zero
+            ) from interrupted
+        except ModuleNotFoundError as error:  # a callback or logger that needs more than is installed
+            setup.remove_empty_run(self.new_run)
+            raise UserError(in_one_line(error)) from error
+        except OSError:  # of the disk
+            raise
+        except Exception as error:
+            if is_restoring(self.trainer):
+                raise UserError(
+                    f"{self.checkpoint}: its training state does not fit this run ({error!r}); train a new run"
+                ) from error
+            if "Early stopping conditioned on metric" not in str(error):
+                raise
+            raise UserError(in_one_line(error)) from error
+
+    def _give_up(self, failure: Failure) -> str:
+        """Clean up after a peer process has failed, and return how to resume if it has died."""
+        if failure.status != 1:  # otherwise, the metrics until then are worth a look
+            setup.remove_empty_run(self.new_run)
+        return self._resume_hint() if failure.has_died else ""
+
+    def _resume_hint(self) -> str:
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # set from outside
+        folders = (callback.folder for callback in callbacks if isinstance(callback, RunFolder))  # in all processes
+        run = Run(next(folders, None) or Path(self.trainer.default_root_dir))
+        flags = user_classes(self.model, self.datamodule) + (" --test true" if self.settings["test"] else "")
+        return resume_hint(run, self.first_step, flags)
+
+    def _test_best(self) -> None:
+        """Test the best weights of the training that has just ended."""
+        run = Run(Path(self.trainer.strategy.broadcast(str(self.trainer.default_root_dir))))  # rank 0 knows it
+        best = run.checkpoint("best")
+        if not best.is_file():
+            raise UserError(f"--test true needs the best weights, but training has not saved {best}")
+        self.results = TestResults(run.folder, best, overwrite=True)  # those of the run itself, from before it resumed
+        self.trainer.callbacks.append(self.results)  # type: ignore[attr-defined]
+        self.trainer.loggers = []  # as in `test`: the metrics belong to the weights, not to the last step
+        self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True)
+        self._print_results()
+
+    def _print_summary(self) -> None:
+        """Print where everything is, and what can be done with it."""
+        run = Run(Path(self.trainer.default_root_dir))
+        classes = user_classes(self.model, self.datamodule)
+        print(f"Run folder: {run.folder}")
         if self.trainer.global_step == self.first_step:
-            print("At its end: nothing left to train; give the run more with --trainer.max_epochs")
-        best, last = (Run(folder).checkpoint(name) for name in ("best", "last"))
+            print("Finished:   nothing left to train; raise --trainer.max_epochs to train longer")
+        best, last = run.checkpoint("best"), run.checkpoint("last")
         if last.is_file() and not best.is_file():
             print("No best:    there is no best.ckpt, because nothing was validated")
-        if (kept := best if best.is_file() else last).is_file() and not self._get(self.config, "test"):
-            print(f"Test it:    {self._program()} test --ckpt_path {quote(str(kept))}{self._own_classes()}")
-        print(f"Look at it: tensorboard --logdir {quote(str(folder.parent.parent))}")
-
-
-def _use_processes_of_torchrun(trainer: Namespace) -> None:
-    """Let torchrun, which knows it, say how many processes there are, unless the user does."""
-    if (started := environment.torchrun_world()) is not None and trainer["devices"] == "auto":
-        trainer["devices"], trainer["num_nodes"] = started
-
-
-def _device(accelerator: str) -> torch.device | None:
-    """Where training will be, if it is known how to try precisions there."""
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return torch.device("cuda")
-    others = accelerator == "auto" and torch.accelerator.is_available()
-    return torch.device("cpu") if accelerator == "cpu" or (accelerator == "auto" and not others) else None
+        if (kept := best if best.is_file() else last).is_file() and not self.settings["test"]:
+            print(f"Test it:    {program(classes)} test {quote(str(kept))}{classes}")
+        print(f"Look at it: tensorboard --logdir {quote(str(run.folder.parent.parent))}")

@@ -1,4 +1,4 @@
-"""Going on with a run: from where, in whose folder, and what must not be lost by it."""
+"""Resuming a run: which one, what it must keep, and how to say so to the user."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -10,26 +10,28 @@ from lightning_cnn.environment import job_id
 from lightning_cnn.errors import UserError
 from lightning_cnn.run import Run, find_runs
 
-#: Settings of the trainer that say where a run is, not what it is.
+#: Settings of the trainer that say where a run is trained, not what it is.
 _WHERE = ("accelerator", "devices", "num_nodes", "strategy", "default_root_dir")
-#: What is a word to the command, not about the run.
-NOT_OF_THE_RUN = ("test", "overwrite", "deterministic", "resume", "ckpt_path")
+#: Options of the command that are not settings of the run.
+RUN_OPTIONS = ("test", "overwrite", "deterministic", "resume")
 
 
 def run_to_resume(root: Path, config: dict[str, Any], this_job_only: bool = False) -> Path | None:
-    """Return the last checkpoint of the newest run with these settings that goes on; None if there is none.
+    """Return the last checkpoint of the newest run with these settings that can be resumed; None if there is none.
 
-    That is one that this job of SLURM or torchrun has begun, or else one that has not come to its end.
+    That is a run that this SLURM or torchrun job has started, or else one that is not finished.
 
     Args:
         root: Where runs are.
-        config: The settings, as plain types.
-        this_job_only: Leave out those that this job has not begun.
+        config: The settings, as plain values.
+        this_job_only: Leave out runs that this job has not started.
 
     Raises:
-        UserError: If a checkpoint or a config that may be the one is damaged.
+        UserError: If the checkpoint or the config of a run that may be the one is damaged.
     """
-    ignored = (*_WHERE, "precision") if config["trainer"]["precision"] == "auto" else _WHERE  # the run has found it out
+    ignored = (
+        (*_WHERE, "precision") if config["trainer"]["precision"] == "auto" else _WHERE
+    )  # the run records what was chosen
     wanted = _settings(config, ignored)
     known = [run for run in find_runs(root) if run.checkpoint("last").is_file() and run.config_file.is_file()]
     same = [run for run in known if _settings(run.read_config(), ignored) == wanted]
@@ -40,9 +42,9 @@ def run_to_resume(root: Path, config: dict[str, Any], this_job_only: bool = Fals
 
 
 def _settings(config: dict[str, Any], ignored: Collection[str]) -> dict[str, Any]:
-    """What a config says of the run, without those settings of the trainer that are ignored."""
+    """Return the settings of a run without those of the trainer that are ignored."""
     trainer = {name: value for name, value in config["trainer"].items() if name not in ignored}
-    return {name: value for name, value in config.items() if name not in NOT_OF_THE_RUN} | {"trainer": trainer}
+    return {name: value for name, value in config.items() if name not in RUN_OPTIONS} | {"trainer": trainer}
 
 
 def _is_finished(run: Run, trainer: dict[str, Any]) -> bool:
@@ -53,28 +55,28 @@ def _is_finished(run: Run, trainer: dict[str, Any]) -> bool:
 
 
 def require_resumable(path: Path, content: dict[str, Any], config: dict[str, Any], overwrite: bool) -> None:
-    """Refuse a checkpoint from which a run cannot go on as asked, or would throw away what it has beyond it.
+    """Refuse a checkpoint from which the run cannot be resumed as asked, or only by discarding later steps.
 
     Args:
         path: The file.
         content: What `checkpoint.read` returns for it.
-        config: What the run shall go on with, as plain types.
-        overwrite: Whether the user wants to throw that away.
+        config: The settings to resume with, as plain values.
+        overwrite: Whether the user wants to discard them.
 
     Raises:
-        UserError: If one of this is so.
+        UserError: If one of these is the case.
     """
     loops = content.get("loops", {}).get("fit_loop", {})
     if "processes" not in loops.get("state_dict", {}) or not content.get("optimizer_states"):
         raise UserError(
-            f"{path} does not say all that it takes to go on exactly: it holds weights to share, or is of an earlier "
-            "version; `test` and `predict` can use it, `fit` has to begin anew"
+            f"{path} has no training state to resume exactly; `test` and `predict` can use it, for `fit` start a new "
+            "run"
         )
     _require_same_settings(content[checkpoints.KEY]["config"], config)
     epochs = config["trainer"]["max_epochs"]
     if epochs is not None and 0 < epochs < content["epoch"]:
         raise UserError(
-            f"--trainer.max_epochs {epochs}: the run has had {content['epoch']} already; give at least that"
+            f"--trainer.max_epochs {epochs}: the run has trained {content['epoch']} epochs already; give at least that"
         )
     last = path.with_name("last.ckpt")
     if overwrite or path.parent != Run.of_checkpoint(path).checkpoints_folder or path == last or not last.is_file():
@@ -86,29 +88,29 @@ def require_resumable(path: Path, content: dict[str, Any], config: dict[str, Any
     if reached > content["global_step"]:
         run = quote(str(Run.of_checkpoint(path).folder))
         raise UserError(
-            f"{path} is of step {content['global_step']}, but the run has reached step {reached}, which would be lost: "
-            f"go on from there with `--ckpt_path {run}`, or add `--overwrite true`"
+            f"{path} is of step {content['global_step']}, but the run has reached step {reached}; resume from there "
+            f"with `fit {run}`, or add `--overwrite true` to discard those steps"
         )
 
 
 def _require_same_settings(before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuse what a run cannot change on its way: its checkpoint would overrule it, or not fit, or mean another run."""
+    """Refuse settings that a resumed run cannot change: its checkpoint would override them, or not fit."""
     if (changed := _first_difference(_kept(before), _kept(now))) is not None:
         flag, (old, new) = changed
         raise UserError(
-            f"--{flag} {new}: the run has {old}, and can only go on with that; leave it out, or train a new run"
+            f"--{flag} {new}: the run has {old}, which it keeps when it is resumed; leave it out, or train a new run"
         )
 
 
 def _kept(config: dict[str, Any]) -> dict[str, Any]:
-    """What a run keeps from its beginning to its end: the seed, all of the model, and which data it is."""
+    """Return what a run keeps when it is resumed: the seed, all of the model, and which dataset it is."""
     data = config.get("data")
     kind = data.get("class_path") if isinstance(data, dict) else data
     return {"seed_everything": config.get("seed_everything"), "model": config.get("model"), "data": kind}
 
 
 def _first_difference(before: object, now: object) -> tuple[str, tuple[object, object]] | None:
-    """The first setting that is not the same, named as its flag, with both values."""
+    """Return the flag of the first setting that differs, with both values; None if none does."""
     if not isinstance(before, dict) or not isinstance(now, dict):
         return None if before == now else ("", (before, now))
     for name in dict.fromkeys([*before, *now]):
@@ -116,3 +118,32 @@ def _first_difference(before: object, now: object) -> tuple[str, tuple[object, o
             place = [] if name in ("class_path", "init_args") else [name]
             return ".".join([*place, *filter(None, [changed[0]])]), changed[1]
     return None
+
+
+def resume_hint(run: Run, first_step: int | None, flags: str) -> str:
+    """Return how to resume a run that was stopped, to follow the message that it was.
+
+    Args:
+        run: The run.
+        first_step: The step that it was resumed from, if it was.
+        flags: The flags to repeat, such as those of `user_classes`.
+    """
+    last = run.checkpoint("last")
+    if not last.is_file():
+        return " before the first checkpoint"
+    step = checkpoints.read(last)["global_step"]
+    if step == first_step:
+        return " before the next checkpoint; give the same command again"
+    return f"; resume from step {step} with: {program(flags)} fit {quote(str(run.folder))}{flags}"
+
+
+def user_classes(model: object, datamodule: object) -> str:
+    """Return the flags that name classes from outside of this package, which no checkpoint is trusted to name."""
+    classes = {"model": type(model), "data": type(datamodule)}
+    outside = {name: cls for name, cls in classes.items() if cls.__module__.partition(".")[0] != "lightning_cnn"}
+    return "".join(f" --{name} {cls.__module__}.{cls.__qualname__}" for name, cls in outside.items())
+
+
+def program(flags: str) -> str:
+    """Return how to call this command: `python -m` finds classes of the user's in the current folder."""
+    return "python -m lightning_cnn" if "--model" in flags or "--data" in flags else "lightning-cnn"

@@ -114,3 +114,8 @@ def _drop_unused_hooks(callback: Callback) -> None:
     for hook in _HOOKS_OF_A_STEP:
         if getattr(getattr(callback, hook), "__func__", None) is getattr(Callback, hook):
             setattr(callback, hook, None)
+
+
+def is_restoring(trainer: LightningTrainer) -> bool:
+    """Whether the trainer is restoring a checkpoint: it keeps the content until all of it is restored."""
+    return bool(trainer._checkpoint_connector._loaded_checkpoint)

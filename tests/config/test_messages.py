@@ -1,4 +1,4 @@
-"""What a user got wrong is one line that names it, and nothing is left behind."""
+"""A wrong argument, config or checkpoint is reported in one line, and nothing is left behind."""
 
 import os
 import re
@@ -13,23 +13,23 @@ from lightning_cnn.checkpoint import KEY
 
 MODELS = r"CNNClassifier, .*DeepCNNClassifier, FastCNNClassifier, MLPClassifier, ShallowCNNClassifier, SimpleCNN[^)]*"
 
-#: Wrong arguments, after those of a good `fit` where they begin with +, and what has to be said of them.
+#: Wrong arguments, after those of a valid `fit` where they begin with +, and the message.
 WRONG = [
-    # words
+    # flags
     ("fitt", r"there is no command 'fitt'; did you mean 'fit'\?"),
     ("fit --confg x.yaml", r"there is no option --confg; did you mean '--config'\?"),
     ("+ --trainer.max_epoch 2", r"there is no option --trainer\.max_epoch; did you mean '--trainer\.max_epochs'\?"),
     ("+ --trainer.max_epoch=2", r"there is no option --trainer\.max_epoch; did you mean '--trainer\.max_epochs'\?"),
     ("+ --print_confg", r"there is no option --print_confg; did you mean '--print_config'\?"),
     ("+ extra", r"extra"),
-    # what is missing
+    # missing arguments
     ("fit", r"model and data not given; use --config FILE .*, or --model and --data with class names"),
     ("fit --model CNNClassifier", r"data not given; use --config FILE"),
     ("fit --data MNISTDataModule", r"model not given; use --config FILE"),
-    ("test", r"test needs --ckpt_path: a file, a run folder, `best` or `last`"),
-    ("validate", r"validate needs --ckpt_path: a file, a run folder, `best` or `last`"),
-    ("fit --config", r"--config.*expected one argument"),
-    ("test --ckpt_path", r"--ckpt_path.*expected one argument"),
+    ("test", r"test needs a checkpoint: a file, a run folder, `best` or `last`"),
+    ("validate", r"validate needs a checkpoint: a file, a run folder, `best` or `last`"),
+    ("fit --config", r"--config needs a value: --config FILE"),
+    ("test --ckpt_path", r"--ckpt_path needs a value: --ckpt_path FILE"),
     # classes
     ("+ --model CNNClasifier", r"--model CNNClasifier: there is no such model class; did you mean 'CNNClassifier'\?"),
     ("+ --model Bigg", rf"--model Bigg: there is no such model class \(choose from .*{MODELS}.*\)"),
@@ -53,29 +53,35 @@ WRONG = [
         r"--model\.scheduler ReduceLROnPlateau: several classes have this name; "
         r"give lightning\.pytorch\.cli\.ReduceLROnPlateau",
     ),
-    # what classes need
+    # arguments of classes
     (
         "+ --trainer.callbacks EarlyStopping",
         r"--trainer\.callbacks: EarlyStopping needs monitor; give --trainer\.callbacks\.monitor",
     ),
     ("+ --trainer.callbacks+=EarlyStopping", r"EarlyStopping needs monitor; give --trainer\.callbacks\.monitor"),
     ("+ --model.scheduler StepLR", r"StepLR needs step_size; give --model\.scheduler\.step_size"),
-    # settings of classes
-    ("+ --data.augment.bad 1", r"--data\.augment\.bad 1: augment has no setting 'bad' \(choose from crop_pro.*"),
+    # unknown arguments of classes
+    (
+        "+ --data.augment.bad 1",
+        r"--data\.augment\.bad: no class is chosen that could have it; .*--data\.augment CLASS",
+    ),
     ("+ --data.augment CropAndRotate --data.augment.cropsize 1", r"augment\.cropsize 1: .*did you mean 'crop_size'\?"),
     (
         "+ --trainer.callbacks+=PrintLoss --trainer.callbacks.bad 1",
         r"callbacks\.bad 1: PrintLoss has no setting 'bad' .*",
     ),
     ("+ --plots.enabledd true", r"there is no option --plots\.enabledd; did you mean '--plots\.enabled'\?"),
-    ("+ --model.x.y 1", r"--model\.x\.y 1: model has no setting 'x\.y'"),
-    ("+ --model.means 1", r"--model\.means 1: model has no setting 'means'; did you mean 'mean'\?"),
+    ("+ --model.x.y 1", r"there is no option --model\.x\.y"),
+    ("+ --model.means 1", r"--model\.means 1: CNNClassifier has no setting 'means'; did you mean 'mean'\?"),
     (
         "+ --model.network 1",
-        r"model has no setting 'network' "
+        r"--model\.network 1: CNNClassifier has no setting 'network' "
         r"\(choose from label_smoothing, mean, num_classes, optimizer, scheduler, std\)",
     ),
-    ("+ --data.batchsize 3", r"--data\.batchsize 3: data has no setting 'batchsize'; did you mean 'batch_size'\?"),
+    (
+        "+ --data.batchsize 3",
+        r"--data\.batchsize 3: MNISTDataModule has no setting 'batchsize'; did you mean 'batch_size'\?",
+    ),
     ("+ --model.optimizer.lrr 1", r"--model\.optimizer\.lrr 1: .* no setting 'lrr'; did you mean 'lr'\?"),
     # types
     ("+ --trainer.max_epochs two", r"--trainer\.max_epochs two: expected int"),
@@ -83,7 +89,7 @@ WRONG = [
     ("+ --data.batch_size many", r"--data\.batch_size many: expected int"),
     ("+ --model.std wide", r"--model\.std wide: expected float"),
     ("+ --model.optimizer.lr fast", r"--model\.optimizer\.lr fast: expected float"),
-    ("+ --seed_everything abc", r"--seed_everything abc: .*expected int"),
+    ("+ --seed_everything abc", r"--seed_everything abc: expected bool or int"),
     ("+ --trainer.precision 8", r"--trainer\.precision 8: expected one of .*'bf16-mixed'"),
     ("+ --data.batch_size=", r"--data\.batch_size: expected int"),
     ("+ --model.optimizer.betas 3", r"--model\.optimizer\.betas 3: expected tuple"),
@@ -108,14 +114,14 @@ WRONG = [
     ("+ --model.optimizer.lr -1", r"Invalid learning rate: -1"),
     ("+ --seed_everything -1", r"-1"),
     ("+ --trainer.accelerator tpuu", r"accelerator='tpuu'.*cpu"),
-    ("+ --trainer.devices 0", r"devices='0'"),
+    ("+ --trainer.devices 0", r"devices=0"),
     # configs
     ("fit --config nowhere.yaml", r"nowhere\.yaml"),
     ("fit --config broken.yaml", r"line 2, column 1"),
     ("fit --config list.yaml", r"list\.yaml is not a config: it must map settings such as trainer to values"),
     ("fit --config empty.yaml", r"empty\.yaml is not a config"),
     ("fit --config binary.yaml", r"binary\.yaml is not a config: it is not text in UTF-8"),
-    ("+ --config number.yaml", r"number\.yaml: trainer must hold settings of its own, got 5"),
+    ("+ --config number.yaml", r"number\.yaml: trainer must map settings to values, got 5"),
     ("fit --config folder", r"folder is not a config: it is a folder"),
     ("fit --config pipe", r"pipe is not a config: it is a device or a pipe"),
     ("+ --trainer pipe", r"pipe is not a config: it is a device or a pipe"),
@@ -124,12 +130,12 @@ WRONG = [
     ("+ --config twice.yaml", r"twice\.yaml is not a valid config: 'max_epochs' is given twice \(line 1\)"),
     ("+ --trainer settings.yaml", r"settings\.yaml is not a valid config: 'max_epochs' is given twice \(line 2\)"),
     ("+ --config leads.yaml", r"settings\.yaml is not a valid config: 'max_epochs' is given twice \(line 2\)"),
-    ("+ --config unknown.yaml", r"there is no setting plots\.enable"),
+    ("+ --config unknown.yaml", r"there is no option --plots\.enable; did you mean '--plots\.enabled'\?"),
     ("+ --config another.yaml", r"another\.yaml: there is no setting 'config'"),
-    ("+ --config path.yaml", r"path\.yaml: a class must be given by its name, got 3"),
-    ("+ --config args.yaml", r"args\.yaml: init_.* must map settings such as trainer to values, got list"),
-    ("+ --config null.yaml", r"null\.yaml: trainer must hold settings of its own, got None"),
-    ("+ --config keys.yaml", r"1 is no name of a setting; in a config, settings are given by name"),
+    ("+ --config path.yaml", r"path\.yaml: class_path must be the name of a class, got 3"),
+    ("+ --config args.yaml", r"args\.yaml: init_args must map arguments to values, got list"),
+    ("+ --config null.yaml", r"null\.yaml: trainer must map settings to values, got None"),
+    ("+ --config keys.yaml", r"keys\.yaml: 1 is not the name of a setting"),
     ("fit --config misspelt.yaml", r"modell"),
     ("+ --config misspelt.yaml", r"modell"),
     # checkpoints
@@ -141,7 +147,7 @@ WRONG = [
     ("test --ckpt_path foreign.ckpt", r"foreign\.ckpt is not a checkpoint of lightning-cnn"),
     ("test --ckpt_path evil.ckpt", r"evil\.ckpt is no checkpoint, or damaged"),
     ("+ --ckpt_path evil.ckpt", r"evil\.ckpt is no checkpoint, or damaged"),
-    # places
+    # folders
     ("+ --trainer.default_root_dir text.ckpt", r"text\.ckpt"),
 ]
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_cnn.config.trust import believed
+from lightning_cnn.config.trust import trusted_settings
 from lightning_cnn.errors import UserError
 
 OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.001, "betas": [0.9, 0.999]}}
@@ -33,7 +33,7 @@ def planted(tmp_path, monkeypatch) -> str:
 
 def refusal(config: object, *named: str) -> str:
     with pytest.raises(UserError) as caught:
-        believed(config, set(named))
+        trusted_settings(config, set(named))
     message = str(caught.value)
     assert "\n" not in message
     assert len(message) < 600
@@ -54,11 +54,11 @@ def with_trainer(**trainer: object) -> dict:
 def test_plain_settings_are_taken_as_they_are():
     config = {"seed_everything": 0, "model": MODEL, "data": DATA, "trainer": {"max_epochs": 5, "precision": "32-true"}}
 
-    assert believed(config, set()) == config
+    assert trusted_settings(config, set()) == config
 
 
 def test_other_containers_become_plain_ones():
-    config = believed({"model": OrderedDict(MODEL), "trainer": {"devices": (0, 1)}}, set())
+    config = trusted_settings({"model": OrderedDict(MODEL), "trainer": {"devices": (0, 1)}}, set())
 
     assert type(config["model"]) is dict
     assert config["trainer"] == {"devices": [0, 1]}
@@ -78,8 +78,8 @@ def test_other_containers_become_plain_ones():
 def test_classes_of_lightning_are_known(setting, path):
     config = with_trainer(**{setting: {"class_path": path}})
 
-    assert believed(config, set()) == config
-    assert believed(with_trainer(**{setting: path}), set()) == with_trainer(**{setting: path})
+    assert trusted_settings(config, set()) == config
+    assert trusted_settings(with_trainer(**{setting: path}), set()) == with_trainer(**{setting: path})
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_classes_of_lightning_are_known(setting, path):
 def test_schedules_are_known(scheduler):
     config = with_model(scheduler={"class_path": scheduler})
 
-    assert believed(config, set()) == config
+    assert trusted_settings(config, set()) == config
 
 
 @pytest.mark.parametrize(
@@ -103,16 +103,16 @@ def test_schedules_are_known(scheduler):
 def test_callbacks_are_known(callback):
     config = with_trainer(callbacks=[callback])
 
-    assert believed(config, set()) == config
+    assert trusted_settings(config, set()) == config
 
 
 @pytest.mark.parametrize("place", ["default_root_dir", "model_registry"])
 def test_where_to_write_is_not_taken(place):
-    assert believed(with_trainer(**{place: "/home/me", "max_epochs": 1}), set()) == with_trainer(max_epochs=1)
+    assert trusted_settings(with_trainer(**{place: "/home/me", "max_epochs": 1}), set()) == with_trainer(max_epochs=1)
 
 
 def test_the_checkpoint_to_go_on_from_is_not_taken():
-    assert believed({"ckpt_path": "/elsewhere.ckpt"}, set()) == {}
+    assert trusted_settings({"ckpt_path": "/elsewhere.ckpt"}, set()) == {}
 
 
 # Classes
@@ -188,7 +188,7 @@ def test_names_of_something_else_in_known_packages_are_refused(form, path):
     ],
 )
 def test_classes_must_be_of_the_kind_that_their_place_takes(config, flag):
-    assert f" for {flag}, which is no class that this takes" in refusal(config)
+    assert f" for {flag}, which takes no such class" in refusal(config)
 
 
 def test_the_message_says_how_to_name_a_class(planted):
@@ -198,14 +198,14 @@ def test_the_message_says_how_to_name_a_class(planted):
     )
 
 
-def test_a_class_that_the_user_names_is_believed(planted):
+def test_a_class_that_the_user_names_is_trusted_settings(planted):
     config = with_model(optimizer={"class_path": f"{planted}.Mine"})
 
-    assert believed(config, {f"{planted}.Mine"}) == config
+    assert trusted_settings(config, {f"{planted}.Mine"}) == config
 
 
 @pytest.mark.parametrize("name", ["Popen", "function", "missing", "SGD"])
-def test_of_a_module_that_the_user_names_only_its_own_classes_are_believed(planted, name):
+def test_of_a_module_that_the_user_names_only_its_own_classes_are_trusted_settings(planted, name):
     refusal(with_model(optimizer={"class_path": f"{planted}.{name}"}), f"{planted}.Mine")
 
 
@@ -229,7 +229,7 @@ def test_paths_that_lead_elsewhere_are_for_the_user_to_give(path, key):
     config = with_trainer(logger={"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {key: path}})
 
     assert f"--trainer.logger.{key} PATH" in refusal(config)
-    assert believed(config, {path}) == config
+    assert trusted_settings(config, {path}) == config
 
 
 # What is no config
@@ -257,7 +257,7 @@ def deep() -> dict:
 
 @pytest.mark.parametrize("config", [bomb(), cycle(), deep(), with_trainer(devices=list(range(100_000)))])
 def test_bombs_are_refused(config):
-    assert refusal(config).startswith("the settings in the checkpoint are too many, or nested too deeply")
+    assert refusal(config).startswith("the checkpoint has too many settings, or too deeply nested ones")
 
 
 @pytest.mark.parametrize(
@@ -284,14 +284,16 @@ def test_values_that_are_not_plain_are_refused(value):
 
 @pytest.mark.parametrize("key", [1, None, "a.b", "__path__", "__class__", "a b", "", ("a",), "--config", "x\ny"])
 def test_names_that_are_no_names_are_refused(key):
-    assert "as a name below --trainer" in refusal(with_trainer(**{"max_epochs": 1}) | {"trainer": {key: 1}})
+    assert "below --trainer, which is not the name of a setting" in refusal(
+        with_trainer(**{"max_epochs": 1}) | {"trainer": {key: 1}}
+    )
 
 
 @pytest.mark.parametrize(
     "key", ["config", "--config", "print_config", "overwrite", "test", "model.class_path", 1, None]
 )
 def test_settings_that_are_none_of_a_run_are_refused(key):
-    assert "which is none of a run" in refusal({key: "evil.yaml"})
+    assert "which is not a setting of a run" in refusal({key: "evil.yaml"})
 
 
 @pytest.mark.parametrize("config", [None, [], "text", 3, [("model", MODEL)]])
@@ -319,7 +321,7 @@ def test_any_config_is_believed_or_refused_in_one_line(config):
     before = set(sys.modules)
     message = ""
     try:
-        believed(config, set())
+        trusted_settings(config, set())
     except UserError as error:
         message = str(error)
     assert message.splitlines() in ([], [message])

@@ -60,7 +60,7 @@ def network_of(config: Path) -> str:
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_every_config_trains_and_its_checkpoint_is_enough(config, fit, cli):
+def test_every_config_trains_and_its_checkpoint_tests(config, fit, cli):
     run = fit(config)
     assert run == Path(f"logs/{config.parent.name}-{network_of(config)}/version_0")
 
@@ -136,7 +136,7 @@ def test_a_run_leaves_what_is_documented(fit, cli):
     assert [path.name for path in Path().iterdir()] == ["logs"]
 
 
-def test_runs_do_not_meet(fit):
+def test_each_run_has_a_folder_of_its_own(fit):
     assert [fit("fashion_mnist/mlp.yaml").name for _ in range(2)] == ["version_0", "version_1"]
     assert fit("fashion_mnist/mlp.yaml", "--trainer.default_root_dir", "elsewhere") == Path(
         "elsewhere/fashion_mnist-mlp/version_0"
@@ -155,7 +155,7 @@ def test_metrics_have_their_documented_names(fit):
     assert [int(row["step"]) for row in rows if row["val/acc"]] == [2, 5]
 
 
-def test_tensorboard_has_the_same_figures(fit):
+def test_tensorboard_has_the_same_metrics(fit):
     run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 2)
 
     events = EventAccumulator(str(run)).Reload()
@@ -198,7 +198,7 @@ def test_best_is_the_epoch_of_the_best_validation_accuracy(fit):
 # Seeds
 
 
-def test_a_seed_repeats_a_run_to_the_bit(fit):
+def test_a_seed_makes_runs_bit_identical(fit):
     flags = ("mnist/deep_cnn.yaml", "--data.batch_size", 50)
 
     first, second = fit(*flags), fit(*flags)
@@ -209,7 +209,7 @@ def test_a_seed_repeats_a_run_to_the_bit(fit):
     assert yaml.safe_load((first / "config.yaml").read_text())["seed_everything"] == 0
 
 
-# Measuring
+# Evaluating
 
 
 @pytest.mark.parametrize("name", ["best", "last"])
@@ -224,7 +224,7 @@ def test_validation_repeats_what_training_logged(fit, cli, name):
     assert measured == {key: pytest.approx(float(logged[key]), abs=1e-7) for key in ("val/loss", "val/acc")}
 
 
-def test_a_checkpoint_is_enough_as_file_folder_and_word(fit, cli):
+def test_a_checkpoint_may_be_a_file_a_folder_or_a_name(fit, cli):
     run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 2)
     file = run / "checkpoints" / "best.ckpt"
     printed = []
@@ -264,7 +264,7 @@ def test_testing_does_not_depend_on_the_size_of_batches(fit, cli):
 
 
 @pytest.mark.parametrize("command", ["validate", "test"])
-def test_the_config_of_a_run_is_one_to_measure_with(command, fit, cli):
+def test_the_config_of_a_run_evaluates_it(command, fit, cli):
     run = fit("mnist/cnn.yaml")
 
     outcome = cli(command, "--config", run / "config.yaml", "--ckpt_path", "best")
@@ -272,10 +272,10 @@ def test_the_config_of_a_run_is_one_to_measure_with(command, fit, cli):
     assert outcome.status == 0, outcome.err
 
 
-# Going on
+# Resuming
 
 
-def test_a_run_goes_on_in_its_folder(fit, cli):
+def test_a_run_is_resumed_in_its_folder(fit, cli):
     run = fit("mnist/cnn.yaml")
     first = weights(run)
 
@@ -289,7 +289,7 @@ def test_a_run_goes_on_in_its_folder(fit, cli):
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt", "previous.ckpt"}
 
 
-def test_a_run_goes_on_with_its_optimizer(fit, cli):
+def test_a_resumed_run_keeps_its_optimizer_state(fit, cli):
     run = fit("mnist/cnn.yaml")
     assert cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2).status == 0
 
@@ -298,10 +298,10 @@ def test_a_run_goes_on_with_its_optimizer(fit, cli):
     assert state["step"].item() == 6  # Adam's own count
 
 
-# Words for the newest run
+# Names for the newest run
 
 
-def test_the_newest_run_is_meant(fit, cli):
+def test_a_name_means_the_newest_run(fit, cli):
     old, new = fit("fashion_mnist/mlp.yaml"), fit("fashion_mnist/mlp.yaml", "--seed_everything", 1)
 
     assert cli("test", "--ckpt_path", "last").status == 0
@@ -310,7 +310,7 @@ def test_the_newest_run_is_meant(fit, cli):
     assert (new / "test_metrics.json").exists()
 
 
-def test_the_newest_run_that_fits_the_config_is_meant(fit, cli, configs):
+def test_a_name_means_the_newest_run_with_the_classes_of_the_config(fit, cli, configs):
     wanted = fit("mnist/cnn.yaml")
     newer = fit("fashion_mnist/mlp.yaml")
 
@@ -321,7 +321,7 @@ def test_the_newest_run_that_fits_the_config_is_meant(fit, cli, configs):
     assert not (newer / "test_metrics.json").exists()
 
 
-def test_the_newest_run_that_fits_the_flags_is_meant(fit, cli):
+def test_a_name_means_the_newest_run_with_the_classes_of_the_flags(fit, cli):
     wanted = fit("mnist/cnn.yaml")
     newer = fit("fashion_mnist/mlp.yaml")
 
@@ -331,7 +331,7 @@ def test_the_newest_run_that_fits_the_flags_is_meant(fit, cli):
     assert not (newer / "test_metrics.json").exists()
 
 
-def test_a_run_elsewhere_is_found_where_the_runs_are_said_to_be(fit, cli):
+def test_a_run_is_found_below_the_given_root(fit, cli):
     run = fit("fashion_mnist/mlp.yaml", "--trainer.default_root_dir", "elsewhere")
 
     assert cli("test", "--ckpt_path", "best").status == 2
@@ -355,7 +355,7 @@ def test_a_run_without_checkpoints(fit):
     assert len([row for row in metrics(run) if row["val/acc"]]) == 1
 
 
-def test_a_fast_run_for_developers_leaves_nothing(tiny_data, cli, configs):
+def test_a_fast_dev_run_leaves_nothing(tiny_data, cli, configs):
     config = configs / "mnist" / "cnn.yaml"
 
     outcome = cli("fit", "--config", config, *TINY, "--trainer.fast_dev_run", "true", "--trainer.callbacks", "[]")
@@ -364,7 +364,7 @@ def test_a_fast_run_for_developers_leaves_nothing(tiny_data, cli, configs):
     assert list(Path().iterdir()) == []
 
 
-def test_the_published_config_in_a_fast_run(tiny_data, cli, configs):
+def test_a_shipped_config_in_a_fast_dev_run(tiny_data, cli, configs):
     outcome = cli("fit", "--config", configs / "mnist" / "cnn.yaml", *TINY, "--trainer.fast_dev_run", "true")
 
     assert outcome.status == 0, outcome.err
@@ -433,7 +433,7 @@ def test_the_last_batch_may_be_a_single_image(config, fit):
     fit(config, "--data.batch_size", 149)  # of 150
 
 
-# Testing at once
+# Testing after training
 
 
 def test_the_best_weights_can_be_tested_at_once(fit, cli):
@@ -480,7 +480,7 @@ def test_without_best_weights_there_is_nothing_to_test(tiny_data, cli, configs):
 
 @pytest.fixture
 def verdicts(monkeypatch):
-    """Let trials find bfloat16 faster; gives the networks that were tried."""
+    """Let the probe find bfloat16 faster; returns the networks that were probed."""
     tried = []
 
     def choose(network, images, device):
@@ -495,7 +495,7 @@ def precision_of(run: Path) -> str:
     return yaml.safe_load((run / "config.yaml").read_text())["trainer"]["precision"]
 
 
-def test_a_trial_decides_about_the_precision(fit, verdicts, caplog):
+def test_the_probe_decides_the_precision(fit, verdicts, caplog):
     run = fit("fashion_mnist/mlp.yaml", "--trainer.accelerator", "cpu", "--data.batch_size", 30)
 
     assert verdicts == [("MLP", (30, 1, 28, 28), torch.float32, "cpu")]
@@ -506,7 +506,7 @@ def test_a_trial_decides_about_the_precision(fit, verdicts, caplog):
     assert caplog.messages.count(said) == 1
 
 
-def test_by_itself_a_run_has_a_real_precision(fit, caplog):
+def test_a_run_records_the_precision_that_was_chosen(fit, caplog):
     run = fit("fashion_mnist/mlp.yaml")
 
     assert precision_of(run) in ("32-true", "bf16-mixed")
@@ -514,7 +514,7 @@ def test_by_itself_a_run_has_a_real_precision(fit, caplog):
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_a_precision_that_is_given_is_not_tried(precision, fit, verdicts, caplog):
+def test_a_given_precision_is_not_probed(precision, fit, verdicts, caplog):
     run = fit("fashion_mnist/mlp.yaml", "--trainer.precision", precision)
 
     assert precision_of(run) == precision
@@ -522,7 +522,7 @@ def test_a_precision_that_is_given_is_not_tried(precision, fit, verdicts, caplog
     assert not any(message.startswith("Precision:") for message in caplog.messages)
 
 
-def test_the_trial_changes_nothing_of_the_training(fit):
+def test_the_probe_does_not_change_the_training(fit):
     given, tried = (fit("mnist/cnn.yaml", "--trainer.precision", precision) for precision in ("32-true", "auto"))
 
     if precision_of(tried) == "32-true":
@@ -531,7 +531,7 @@ def test_the_trial_changes_nothing_of_the_training(fit):
     assert same(weights(tried), weights(again))
 
 
-def test_going_on_keeps_the_precision(fit, cli, verdicts, monkeypatch):
+def test_a_resumed_run_keeps_the_precision(fit, cli, verdicts, monkeypatch):
     run = fit("mnist/cnn.yaml")
     verdicts.clear()
 
@@ -543,7 +543,7 @@ def test_going_on_keeps_the_precision(fit, cli, verdicts, monkeypatch):
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_measuring_uses_the_precision_of_the_training(precision, fit, cli, monkeypatch):
+def test_evaluation_uses_the_precision_of_the_training(precision, fit, cli, monkeypatch):
     run = fit("fashion_mnist/mlp.yaml", "--trainer.precision", precision)
     used = []
     monkeypatch.setattr(ImageClassifier, "on_test_start", lambda model: used.append(model.trainer.precision))
@@ -554,7 +554,7 @@ def test_measuring_uses_the_precision_of_the_training(precision, fit, cli, monke
     assert used == [precision, "32-true"]
 
 
-def test_a_fast_run_for_developers_tries_no_precision(tiny_data, cli, configs, verdicts):
+def test_a_fast_dev_run_probes_no_precision(tiny_data, cli, configs, verdicts):
     flags = ("--trainer.fast_dev_run", "true")
 
     outcome = cli("fit", "--config", configs / "mnist" / "cnn.yaml", *TINY, *flags)
@@ -599,7 +599,7 @@ def test_one_cycle_cannot_be_made_longer(fit, cli):
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_one_cycle_can_be_measured(fit, cli):
+def test_one_cycle_can_be_evaluated(fit, cli):
     run = fit("mnist/fast.yaml", "--data.batch_size", 25)
 
     for command in ("validate", "test"):
@@ -657,7 +657,7 @@ def test_progress_is_shown_on_a_terminal_and_in_a_pipe(terminal, fit, trainers, 
 
 
 @pytest.mark.parametrize("command", ["validate", "test"])
-def test_measuring_shows_progress(command, fit, cli, monkeypatch):
+def test_evaluation_shows_progress(command, fit, cli, monkeypatch):
     run = fit("fashion_mnist/mlp.yaml")
     found = []
     hook = {"validate": "on_validation_start", "test": "on_test_start"}[command]
@@ -676,7 +676,7 @@ def test_the_progress_has_settings(fit, trainers):
 
 
 @pytest.mark.parametrize("flag", ["--trainer.callbacks", "--trainer.callbacks+"])
-def test_a_progress_bar_of_ones_own_is_the_only_one(flag, fit, trainers):
+def test_a_progress_bar_of_the_user_replaces_ours(flag, fit, trainers):
     fit("fashion_mnist/mlp.yaml", flag, "TQDMProgressBar", "--trainer.callbacks.refresh_rate", 7)
 
     assert bars(trainers[0]) == [("TQDMProgressBar", 7)]

@@ -9,19 +9,19 @@ import torch
 from lightning_cnn import checkpoint
 from lightning_cnn.callbacks import Checkpoints
 from lightning_cnn.errors import UserError
-from lightning_cnn.training.resume import locked
+from lightning_cnn.run import Run
 
 
 @pytest.fixture
 def stopped(cli, tiny_data, configs, monkeypatch):
-    """Train CNN on tiny data, be stopped by a signal after three of ten steps, and return what came of it."""
+    """Train CNN on tiny data, be stopped by a signal after three of ten steps, and return the outcome."""
 
     def run(*flags, signum=signal.SIGTERM, after=3):
         is_time = Checkpoints.is_time
 
         def is_time_to_stop(self, trainer):
             if trainer.global_step == after - 1:
-                signal.raise_signal(signum)  # which is heard at the next safe point
+                signal.raise_signal(signum)  # handled at the next step boundary
             return is_time(self, trainer)
 
         plain = ("--plots.enabled", "false", "--dashboard.enabled", "false", "--data.val_size", 50)
@@ -44,21 +44,21 @@ def step(run: Path, name: str = "last") -> int:
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_run_that_is_stopped_says_how_to_go_on(stopped, cli, signum, status):
+def test_a_stopped_run_says_how_to_resume(stopped, cli, signum, status):
     outcome = stopped(signum=signum)
 
     assert outcome.status == status
     (line,) = [line for line in outcome.err.splitlines() if line.startswith("lightning-cnn:")]
-    way = re.fullmatch(rf"lightning-cnn: stopped by {signum.name}; go on from step 3 with: lightning-cnn (.*)", line)
+    way = re.fullmatch(rf"lightning-cnn: stopped by {signum.name}; resume from step 3 with: lightning-cnn (.*)", line)
     assert cli(*way[1].split()).status == 0
     assert step(only_run()) == 10
 
 
-def test_a_test_that_was_asked_for_is_not_forgotten(stopped):
+def test_the_resume_command_keeps_test(stopped):
     assert stopped("--test", "true").err.endswith("--test true\n")
 
 
-def test_a_run_that_goes_on_is_the_one_that_was_not_stopped(stopped, cli):
+def test_a_resumed_run_equals_one_that_was_not_stopped(stopped, cli):
     stopped()
     assert cli("fit", "--ckpt_path", "last").status == 0
     run = only_run()
@@ -73,7 +73,7 @@ def test_a_run_that_goes_on_is_the_one_that_was_not_stopped(stopped, cli):
     assert all(torch.equal(weights[name], repeated[name]) for name in weights)
 
 
-def test_what_a_run_has_beyond_a_checkpoint_is_not_lost_by_accident(fit, cli):
+def test_steps_after_a_checkpoint_are_discarded_only_with_overwrite(fit, cli):
     run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 3, "--data.batch_size", 50)
     previous = run / "checkpoints" / "previous.ckpt"
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
@@ -86,7 +86,7 @@ def test_what_a_run_has_beyond_a_checkpoint_is_not_lost_by_accident(fit, cli):
     assert cli("fit", "--ckpt_path", previous, "--overwrite", "true").status == 0
 
 
-def test_the_one_before_a_damaged_checkpoint_needs_no_word(fit, cli):
+def test_the_checkpoint_before_a_damaged_one_needs_no_overwrite(fit, cli):
     run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 3)
     (run / "checkpoints" / "last.ckpt").write_bytes(b"damaged")
 
@@ -97,7 +97,7 @@ def test_the_one_before_a_damaged_checkpoint_needs_no_word(fit, cli):
     assert gone_on.status == 0, gone_on.err
 
 
-def test_a_checkpoint_that_does_not_say_enough_is_refused(fit, cli, tmp_path):
+def test_a_checkpoint_without_training_state_is_refused(fit, cli, tmp_path):
     run = fit("fashion_mnist/mlp.yaml")
     content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     del content["loops"]["fit_loop"]["state_dict"]["processes"]
@@ -106,10 +106,10 @@ def test_a_checkpoint_that_does_not_say_enough_is_refused(fit, cli, tmp_path):
     refused = cli("fit", "--ckpt_path", tmp_path / "old.ckpt")
 
     assert refused.status == 2
-    assert "go on exactly" in refused.err
+    assert "has no training state to resume exactly" in refused.err
 
 
-def test_an_optimizer_that_does_not_fit_is_refused(fit, cli):
+def test_an_optimizer_state_that_does_not_fit_is_refused(fit, cli):
     run = fit("fashion_mnist/mlp.yaml")
     path = run / "checkpoints" / "last.ckpt"
     content = torch.load(path, weights_only=True)
@@ -119,20 +119,23 @@ def test_an_optimizer_that_does_not_fit_is_refused(fit, cli):
     refused = cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2)
 
     assert refused.status == 2
-    assert "what it says of the training does not fit this run" in refused.err
+    assert "its training state does not fit this run" in refused.err
 
 
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
-        (("--model.optimizer.lr", 0.5), "--model.optimizer.lr 0.5: the run has 0.01, and can only go on with that"),
+        (
+            ("--model.optimizer.lr", 0.5),
+            "--model.optimizer.lr 0.5: the run has 0.01, which it keeps",
+        ),
         (("--model.optimizer", "Adam"), "--model.optimizer torch.optim.Adam: the run has torch.optim.SGD"),
         (("--data", "MNISTDataModule"), "--data lightning_cnn.data.MNISTDataModule: the run has lightning_cnn.data"),
         (("--seed_everything", 4), "--seed_everything 4: the run has 0"),
-        (("--trainer.max_epochs", 1), "--trainer.max_epochs 1: the run has had 2 already"),
+        (("--trainer.max_epochs", 1), "--trainer.max_epochs 1: the run has trained 2 epochs already"),
     ],
 )
-def test_what_a_run_cannot_change_on_its_way_is_refused(fit, cli, flags, reason):
+def test_settings_that_a_resumed_run_keeps_cannot_be_changed(fit, cli, flags, reason):
     run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 2)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
@@ -143,14 +146,14 @@ def test_what_a_run_cannot_change_on_its_way_is_refused(fit, cli, flags, reason)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
-def test_an_optimizer_that_was_taken_away_is_missed(fit, cli):
+def test_a_checkpoint_without_optimizer_state_is_refused(fit, cli):
     run = fit("fashion_mnist/mlp.yaml")
     path = run / "checkpoints" / "last.ckpt"
     content = torch.load(path, weights_only=True)
     content["optimizer_states"] = []
     torch.save(content, path)
 
-    assert "go on exactly" in cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2).err
+    assert "has no training state to resume exactly" in cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2).err
 
 
 def test_a_finished_run_says_so(fit, cli):
@@ -165,7 +168,7 @@ def test_a_finished_run_says_so(fit, cli):
 
 def test_a_run_is_trained_by_one_process_at_a_time(fit, cli):
     run = fit("fashion_mnist/mlp.yaml")
-    with locked(run):
+    with Run(run).lock():
         refused = cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2)
 
     assert refused.status == 2
@@ -173,13 +176,13 @@ def test_a_run_is_trained_by_one_process_at_a_time(fit, cli):
     assert cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2).status == 0
 
 
-def test_a_lock_is_let_go(tmp_path):
+def test_a_lock_is_released(tmp_path):
     for _ in range(2):
-        with locked(tmp_path), pytest.raises(UserError, match="another process"), locked(tmp_path):
+        with Run(tmp_path).lock(), pytest.raises(UserError, match="another process"), Run(tmp_path).lock():
             pass
 
 
-def test_other_threads_are_told_and_kept(fit, cli, caplog, monkeypatch):
+def test_another_number_of_threads_is_reported_and_recorded(fit, cli, caplog, monkeypatch):
     run = fit("fashion_mnist/mlp.yaml")
     record = json.loads((run / "environment.json").read_text())
     (run / "environment.json").write_text(json.dumps(record | {"threads": 7}))
@@ -203,7 +206,7 @@ class OwnClassifier(ImageClassifier):
 """
 
 
-def test_what_is_said_to_go_on_with_names_a_class_of_ones_own(stopped, cli, monkeypatch, tmp_path):
+def test_the_resume_command_names_classes_of_the_user(stopped, cli, monkeypatch, tmp_path):
     (tmp_path / "own.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
 
@@ -216,10 +219,10 @@ def test_what_is_said_to_go_on_with_names_a_class_of_ones_own(stopped, cli, monk
     assert cli("fit", "--ckpt_path", only_run(), "--trainer.max_epochs", 3).status == 2
 
 
-# Without being told where
+# --resume auto
 
 
-def test_the_same_command_goes_on_with_what_was_not_finished(stopped, caplog):
+def test_the_same_command_resumes_an_unfinished_run(stopped, caplog):
     stopped("--resume", "auto")
 
     again = stopped("--resume", "auto", after=100)
@@ -229,7 +232,7 @@ def test_the_same_command_goes_on_with_what_was_not_finished(stopped, caplog):
     assert step(only_run()) == 10
 
 
-def test_a_run_that_has_come_to_its_end_is_not_gone_on_with(stopped):
+def test_a_finished_run_is_not_resumed(stopped):
     stopped(after=100)
     first = only_run()
 
@@ -239,7 +242,7 @@ def test_a_run_that_has_come_to_its_end_is_not_gone_on_with(stopped):
     assert step(second) == 10
 
 
-def test_a_run_of_other_settings_is_not_gone_on_with(stopped):
+def test_a_run_with_other_settings_is_not_resumed(stopped):
     stopped("--model.optimizer.lr", 0.01)
 
     stopped("--resume", "auto")
@@ -247,7 +250,7 @@ def test_a_run_of_other_settings_is_not_gone_on_with(stopped):
     assert len(list(Path("logs").glob("*/version_*"))) == 2
 
 
-def test_where_a_run_is_and_its_precision_may_be_others(stopped):
+def test_devices_and_the_probed_precision_may_differ(stopped):
     stopped("--trainer.precision", "32-true")
 
     assert stopped("--resume", "auto", "--trainer.accelerator", "cpu", "--trainer.devices", 1, after=100).status == 0
@@ -255,7 +258,7 @@ def test_where_a_run_is_and_its_precision_may_be_others(stopped):
     assert step(only_run()) == 10
 
 
-def test_another_precision_that_is_asked_for_is_another_run(stopped):
+def test_another_requested_precision_starts_another_run(stopped):
     stopped("--trainer.precision", "32-true")
 
     stopped("--resume", "auto", "--trainer.precision", "bf16-mixed")
@@ -263,7 +266,7 @@ def test_another_precision_that_is_asked_for_is_another_run(stopped):
     assert len(list(Path("logs").glob("*/version_*"))) == 2
 
 
-def test_a_job_of_torchrun_finds_its_run_also_after_its_end(stopped, monkeypatch):
+def test_a_torchrun_job_finds_its_run_also_when_it_is_finished(stopped, monkeypatch):
     for name, value in {"RUN_ID": "digits", "RESTART_COUNT": "1"}.items():
         monkeypatch.setenv(f"TORCHELASTIC_{name}", value)
     for name, value in {"LOCAL_WORLD_SIZE": "1", "WORLD_SIZE": "1"}.items():
@@ -272,17 +275,17 @@ def test_a_job_of_torchrun_finds_its_run_also_after_its_end(stopped, monkeypatch
 
     again = stopped("--resume", "auto", after=100)  # it was killed while it was tested
 
-    assert "At its end: nothing left to train" in again.out
+    assert "Finished:   nothing left to train" in again.out
     assert step(only_run()) == 10
 
 
-def test_a_place_and_auto_do_not_go_together(fit, cli):
+def test_a_checkpoint_and_auto_cannot_be_combined(fit, cli):
     run = fit("fashion_mnist/mlp.yaml")
 
     refused = cli("fit", "--ckpt_path", run, "--resume", "auto")
 
     assert refused.status == 2
-    assert "--resume auto looks for the run itself; leave out --ckpt_path, or --resume" in refused.err
+    assert "--resume auto finds the run itself; leave out the checkpoint, or --resume" in refused.err
 
 
 # SLURM
@@ -290,7 +293,7 @@ def test_a_place_and_auto_do_not_go_together(fit, cli):
 
 @pytest.fixture
 def requeued(monkeypatch):
-    """Be a job of SLURM that was restarted as often as said."""
+    """Be a SLURM job that was restarted this often."""
 
     def be(restarts, job="7"):
         monkeypatch.setenv("SLURM_JOB_ID", job)
@@ -299,7 +302,7 @@ def requeued(monkeypatch):
     return be
 
 
-def test_a_job_that_slurm_has_started_again_goes_on(stopped, cli, requeued, configs):
+def test_a_requeued_slurm_job_resumes(stopped, cli, requeued, configs):
     requeued(0)
     stopped()
     requeued(1)
@@ -309,7 +312,7 @@ def test_a_job_that_slurm_has_started_again_goes_on(stopped, cli, requeued, conf
     assert step(only_run()) == 10
 
 
-def test_the_run_of_a_job_is_found_where_a_config_says_that_runs_are(stopped, requeued, tmp_path):
+def test_the_run_of_a_job_is_found_below_the_root_of_the_config(stopped, requeued, tmp_path):
     (tmp_path / "where.yaml").write_text("trainer: {default_root_dir: elsewhere}")
     requeued(0)
     stopped("--config", tmp_path / "where.yaml")
@@ -321,7 +324,7 @@ def test_the_run_of_a_job_is_found_where_a_config_says_that_runs_are(stopped, re
     assert step(run) == 10
 
 
-def test_another_job_begins_anew(stopped, requeued):
+def test_another_job_starts_a_new_run(stopped, requeued):
     requeued(0)
     stopped()
     requeued(1, job="8")
@@ -331,10 +334,10 @@ def test_another_job_begins_anew(stopped, requeued):
     assert len(list(Path("logs").glob("*/version_*"))) == 2
 
 
-# The switch for repeatable bits
+# --deterministic
 
 
-def test_deterministic_runs_are_the_same_to_the_bit(fit):
+def test_deterministic_runs_are_bit_identical(fit):
     flags = ("mnist/deep_cnn.yaml", "--data.batch_size", 50, "--deterministic", "true")
 
     first, second = (checkpoint.read(fit(*flags) / "checkpoints" / "last.ckpt") for _ in range(2))
@@ -344,7 +347,7 @@ def test_deterministic_runs_are_the_same_to_the_bit(fit):
     assert trainer["deterministic"] is True and trainer["precision"] == "32-true"
 
 
-def test_deterministic_leaves_a_precision_that_was_given(fit):
+def test_deterministic_keeps_a_given_precision(fit):
     run = fit("fashion_mnist/mlp.yaml", "--deterministic", "true", "--trainer.precision", "bf16-mixed")
 
     assert checkpoint.read(run / "checkpoints" / "last.ckpt")["lightning_cnn"]["config"]["trainer"]["precision"] == (

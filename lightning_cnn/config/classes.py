@@ -1,0 +1,57 @@
+"""Which classes are believed when a checkpoint names them: one rule, for every command.
+
+A checkpoint may come from anywhere, so nothing is imported because it names it. Believed are classes of this package,
+of torch.optim and of Lightning that are imported already, and classes of modules that the user has named. Imports
+nothing heavy, so that `predict` can use it.
+"""
+
+import sys
+from collections.abc import Collection
+from importlib import import_module
+from typing import Any
+
+#: Packages whose modules a checkpoint may name, and those that such a class may be defined in.
+_PACKAGES = ("lightning_cnn", "torch.optim", "lightning.pytorch")
+_HOMES = (*_PACKAGES, "lightning.fabric")
+
+
+def trusted_class(path: str, bases: tuple[type[Any], ...], named: Collection[str]) -> type[Any] | None:
+    """Return the class that a checkpoint names, or None if it is not believed.
+
+    Args:
+        path: The class path in the checkpoint.
+        bases: The classes of which it must be a subclass, unless the user has named its module.
+        named: All text that the user has given; a class path in it makes its module trusted.
+    """
+    module, _, name = path.rpartition(".")
+    if is_class_path(path) and module in {text.rpartition(".")[0] for text in named if is_class_path(text)}:
+        found = getattr(_import_named(module), name, None)
+        return found if isinstance(found, type) and _within(found.__module__, (module.partition(".")[0],)) else None
+    if not _within(module, _PACKAGES) or any(part.startswith("__") for part in path.split(".")):
+        return None
+    found = getattr(sys.modules.get(module), name, None)
+    is_known = isinstance(found, type) and _within(found.__module__, _HOMES) and issubclass(found, bases)
+    return found if is_known else None
+
+
+def is_class_path(text: str) -> bool:
+    """Whether a text has the form of a name in a module, as in `torch.optim.Adam`."""
+    parts = text.split(".")
+    return len(parts) > 1 and all(part.isidentifier() for part in parts)
+
+
+def is_of_known_package(path: str) -> bool:
+    """Whether a class path names something in a package whose classes are believed."""
+    return _within(path.rpartition(".")[0], _PACKAGES)
+
+
+def _within(module: str, packages: Collection[str]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def _import_named(module: str) -> object:
+    """Return a module that the user has named; None if there is none, which is said where the user named it."""
+    try:
+        return import_module(module)
+    except ImportError:
+        return None

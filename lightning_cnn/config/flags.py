@@ -1,0 +1,108 @@
+"""The command line of `fit`, `validate` and `test`: read once, into flags and the values that they give."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lightning_cnn.errors import UserError
+
+#: What asks the parser for help, instead of a run.
+_HELP = ("-h", "--help")
+#: Flags that mean `true` without a value.
+_SWITCHES = ("--test", "--overwrite", "--deterministic", "--verbose", "--print_config")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A setting that was given on the command line.
+
+    Args:
+        name: The setting, for example `trainer.max_epochs`.
+        value: Its value, as it was given; None if there is none.
+        appends: Whether it was given as `--name+=value`, to add to a list.
+    """
+
+    name: str
+    value: str | None
+    appends: bool = False
+
+    def __str__(self) -> str:
+        return f"--{self.name}{'+' if self.appends else ''} {self.value or ''}".rstrip()
+
+
+@dataclass
+class CommandLine:
+    """What a command line says.
+
+    Attributes:
+        configs: The files, or YAML texts, of `--config`, in their order.
+        checkpoint: What `--ckpt_path`, or the argument without a flag, refers to; None if neither was given.
+        flags: All other settings, in their order.
+        asks_for_help: Whether help is wanted: `--help`, or `--model.help` and the like.
+    """
+
+    configs: list[str] = field(default_factory=list)
+    checkpoint: str | None = None
+    flags: list[Flag] = field(default_factory=list)
+    asks_for_help: bool = False
+
+    def value(self, name: str) -> str | None:
+        """Return the last value that was given for a setting, if any."""
+        return next((flag.value for flag in reversed(self.flags) if flag.name == name), None)
+
+
+def read_command_line(arguments: Sequence[str]) -> CommandLine:
+    """Read the arguments after the command.
+
+    Raises:
+        UserError: If a file has no name, or there is more than one argument without a flag.
+
+    Example:
+        >>> line = read_command_line(["best", "--trainer.max_epochs=3"])
+        >>> line.checkpoint, line.value("trainer.max_epochs")
+        ('best', '3')
+    """
+    line = CommandLine()
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if argument in _HELP:
+            line.asks_for_help = True
+            continue
+        if not argument.startswith("-"):
+            _take_checkpoint(line, argument)
+            continue
+        name, given, value = argument.partition("=")
+        _take_flag(line, name, value if given else _value_of(name, rest))
+    return line
+
+
+def _value_of(name: str, rest: list[str]) -> str | None:
+    """Take the value of a flag from the arguments that follow it; None if it has none."""
+    if name in _SWITCHES and rest[:1] not in (["true"], ["false"]):
+        return "true"
+    return rest.pop(0) if rest and not rest[0].startswith("--") else None
+
+
+def _take_flag(line: CommandLine, name: str, value: str | None) -> None:
+    if value is None and name in ("-c", "--config", "--ckpt_path"):
+        raise UserError(f"{name} needs a value: {name} FILE")
+    if name in ("-c", "--config"):
+        line.configs.append(str(value))
+    elif name == "--ckpt_path":
+        line.checkpoint = value  # the last one wins, as with all flags
+    elif name.endswith(".help"):
+        line.asks_for_help = True
+    else:
+        line.flags.append(Flag(name.lstrip("-").removesuffix("+"), value, appends=name.endswith("+")))
+
+
+def _take_checkpoint(line: CommandLine, argument: str) -> None:
+    if Path(argument).suffix in (".yaml", ".yml"):
+        raise UserError(f"{argument} looks like a config; give it with --config {argument}")
+    if line.checkpoint is not None:
+        raise UserError(
+            f"{argument!r} is one argument too many: there is already the checkpoint {line.checkpoint!r}; "
+            "settings are given as --name VALUE"
+        )
+    line.checkpoint = argument

@@ -1,0 +1,95 @@
+"""What a command line of `fit`, `validate` or `test` asks for: one tree of settings, and a checkpoint."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn.config.flags import read_command_line
+from lightning_cnn.config.schema import Schema, is_class
+from lightning_cnn.config.settings import Tree, apply_flags, merge, read_settings, texts
+from lightning_cnn.config.trust import trusted_settings
+from lightning_cnn.errors import UserError
+from lightning_cnn.files import shipped_config
+from lightning_cnn.run import DEFAULT_ROOT, Run, find_runs, resolve_checkpoint
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for.
+
+    Attributes:
+        command: `fit`, `validate` or `test`.
+        settings: All settings that were given, defaults < checkpoint < configs < flags; checked against the schema.
+        checkpoint: The file to resume from, or to evaluate.
+        prints_config: Whether only the settings are to be printed.
+    """
+
+    command: str
+    settings: Tree
+    checkpoint: Path | None = None
+    prints_config: bool = False
+
+
+def read_request(command: str, arguments: Sequence[str], schema: Schema) -> Request:
+    """Read the arguments of a command, and all files that they name.
+
+    Raises:
+        UserError: If an argument, a config or the checkpoint is wrong.
+    """
+    line = read_command_line(arguments)
+    if line.checkpoint is None and command != "fit":
+        raise UserError(f"{command} needs a checkpoint: a file, a run folder, `best` or `last`")
+    flags = [flag for flag in line.flags if flag.name != "print_config"]
+    defaults = read_settings(str(shipped_config("default.yaml")), schema)
+    configs = [read_settings(config, schema) for config in line.configs]
+    stored, path = {}, None
+    if line.checkpoint is not None:
+        given = apply_flags(merge(*configs), flags, schema)
+        path = _find_checkpoint(line.checkpoint, given, folder_means="last" if command == "fit" else "best")
+        named = {*texts(configs), *texts(given), *(flag.value for flag in flags if flag.value)}
+        stored = _stored_settings(path, command, named)
+    settings = apply_flags(merge(defaults, stored, *configs), flags, schema)
+    schema.check(settings)
+    return Request(command, settings, path, prints_config=line.value("print_config") == "true")
+
+
+def _stored_settings(path: Path, command: str, named: Iterable[str]) -> Tree:
+    """Return the settings in a checkpoint; where it is only evaluated, nothing of its training but the precision."""
+    config: object = checkpoints.read_description(path)["config"]
+    if command != "fit" and isinstance(config, dict):
+        trainer = config.get("trainer")
+        precision = trainer.get("precision") if isinstance(trainer, dict) else None
+        config = {key: config[key] for key in ("model", "data") if key in config} | {
+            "trainer": {"precision": precision}
+        }
+    return trusted_settings(config, set(named))
+
+
+def _find_checkpoint(reference: str, given: Tree, folder_means: str) -> Path:
+    """Return the file that a reference means; a name is looked for among the runs of the classes that were given."""
+    root = Path((given.get("trainer") or {}).get("default_root_dir") or DEFAULT_ROOT)
+    return resolve_checkpoint(reference, _runs_with(_class_names(given), root), folder_means)
+
+
+def _runs_with(classes: dict[str, str], root: Path) -> Iterator[Run]:
+    """Yield the runs that have these classes, newest first."""
+    for run in find_runs(root):
+        if not classes:
+            yield run
+            continue
+        try:
+            content = run.read_config()
+        except UserError:  # a run that cannot be read is not meant
+            continue
+        if _class_names(content).items() >= classes.items():
+            yield run
+
+
+def _class_names(tree: dict[str, Any]) -> dict[str, str]:
+    """Return the names, without modules, of the model and data classes in a tree, as far as it has them."""
+    paths = {
+        key: tree[key]["class_path"] if is_class(tree[key]) else tree[key] for key in ("model", "data") if key in tree
+    }
+    return {key: path.rpartition(".")[2] for key, path in paths.items() if isinstance(path, str)}

@@ -1,0 +1,128 @@
+"""What a run is set up with: its precision, its folder, its loggers and callbacks. Each piece works without the CLI."""
+
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_info
+
+from lightning_cnn.callbacks import Progress
+from lightning_cnn.callbacks.metrics_csv import MetricsCSV
+from lightning_cnn.callbacks.tensorboard import TensorBoard
+from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.data import ImageDataModule
+from lightning_cnn.environment import is_rank_zero, torchrun_world
+from lightning_cnn.run import Run, snake_case
+from lightning_cnn.training import precision
+
+#: The names of mixed precision with float16.
+_HALF = (16, "16", "16-mixed")
+#: Largest batch for the precision probe: enough to tell precisions apart, and quick.
+_PROBE_BATCH = 256
+
+
+def with_launcher(trainer: dict[str, Any]) -> dict[str, Any]:
+    """Return settings of the trainer with the processes that torchrun has started, unless the user says how many."""
+    world = torchrun_world()
+    if world is None or trainer.get("devices", "auto") != "auto":
+        return trainer
+    return {**trainer, "devices": world[0], "num_nodes": world[1]}
+
+
+def with_determinism(trainer: dict[str, Any]) -> dict[str, Any]:
+    """Return settings of the trainer that repeat to the bit: no precision probe, and deterministic algorithms."""
+    if trainer.get("precision", "auto") == "auto":
+        rank_zero_info("Precision: 32-true (bf16-mixed may be faster, and is as repeatable)")
+        trainer = {**trainer, "precision": "32-true"}
+    return {**trainer, "deterministic": True}
+
+
+def choose_precision(
+    requested: Any, accelerator: Any, has_plugins: bool, model: ImageClassifier, batch_size: int
+) -> Any:
+    """Return the precision to train in: the requested one, or for `auto` what the precision probe finds best.
+
+    Args:
+        requested: `--trainer.precision`.
+        accelerator: `--trainer.accelerator`.
+        has_plugins: Whether the user gives plugins, which may set a precision of their own.
+        model: The classifier to probe; left as it is.
+        batch_size: Images of a batch.
+    """
+    device = _probe_device(accelerator)
+    if requested in _HALF and device == torch.device("cpu"):  # Lightning does the same, but would record float16
+        rank_zero_info(f"Precision: bf16-mixed ({requested} needs a GPU)")
+        return "bf16-mixed"
+    if requested != "auto" or device is None or has_plugins:
+        return requested
+    if not is_rank_zero():
+        return None  # rank 0 probes, and broadcasts its choice
+    pixels = torch.zeros(min(batch_size, _PROBE_BATCH), 1, 28, 28, dtype=torch.uint8)
+    pixels.random_(256, generator=torch.Generator().manual_seed(0))
+    verdict = precision.choose(model.network, model.preprocess(pixels), device)
+    rank_zero_info(f"Precision: {verdict.precision} ({verdict})")
+    return verdict.precision
+
+
+def _probe_device(accelerator: Any) -> torch.device | None:
+    """The device to probe precisions on; None where it is not known how."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda")
+    others = accelerator == "auto" and torch.accelerator.is_available()
+    return torch.device("cpu") if accelerator == "cpu" or (accelerator == "auto" and not others) else None
+
+
+def create_run(root: Path, model: ImageClassifier, datamodule: ImageDataModule) -> Run:
+    """Create the folder of a new run, named after the dataset and the network."""
+    network = snake_case(type(model).__name__.removesuffix("Classifier"))
+    return Run.create(root, f"{datamodule.facts.name}-{network}")
+
+
+def remove_empty_run(run: Run | None) -> None:
+    """Remove the folder of a new run that has no checkpoint, and the folders above it that are empty then."""
+    if run is None or run.checkpoints_folder.exists():
+        return
+    shutil.rmtree(run.folder)
+    with suppress(OSError):  # not empty: there are other runs
+        run.folder.parent.rmdir()
+        run.folder.parent.parent.rmdir()
+
+
+def make_loggers(requested: Any, run: Run, first_step: int | None) -> list[Logger]:
+    """Return the loggers of a run: `metrics.csv` and TensorBoard, and beside them those of the user.
+
+    Args:
+        requested: `--trainer.logger`, instantiated: loggers of the user, None or True for ours alone, False for none.
+        run: The run.
+        first_step: Where a resumed run continues.
+    """
+    if requested is False:
+        return []
+    users = [] if requested in (None, True) else [requested] if isinstance(requested, Logger) else [*requested]
+    # In this order: TensorBoard's logger removes the epoch from the metrics that it is given.
+    return [*users, MetricsCSV(run.folder, first_step), TensorBoard(run.folder, first_step)]
+
+
+def as_list(callbacks: Callback | Iterable[Callback] | None) -> list[Callback]:
+    """Return the user's callbacks as a new list."""
+    if callbacks is None:
+        return []
+    return [callbacks] if isinstance(callbacks, Callback) else [*callbacks]
+
+
+def add_progress(callbacks: list[Callback], enabled: bool | None) -> list[Callback]:
+    """Add our progress bar, unless it is disabled or the user gives another."""
+    if enabled is False or any(isinstance(callback, ProgressBar) for callback in callbacks):
+        return callbacks
+    return [*callbacks, Progress()]
+
+
+def learning_rate_monitors(loggers: list[Logger]) -> list[Callback]:
+    """Return the callback that logs the learning rate, if there is a logger."""
+    return [LearningRateMonitor()] if loggers else []

@@ -1,0 +1,138 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from lightning_cnn.config.request import Request, read_request
+from lightning_cnn.errors import UserError
+from lightning_cnn.training.cli import schema
+
+
+@pytest.fixture
+def mlp_run(fit):
+    return fit("fashion_mnist/mlp.yaml", "--model.optimizer.lr", 0.125, "--data.batch_size", 50)
+
+
+def request(command: str, *arguments: object) -> Request:
+    return read_request(command, [str(argument) for argument in arguments], schema(command))
+
+
+def config_of(run: Path) -> dict:
+    return yaml.safe_load((run / "config.yaml").read_text())
+
+
+def learning_rate(run: Path) -> float:
+    return config_of(run)["model"]["init_args"]["optimizer"]["init_args"]["lr"]
+
+
+# The checkpoint
+
+
+def test_the_settings_of_a_checkpoint_come_before_those_that_are_given(mlp_run):
+    found = request("test", "--data.batch_size", 3, mlp_run)
+
+    assert found.checkpoint == mlp_run / "checkpoints" / "best.ckpt"
+    assert found.settings["model"] == config_of(mlp_run)["model"]
+    assert found.settings["data"]["init_args"] == config_of(mlp_run)["data"]["init_args"] | {"batch_size": 3}
+    assert found.settings["trainer"]["precision"] == config_of(mlp_run)["trainer"]["precision"]
+    assert "callbacks" not in found.settings["trainer"]  # nothing else of the training
+
+
+def test_resuming_takes_all_settings_but_where_to_write_and_the_last_checkpoint(mlp_run):
+    found = request("fit", mlp_run)
+
+    stored = config_of(mlp_run)
+    assert found.checkpoint == mlp_run / "checkpoints" / "last.ckpt"
+    del stored["trainer"]["model_registry"]
+    assert {name: found.settings[name] for name in ("model", "data", "checkpoints")} == {
+        name: stored[name] for name in ("model", "data", "checkpoints")
+    }
+    assert found.settings["trainer"] == stored["trainer"] | {"default_root_dir": "logs"}
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_evaluating_needs_a_checkpoint(command):
+    with pytest.raises(UserError, match=f"^{command} needs a checkpoint: a file, a run folder, `best` or `last`$"):
+        request(command, "--model", "CNNClassifier")
+
+
+@pytest.mark.parametrize("argument", ["--ckpt_path=last", "last"])
+def test_a_checkpoint_is_given_with_and_without_its_flag(mlp_run, argument):
+    assert request("test", argument).checkpoint == mlp_run / "checkpoints" / "last.ckpt"
+
+
+# Which value overrides which
+
+
+def test_a_config_overrides_the_defaults_and_flags_override_the_config(configs):
+    config = configs / "fashion_mnist" / "shallow_cnn.yaml"
+
+    assert yaml.safe_load((configs / "default.yaml").read_text())["trainer"]["max_epochs"] == 5
+    assert request("fit", "--config", config).settings["trainer"]["max_epochs"] == 2
+    assert request("fit", "--config", config, "--trainer.max_epochs", 1).settings["trainer"]["max_epochs"] == 1
+    assert request("fit", "--trainer.max_epochs", 1, "--config", config).settings["trainer"]["max_epochs"] == 1
+
+
+def test_a_second_config_overrides_the_first(configs):
+    Path("mine.yaml").write_text("trainer: {max_epochs: 1}\ndata: {init_args: {val_size: 50, batch_size: 75}}\n")
+
+    settings = request("fit", "--config", configs / "fashion_mnist" / "mlp.yaml", "--config", "mine.yaml").settings
+
+    assert settings["trainer"]["max_epochs"] == 1
+    assert settings["data"]["init_args"]["batch_size"] == 75
+    assert settings["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.01
+
+
+def test_a_config_overrides_the_checkpoint(mlp_run, configs):
+    settings = request("fit", "--config", configs / "fashion_mnist" / "mlp.yaml", "--ckpt_path", mlp_run).settings
+
+    assert settings["data"]["init_args"]["batch_size"] == 64
+    assert settings["data"]["init_args"]["val_size"] == 50  # not in the config
+    assert settings["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.01
+
+
+def test_flags_override_the_checkpoint(mlp_run, cli):
+    flags = ("--trainer.max_epochs", 2, "--checkpoints.every_n_steps", 3, "--data.batch_size", 25)
+
+    assert cli("fit", "--ckpt_path", mlp_run, *flags).status == 0
+
+    assert config_of(mlp_run)["checkpoints"]["every_n_steps"] == 3
+    assert config_of(mlp_run)["data"]["init_args"]["batch_size"] == 25
+    assert learning_rate(mlp_run) == 0.125
+
+
+def test_another_dataset_overrides_that_of_the_checkpoint(mlp_run, cli):
+    outcome = cli("test", mlp_run, "--data", "MNISTDataModule")
+
+    assert outcome.status == 0, outcome.err
+    assert json.loads((mlp_run / "test_metrics.json").read_text())["data"]["dataset"] == "MNIST"
+
+
+def test_evaluation_uses_the_precision_of_the_training(fit, cli):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.limit_train_batches", 1, "--trainer.precision", "64-true")
+
+    outcome = cli("test", run)
+
+    assert outcome.status == 0, outcome.err
+    assert torch.load(run / "checkpoints/best.ckpt", weights_only=True)["state_dict"]["mean"].dtype == torch.float64
+    assert request("test", run).settings["trainer"]["precision"] == "64-true"
+
+
+def test_other_settings_of_the_training_do_not_matter_for_evaluation(fit, cli):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.limit_train_batches", 1, "--trainer.limit_test_batches", 0.5)
+
+    assert cli("test", run, "--data.eval_batch_size", 10).status == 0
+
+    assert json.loads((run / "test_metrics.json").read_text())["images"] == 100
+
+
+def test_the_settings_can_be_printed(cli, configs, tmp_path):
+    outcome = cli("fit", "--config", configs / "mnist" / "cnn.yaml", "--print_config", "--model.std", "0.25")
+
+    assert outcome.status == 0
+    printed = yaml.safe_load(outcome.out)
+    assert printed["model"]["init_args"]["std"] == 0.25
+    assert printed["trainer"]["max_steps"] == -1  # defaults as well
+    assert not list(tmp_path.iterdir())
