@@ -134,7 +134,7 @@ def test_a_full_disk_is_one_line(monkeypatch, capsys):
 
     assert main(["data"]) == 1
     assert capsys.readouterr().err == (
-        "lightning-cnn: error: metrics.csv: No space left on device; free or choose another place\n"
+        "lightning-cnn: error: metrics.csv: No space left on device; free space, or choose another folder\n"
     )
 
 

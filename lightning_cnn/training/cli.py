@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from pathlib import Path
-from shlex import quote
-from typing import Any, Literal
+from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback
@@ -22,7 +21,6 @@ from lightning_cnn.config.flags import read_command_line
 from lightning_cnn.config.messages import explain, in_one_line, root_cause
 from lightning_cnn.config.parser import SettingsParser
 from lightning_cnn.config.request import Request, read_request
-from lightning_cnn.config.schema import Schema
 from lightning_cnn.config.settings import merge
 from lightning_cnn.config.yaml import dump
 from lightning_cnn.data import ImageDataModule
@@ -33,66 +31,18 @@ from lightning_cnn.startup import filter_warnings, tune_process
 from lightning_cnn.training import setup
 from lightning_cnn.training.distributed import OtherProcessError, Others
 from lightning_cnn.training.failure_store import Failure
+from lightning_cnn.training.options import CKPT_PATH, OPTIONS, schema
 from lightning_cnn.training.rank_state import Agreement
 from lightning_cnn.training.refusals import require_trainable
 from lightning_cnn.training.resume import (
     RUN_OPTIONS,
-    program,
     require_resumable,
     resume_hint,
     run_to_resume,
+    summary,
     user_classes,
 )
 from lightning_cnn.training.trainer import Trainer, is_restoring
-
-#: The groups of settings, each of the arguments of a class.
-GROUPS = {"trainer": Trainer, "checkpoints": Checkpoints, "plots": Plots, "dashboard": Dashboard}
-#: The other settings of a command, with their types, defaults and help.
-OPTIONS: dict[str, dict[str, tuple[Any, Any, str]]] = {
-    command: {
-        "deterministic": (
-            bool,
-            False,
-            "Repeat to the bit: float32 instead of the precision probe, which depends on timing, unless a precision is "
-            "given, and only deterministic algorithms. This takes as long as float32: on one processor 1.5 "
-            "(SimpleCNN) to 1.8 (DeepCNN) times as long as bfloat16. Needs the same machine, versions and number of "
-            "threads.",
-        )
-    }
-    for command in ("fit", "validate", "test")
-}
-OPTIONS["fit"] |= {
-    "test": (bool, False, "Test the best weights after training."),
-    "overwrite": (
-        bool,
-        False,
-        "Resume from an earlier checkpoint than the last one of the run, and discard the steps after it.",
-    ),
-    "resume": (
-        Literal["auto"] | None,
-        None,
-        "`auto` resumes the run that this SLURM or torchrun job has started, or else the newest unfinished run with "
-        "the same settings; if there is none, it starts a new run. A job that SLURM has requeued resumes its own run "
-        "in any case.",
-    ),
-}
-OPTIONS["validate"] |= {"verbose": (bool, True, "Print the metrics.")}
-OPTIONS["test"] |= {
-    "overwrite": (bool, False, "Replace the results of a whole test by those of other weights, or of fewer images."),
-    "verbose": (bool, True, "Print the metrics."),
-}
-#: What `--ckpt_path` is for.
-_CKPT_PATH = {
-    "fit": "Resume from this checkpoint: a file, a run folder (its last), or best, last or previous of the newest run.",
-    "validate": "The checkpoint to validate: a file, a run folder (its best), or best, last or previous.",
-    "test": "The checkpoint to test: a file, a run folder (its best), or best, last or previous.",
-}
-
-
-def schema(command: str) -> Schema:
-    """Return what can be set for a command."""
-    options = {name: kind for name, (kind, _, _) in OPTIONS[command].items()}
-    return Schema(GROUPS, {"seed_everything": bool | int, **options})
 
 
 def main(argv: Sequence[str]) -> int:
@@ -175,7 +125,7 @@ class SettingsCLI(LightningCLI):
         parser.add_class_arguments(Checkpoints, "checkpoints")
         parser.add_lightning_class_args(Plots, "plots")
         parser.add_lightning_class_args(Dashboard, "dashboard")  # after the plots, which it shows
-        parser.add_argument("--ckpt_path", type=str, default=None, help=_CKPT_PATH[self.command])
+        parser.add_argument("--ckpt_path", type=str, default=None, help=CKPT_PATH[self.command])
         for name, (kind, default, text) in OPTIONS[self.command].items():
             parser.add_argument(f"--{name}", type=kind, default=default, help=text)
 
@@ -342,7 +292,9 @@ class TrainingCLI(SettingsCLI):
         if self.settings["trainer"]["fast_dev_run"]:
             return
         if self.trainer.is_global_zero:
-            self._print_summary()
+            run = Run(Path(self.trainer.default_root_dir))
+            is_finished = self.trainer.global_step == self.first_step
+            print(summary(run, user_classes(self.model, self.datamodule), is_finished, self.settings["test"]))
         if self.settings["test"]:
             self._test_best()
 
@@ -397,17 +349,3 @@ class TrainingCLI(SettingsCLI):
         self.trainer.loggers = []  # as in `test`: the metrics belong to the weights, not to the last step
         self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True)
         self._print_results()
-
-    def _print_summary(self) -> None:
-        """Print where everything is, and what can be done with it."""
-        run = Run(Path(self.trainer.default_root_dir))
-        classes = user_classes(self.model, self.datamodule)
-        print(f"Run folder: {run.folder}")
-        if self.trainer.global_step == self.first_step:
-            print("Finished:   nothing left to train; raise --trainer.max_epochs to train longer")
-        best, last = run.checkpoint("best"), run.checkpoint("last")
-        if last.is_file() and not best.is_file():
-            print("No best:    there is no best.ckpt, because nothing was validated")
-        if (kept := best if best.is_file() else last).is_file() and not self.settings["test"]:
-            print(f"Test it:    {program(classes)} test {quote(str(kept))}{classes}")
-        print(f"Look at it: tensorboard --logdir {quote(str(run.folder.parent.parent))}")

@@ -147,3 +147,25 @@ def user_classes(model: object, datamodule: object) -> str:
 def program(flags: str) -> str:
     """Return how to call this command: `python -m` finds classes of the user's in the current folder."""
     return "python -m lightning_cnn" if "--model" in flags or "--data" in flags else "lightning-cnn"
+
+
+def summary(run: Run, classes: str, is_finished: bool, is_tested: bool) -> str:
+    """Return where everything of a run is after training, and what can be done with it.
+
+    Args:
+        run: The run.
+        classes: The flags of `user_classes`.
+        is_finished: Whether nothing was left to train.
+        is_tested: Whether the run is tested next anyway.
+    """
+    lines = [f"Run folder: {run.folder}"]
+    if is_finished:
+        lines.append("Finished:   nothing left to train; raise --trainer.max_epochs to train longer")
+    best, last = run.checkpoint("best"), run.checkpoint("last")
+    if last.is_file() and not best.is_file():
+        lines.append("No best:    there is no best.ckpt, because nothing was validated")
+    kept = best if best.is_file() else last
+    if kept.is_file() and not is_tested:
+        lines.append(f"Test it:    {program(classes)} test {quote(str(kept))}{classes}")
+    lines.append(f"Look at it: tensorboard --logdir {quote(str(run.folder.parent.parent))}")
+    return "\n".join(lines)

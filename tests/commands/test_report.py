@@ -196,7 +196,7 @@ def test_a_folder_that_nobody_may_write_to_is_failed_work(cli, tmp_path, two, mo
     outcome = cli("report", two[0])
 
     assert outcome.status == 1
-    assert outcome.err == f"lightning-cnn: error: {two[0]}: Permission denied; free or choose another place\n"
+    assert outcome.err == f"lightning-cnn: error: {two[0]}: Permission denied; free space, or choose another folder\n"
     assert pages(tmp_path) == set()
 
 

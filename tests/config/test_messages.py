@@ -209,7 +209,7 @@ def test_one_line_says_what_is_wrong(line, message, workplace, configs, cli):
     *others, error = [text for text in outcome.err.splitlines() if not text.startswith("INFO: ")]
     assert others == []
     assert re.fullmatch(rf"lightning-cnn: error: .*{message}.*", error)
-    for jargon in ("Traceback", "<class", "typing.", "NoneType", "Parser key", "Namespace", "class_path"):
+    for jargon in ("Traceback", "<class", "typing.", "NoneType", "Parser key", "Namespace"):
         assert jargon not in error
     assert names() == workplace  # no run folder, and nothing was run from evil.ckpt
 

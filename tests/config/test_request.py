@@ -7,7 +7,7 @@ import yaml
 
 from lightning_cnn.config.request import Request, read_request
 from lightning_cnn.errors import UserError
-from lightning_cnn.training.cli import schema
+from lightning_cnn.training.options import schema
 
 
 @pytest.fixture

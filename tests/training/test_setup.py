@@ -1,0 +1,172 @@
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Timer, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger
+
+from lightning_cnn.callbacks import Progress
+from lightning_cnn.classifiers import MLPClassifier
+from lightning_cnn.data import FashionMNISTDataModule
+from lightning_cnn.run import Run
+from lightning_cnn.training import setup
+from lightning_cnn.training.precision import Verdict
+
+
+@pytest.fixture
+def torchrun(monkeypatch):
+    for name, value in {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "6"}.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("torchrun")
+def test_torchrun_sets_the_number_of_processes():
+    assert setup.with_launcher({"max_epochs": 1}) == {"max_epochs": 1, "devices": 2, "num_nodes": 3}
+    assert setup.with_launcher({"devices": "auto"}) == {"devices": 2, "num_nodes": 3}
+
+
+@pytest.mark.usefixtures("torchrun")
+def test_the_user_overrides_torchrun():
+    assert setup.with_launcher({"devices": 1}) == {"devices": 1}
+
+
+def test_without_torchrun_nothing_is_changed():
+    assert setup.with_launcher({"max_epochs": 1}) == {"max_epochs": 1}
+
+
+@pytest.mark.parametrize(
+    ("given", "precision"), [({}, "32-true"), ({"precision": "auto"}, "32-true"), ({"precision": "64-true"}, "64-true")]
+)
+def test_a_deterministic_run_probes_no_precision(given, precision):
+    assert setup.with_determinism(given) == {"precision": precision, "deterministic": True}
+
+
+# The precision
+
+
+@pytest.fixture
+def probed(monkeypatch):
+    """Let the probe find bfloat16 faster; returns the shapes of the images that it was given."""
+    shapes = []
+
+    def choose(network, images, device):
+        shapes.append(tuple(images.shape))
+        return Verdict(speedup=2.0, error=0.01)
+
+    monkeypatch.setattr(setup.precision, "choose", choose)
+    return shapes
+
+
+def chosen(requested, accelerator="cpu", has_plugins=False, batch_size=64):
+    return setup.choose_precision(requested, accelerator, has_plugins, MLPClassifier(), batch_size)
+
+
+@pytest.mark.parametrize(("batch_size", "images"), [(64, 64), (1000, 256)])
+def test_auto_probes_with_a_batch(probed, batch_size, images):
+    assert chosen("auto", batch_size=batch_size) == "bf16-mixed"
+    assert probed == [(images, 1, 28, 28)]
+
+
+@pytest.mark.parametrize("requested", ["32-true", "bf16-mixed", None])
+def test_a_requested_precision_is_taken(probed, requested):
+    assert chosen(requested) == requested
+    assert probed == []
+
+
+@pytest.mark.parametrize("half", [16, "16", "16-mixed"])
+def test_a_processor_computes_in_bfloat16_where_half_is_requested(half):
+    assert chosen(half) == "bf16-mixed"
+
+
+def test_plugins_may_have_a_precision_of_their_own(probed):
+    assert chosen("auto", has_plugins=True) == "auto"
+    assert probed == []
+
+
+def test_other_ranks_wait_for_the_choice_of_rank_zero(probed, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+
+    assert chosen("auto") is None
+    assert probed == []
+
+
+# The folder
+
+
+def test_a_run_is_named_after_dataset_and_network(tmp_path):
+    run = setup.create_run(tmp_path, MLPClassifier(), FashionMNISTDataModule())
+
+    assert run == Run(tmp_path / "fashion_mnist-mlp" / "version_0")
+
+
+def test_a_run_without_checkpoint_is_removed_with_its_empty_parents(tmp_path):
+    run = Run.create(tmp_path / "logs", "mnist-cnn")
+
+    setup.remove_empty_run(run)
+    setup.remove_empty_run(None)
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_runs_are_kept(tmp_path):
+    first, second = (Run.create(tmp_path, "mnist-cnn") for _ in range(2))
+    first.checkpoints_folder.mkdir()
+
+    setup.remove_empty_run(first)
+    setup.remove_empty_run(second)
+
+    assert [path.name for path in (tmp_path / "mnist-cnn").iterdir()] == ["version_0"]
+
+
+# Loggers and callbacks
+
+
+def names(loggers):
+    return [type(logger).__name__ for logger in loggers]
+
+
+def test_the_loggers_of_a_run():
+    ours = ["MetricsCSV", "TensorBoard"]
+    users = CSVLogger("elsewhere")
+
+    assert names(setup.make_loggers(None, Run(Path("run")), None)) == ours
+    assert names(setup.make_loggers(True, Run(Path("run")), None)) == ours
+    assert names(setup.make_loggers(users, Run(Path("run")), None)) == ["CSVLogger", *ours]
+    assert names(setup.make_loggers([users], Run(Path("run")), None)) == ["CSVLogger", *ours]
+    assert setup.make_loggers(False, Run(Path("run")), None) == []
+
+
+def test_the_callbacks_of_the_user_are_not_changed():
+    users = [Timer("00:00:01:00")]
+
+    callbacks = setup.add_progress(setup.as_list(users), None)
+
+    assert callbacks[0] is users[0]
+    assert len(users) == 1
+    assert isinstance(callbacks[1], Progress)
+    assert setup.as_list(None) == []
+    assert setup.as_list(users[0]) == users
+
+
+def test_a_progress_bar_may_be_disabled_or_replaced():
+    bar = TQDMProgressBar()
+
+    assert setup.add_progress([], False) == []
+    assert setup.add_progress([bar], None) == [bar]
+
+
+def test_the_learning_rate_is_logged_where_there_is_a_logger():
+    assert setup.learning_rate_monitors([]) == []
+    assert names(setup.learning_rate_monitors([CSVLogger("x")])) == ["LearningRateMonitor"]
+
+
+def test_the_probe_leaves_random_numbers_alone(probed):
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    model = MLPClassifier()
+    torch.manual_seed(0)
+
+    setup.choose_precision("auto", "cpu", False, model, 64)
+
+    assert torch.rand(1) == expected
