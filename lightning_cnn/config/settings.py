@@ -8,6 +8,7 @@ import inspect
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
@@ -75,7 +76,7 @@ def apply_flags(tree: Tree, flags: Iterable[Flag], schema: Schema) -> Tree:
         UserError: If a flag is for a setting that there is not, or its value is not valid YAML.
     """
     for flag in flags:
-        tree = _apply(tree, flag, schema)
+        tree = _Change(flag, schema).of_tree(tree)
     return tree
 
 
@@ -140,58 +141,59 @@ def _with_class(setting: Mapping[str, Any], path: str, place: tuple[str, ...]) -
     return {"class_path": path, "init_args": kept}
 
 
-def _apply(tree: Tree, flag: Flag, schema: Schema) -> Tree:
-    first, *rest = (name for name in flag.name.split(".") if name not in CLASS_KEYS)  # they may be left out
-    if first not in schema.names:
-        raise UserError(f"there is no option --{flag.name}{did_you_mean(f'--{flag.name}', schema.flags())}")
-    if flag.value is None:
-        raise UserError(f"--{flag.name} needs a value: --{flag.name} VALUE")
-    if not rest:
-        value = _value(flag, None)
-        overlay = _expand({first: value}, "", Path(), f"--{flag.name}", schema)
-        return _merge_mappings(tree, overlay, ())
-    child = _open(tree.get(first), (first,), None)
-    owner = schema.groups.get(first) or _class_of(child, (first,))
-    return {**tree, first: _set(child, rest, (first,), owner, flag, schema)}
+@dataclass(frozen=True)
+class _Change:
+    """What a flag changes in a tree; trees are not modified, but copied as far as they change."""
 
+    flag: Flag
+    schema: Schema
 
-def _set(
-    node: Tree, names: list[str], place: tuple[str, ...], owner: type[Any] | None, flag: Flag, schema: Schema
-) -> Tree:
-    """Return a group or a class with one of its settings changed; `owner` is the class that has these settings."""
-    if is_class(node) or place[-1] in BASES:
-        return {**node, "init_args": _set(node.get("init_args") or {}, names, (*place, ""), owner, flag, schema)}
-    place = tuple(filter(None, place))
-    name, *rest = names
-    parameter = None if owner is None else arguments(owner).get(name)
-    if rest:
-        if name not in BASES and not isinstance(node.get(name), Mapping):
-            raise UserError(f"there is no option --{flag.name}{did_you_mean(f'--{flag.name}', schema.flags())}")
-        if isinstance(items := node.get(name), list) and items:  # the flag is for the last one
-            child = _open(items[-1], (*place, name), None)
-            changed = _set(child, rest, (*place, name), _class_of(child, (*place, name)), flag, schema)
-            return {**node, name: [*items[:-1], changed]}
-        child = _open(node.get(name), (*place, name), parameter)
-        return {**node, name: _set(child, rest, (*place, name), _class_of(child, (*place, name)), flag, schema)}
-    value = _expand({name: _value(flag, parameter)}, "", Path(), f"--{flag.name}", schema)[name]
-    if flag.appends:
-        before = node.get(name)
-        before = before if isinstance(before, list) else [] if before is None else [before]
-        return {**node, name: [*before, *(value if isinstance(value, list) else [value])]}
-    return {**node, name: _merge_values(node.get(name), value, (*place, name))}
+    def of_tree(self, tree: Tree) -> Tree:
+        """Return the tree with the setting changed."""
+        first, *rest = (name for name in self.flag.name.split(".") if name not in CLASS_KEYS)  # they may be left out
+        if first not in self.schema.names or (rest and first in self.schema.options):
+            raise self._no_such_option()
+        if self.flag.value is None:
+            raise UserError(f"--{self.flag.name} needs a value: --{self.flag.name} VALUE")
+        if rest and (group := self.schema.groups.get(first)) is not None:
+            return {**tree, first: self._of_settings(tree.get(first) or {}, rest, (first,), group)}
+        return self._of_settings(tree, [first, *rest], (), None)
 
+    def _of_settings(self, settings: Tree, names: list[str], place: tuple[str, ...], owner: type[Any] | None) -> Tree:
+        """Return the settings at a place with the one changed that `names` lead to; `owner` takes them as arguments."""
+        name, *rest = names
+        parameter = None if owner is None else arguments(owner).get(name)
+        before = settings.get(name)
+        if not rest:
+            return {**settings, name: self._new_value(before, (*place, name), parameter)}
+        if before is None and parameter is not None and isinstance(parameter.default, type):
+            before = _import_path(parameter.default)
+        if name in BASES:
+            return {**settings, name: self._of_class(before, rest, (*place, name))}
+        if not isinstance(before, Mapping):
+            raise self._no_such_option()
+        return {**settings, name: self._of_settings(dict(before), rest, (*place, name), None)}
 
-def _open(value: Any, place: tuple[str, ...], parameter: inspect.Parameter | None) -> Tree:
-    """Return a setting as a mapping in which settings can be changed; where it is not given, its default."""
-    if value is None and parameter is not None and isinstance(parameter.default, type):
-        value = _import_path(parameter.default)
-    if isinstance(value, str) and place[-1] in BASES:
-        return {"class_path": value}
-    return dict(value) if isinstance(value, Mapping) else {}
+    def _of_class(self, value: Any, names: list[str], place: tuple[str, ...]) -> Any:
+        """Return a class with one of its arguments changed; of several, the last one is meant."""
+        if isinstance(value, list) and value:
+            return [*value[:-1], self._of_class(value[-1], names, place)]
+        chosen: Tree = {"class_path": value} if isinstance(value, str) else dict(value or {})
+        cls = find_class(place, chosen["class_path"]) if is_class(chosen) else None
+        return {**chosen, "init_args": self._of_settings(chosen.get("init_args") or {}, names, place, cls)}
 
+    def _new_value(self, before: Any, place: tuple[str, ...], parameter: inspect.Parameter | None) -> Any:
+        """Return what the setting becomes."""
+        given = _value(self.flag, parameter)
+        value = _expand({place[-1]: given}, "", Path(), f"--{self.flag.name}", self.schema)[place[-1]]
+        if self.flag.appends:
+            kept = before if isinstance(before, list) else [] if before is None else [before]
+            return [*kept, *(value if isinstance(value, list) else [value])]
+        return _merge_values(before, value, place)
 
-def _class_of(node: Tree, place: tuple[str, ...]) -> type[Any] | None:
-    return find_class(place, node["class_path"]) if is_class(node) else None
+    def _no_such_option(self) -> UserError:
+        flag = f"--{self.flag.name}"
+        return UserError(f"there is no option {flag}{did_you_mean(flag, self.schema.flags())}")
 
 
 def _import_path(cls: type[Any]) -> str:
