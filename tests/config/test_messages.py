@@ -11,7 +11,7 @@ import torch
 
 from lightning_cnn.checkpoint import KEY
 
-MODELS = r"CNNClassifier, .*DeepCNNClassifier, FastCNNClassifier, MLPClassifier, ShallowCNNClassifier, SimpleCNN[^)]*"
+MODELS = r"CNNClassifier, .*DeepCNNClassifier, FastCNNClassifier, MLPClassifier, .*ShallowCNNClassifier, SimpleCNN[^)]*"
 
 #: Wrong arguments, after those of a valid `fit` where they begin with +, and the message.
 WRONG = [
