@@ -40,7 +40,7 @@ WRONG = [
     ("+ --model.scheduler StepLRR", r"scheduler StepLRR: there is no such scheduler class; did you mean 'StepLR'\?"),
     ("+ --data.augment CropRotate", r"CropRotate: there is no such augment class; did you mean 'CropAndRotate'\?"),
     ("+ --trainer.callbacks PrintLos", r"PrintLos: there is no such callback class; did you mean 'PrintLoss'\?"),
-    ("+ --model=", rf"--model: there is no such model class \(choose from {MODELS}\)"),
+    ("+ --model=", rf"--model : there is no such model class \(choose from {MODELS}\)"),
     (
         "+ --model nowhere.Class",
         r"--model nowhere\.Class: there is no module 'nowhere' where Python looks; `python -m .*",
