@@ -13,7 +13,6 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
 from lightning_cnn import checkpoint as checkpoints
-from lightning_cnn.classifiers.divergence import Watch, require_finite_weights
 from lightning_cnn.classifiers.layout import quick
 from lightning_cnn.classifiers.metrics import StageMetrics
 from lightning_cnn.errors import UserError
@@ -76,7 +75,6 @@ class ImageClassifier(LightningModule):
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
         self.example_input_array = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
-        self._watch = Watch()
         self.metrics = nn.ModuleDict({f"{stage}_metrics": StageMetrics(num_classes) for stage in get_args(Stage)})
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -129,7 +127,6 @@ class ImageClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss to descend; its value goes to the loggers every `log_every_n_steps` steps."""
         loss, _ = self._step(batch, "train")
-        self._watch.add(loss, batch[0])
         loss = loss * self._share(len(batch[1]))
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it from outside
         if (self.global_step + 1) % every == 0:  # when the loggers look; every batch would slow smaller networks down
@@ -145,14 +142,6 @@ class ImageClassifier(LightningModule):
             return 1.0
         counts = torch.tensor(float(count), device=self.device)
         return count / self.trainer.strategy.reduce(counts, reduce_op="mean").item()
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Stop before a step that would spoil the weights.
-
-        Raises:
-            DivergenceError: If a loss or a gradient is NaN or infinite.
-        """
-        self._watch.require_finite(self, optimizer)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Count a batch into `val/loss` and `val/acc`; return its logits for whoever looks at predictions."""
@@ -224,12 +213,7 @@ class ImageClassifier(LightningModule):
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write down what makes the checkpoint enough by itself, unless a run that knows more has done so.
-
-        Raises:
-            DivergenceError: If a weight is NaN or infinite.
-        """
-        require_finite_weights(self.trainer, checkpoint["state_dict"])
+        """Add the description that makes the checkpoint self-contained, unless a callback has added a fuller one."""
         checkpoint.setdefault(checkpoints.KEY, checkpoints.describe(self))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import signal
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -12,6 +13,7 @@ from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.profilers import PassThroughProfiler, Profiler
 
 from lightning_cnn.callbacks.checkpoints import Checkpoints
+from lightning_cnn.callbacks.divergence import FiniteCheck
 from lightning_cnn.training.checkpoint_io import CheckpointIO
 from lightning_cnn.training.loops import CutValidation, FitLoop
 from lightning_cnn.training.signals import Signals
@@ -69,9 +71,24 @@ class Trainer(LightningTrainer):
         self.fit_loop: FitLoop = FitLoop(self, self.fit_loop)
         if type(self.strategy.checkpoint_io) is TorchCheckpointIO:  # otherwise it is the user's, or the strategy's
             self.strategy.checkpoint_io = CheckpointIO()
+        if not any(isinstance(callback, FiniteCheck) for callback in self.callbacks):  # type: ignore[attr-defined]
+            self.callbacks.append(FiniteCheck())  # type: ignore[attr-defined]
         self.callbacks.append(CutValidation())  # type: ignore[attr-defined]  # Lightning sets it from outside
         for callback in self.callbacks:  # type: ignore[attr-defined]
             _drop_unused_hooks(callback)
+
+    def save_checkpoint(
+        self, filepath: str | Path, weights_only: bool | None = None, storage_options: Any = None
+    ) -> None:
+        """Save a checkpoint; weights are checked also where Lightning runs no callback hook, see `FiniteCheck`.
+
+        Raises:
+            DivergenceError: If a weight is NaN or infinite.
+        """
+        for callback in self.callbacks if weights_only else []:  # type: ignore[attr-defined]
+            if isinstance(callback, FiniteCheck):
+                callback.require_finite_weights(self, self.lightning_module.state_dict())
+        super().save_checkpoint(filepath, weights_only, storage_options)
 
     def pass_safe_point(self, after_epoch: bool) -> None:
         """Save what is due, and end the run if a signal asks for it.

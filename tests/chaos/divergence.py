@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam
 from torch.utils.data import DataLoader, TensorDataset
 
+from lightning_cnn.callbacks.divergence import FiniteCheck
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.errors import DivergenceError
 from lightning_cnn.startup import filter_warnings
@@ -186,7 +187,7 @@ def train(fault: Fault, optimizer: str, accumulate: int, folder: Path) -> str:
         accelerator="cpu",
         max_epochs=EPOCHS,
         accumulate_grad_batches=accumulate,
-        callbacks=[oracle, saving],
+        callbacks=[oracle, FiniteCheck(), saving],
         limit_val_batches=0,
         logger=False,
         enable_progress_bar=False,

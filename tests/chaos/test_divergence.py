@@ -2,7 +2,7 @@ import pytest
 from chaos import divergence
 from chaos.divergence import Fault, train
 
-from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.callbacks.divergence import FiniteCheck
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 
@@ -17,6 +17,6 @@ def test_training_stops_before_its_weights_are_lost(tmp_path):
 def test_a_training_that_goes_on_is_lost(tmp_path, monkeypatch):
     fault = Fault("loss", "itself", float("inf"), place=0, batch=2)
     assert train(fault, "SGD", 1, tmp_path / "watched") == ""
-    monkeypatch.setattr(ImageClassifier, "on_before_optimizer_step", lambda self, optimizer: None)
+    monkeypatch.setattr(FiniteCheck, "on_before_optimizer_step", lambda *_: None)
 
     assert train(fault, "SGD", 1, tmp_path / "alone") == "it went on"

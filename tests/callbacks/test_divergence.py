@@ -4,13 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from torch.optim import SGD, Adam
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_cnn.classifiers import FastCNNClassifier, ImageClassifier, divergence
+from lightning_cnn.callbacks import divergence
+from lightning_cnn.callbacks.divergence import FiniteCheck
+from lightning_cnn.classifiers import FastCNNClassifier, ImageClassifier
 from lightning_cnn.errors import DivergenceError
 
 PLAIN = ("--plots.enabled", "false", "--dashboard.enabled", "false", "--trainer.precision", "32-true")
@@ -23,12 +25,12 @@ OPTIMIZERS = {
 
 
 class Fault(nn.Module):
-    """Lets everything through, but in one call a value takes the place of the first number of its output or gradient.
+    """An identity that, in one call, replaces the first element of its output or of its gradient.
 
     Args:
         value: NaN or an infinity.
-        call: Which one, from 0; those of training alone count.
-        backwards: Whether it is the gradient that is spoilt.
+        call: The call, counted from 0 over training steps.
+        backwards: Replace an element of the gradient instead of the output.
     """
 
     def __init__(self, value: float, call: int, backwards: bool = False) -> None:
@@ -39,25 +41,25 @@ class Fault(nn.Module):
         self.calls = 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not torch.is_grad_enabled():  # validation, or the second look at the batch that has failed
-            return self._spoilt(x) if self.training and self.calls > self.call and not self.backwards else x
+        if not torch.is_grad_enabled():  # validation, or the repeated forward pass
+            return self._replaced(x) if self.training and self.calls > self.call and not self.backwards else x
         self.calls += 1
         if self.calls != self.call + 1:
             return x
         if not self.backwards:
-            return self._spoilt(x)
+            return self._replaced(x)
         y = x.clone()
-        y.register_hook(self._spoilt)
+        y.register_hook(self._replaced)
         return y
 
-    def _spoilt(self, x: torch.Tensor) -> torch.Tensor:
+    def _replaced(self, x: torch.Tensor) -> torch.Tensor:
         x = x.clone()
         x.view(-1)[0] = self.value
         return x
 
 
 def classifier(fault: nn.Module | None = None, optimizer=Adam) -> ImageClassifier:
-    """A small network, with the fault where no rectifier hides it."""
+    """A small network with the fault where no ReLU follows it."""
     torch.manual_seed(0)
     fault = fault or nn.Identity()
     middle = [fault, nn.ReLU()] if getattr(fault, "backwards", False) else [nn.ReLU(), fault]
@@ -71,8 +73,14 @@ def images(count: int = 20, dtype: torch.dtype = torch.uint8) -> DataLoader:
     return DataLoader(TensorDataset(pixels, torch.arange(count) % 3), batch_size=4)
 
 
+@pytest.fixture
+def trainer(trainer):
+    """Make Lightning's Trainer with a FiniteCheck."""
+    return lambda callbacks=(), **options: trainer(callbacks=[*callbacks, FiniteCheck()], **options)
+
+
 class Weights(Callback):
-    """Remembers the weights before the step that is about to be taken, and how many were taken."""
+    """Keeps a copy of the weights before each step, and the number of steps."""
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         self.before = [parameter.detach().clone() for parameter in pl_module.parameters()]
@@ -80,7 +88,7 @@ class Weights(Callback):
 
 
 def stopped(trainer, module, loader=None, **options) -> tuple[str, int]:
-    """Train until it diverges; return the message and the step, and hold that the weights are as before it."""
+    """Train until it diverges, check that the step did not change the weights, and return message and step."""
     weights = Weights()
     run = trainer(callbacks=[weights], max_epochs=2, **options)
     with pytest.raises(DivergenceError) as error:
@@ -95,7 +103,7 @@ def stopped(trainer, module, loader=None, **options) -> tuple[str, int]:
 
 
 @pytest.mark.parametrize("config", ["fashion_mnist/mlp.yaml", "mnist/cnn.yaml"])  # SGD and Adam
-def test_a_rate_that_is_too_high_ends_in_one_line(cli, tiny_data, configs, tmp_path, config):
+def test_a_learning_rate_that_is_too_high_ends_with_a_one_line_error(cli, tiny_data, configs, tmp_path, config):
     outcome = cli("fit", "--config", configs / config, "--model.optimizer.lr", 1e30, "--data.val_size", 50, *PLAIN)
 
     assert outcome.status == 1
@@ -110,7 +118,7 @@ def test_a_rate_that_is_too_high_ends_in_one_line(cli, tiny_data, configs, tmp_p
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
-def test_checkpoints_of_earlier_epochs_stay_as_they_are(cli, fit):
+def test_checkpoints_of_earlier_epochs_are_unchanged(cli, fit):
     soaring = ("--model.scheduler", "StepLR", "--model.scheduler.step_size", 1, "--model.scheduler.gamma", 1e30)
     run = fit("fashion_mnist/mlp.yaml", *soaring, *PLAIN)
     checkpoints = {path: path.read_bytes() for path in run.glob("checkpoints/*.ckpt")}
@@ -120,17 +128,17 @@ def test_checkpoints_of_earlier_epochs_stay_as_they_are(cli, fit):
 
     assert outcome.status == 1, outcome.err
     assert "in epoch 2 (counted from 1)" in outcome.err
-    assert f"the checkpoints in {run / 'checkpoints'} are as they were;" in outcome.err
+    assert f"the checkpoints in {run / 'checkpoints'} are unchanged;" in outcome.err
     assert {path: path.read_bytes() for path in run.glob("checkpoints/*.ckpt")} == checkpoints
     assert cli("validate", "--ckpt_path", run / "checkpoints" / "last.ckpt").status == 0
 
 
-# What is named, and when
+# Which tensor is named, and at which step
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_an_output(trainer, optimizer, value):
+def test_names_a_non_finite_output(trainer, optimizer, value):
     message, step = stopped(trainer, classifier(Fault(value, call=3), optimizer))
 
     assert "in the output of network.3 (Fault), at step 3 (counted from 0) in epoch 1 (counted from 1);" in message
@@ -139,7 +147,7 @@ def test_an_output(trainer, optimizer, value):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_gradient_of_a_finite_loss(trainer, optimizer, value):
+def test_names_a_non_finite_gradient_of_a_finite_loss(trainer, optimizer, value):
     message, step = stopped(trainer, classifier(Fault(value, call=7, backwards=True), optimizer))
 
     kind = "NaN" if math.isnan(value) else "Inf"
@@ -162,7 +170,7 @@ class HugeLogits(nn.Module):
 
 
 @pytest.mark.parametrize(("call", "step"), [(0, 0), (1, 0), (2, 1), (3, 1)])
-def test_a_loss_alone_in_any_batch_of_a_step(trainer, call, step):
+def test_names_a_non_finite_loss_in_any_accumulated_batch(trainer, call, step):
     module = ImageClassifier(HugeLogits(call), num_classes=3)
 
     message, stopped_at = stopped(trainer, module, images(24), accumulate_grad_batches=2)
@@ -172,25 +180,25 @@ def test_a_loss_alone_in_any_batch_of_a_step(trainer, call, step):
 
 
 @pytest.mark.parametrize(("call", "step"), [(0, 0), (1, 0), (2, 1), (3, 1)])
-def test_an_output_in_any_batch_of_a_step(trainer, call, step):
+def test_names_a_non_finite_output_in_any_accumulated_batch(trainer, call, step):
     message, stopped_at = stopped(trainer, classifier(Fault(math.nan, call)), images(24), accumulate_grad_batches=2)
 
     assert f"NaN in the output of network.3 (Fault), at step {step} (counted from 0)" in message
     assert stopped_at == step
 
 
-def test_the_images(trainer):
+def test_names_non_finite_images(trainer):
     broken = images(dtype=torch.float32)
     broken.dataset.tensors[0][9, 0, 3, 3] = math.nan
 
     message, step = stopped(trainer, classifier(), broken)
 
     assert "diverged: NaN in the images, at step 2 " in message
-    assert message.endswith("; look at what makes them (--data.augment)")
+    assert message.endswith("; check the data and its augmentation (--data.augment)")
     assert step == 2
 
 
-def test_a_weight(trainer):
+def test_names_a_non_finite_weight(trainer):
     class Spoil(Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             if trainer.global_step == 2:
@@ -203,40 +211,40 @@ def test_a_weight(trainer):
     assert module.network[1].weight.isnan().sum() == 1
 
 
-def test_another_process(trainer, monkeypatch):
+def test_stops_with_another_rank(trainer, monkeypatch):
     run = trainer()
-    monkeypatch.setattr(divergence, "_in_all_processes", lambda trainer, is_finite: False)
+    monkeypatch.setattr(divergence, "_on_all_ranks", lambda trainer, is_finite: False)
 
-    with pytest.raises(DivergenceError, match=r"another process has found it, at step 0 "):
+    with pytest.raises(DivergenceError, match=r"found on another rank, at step 0 "):
         run.fit(classifier(), images(), images())
 
 
-def test_the_ways_out_are_those_that_are_left(trainer):
+def test_suggests_only_what_is_not_set_already(trainer):
     module = classifier(Fault(math.nan, call=0))
 
     message, _ = stopped(trainer, module, precision="bf16-mixed", gradient_clip_val=0.5)
 
     assert message.endswith(
-        "lower the learning rate, now 0.001 (--model.optimizer.lr), or compute more precisely than bf16-mixed "
+        "lower the learning rate, now 0.001 (--model.optimizer.lr), or use a higher precision than bf16-mixed "
         "(--trainer.precision 32-true)"
     )
 
 
-# What is left alone
+# What does not stop training
 
 
-def test_looking_changes_nothing_in_what_is_learned(trainer, monkeypatch):
-    watched, alone = classifier(), classifier()
-    trainer(max_epochs=2).fit(watched, images(), images())
-    monkeypatch.setattr(ImageClassifier, "on_before_optimizer_step", lambda self, optimizer: None)
-    trainer(max_epochs=2).fit(alone, images(), images())
+def test_checking_does_not_change_training(trainer, monkeypatch):
+    checked, unchecked = classifier(), classifier()
+    trainer(max_epochs=2).fit(checked, images(), images())
+    monkeypatch.setattr(FiniteCheck, "on_before_optimizer_step", lambda *_: None)
+    trainer(max_epochs=2).fit(unchecked, images(), images())
 
-    for first, second in zip(watched.parameters(), alone.parameters(), strict=True):
+    for first, second in zip(checked.parameters(), unchecked.parameters(), strict=True):
         assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_gradients_whose_sum_overflows_are_finite(trainer, dtype):
+def test_finite_gradients_whose_sum_overflows_are_accepted(trainer, dtype):
     module = ImageClassifier(HugeLogits(call=1000), lambda parameters: SGD(parameters, lr=0.0), num_classes=3)
     module.network.weight.data = module.network.weight.data.to(dtype)
     module.network.weight.register_hook(lambda gradient: torch.full_like(gradient, 3e38))
@@ -249,7 +257,7 @@ def test_gradients_whose_sum_overflows_are_finite(trainer, dtype):
 
 @pytest.fixture
 def scaled(trainer):
-    """Make a trainer with a gradient scaler."""
+    """Make a Trainer with a gradient scaler."""
     from lightning.pytorch.plugins import MixedPrecision
 
     return lambda **options: trainer(
@@ -257,27 +265,27 @@ def scaled(trainer):
     )
 
 
-def test_gradients_are_the_scalers_business(scaled):
+def test_non_finite_gradients_are_left_to_a_gradient_scaler(scaled):
     module = classifier(Fault(math.inf, call=2, backwards=True), OPTIMIZERS["SGD"])
     run = scaled()
 
     run.fit(module, images(), images())
 
-    assert run.precision_plugin.scaler.get_scale() == 1.0  # it has passed over a step
+    assert run.precision_plugin.scaler.get_scale() == 1.0  # the step was skipped
     assert all(parameter.isfinite().all() for parameter in module.parameters())
 
 
-def test_losses_are_not(scaled):
+def test_non_finite_losses_are_not_left_to_a_gradient_scaler(scaled):
     message, _ = stopped(scaled, classifier(Fault(math.nan, call=2), OPTIMIZERS["SGD"]))
 
     assert "NaN in the output of network.3 (Fault), at step 2 " in message
-    assert "more precisely than 16-mixed" in message
+    assert "a higher precision than 16-mixed" in message
 
 
 # Checkpoints
 
 
-def test_weights_that_the_last_step_has_spoilt_go_into_no_checkpoint(trainer, tmp_path):
+def test_non_finite_weights_are_not_saved(trainer, tmp_path):
     module = classifier(optimizer=lambda parameters: SGD(parameters, lr=3e38, momentum=0.9))
     saves = ModelCheckpoint(tmp_path / "checkpoints", filename="last", save_on_train_epoch_end=True)
     run = trainer(callbacks=[saves], enable_checkpointing=True, limit_train_batches=1, gradient_clip_val=1e-6)
@@ -285,16 +293,14 @@ def test_weights_that_the_last_step_has_spoilt_go_into_no_checkpoint(trainer, tm
     before = (tmp_path / "checkpoints" / "last.ckpt").read_bytes()
     module.network[1].weight.data[0, 0] = math.inf
 
-    with pytest.raises(
-        DivergenceError, match=r"Inf in network\.1\.weight, after step 0 .*checkpoints are as they were"
-    ):
+    with pytest.raises(DivergenceError, match=r"Inf in network\.1\.weight, after step 0 .*checkpoints are unchanged"):
         run.save_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
 
     assert (tmp_path / "checkpoints" / "last.ckpt").read_bytes() == before
 
 
 @pytest.mark.parametrize("save_on_exception", [False, True])
-def test_statistics_of_the_failed_batch_go_into_no_checkpoint(trainer, tmp_path, save_on_exception):
+def test_batch_norm_statistics_of_the_failed_batch_are_not_saved(trainer, tmp_path, save_on_exception):
     module = FastCNNClassifier(num_classes=3)
     broken = images(dtype=torch.float32)
     broken.dataset.tensors[0][9] = math.inf
@@ -308,10 +314,28 @@ def test_statistics_of_the_failed_batch_go_into_no_checkpoint(trainer, tmp_path,
     assert not list(Path(tmp_path).rglob("*.ckpt"))
 
 
-def test_another_training_can_follow(trainer):
+def test_the_module_can_be_trained_again(trainer):
     module = classifier(Fault(math.nan, call=1))
     stopped(trainer, module, accumulate_grad_batches=5)
 
     trainer().fit(module, images(), images())
 
     assert all(parameter.isfinite().all() for parameter in module.parameters())
+
+
+def test_batches_of_any_type_are_accepted(trainer):
+    class Plain(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 1)
+
+        def training_step(self, batch, batch_idx):
+            return self.layer(batch["x"]).sum() * math.inf
+
+        def configure_optimizers(self):
+            return SGD(self.parameters(), lr=0.1)
+
+    loader = DataLoader([{"x": torch.ones(3)}] * 4, batch_size=2)
+
+    with pytest.raises(DivergenceError, match="Inf in the loss, at step 0 "):
+        trainer().fit(Plain(), loader)
