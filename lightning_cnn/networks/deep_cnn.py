@@ -1,20 +1,21 @@
-"""Four convolutions in two blocks, each block doubling the channels twice before it halves the picture.
+"""Four convolutions in two blocks, each of which doubles the channels twice and then halves height and width.
 
 Stacks of 3×3 convolutions between poolings after Simonyan and Zisserman, "Very deep convolutional networks for
 large-scale image recognition", ICLR 2015 (arXiv:1409.1556), here without padding.
+Pooling before the ReLU is explained in `networks/__init__.py`.
 """
 
 from torch import Tensor, nn
 
 
 def _block(in_channels: int, mid_channels: int, out_channels: int) -> nn.Sequential:
-    """Two unpadded 3×3 convolutions, each taking two pixels off height and width, and a pooling that halves both."""
+    """Two unpadded 3×3 convolutions, each two pixels less in height and width, and a pooling that halves both."""
     return nn.Sequential(
         nn.Conv2d(in_channels, mid_channels, kernel_size=3),
         nn.ReLU(),
         nn.Conv2d(mid_channels, out_channels, kernel_size=3),
-        nn.ReLU(),
         nn.MaxPool2d(2),
+        nn.ReLU(),
     )
 
 

@@ -1,8 +1,8 @@
-"""FastCNN: the accuracy of a small CNN in as little time as a CPU allows.
+"""FastCNN: the accuracy of a small CNN in little time on a CPU.
 
-Most of the time of a small CNN goes into its first feature maps, so they are pooled by 4 at once: all that follows
-works on 36 positions instead of 576, and is wide instead. Batch normalisation and a high learning rate make one or two
-epochs enough, as in the fast trainings of CIFAR-10 (Page, "How to Train Your ResNet", 2018; Jordan, "94% on CIFAR-10 in
+A small CNN spends most of its time on its first feature maps. Here they are pooled by 4 at once, so the later layers
+have 36 positions instead of 576 and more channels. With batch normalisation and a high learning rate, one or two
+epochs are enough, as in fast training on CIFAR-10 (Page, "How to Train Your ResNet", 2018; Jordan, "94% on CIFAR-10 in
 3.29 Seconds on a Single GPU", arXiv:2404.00498).
 """
 

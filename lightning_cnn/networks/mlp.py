@@ -1,7 +1,7 @@
-"""No convolution at all: what a plain multilayer perceptron reaches on pixels.
+"""A plain multilayer perceptron on pixels, as a baseline without convolutions.
 
 Rumelhart, Hinton and Williams, "Learning representations by back-propagating errors", Nature 323, 1986; with
-rectifiers after Nair and Hinton, ICML 2010.
+ReLU after Nair and Hinton, ICML 2010.
 """
 
 from torch import Tensor, nn

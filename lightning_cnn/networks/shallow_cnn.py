@@ -1,7 +1,8 @@
-"""The smallest convolutional network that still deserves the name: one convolution, one hidden layer.
+"""The smallest convolutional network: one convolution, one hidden layer.
 
 Convolution, pooling and a fully connected head as in LeCun et al., "Gradient-based learning applied to document
-recognition", Proc. IEEE 86(11), 1998; rectifiers instead of sigmoids after Nair and Hinton, ICML 2010.
+recognition", Proc. IEEE 86(11), 1998; ReLU instead of sigmoids after Nair and Hinton, ICML 2010.
+Pooling before the ReLU is explained in `networks/__init__.py`.
 """
 
 from torch import Tensor, nn
@@ -18,8 +19,8 @@ class ShallowCNN(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(1, 16, kernel_size=3, padding=1),  # (B, 16, 28, 28)
-            nn.ReLU(),
             nn.MaxPool2d(2),  # (B, 16, 14, 14)
+            nn.ReLU(),
             nn.Flatten(),  # (B, 3136)
             nn.Linear(16 * 14 * 14, 128),
             nn.ReLU(),

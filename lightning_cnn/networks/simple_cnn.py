@@ -1,6 +1,7 @@
 """Two convolutions and a wide hidden layer: the usual first network for Fashion-MNIST.
 
-The layout is LeNet-5's (LeCun et al., Proc. IEEE 86(11), 1998) with 3×3 kernels, padding and rectifiers.
+The architecture is LeNet-5's (LeCun et al., Proc. IEEE 86(11), 1998) with 3×3 kernels, padding and ReLU.
+Pooling before the ReLU is explained in `networks/__init__.py`.
 """
 
 from torch import Tensor, nn
@@ -17,11 +18,11 @@ class SimpleCNN(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(1, 32, kernel_size=3, padding=1),
-            nn.ReLU(),
             nn.MaxPool2d(2),  # (B, 32, 14, 14)
-            nn.Conv2d(32, 64, kernel_size=3, padding=1),
             nn.ReLU(),
+            nn.Conv2d(32, 64, kernel_size=3, padding=1),
             nn.MaxPool2d(2),  # (B, 64, 7, 7)
+            nn.ReLU(),
             nn.Flatten(),  # (B, 3136)
             nn.Linear(64 * 7 * 7, 512),
             nn.ReLU(),

@@ -10,7 +10,7 @@ from lightning_cnn.data import FashionMNISTDataModule
 
 def printed(trainer, capsys, every_n_batches: int, epochs: int = 1) -> list[str]:
     run = trainer(max_epochs=epochs, callbacks=[PrintLoss(every_n_batches)])
-    classifier = MLPClassifier(lambda parameters: SGD(parameters, lr=0.01))
+    classifier = MLPClassifier(optimizer=lambda parameters: SGD(parameters, lr=0.01))
     run.fit(classifier, datamodule=FashionMNISTDataModule(batch_size=40, val_size=50))  # 40, 40, 40 and 30 images
     return [line for line in capsys.readouterr().out.splitlines() if "loss:" in line]
 

@@ -20,7 +20,7 @@ from lightning_cnn.errors import UserError
 @pytest.fixture
 def tested(tiny_data, trainer, tmp_path):
     """A trained classifier that was tested in batches of 40, 40 and 20, with what the test has left behind."""
-    classifier = MLPClassifier(lambda parameters: Adam(parameters, lr=1e-4))
+    classifier = MLPClassifier(optimizer=lambda parameters: Adam(parameters, lr=1e-4))
     datamodule = FashionMNISTDataModule(val_size=50, eval_batch_size=40)
     run = trainer(max_epochs=4)
     run.fit(classifier, datamodule=datamodule)

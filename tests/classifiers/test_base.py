@@ -16,7 +16,7 @@ from lightning_cnn.errors import UserError
 
 
 class Table(nn.Module):
-    """Gives the image whose first pixel has the value i the logits in row i of a table."""
+    """Returns row i of a table of logits for an image whose first pixel is i."""
 
     def __init__(self, logits: torch.Tensor) -> None:
         super().__init__()
@@ -30,17 +30,17 @@ def linear_classifier(**options) -> ImageClassifier:
     return ImageClassifier(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), **options)
 
 
-# Ten images, seven of class 0. Each row gives the probability of the true class first; the rest is shared evenly by
-# the other two, so the prediction is right where it is above a third.
+# Ten images, seven of class 0, each with the probability of its true class; the other two classes share the rest
+# evenly, so that predictions above a third are correct.
 TARGETS = [0, 0, 0, 0, 0, 0, 0, 1, 1, 2]
 TRUE_PROBABILITIES = [0.5, 0.9, 0.6, 0.4, 0.8, 0.7, 0.5, 0.6, 0.2, 0.1]
-ACCURACY = 8 / 10  # over classes it would be (7/7 + 1/2 + 0/1) / 3
+ACCURACY = 8 / 10  # micro; macro would be (7/7 + 1/2 + 0/1) / 3
 LOSS = -sum(map(math.log, TRUE_PROBABILITIES)) / 10
 
 
 @pytest.fixture
 def known() -> ImageClassifier:
-    """A classifier that says of image i what stands in row i above."""
+    """A classifier that predicts image i with the probability i above."""
     table = torch.tensor([[(1 - p) / 2] * 3 for p in TRUE_PROBABILITIES])
     table[range(10), TARGETS] = torch.tensor(TRUE_PROBABILITIES)
     return ImageClassifier(Table(table.log()), lambda parameters: SGD(parameters, lr=0), num_classes=3)
@@ -65,14 +65,14 @@ def test_preprocessing_scales_then_normalises():
     assert seen[:, 0, 5, 5].tolist() == pytest.approx([-0.4, 0.0, 1.6], abs=1e-6)
 
 
-def test_the_network_sees_preprocessed_images():
+def test_the_input_of_the_network_is_preprocessed():
     classifier = linear_classifier(mean=0.2, std=0.5)
     images = torch.randint(256, (2, 1, 28, 28), dtype=torch.uint8)
 
     assert torch.equal(classifier(images), classifier.network(classifier.preprocess(images)))
 
 
-def test_preprocessing_travels_with_the_weights():
+def test_the_state_dict_contains_the_preprocessing():
     weights = linear_classifier(mean=0.25, std=0.5).state_dict()
     other = linear_classifier()
 
@@ -81,17 +81,31 @@ def test_preprocessing_travels_with_the_weights():
     assert (other.mean.item(), other.std.item()) == (0.25, 0.5)
 
 
+def test_the_network_is_kept_and_has_its_channels_last():
+    network = nn.Sequential(nn.Conv2d(8, 4, 3), nn.ReLU(), nn.MaxPool2d(2))
+    layers, weight = list(network), network[0].weight.detach().clone()
+
+    classifier = ImageClassifier(network)
+
+    assert classifier.network is network
+    assert list(network) == layers
+    assert torch.equal(network[0].weight, weight)
+    assert network[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert not network[0].weight.is_contiguous()
+
+
 # Class names
 
 
-def test_class_names_are_those_of_the_data_or_numbers(tiny_data, trainer):
+def test_class_names_are_those_of_the_data_or_indices(tiny_data, trainer):
     classifier = MLPClassifier()
     trainer().validate(classifier, datamodule=FashionMNISTDataModule(val_size=50), verbose=False)
     assert classifier.class_names == list(FashionMNISTDataModule.facts.classes)
 
-    numbered = linear_classifier(num_classes=10)
-    trainer().validate(numbered, known_images(4), verbose=False)
-    assert numbered.class_names == ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
+    without_names = linear_classifier(num_classes=10)
+    assert without_names.class_names[9] == "9"
+    trainer().validate(without_names, known_images(4), verbose=False)
+    assert without_names.class_names == ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
 
 
 # Metrics
@@ -100,11 +114,11 @@ def test_class_names_are_those_of_the_data_or_numbers(tiny_data, trainer):
 @pytest.mark.parametrize("batch_size", [1, 4, 10])  # of four: 4, 4 and 2
 @pytest.mark.parametrize("stage", ["val", "test"])
 def test_loss_and_accuracy_equal_a_hand_count(known, trainer, stage, batch_size):
-    measure = {"val": trainer().validate, "test": trainer().test}[stage]
+    evaluate = {"val": trainer().validate, "test": trainer().test}[stage]
 
-    (measured,) = measure(known, known_images(batch_size), verbose=False)
+    (metrics,) = evaluate(known, known_images(batch_size), verbose=False)
 
-    assert measured == {f"{stage}/loss": pytest.approx(LOSS), f"{stage}/acc": pytest.approx(ACCURACY)}
+    assert metrics == {f"{stage}/loss": pytest.approx(LOSS), f"{stage}/acc": pytest.approx(ACCURACY)}
 
 
 def test_training_metrics_equal_a_hand_count(known, trainer):
@@ -119,8 +133,8 @@ def test_training_metrics_equal_a_hand_count(known, trainer):
     }
 
 
-def test_metrics_start_anew_each_epoch(known, trainer):
-    run = trainer(max_epochs=3)  # with the batches that Lightning validates on before training
+def test_metrics_are_reset_each_epoch(known, trainer):
+    run = trainer(max_epochs=3)  # with sanity validation
     run.fit(known, known_images(4), known_images(3))
 
     assert run.callback_metrics["train/acc"].item() == pytest.approx(ACCURACY)
@@ -128,7 +142,7 @@ def test_metrics_start_anew_each_epoch(known, trainer):
     assert run.callback_metrics["val/loss"].item() == pytest.approx(LOSS)
 
 
-def test_measuring_changes_no_weight_and_needs_no_gradient(known, trainer):
+def test_evaluation_is_in_eval_mode_without_gradients(known, trainer):
     modes = []
     known.network.register_forward_hook(lambda network, *_: modes.append((network.training, torch.is_grad_enabled())))
     before = known.network.logits.clone()
@@ -140,11 +154,11 @@ def test_measuring_changes_no_weight_and_needs_no_gradient(known, trainer):
     assert torch.equal(known.network.logits, before)
 
 
-# Learning
+# Optimizers and schedules
 
 
 class LearningRates(Callback):
-    """Remembers the learning rate of every batch."""
+    """Records the learning rate of every batch."""
 
     def __init__(self) -> None:
         self.seen = []
@@ -153,7 +167,7 @@ class LearningRates(Callback):
         self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
 
 
-def test_the_rate_is_constant_without_a_schedule(known, trainer):
+def test_the_learning_rate_is_constant_without_a_schedule(known, trainer):
     known.optimizer = lambda parameters: Adam(parameters, lr=0.01)
     rates = LearningRates()
 
@@ -173,9 +187,9 @@ def test_the_schedule_steps_once_an_epoch(trainer):
     assert rates.seen == pytest.approx([1e-3] * 3 + [1e-4] * 3 + [1e-5] * 3)
 
 
-def test_a_schedule_can_watch_a_metric(known, trainer):
+def test_a_schedule_can_monitor_a_metric(known, trainer):
     known.optimizer = lambda parameters: SGD(parameters, lr=1e-6)
-    # No epoch halves the loss, so the first one is the best, and the second one is waited for in vain.
+    # No epoch halves the loss, so the rate drops after every epoch but the first.
     known.scheduler = lambda o: ReduceLROnPlateau(o, monitor="val/loss", patience=0, factor=0.1, threshold=0.5)
     rates = LearningRates()
 
@@ -184,10 +198,10 @@ def test_a_schedule_can_watch_a_metric(known, trainer):
     assert rates.seen[::3] == pytest.approx([1e-6, 1e-6, 1e-7, 1e-8])
 
 
-def test_settings_that_the_optimizer_refuses_are_the_users_to_mend(known, trainer):
+def test_invalid_arguments_of_the_optimizer_are_user_errors(known, trainer):
     known.optimizer = lambda parameters: SGD(parameters, lr=-1)
 
-    with pytest.raises(UserError, match=r"Invalid learning rate: -1"):
+    with pytest.raises(UserError, match=r"^invalid arguments of the optimizer or its schedule: .*rate: -1"):
         trainer().fit(known, known_images(4), known_images(4))
 
 
@@ -196,7 +210,7 @@ def test_settings_that_the_optimizer_refuses_are_the_users_to_mend(known, traine
 
 def test_hyperparameters_are_plain_types():
     classifier = CNNClassifier(
-        lambda parameters: SGD(parameters, lr=0.1), lambda optimizer: StepLR(optimizer, 1), mean=0.25
+        optimizer=lambda parameters: SGD(parameters, lr=0.1), scheduler=lambda o: StepLR(o, 1), mean=0.25
     )
 
     assert dict(classifier.hparams) == {"mean": 0.25, "std": 0.5, "num_classes": 10, "label_smoothing": 0.0}
@@ -237,7 +251,7 @@ def test_weights_of_another_architecture_are_refused(tiny_data, trainer, tmp_pat
         ({"num_classes": 1}, "num_classes must be at least 2, got 1"),
     ],
 )
-def test_arguments_out_of_range_are_named(options, message):
+def test_arguments_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match="^" + message.replace(".", r"\.") + "$"):
         CNNClassifier(**options)
 
@@ -248,7 +262,7 @@ def test_data_with_another_number_of_classes_is_refused(tiny_data, trainer, num_
         trainer().fit(CNNClassifier(num_classes=num_classes), datamodule=MNISTDataModule(val_size=50))
 
 
-def test_the_step_loss_is_logged_every_few_batches(known, trainer, tmp_path):
+def test_the_step_loss_is_logged_every_n_steps(known, trainer, tmp_path):
     from lightning_cnn.callbacks.metrics_csv import MetricsCSV
 
     logger = MetricsCSV(tmp_path)

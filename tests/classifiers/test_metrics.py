@@ -20,11 +20,11 @@ def counted(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> StageMetrics:
     metrics = StageMetrics(3)
     for logits, targets in pairs:
         metrics.add(functional.cross_entropy(logits, targets), logits, targets)
-    metrics.settle()
+    metrics.flush()
     return metrics
 
 
-@pytest.mark.parametrize("number", [1, 2, 49, 50, 51, 100, 120])  # they are counted in fifties
+@pytest.mark.parametrize("number", [1, 2, 49, 50, 51, 100, 120])  # an update takes 50 batches
 def test_loss_and_accuracy_equal_a_hand_count(number):
     pairs = batches(number)
 
@@ -41,61 +41,82 @@ def test_loss_and_accuracy_equal_a_hand_count(number):
 
 def test_literal_mean_over_unequal_batches():
     metrics = StageMetrics(2)
-    says_0 = torch.tensor([[1.0, 0.0]])
+    logits = torch.tensor([[1.0, 0.0]])
 
-    metrics.add(torch.tensor(4.0), says_0, torch.tensor([0]))
-    metrics.add(torch.tensor(1.0), says_0.expand(3, 2), torch.tensor([0, 1, 1]))
-    metrics.settle()
+    metrics.add(torch.tensor(4.0), logits, torch.tensor([0]))
+    metrics.add(torch.tensor(1.0), logits.expand(3, 2), torch.tensor([0, 1, 1]))
+    metrics.flush()
 
     assert metrics.loss.compute().item() == (4 + 1 + 1 + 1) / 4
     assert metrics.acc.compute().item() == 2 / 4
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_is_seen(value):
+def test_a_non_finite_loss_shows_in_the_mean(value):
     metrics = counted(batches(3))
 
     metrics.add(torch.tensor(value), torch.zeros(2, 3), torch.tensor([0, 1]))
-    metrics.settle()
+    metrics.flush()
 
     assert not metrics.loss.compute().isfinite()
 
 
-def test_settling_when_nothing_waits_changes_nothing():
+def test_flush_without_pending_batches_changes_nothing():
     metrics = StageMetrics(3)
-    metrics.settle()
-    pairs = batches(50)  # exactly as many as are counted together
+    metrics.flush()
+    pairs = batches(50)  # exactly as many as an update takes
     for logits, targets in pairs:
         metrics.add(functional.cross_entropy(logits, targets), logits, targets)
     before = metrics.loss.compute(), metrics.acc.compute()
 
-    metrics.settle()
-    metrics.settle()
+    metrics.flush()
+    metrics.flush()
 
     assert (metrics.loss.compute(), metrics.acc.compute()) == before
 
 
-def test_counting_keeps_no_graph():
+def test_no_graph_is_kept():
     logits = torch.randn(2, 3, requires_grad=True)
     targets = torch.tensor([0, 1])
     metrics = StageMetrics(3)
 
     metrics.add(functional.cross_entropy(logits, targets), logits, targets)
-    metrics.settle()
+    metrics.flush()
 
     assert not metrics.loss.compute().requires_grad
     assert not metrics.acc.compute().requires_grad
 
 
-def test_counts_are_no_weights():
+def test_metrics_are_not_in_the_state_dict():
     assert counted(batches(3)).state_dict() == {}
 
 
-# Going on
+# State
+
+
+def test_reset_forgets_pending_batches():
+    metrics = counted(batches(60))
+    metrics.add(torch.tensor(2.0), torch.eye(3), torch.arange(3))
+
+    metrics.reset()
+    metrics.add(torch.tensor(4.0), torch.eye(3), torch.tensor([0, 0, 0]))
+    metrics.flush()
+
+    assert metrics.loss.compute().item() == 4
+    assert metrics.acc.compute().item() == pytest.approx(1 / 3)
+
+
+def test_a_merged_state_without_more_batches_computes_without_a_warning(recwarn):
+    merged = StageMetrics(3)
+
+    merged.merge(counted(batches(3)).state())
+
+    assert torch.equal(merged.acc.compute(), counted(batches(3)).acc.compute())
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("first", [0, 1, 30, 49, 50, 51, 99])
-def test_counting_goes_on_exactly(first):
+def test_a_merged_state_is_exact(first):
     pairs = batches(120)
     whole = counted(pairs)
     before, after = StageMetrics(3), StageMetrics(3)
@@ -105,40 +126,40 @@ def test_counting_goes_on_exactly(first):
     after.merge(before.state())
     for logits, targets in pairs[first:]:
         after.add(functional.cross_entropy(logits, targets), logits, targets)
-    after.settle()
+    after.flush()
 
     assert torch.equal(after.loss.compute(), whole.loss.compute())  # to the bit
     assert torch.equal(after.acc.compute(), whole.acc.compute())
 
 
-def test_looking_at_the_state_changes_nothing():
+def test_reading_the_state_changes_nothing():
     pairs = batches(120)
-    looked_at = StageMetrics(3)
+    read = StageMetrics(3)
     for logits, targets in pairs:
-        looked_at.add(functional.cross_entropy(logits, targets), logits, targets)
-        looked_at.state()
-    looked_at.settle()
+        read.add(functional.cross_entropy(logits, targets), logits, targets)
+        read.state()
+    read.flush()
 
-    assert torch.equal(looked_at.loss.compute(), counted(pairs).loss.compute())
-    assert torch.equal(looked_at.acc.compute(), counted(pairs).acc.compute())
+    assert torch.equal(read.loss.compute(), counted(pairs).loss.compute())
+    assert torch.equal(read.acc.compute(), counted(pairs).acc.compute())
 
 
-def test_what_several_have_counted_is_joined():
+def test_states_of_several_ranks_are_merged():
     pairs = batches(10)
-    joined = StageMetrics(3)
+    merged = StageMetrics(3)
 
     for part in (pairs[:4], pairs[4:]):
-        joined.merge(counted(part).state())
+        merged.merge(counted(part).state())
 
-    assert joined.loss.compute().item() == pytest.approx(counted(pairs).loss.compute().item())
-    assert torch.equal(joined.acc.compute(), counted(pairs).acc.compute())
+    assert merged.loss.compute().item() == pytest.approx(counted(pairs).loss.compute().item())
+    assert torch.equal(merged.acc.compute(), counted(pairs).acc.compute())
 
 
-def test_a_batch_without_images_counts_for_nothing():
+def test_an_empty_batch_is_skipped():
     metrics = StageMetrics(num_classes=3)
     metrics.add(torch.tensor(math.nan), torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64))  # the mean of no losses
     metrics.add(torch.tensor(2.0), torch.eye(3), torch.tensor([0, 1, 1]))
-    metrics.settle()
+    metrics.flush()
 
     assert metrics.loss.compute().item() == 2
     assert metrics.acc.compute().item() == pytest.approx(2 / 3)

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback, seed_everything
 from torch import nn
 from torch.nn import functional
@@ -25,7 +26,7 @@ from lightning_cnn.data import MNISTDataModule
 from lightning_cnn.data.augment import CropAndRotate
 from lightning_cnn.errors import UserError
 
-#: What the network sees of a black pixel, of one at a fifth of the range, and of a white one.
+#: The input of the network for a black pixel, one at a fifth of the range, and a white one.
 PIXELS = {
     ShallowCNNClassifier: (-1, -0.6, 1),
     DeepCNNClassifier: (-0.424213, 0.224927, 2.821487),  # (x − 0.1307) / 0.3081
@@ -35,13 +36,10 @@ PIXELS = {
     FastCNNClassifier: (0, 0.2, 1),
 }
 
-#: Arguments that only one classifier has.
-OWN = {FastCNNClassifier: ["channels", "hidden"]}
-
 every_classifier = pytest.mark.parametrize("classifier_class", PIXELS)
 
 
-def test_these_are_all():
+def test_every_network_has_a_classifier():
     public = {getattr(classifiers, name) for name in classifiers.__all__}
 
     assert public == {*PIXELS, ImageClassifier}
@@ -54,44 +52,59 @@ def test_it_has_its_own_network(classifier_class):
 
 
 @every_classifier
-def test_the_network_sees_its_published_range(classifier_class):
+def test_the_input_has_the_published_range(classifier_class):
     pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(3, 1, 1, 1)
 
     assert classifier_class().preprocess(pixels).flatten().tolist() == pytest.approx(PIXELS[classifier_class], abs=1e-6)
 
 
 @every_classifier
-def test_arguments_reach_their_place(classifier_class):
+def test_arguments_are_forwarded(classifier_class):
     def optimizer(parameters):
         return Adam(parameters)
 
     def scheduler(optimizer):
         return None
 
-    classifier = classifier_class(optimizer, scheduler, mean=0.1, std=0.2, num_classes=4)
+    classifier = classifier_class(
+        optimizer=optimizer, scheduler=scheduler, mean=0.1, std=0.2, num_classes=4, label_smoothing=0.3
+    )
 
-    assert (classifier.optimizer, classifier.scheduler) == (optimizer, scheduler)
+    assert (classifier.optimizer, classifier.scheduler, classifier.label_smoothing) == (optimizer, scheduler, 0.3)
     assert (classifier.mean.item(), classifier.std.item()) == pytest.approx((0.1, 0.2))
     assert classifier(torch.zeros(2, 1, 28, 28, dtype=torch.uint8)).shape == (2, 4)
 
 
 @every_classifier
-def test_arguments_are_those_of_the_base_without_the_network(classifier_class):
-    expected = inspect.signature(ImageClassifier).parameters
-    found = inspect.signature(classifier_class).parameters
-    shared = [name for name in found if name in expected]
+def test_the_command_line_has_the_arguments_of_the_base_without_the_network(classifier_class):
+    expected = dict(inspect.signature(ImageClassifier).parameters)
+    del expected["network"]
+    parser = ArgumentParser()
+    parser.add_class_arguments(classifier_class, "model")
+    own = {"channels", "hidden"} if classifier_class is FastCNNClassifier else set()
 
-    assert shared == [name for name in expected if name != "network"]
-    assert [name for name in found if name not in shared] == OWN.get(classifier_class, [])
-    assert all(found[name].annotation == expected[name].annotation for name in shared)
+    assert set(parser.get_defaults().model) == {*expected, *own}
 
 
 @every_classifier
-def test_one_batch_can_be_learned_by_heart(classifier_class, trainer):
+def test_a_misspelt_argument_is_refused(classifier_class):
+    with pytest.raises(TypeError, match="label_smooting"):
+        classifier_class(label_smooting=0.1)
+
+
+@every_classifier
+def test_all_scalars_are_hyperparameters(classifier_class):
+    own = {"channels", "hidden"} if classifier_class is FastCNNClassifier else set()
+
+    assert set(classifier_class(optimizer=SGD).hparams) == {"mean", "std", "num_classes", "label_smoothing", *own}
+
+
+@every_classifier
+def test_one_batch_can_be_overfitted(classifier_class, trainer):
     seed_everything(0, verbose=False)
     batch = TensorDataset(torch.randint(256, (8, 1, 28, 28), dtype=torch.uint8), torch.arange(8))
-    rate = 0.01 if classifier_class is FastCNNClassifier else 1e-3  # which is made for high rates
-    classifier = classifier_class(lambda parameters: Adam(parameters, lr=rate))
+    rate = 0.01 if classifier_class is FastCNNClassifier else 1e-3  # which needs a high learning rate
+    classifier = classifier_class(optimizer=lambda parameters: Adam(parameters, lr=rate))
     loader = DataLoader(batch, batch_size=8)
 
     trainer(max_epochs=35, check_val_every_n_epoch=35).fit(classifier, loader, loader)
@@ -103,7 +116,7 @@ def test_one_batch_can_be_learned_by_heart(classifier_class, trainer):
 
 def trained_weights(trainer, seed: int) -> dict[str, torch.Tensor]:
     seed_everything(seed, verbose=False)
-    classifier = CNNClassifier(lambda parameters: SGD(parameters, lr=0.01))
+    classifier = CNNClassifier(optimizer=lambda parameters: SGD(parameters, lr=0.01))
     trainer(max_epochs=2).fit(classifier, datamodule=MNISTDataModule(val_size=50, augment=CropAndRotate()))
     return classifier.state_dict()
 
@@ -114,16 +127,16 @@ def test_a_seed_repeats_training_to_the_bit(tiny_data, trainer):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_another_seed_trains_otherwise(tiny_data, trainer):
+def test_another_seed_gives_other_weights(tiny_data, trainer):
     first, second = trained_weights(trainer, 1), trained_weights(trainer, 2)
 
     assert not torch.equal(first["network.layers.0.weight"], second["network.layers.0.weight"])
 
 
-# The fast one
+# FastCNN
 
 
-def test_the_fast_network_has_the_size_that_the_classifier_is_given():
+def test_fast_cnn_has_the_given_size():
     def parameters(classifier):
         return sum(p.numel() for p in classifier.network.parameters())
 
@@ -131,7 +144,7 @@ def test_the_fast_network_has_the_size_that_the_classifier_is_given():
     assert parameters(FastCNNClassifier(channels=96, hidden=128)) == 212_730
 
 
-def test_the_size_travels_with_a_checkpoint(trainer, tmp_path):
+def test_a_checkpoint_restores_the_size(trainer, tmp_path):
     images = torch.randint(256, (4, 1, 28, 28), dtype=torch.uint8)
     classifier = FastCNNClassifier(channels=3, hidden=5, label_smoothing=0.1)
     run = trainer()
@@ -155,16 +168,16 @@ def test_the_size_travels_with_a_checkpoint(trainer, tmp_path):
         ({"label_smoothing": float("nan")}, "label_smoothing must be between 0 and 1, got nan"),
     ],
 )
-def test_settings_out_of_range_are_named(options, message):
+def test_arguments_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match="^" + message.replace(".", r"\.") + "$"):
         FastCNNClassifier(**options)
 
 
-# Smoothing, schedules and fused optimizers, which all share with the base
+# Label smoothing, schedules and fused optimizers
 
 
 def loaders(batches: int = 3) -> tuple[DataLoader, DataLoader]:
-    """So many training batches of four images, and the same images for validation."""
+    """Training batches of four images, and the same images for validation."""
     images = torch.randint(256, (4 * batches, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     data = TensorDataset(images, torch.arange(4 * batches) % 10)
     return DataLoader(data, batch_size=4), DataLoader(data, batch_size=5)
@@ -176,7 +189,7 @@ def linear_classifier(optimizer: Callable, scheduler: Callable | None = None, **
 
 
 class LearningRates(Callback):
-    """Remembers the learning rate of every batch."""
+    """Records the learning rate of every batch."""
 
     def __init__(self) -> None:
         self.seen = []
@@ -201,7 +214,7 @@ def test_targets_are_smoothed_in_training_only(smoothing, trainer):
     assert run.callback_metrics["val/loss"].item() == pytest.approx(plain, rel=1e-5)
 
 
-def test_one_cycle_takes_as_many_steps_as_the_run(trainer):
+def test_one_cycle_has_the_steps_of_the_run(trainer):
     schedule = partial(OneCycleLR, max_lr=0.1, total_steps=None)
     rates = LearningRates()
 
@@ -220,7 +233,7 @@ def test_one_cycle_takes_as_many_steps_as_the_run(trainer):
     assert len(rates.seen) == 10
 
 
-def test_one_cycle_counts_the_steps_that_batches_are_gathered_for(trainer):
+def test_one_cycle_counts_steps_not_accumulated_batches(trainer):
     schedule = partial(OneCycleLR, max_lr=0.1, total_steps=None)
     run = trainer(max_epochs=2, accumulate_grad_batches=2)
 
@@ -229,7 +242,7 @@ def test_one_cycle_counts_the_steps_that_batches_are_gathered_for(trainer):
     assert run.lr_scheduler_configs[0].scheduler.total_steps == run.global_step == 6
 
 
-def test_a_length_that_is_given_is_kept(trainer):
+def test_a_given_number_of_steps_is_kept(trainer):
     for settings in ({"total_steps": 77}, {"total_steps": None, "epochs": 7, "steps_per_epoch": 11}):
         run = trainer()
         classifier = linear_classifier(
@@ -239,7 +252,7 @@ def test_a_length_that_is_given_is_kept(trainer):
         assert run.lr_scheduler_configs[0].scheduler.total_steps == 77
 
 
-def test_cycles_are_stepped_every_batch_and_others_every_epoch(trainer):
+def test_cyclic_schedules_are_stepped_every_batch_and_others_every_epoch(trainer):
     seen = {}
     for schedule in (
         partial(CyclicLR, base_lr=0.1, max_lr=0.3, step_size_up=2),
@@ -255,7 +268,7 @@ def test_cycles_are_stepped_every_batch_and_others_every_epoch(trainer):
 
 
 @pytest.mark.parametrize("epochs", [1, 3, 4])
-def test_one_cycle_does_not_go_on_for_another_number_of_epochs(epochs, trainer, tmp_path):
+def test_one_cycle_is_not_resumed_with_another_number_of_epochs(epochs, trainer, tmp_path):
     def classifier():
         return linear_classifier(
             lambda parameters: SGD(parameters, lr=0.1), partial(OneCycleLR, max_lr=0.1, total_steps=None)
@@ -265,22 +278,24 @@ def test_one_cycle_does_not_go_on_for_another_number_of_epochs(epochs, trainer, 
     run.fit(classifier(), *loaders(batches=3))
     run.save_checkpoint(tmp_path / "some.ckpt")
 
-    message = f"made for 6 steps, but this run has {3 * epochs}; go on with the same number of epochs and batch size"
+    message = (
+        f"has 6 steps, but this run has {3 * epochs}; resume with the same number of epochs and the same batch size"
+    )
     with pytest.raises(UserError, match=message):
         trainer(max_epochs=epochs).fit(
             classifier(), *loaders(batches=3), ckpt_path=tmp_path / "some.ckpt", weights_only=True
         )
 
 
-class Interrupted(Callback):
-    """Ends training after its first epoch, as a user does."""
+class StopAfterEpoch(Callback):
+    """Ends training after its first epoch."""
 
     def on_train_epoch_end(self, trainer, *_):
         trainer.should_stop = True
 
 
 @pytest.mark.parametrize("total_steps", [None, 50])
-def test_one_cycle_goes_on_where_it_was_interrupted(total_steps, trainer, tmp_path):
+def test_one_cycle_is_resumed_exactly(total_steps, trainer, tmp_path):
     def fit(**options):
         rates = LearningRates()
         run = trainer(max_epochs=2, callbacks=[rates, *options.pop("callbacks", [])])
@@ -291,7 +306,7 @@ def test_one_cycle_goes_on_where_it_was_interrupted(total_steps, trainer, tmp_pa
         return rates.seen
 
     whole = fit()
-    first = fit(callbacks=[Interrupted()])
+    first = fit(callbacks=[StopAfterEpoch()])
     rest = fit(ckpt_path=tmp_path / "some.ckpt", weights_only=True)
 
     assert len(first) == 3
@@ -299,7 +314,7 @@ def test_one_cycle_goes_on_where_it_was_interrupted(total_steps, trainer, tmp_pa
 
 
 def groups(optimizer: Callable[..., Optimizer], trainer) -> list[dict]:
-    """Train a little, and return the settings of the optimizer."""
+    """Train for one epoch and return the parameter groups of the optimizer."""
     run = trainer()
     classifier = linear_classifier(optimizer)
     before = classifier.network[1].weight.clone()
@@ -309,7 +324,7 @@ def groups(optimizer: Callable[..., Optimizer], trainer) -> list[dict]:
 
 
 @pytest.mark.parametrize("optimizer", [Adam, AdamW, SGD, Adagrad])
-def test_optimizers_are_fused_where_they_can_be(optimizer, trainer):
+def test_optimizers_are_fused_where_possible(optimizer, trainer):
     assert [group["fused"] for group in groups(lambda p: optimizer(p, lr=0.01), trainer)] == [True]
 
 
@@ -317,26 +332,26 @@ def test_optimizers_are_fused_where_they_can_be(optimizer, trainer):
 @pytest.mark.parametrize(
     ("chosen", "fused"), [({"foreach": True}, None), ({"fused": False}, False), ({"fused": True}, True)], ids=str
 )
-def test_how_the_optimizer_works_can_be_chosen(optimizer, chosen, fused, trainer):
+def test_the_implementation_of_the_optimizer_can_be_chosen(optimizer, chosen, fused, trainer):
     for group in groups(lambda p: optimizer(p, lr=0.01, **chosen), trainer):
         assert group["fused"] is fused
         assert group["foreach"] is chosen.get("foreach", group["foreach"])
 
 
-def test_an_optimizer_that_loops_when_it_is_told_to(trainer):
+def test_a_for_loop_implementation_can_be_chosen(trainer):
     for group in groups(lambda p: SGD(p, lr=0.01, foreach=False), trainer):
         assert not group["fused"]
 
 
 @pytest.mark.parametrize("optimizer", [NAdam, RMSprop])
-def test_optimizers_that_cannot_be_fused_work(optimizer, trainer):
+def test_optimizers_without_a_fused_implementation_work(optimizer, trainer):
     assert all("fused" not in group for group in groups(lambda p: optimizer(p, lr=0.01), trainer))
 
 
 @pytest.mark.parametrize(
     "optimizer", [partial(SGD, lr=0.01, momentum=0.9), partial(Adam, lr=0.001)], ids=["SGD", "Adam"]
 )
-def test_a_fused_optimizer_comes_to_the_same(optimizer, trainer):
+def test_a_fused_optimizer_gives_the_same_weights(optimizer, trainer):
     weights = []
     for options in ({}, {"fused": False}):
         classifier = linear_classifier(partial(optimizer, **options))

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -12,20 +14,21 @@ PARAMETERS = {
     CNN: 421_642,
     FastCNN: 76_154,
 }
+#: The published layers; max-pooling stands before the ReLU, see `networks/__init__.py`.
 LAYERS = {
-    ShallowCNN: ["conv 1→16 3×3 pad 1", "ReLU", "maxpool 2/2", "flatten", "fc 3136→128", "ReLU", "fc 128→10"],
+    ShallowCNN: ["conv 1→16 3×3 pad 1", "maxpool 2/2", "ReLU", "flatten", "fc 3136→128", "ReLU", "fc 128→10"],
     DeepCNN: [
-        *("conv 1→32 3×3", "ReLU", "conv 32→64 3×3", "ReLU", "maxpool 2/2"),
-        *("conv 64→128 3×3", "ReLU", "conv 128→256 3×3", "ReLU", "maxpool 2/2"),
+        *("conv 1→32 3×3", "ReLU", "conv 32→64 3×3", "maxpool 2/2", "ReLU"),
+        *("conv 64→128 3×3", "ReLU", "conv 128→256 3×3", "maxpool 2/2", "ReLU"),
         *("flatten", "fc 4096→50", "ReLU", "fc 50→10"),
     ],
     SimpleCNN: [
-        *("conv 1→32 3×3 pad 1", "ReLU", "maxpool 2/2", "conv 32→64 3×3 pad 1", "ReLU", "maxpool 2/2"),
+        *("conv 1→32 3×3 pad 1", "maxpool 2/2", "ReLU", "conv 32→64 3×3 pad 1", "maxpool 2/2", "ReLU"),
         *("flatten", "fc 3136→512", "ReLU", "fc 512→10"),
     ],
     MLP: ["flatten", "fc 784→512", "ReLU", "fc 512→512", "ReLU", "fc 512→10"],
     CNN: [
-        *("conv 1→32 3×3 pad 1", "ReLU", "maxpool 2/2", "conv 32→64 3×3 pad 1", "ReLU", "maxpool 2/2"),
+        *("conv 1→32 3×3 pad 1", "maxpool 2/2", "ReLU", "conv 32→64 3×3 pad 1", "maxpool 2/2", "ReLU"),
         *("flatten", "fc 3136→128", "ReLU", "fc 128→10"),
     ],
     FastCNN: [
@@ -44,7 +47,7 @@ def images(batch: int) -> torch.Tensor:
 
 def seeded(network_class: type[nn.Module], seed: int = 0, **options: int) -> nn.Module:
     torch.manual_seed(seed)
-    return network_class(**options).eval()  # in training, batch normalisation looks at the other images of a batch
+    return network_class(**options).eval()  # in training mode, batch normalisation mixes the images of a batch
 
 
 # The contract of every network
@@ -56,7 +59,7 @@ def test_parameter_count(network_class):
 
 
 @every_network
-def test_layers_run_in_the_published_order(network_class):
+def test_layers_run_in_this_order(network_class):
     network = seeded(network_class)
     ran = []
     for layer in network.modules():
@@ -90,7 +93,7 @@ def describe(layer: nn.Module) -> str:
 
 @every_network
 @pytest.mark.parametrize("batch", [1, 3])
-def test_logits_have_one_row_for_each_image(network_class, batch):
+def test_logits_have_one_row_per_image(network_class, batch):
     logits = seeded(network_class)(images(batch))
 
     assert logits.shape == (batch, 10)
@@ -100,7 +103,7 @@ def test_logits_have_one_row_for_each_image(network_class, batch):
 
 
 @every_network
-def test_an_image_does_not_see_the_others_of_its_batch(network_class):
+def test_logits_do_not_depend_on_the_other_images_of_the_batch(network_class):
     network = seeded(network_class)
     batch = images(3)
 
@@ -108,12 +111,12 @@ def test_an_image_does_not_see_the_others_of_its_batch(network_class):
 
 
 @every_network
-def test_other_numbers_of_classes(network_class):
+def test_number_of_classes(network_class):
     assert network_class(num_classes=3)(images(2)).shape == (2, 3)
 
 
 @every_network
-def test_every_parameter_learns(network_class):
+def test_every_parameter_has_a_gradient(network_class):
     network = seeded(network_class).train()
 
     nn.functional.cross_entropy(network(images(8)), torch.arange(8)).backward()
@@ -134,25 +137,54 @@ def test_weights_load_into_a_fresh_instance(network_class):
     assert torch.equal(first(images(2)), second(images(2)))
 
 
-# Literal outputs. All weights and biases are 0 but those that are set; `picture` is black but for the pixels given.
+@pytest.mark.usefixtures("_one_thread")
+@pytest.mark.parametrize("network_class", [ShallowCNN, SimpleCNN, CNN, DeepCNN])
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_pooling_before_the_relu_gives_the_same_weights_to_the_last_bit(network_class, bfloat16):
+    ours = seeded(network_class).to(memory_format=torch.channels_last)
+    published = copy.deepcopy(ours)
+    for block in [module for module in published.modules() if isinstance(module, nn.Sequential)]:
+        for i, layer in enumerate(list(block)):
+            if isinstance(layer, nn.MaxPool2d):
+                block[i], block[i + 1] = block[i + 1], block[i]
+    assert [describe(layer) for layer in published.modules()] != [describe(layer) for layer in ours.modules()]
+
+    assert torch.equal(trained(ours, bfloat16), trained(published, bfloat16))
 
 
-def silenced(network: nn.Module) -> tuple[nn.Module, list[nn.Module]]:
-    """Return the network with all weights 0, batch normalisation as it is, and its other layers that have weights."""
+def trained(network: nn.Module, bfloat16: bool) -> torch.Tensor:
+    """Train for three steps and return all weights."""
+    generator = torch.Generator().manual_seed(1)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    for _ in range(3):
+        batch = torch.rand(8, 1, 28, 28, generator=generator)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            loss = nn.functional.cross_entropy(network(batch), torch.arange(8))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+
+
+# Literal outputs: all weights and biases are 0 except those that are set; images are black except the given pixels.
+
+
+def zeroed(network: nn.Module) -> tuple[nn.Module, list[nn.Module]]:
+    """Return the network with all weights 0 and batch normalisation as identity, and its other layers with weights."""
     for parameter in network.parameters():
         nn.init.zeros_(parameter)
     for layer in network.eval().modules():
         if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
             nn.init.ones_(layer.weight)
-            layer.eps = 0  # so that it changes nothing before training
+            layer.eps = 0  # the identity before training
     return network.requires_grad_(False), [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
 
 
-def picture(pixels: dict[tuple[int, int], float]) -> torch.Tensor:
-    image = torch.zeros(1, 1, 28, 28)
+def image(pixels: dict[tuple[int, int], float]) -> torch.Tensor:
+    black = torch.zeros(1, 1, 28, 28)
     for (row, column), value in pixels.items():
-        image[0, 0, row, column] = value
-    return image
+        black[0, 0, row, column] = value
+    return black
 
 
 def sum_of_first_channel(hidden: nn.Linear, side: int, logits: nn.Linear) -> None:
@@ -164,14 +196,14 @@ def sum_of_first_channel(hidden: nn.Linear, side: int, logits: nn.Linear) -> Non
 
 @pytest.mark.parametrize("network_class", [CNN, SimpleCNN])
 def test_literal_output_of_two_padded_blocks(network_class):
-    network, (first, second, hidden, logits) = silenced(network_class())
-    first.weight[0, 0, 0, 0] = 1  # reads the pixel to the upper left: the picture moves one down and one right
+    network, (first, second, hidden, logits) = zeroed(network_class())
+    first.weight[0, 0, 0, 0] = 1  # reads the pixel to the upper left: the image is shifted down and right by one
     second.weight[0, 0, 1, 1] = 1
     sum_of_first_channel(hidden, 7, logits)
 
-    # After the move: (1, 1) and (2, 3) are in one 4×4 field, of which the larger stays; (10, 10) is cut at 0 by the
-    # rectifier, (20, 5) is alone in its field, and (27, 27) has moved out of the picture.
-    output = network(picture({(0, 0): 1, (1, 2): 2, (9, 9): -5, (19, 4): 3, (27, 27): 100}))
+    # After the shift: (1, 1) and (2, 3) are in one 4×4 window, whose maximum is kept; (10, 10) is set to 0 by the ReLU,
+    # (20, 5) is alone in its window, and (27, 27) is outside the image.
+    output = network(image({(0, 0): 1, (1, 2): 2, (9, 9): -5, (19, 4): 3, (27, 27): 100}))
 
     expected = [5.0 * k for k in range(10)]
     expected[3] += 0.5
@@ -179,13 +211,13 @@ def test_literal_output_of_two_padded_blocks(network_class):
 
 
 def test_literal_output_of_one_padded_block():
-    network, (conv, hidden, logits) = silenced(ShallowCNN())
+    network, (conv, hidden, logits) = zeroed(ShallowCNN())
     conv.weight[0, 0, 1, 1] = 2
     conv.bias[0] = -1
     sum_of_first_channel(hidden, 14, logits)
 
-    # 2x − 1 is 1 and 5 in one 2×2 field and 3 in the next; black pixels come to −1 and are cut at 0.
-    output = network(picture({(0, 0): 1, (1, 1): 3, (0, 2): 2, (27, 27): 0.5}))
+    # 2x − 1 is 1 and 5 in one 2×2 window and 3 in the next; black pixels give −1, which the ReLU sets to 0.
+    output = network(image({(0, 0): 1, (1, 1): 3, (0, 2): 2, (27, 27): 0.5}))
 
     expected = [8.0 * k for k in range(10)]
     expected[3] += 0.5
@@ -194,36 +226,36 @@ def test_literal_output_of_one_padded_block():
 
 @pytest.mark.parametrize("network_class", [DeepCNN, FastCNN])
 def test_literal_output_of_two_unpadded_blocks(network_class):
-    network, (*convs, hidden, logits) = silenced(network_class())
+    network, (*convs, hidden, logits) = zeroed(network_class())
     for conv in convs:
         centre = conv.kernel_size[0] // 2
-        conv.weight[0, 0, centre, centre] = 1  # without padding, each takes so many pixels off each side
+        conv.weight[0, 0, centre, centre] = 1  # without padding, each crops this many pixels on each side
     sum_of_first_channel(hidden, 4, logits)
 
-    # The first pooling sees rows and columns 2 to 25, the end of those 6 to 21: four fields of 4×4 pixels each way.
-    inside = {(6, 6): 1, (9, 9): 4, (21, 21): 3}  # the first two are in one field
+    # The first pooling sees rows and columns 2 to 25, the last of those 6 to 21: 4×4 windows of 4×4 pixels.
+    inside = {(6, 6): 1, (9, 9): 4, (21, 21): 3}  # the first two are in one window
     outside = {(5, 10): 100, (10, 22): 100, (0, 0): 100}
-    output = network(picture(inside | outside))
+    output = network(image(inside | outside))
 
     expected = [7.0 * k for k in range(10)]
     expected[3] += 0.5
     assert output.tolist() == [expected]
 
 
-def test_literal_output_of_the_perceptron():
-    network, (first, second, logits) = silenced(MLP())
+def test_literal_output_of_the_mlp():
+    network, (first, second, logits) = zeroed(MLP())
     first.weight[0, 0], first.weight[0, 783], first.bias[0] = 1, 2, -1
-    first.weight[1, 0] = -1  # always cut at 0
+    first.weight[1, 0] = -1  # set to 0 by the ReLU
     second.weight[0, 0], second.weight[0, 1], second.bias[0] = 3, 100, 0.5
     logits.weight[2, 0], logits.bias[9] = -1, 4
 
-    output = network(picture({(0, 0): 2, (27, 27): 5, (14, 14): 100}))
+    output = network(image({(0, 0): 2, (27, 27): 5, (14, 14): 100}))
 
     # hidden: 2 + 2·5 − 1 = 11, then 3·11 + 0.5 = 33.5
     assert output.tolist() == [[0, 0, -33.5, 0, 0, 0, 0, 0, 0, 4]]
 
 
-# What the fast network has besides
+# FastCNN
 
 
 @pytest.mark.parametrize(
@@ -235,7 +267,7 @@ def test_literal_output_of_the_perceptron():
         ({"channels": 1, "hidden": 1}, 617),  # 400 + 32 + 144 + 2 + 17 + 2 + 20
     ],
 )
-def test_the_fast_network_has_the_size_that_it_is_given(options, parameters):
+def test_fast_cnn_has_the_given_size(options, parameters):
     network = FastCNN(**options).eval()
 
     assert sum(p.numel() for p in network.parameters()) == parameters
@@ -243,12 +275,12 @@ def test_the_fast_network_has_the_size_that_it_is_given(options, parameters):
 
 
 @pytest.mark.parametrize(("channels", "hidden"), [(0, 64), (64, 0), (-1, 64), (64, -3)])
-def test_the_fast_network_refuses_a_size_below_1(channels, hidden):
+def test_fast_cnn_refuses_a_size_below_1(channels, hidden):
     with pytest.raises(ValueError, match=f"^channels and hidden must be at least 1, got {channels} and {hidden}$"):
         FastCNN(channels=channels, hidden=hidden)
 
 
-def test_the_fast_network_normalises_by_the_batch_in_training():
+def test_fast_cnn_normalises_by_batch_statistics_in_training():
     network = FastCNN().train()
     torch.manual_seed(0)
 
