@@ -143,11 +143,13 @@ def trainer(_one_thread, tmp_path):
 
     def make(ours=False, **options):
         from lightning.pytorch import Trainer
+        from lightning.pytorch.callbacks import Checkpoint
 
         from lightning_cnn.training.trainer import Trainer as OurTrainer
 
         filter_warnings()  # here, because pytest resets the filters between fixtures and test
-        silence = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        checkpointing = any(isinstance(callback, Checkpoint) for callback in options.get("callbacks", []))
+        silence = {"logger": False, "enable_checkpointing": checkpointing, "enable_progress_bar": False}
         defaults = {"accelerator": "cpu", "default_root_dir": tmp_path, "enable_model_summary": False, "max_epochs": 1}
         return (OurTrainer if ours else Trainer)(**{**silence, **defaults, **options})
 

@@ -1,95 +1,157 @@
-"""The checkpoints of a run: the best weights, the last state, and the state before it."""
+"""The checkpoints of a run: best, last, and the one before the last."""
 
 import math
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, Literal
+from weakref import proxy
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
 
+from lightning_cnn.errors import UserError, did_you_mean
 from lightning_cnn.files import link_or_copy
 from lightning_cnn.run import Run
 
 
-class Checkpoints(Callback):
-    """Saves what a run needs to go on exactly: `last.ckpt` after every epoch, and `best.ckpt` when `val/acc` has risen.
+class Checkpoints(ModelCheckpoint):
+    """Saves `last.ckpt` after every epoch, and `best.ckpt` when the monitored metric has improved.
 
-    The last state before it is kept as `previous.ckpt`. A run that is stopped by SIGTERM or Ctrl-C saves `last.ckpt`
-    before it ends. Files are whole or absent, also if the process is killed while it writes. How often they are written
-    changes nothing in what is learned.
+    The checkpoint before the last is kept as `previous.ckpt`. SIGTERM and Ctrl-C save `last.ckpt` before the run ends.
+    Files are written atomically, at step boundaries, when the Trainer of this package calls `on_step_boundary`; the
+    hooks in which Lightning's `ModelCheckpoint` saves do nothing. How often checkpoints are saved does not change the
+    training.
 
     Args:
-        every_n_steps: Save `last.ckpt` also after so many steps of the optimizer, at least 1.
-        every_n_minutes: Save `last.ckpt` also when the last one is so old, more than 0; None for never.
+        monitor: The metric that decides which checkpoint is the best.
+        mode: `max` if the metric is to be maximised, `min` if it is to be minimised.
+        every_n_steps: Save `last.ckpt` also after every so many optimizer steps, at least 1.
+        every_n_minutes: Save `last.ckpt` also when the last save is this long ago, greater than 0; None to turn it off.
 
     Raises:
-        ValueError: If one of them is out of its range.
+        ValueError: If `every_n_steps` or `every_n_minutes` is out of its range.
     """
 
-    def __init__(self, every_n_steps: int | None = None, every_n_minutes: float | None = 10.0) -> None:
+    def __init__(
+        self,
+        monitor: str = "val/acc",
+        mode: Literal["min", "max"] = "max",
+        every_n_steps: int | None = None,
+        every_n_minutes: float | None = 10.0,
+    ) -> None:
         if every_n_steps is not None and every_n_steps < 1:
             raise ValueError(f"every_n_steps must be at least 1, got {every_n_steps}")
         if every_n_minutes is not None and not every_n_minutes > 0:
             raise ValueError(f"every_n_minutes must be greater than 0, got {every_n_minutes}")
+        super().__init__(filename="best", monitor=monitor, mode=mode, save_last=True, enable_version_counter=False)
         self.every_n_steps = every_n_steps
         self.seconds = math.inf if every_n_minutes is None else 60 * every_n_minutes
-        self.best_acc: float | None = None
-        self._measured = False
+        self._has_new_score = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the folder: that of the run, whatever loggers there are."""
+        self.dirpath = str(Run(Path(trainer.default_root_dir)).checkpoints_folder)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best accuracy so far: a run that goes on must beat it."""
-        return {"best_acc": self.best_acc}
+        """Return the best score, which a resumed run has to beat."""
+        return {"best_model_score": self.best_model_score}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
-        self.best_acc = state_dict["best_acc"]
+        """Restore the best score."""
+        self.best_model_score = state_dict["best_model_score"]
+        if (best := self._path("best")).is_file():
+            self.best_model_path = str(best)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock, and clear away what a process that was killed has left half-written."""
+        """Start the clock, and delete partial files of a process that was killed."""
         self._saved_at = monotonic()
         if trainer.is_global_zero:
-            for unfinished in _folder(trainer).glob(".*.part"):
-                unfinished.unlink()
+            for partial in self._path("best").parent.glob(".*.part"):
+                partial.unlink()
+
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a validation metric that is never logged before any training.
+
+        Raises:
+            UserError: If the sanity check has not logged the monitored metric.
+        """
+        if str(self.monitor).startswith("val"):
+            self._require_logged(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note that there is a new accuracy."""
-        self._measured = not trainer.sanity_checking
+        """Note that there is a new score."""
+        self._has_new_score = not trainer.sanity_checking
 
-    def is_time(self, trainer: Trainer) -> bool:
-        """Whether enough steps or, by the clock of this process, minutes have gone by."""
-        steps_are_up = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
-        return steps_are_up or monotonic() - self._saved_at >= self.seconds
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: it is no step boundary."""
 
-    def pass_safe_point(self, trainer: Trainer, is_due: bool) -> None:
-        """Save if that is due, or if the accuracy has risen; all processes come here together and say the same."""
-        was_measured, self._measured = self._measured, False
-        is_best = was_measured and self._is_best(trainer)
-        if was_measured or is_due:
-            # What is logged may be ahead of the checkpoint, never behind it; and a run is followed by what it logs.
-            for logger in trainer.loggers:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that there is a new score in a run without validation."""
+        self._has_new_score |= not trainer.enable_validation
+
+    def on_exception(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: it is no step boundary."""
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Do nothing: the last epoch has been saved."""
+
+    def is_due(self, trainer: Trainer) -> bool:
+        """Whether `every_n_steps` or, by the clock of this process, `every_n_minutes` is reached."""
+        enough_steps = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
+        return enough_steps or monotonic() - self._saved_at >= self.seconds
+
+    def on_step_boundary(self, trainer: Trainer, is_due: bool, epoch_ended: bool) -> None:
+        """Save if a save is due or the score has improved; called on all ranks with the same arguments.
+
+        Raises:
+            UserError: If there was a validation and an epoch, but the monitored metric was not logged.
+        """
+        has_new_score, self._has_new_score = self._has_new_score, False
+        if has_new_score and epoch_ended and trainer.enable_validation:
+            self._require_logged(trainer)
+        is_best = has_new_score and self._improve(trainer.callback_metrics.get(str(self.monitor)))
+        if has_new_score or is_due:
+            for logger in trainer.loggers:  # before the checkpoint: logs may be ahead of it, never behind
                 logger.save()
         if is_due or is_best:
             self._save(trainer, is_best)
 
-    def _is_best(self, trainer: Trainer) -> bool:
-        acc = trainer.callback_metrics.get("val/acc")
-        so_far = -math.inf if self.best_acc is None else self.best_acc
-        if acc is None or not acc > so_far:
+    def _require_logged(self, trainer: Trainer) -> None:
+        metrics = sorted(trainer.callback_metrics)
+        if self.monitor not in metrics:
+            raise UserError(
+                f"--checkpoints.monitor {self.monitor}: this metric is not logged; choose one of "
+                f"{', '.join(metrics)}{did_you_mean(str(self.monitor), metrics)}"
+            )
+
+    def _improve(self, score: Tensor | None) -> bool:
+        """Take over the score if it is better than the best; NaN never is."""
+        if score is None:
             return False
-        self.best_acc = acc.item()
+        self.current_score = score.clone()
+        best = self.best_model_score
+        if score.isnan() or (best is not None and not (score > best if self.mode == "max" else score < best)):
+            return False
+        self.best_model_score = score.detach().cpu().clone()
+        self.best_k_models = {str(self._path("best")): self.best_model_score}
         return True
 
     def _save(self, trainer: Trainer, is_best: bool) -> None:
-        folder = _folder(trainer)
-        best, last, previous = (folder / f"{name}.ckpt" for name in ("best", "last", "previous"))
+        best, last, previous = (self._path(name) for name in ("best", "last", "previous"))
         if trainer.is_global_zero and last.is_file():
             link_or_copy(last, previous)
-        # The best first: otherwise a run that is killed in between would go on from a state that takes it for saved.
+        # The best first: if the process is killed in between, the last checkpoint does not claim an unsaved best score.
         trainer.save_checkpoint(best if is_best else last, weights_only=False)
         if trainer.is_global_zero and is_best:
             link_or_copy(best, last)
+        self.last_model_path = str(last)
+        if is_best:
+            self.best_model_path = str(best)
         self._saved_at = monotonic()
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.after_save_checkpoint(proxy(self))
 
-
-def _folder(trainer: Trainer) -> Path:
-    return Run(Path(trainer.default_root_dir)).checkpoints_folder
+    def _path(self, name: str) -> Path:
+        return Run(Path(str(self.dirpath)).parent).checkpoint(name)

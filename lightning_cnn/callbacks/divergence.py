@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lightning_cnn.errors import DivergenceError
-from lightning_cnn.run import Run
 
 _NamedTensor = tuple[str, Tensor]
 
@@ -160,7 +159,6 @@ def _checkpoints(trainer: Trainer) -> str:
     """Say where earlier checkpoints are."""
     callbacks = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
     folders = [Path(callback.dirpath) for callback in callbacks if callback.dirpath is not None]
-    folders.append(Run(Path(trainer.default_root_dir)).checkpoints_folder)
     folder = next((folder for folder in folders if any(folder.glob("*.ckpt"))), None)
     return "there is no checkpoint yet" if folder is None else f"the checkpoints in {folder} are unchanged"
 

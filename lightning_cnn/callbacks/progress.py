@@ -265,7 +265,8 @@ def _end(trainer: Trainer, batches_done: int) -> tuple[int | None, int | None]:
 def _best_so_far(trainer: Trainer) -> float | None:
     """The best validation accuracy that the checkpoints of the run remember."""
     kept = (callback for callback in trainer.callbacks if isinstance(callback, Checkpoints))  # type: ignore[attr-defined]
-    return next((checkpoints.best_acc for checkpoints in kept), None)
+    score = next((checkpoints.best_model_score for checkpoints in kept), None)
+    return None if score is None else float(score)
 
 
 def _metrics(trainer: Trainer, *names: str) -> dict[str, float]:

@@ -29,9 +29,11 @@ def load_classifier(content: dict[str, Any], model: str | None = None) -> ImageC
     """
     cls = _own_class(content) if model is None else _named_class(model)
     weights = _weights(content)
-    parameters = inspect.signature(cls).parameters
-    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    settings = {name: value for name, value in _settings(content).items() if takes_all or name in parameters}
+    parameters = dict(inspect.signature(cls).parameters)
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):  # forwarded to the base
+        parameters = {**inspect.signature(ImageClassifier).parameters, **parameters}
+    known = parameters.keys() - {"network"}
+    settings = {name: value for name, value in _settings(content).items() if name in known}
     if cls.__module__ in _OWN_MODULES:  # a class of the user's may need numbers while it is built
         with torch.device(
             "meta"

@@ -1,4 +1,4 @@
-"""How checkpoints get to disk and back: whole or not at all, and nothing in them is run."""
+"""Checkpoint I/O: files are written atomically and loaded without running code."""
 
 import io
 from pathlib import Path
@@ -12,20 +12,20 @@ from lightning_cnn.files import atomic_write
 
 
 class CheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place, to the disk, and only then gives it its name.
+    """Writes a checkpoint to a temporary file in its folder and renames it.
 
-    Lightning's own writes it into the folder for temporary files, which may be on another filesystem.
+    Lightning's own uses the system's folder for temporary files, which may be on another filesystem.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write the file.
 
         Raises:
-            OSError: If there is no room for it, or no permission; an earlier file of that name stays as it is.
+            OSError: If there is no space or no permission; an existing file is unchanged.
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = io.BytesIO()  # torch's own writer says of a full disk neither that it is full nor where
+        content = io.BytesIO()  # torch's writer does not report a full disk as such
         torch.save(checkpoint, content)
         with atomic_write(path) as temporary:
             temporary.write_bytes(content.getbuffer())
@@ -33,9 +33,9 @@ class CheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Return what the checkpoint holds, as tensors in main memory and plain types.
+        """Return the content of a checkpoint as CPU tensors and plain types.
 
         Raises:
-            UserError: If the file is damaged, or no checkpoint of this project.
+            UserError: If the file is damaged or is not a checkpoint of this package.
         """
         return checkpoints.read(Path(path))

@@ -32,7 +32,7 @@ from lightning_cnn.training import setup
 from lightning_cnn.training.distributed import OtherProcessError, Others
 from lightning_cnn.training.failure_store import Failure
 from lightning_cnn.training.options import CKPT_PATH, OPTIONS, schema
-from lightning_cnn.training.rank_state import Agreement
+from lightning_cnn.training.rank_state import RankSynchronisation
 from lightning_cnn.training.refusals import require_trainable
 from lightning_cnn.training.resume import (
     RUN_OPTIONS,
@@ -235,7 +235,7 @@ class TrainingCLI(SettingsCLI):
         )
         folder = self._open_run(Path(options["default_root_dir"] or "."))
         loggers = setup.make_loggers(options["logger"], Run(folder), self.first_step)
-        callbacks += [Agreement(self.first_step), RunFolder(folder, self._record(folder, precision))]
+        callbacks += [RankSynchronisation(self.first_step), RunFolder(folder, self._record(folder, precision))]
         callbacks += setup.learning_rate_monitors(loggers)
         if options["enable_checkpointing"] is not False:
             callbacks.append(self.config_init["checkpoints"])

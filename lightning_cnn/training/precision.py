@@ -1,7 +1,7 @@
-"""Which precision to train in: bfloat16 where it is faster than float32 here and comes to the same.
+"""The precision probe: train in bfloat16 if it is faster than float32 on this machine and agrees with it.
 
-Processors and releases of torch differ widely in that: a convolution in bfloat16 may be four times as fast, or slower,
-or wrong. So both are tried with the network itself, and the verdict is remembered.
+Processors and releases of torch differ widely: a convolution in bfloat16 may be four times as fast as in float32, or
+slower, or wrong. Both are timed and compared with the network itself, and the verdict is cached.
 """
 
 import copy
@@ -23,13 +23,13 @@ from lightning_cnn.files import atomic_write
 
 Precision = Literal["32-true", "bf16-mixed"]
 
-#: bfloat16 has to be faster by this factor to be worth its rounding.
+#: Smallest speedup for which bfloat16 is chosen.
 MIN_SPEEDUP = 1.05
-#: Largest distance of logits and of gradients from those in float32, as a share of their length. bfloat16 rounds each
-#: number by up to 0.4 %, which comes to 1 % for most networks and to 10 % through batch normalisation before training;
-#: where a convolution is wrong, it is near 100 %.
+#: Largest relative error of logits and of gradients (distance from float32 divided by the norm). bfloat16 rounds each
+#: number by up to 0.4 %, which gives 1 % for most networks and 10 % with batch normalisation before training; where a
+#: convolution is wrong, it is near 100 %.
 MAX_ERROR = 0.2
-#: A trial has so many rounds, or, where they take long, as many as begin within so many seconds.
+#: A probe has 30 rounds, or fewer, at least 4, if they take longer than 0.7 seconds.
 _ROUNDS, _MIN_ROUNDS, _SECONDS = 30, 4, 0.7
 
 
@@ -39,7 +39,7 @@ class Verdict:
 
     Attributes:
         speedup: Time of the step in float32 divided by that in bfloat16.
-        error: Distance of logits and gradients from those in float32, as a share of their length.
+        error: Largest relative error of logits and gradients against float32.
     """
 
     speedup: float
@@ -47,7 +47,7 @@ class Verdict:
 
     @property
     def precision(self) -> Precision:
-        """The precision to train in, in Lightning's words."""
+        """The precision to train in, as Lightning's Trainer takes it."""
         good = self.speedup >= MIN_SPEEDUP and self.error <= MAX_ERROR
         return "bf16-mixed" if good else "32-true"
 
@@ -57,33 +57,33 @@ class Verdict:
 
 
 def choose(network: nn.Module, images: Tensor, device: torch.device) -> Verdict:
-    """Return the verdict that this machine remembers for a network, or try both precisions and remember it.
+    """Return the cached verdict for a network on this machine, or probe both precisions and cache it.
 
     Args:
-        network: Returns logits for images; it is left as it is.
-        images: A batch as the network sees it, float32 `(B, 1, 28, 28)`.
-        device: Where training will be.
+        network: Maps images to logits; it is not changed.
+        images: A preprocessed batch, float32 `(B, 1, 28, 28)`.
+        device: The device of the training.
     """
-    key, memory = _key(network, images, device), _memory()
-    known = _recall(memory)
+    key, cache = _key(network, images, device), _cache_file()
+    known = _read_cache(cache)
     if key not in known:
         known[key] = asdict(probe(network, images, device))
-        _remember(known, memory)
+        _write_cache(known, cache)
     return Verdict(**known[key])
 
 
 def probe(network: nn.Module, images: Tensor, device: torch.device) -> Verdict:
-    """Time training steps of a copy of the network in both precisions, by turns, and compare what they come to."""
+    """Time training steps of a copy of the network in both precisions alternately, and compare their results."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         network = copy.deepcopy(network).to(device).train()
         images = images.to(device)
         with torch.no_grad():
-            targets = network(images).argmax(dim=1).roll(1)  # those of other images: there is something to learn
+            targets = network(images).argmax(dim=1).roll(1)  # classes of other images, so that the loss is not near 0
         started = time.perf_counter()
         rounds: list[list[_Step]] = []
         while len(rounds) < _MIN_ROUNDS or (len(rounds) < _ROUNDS and time.perf_counter() - started < _SECONDS):
             rounds.append([_step(network, images, targets, bfloat16) for bfloat16 in (False, True)])
-    # The best of each: whatever else the machine does at the time can only add to it.
+    # The minimum of each, because other load can only add time.
     speedup = min(exact.seconds for exact, _ in rounds) / min(rounded.seconds for _, rounded in rounds)
     exact, rounded = rounds[-1]
     error = max(_distance(exact.logits, rounded.logits), _distance(exact.gradients, rounded.gradients))
@@ -97,7 +97,7 @@ class _Step(NamedTuple):
 
 
 def _step(network: nn.Module, images: Tensor, targets: Tensor, bfloat16: bool) -> _Step:
-    """Run forward and backward, wait for them, and return what they took and what they came to."""
+    """Run forward and backward passes, synchronise, and return their time and results."""
     torch.manual_seed(0)  # the same dropout in both precisions
     network.zero_grad()
     started = time.perf_counter()
@@ -113,12 +113,12 @@ def _step(network: nn.Module, images: Tensor, targets: Tensor, bfloat16: bool) -
 
 
 def _distance(exact: Tensor, other: Tensor) -> float:
-    """Distance of two tensors as a share of the length of the first."""
+    """Return the norm of the difference divided by the norm of the first tensor."""
     return float((other - exact).norm() / exact.norm())
 
 
 def _key(network: nn.Module, images: Tensor, device: torch.device) -> str:
-    """Name all that the verdict depends on."""
+    """Return a key of everything that the verdict depends on."""
     processor = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     shapes = repr([(name, tuple(p.shape)) for name, p in network.named_parameters()])
     architecture = f"{type(network).__name__} {zlib.crc32((shapes + repr(network)).encode()):08x}"
@@ -130,16 +130,16 @@ def _processor() -> str:
     return f"{processor_name()} {torch.backends.cpu.get_cpu_capability()}"
 
 
-def _memory() -> Path:
-    """The file with the verdicts of this machine, where caches are kept."""
+def _cache_file() -> Path:
+    """Return the cache file with the verdicts of this machine."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "lightning_cnn" / "precision.json"
 
 
-def _recall(memory: Path) -> dict[str, Any]:
-    """The verdicts in a file; none where it is damaged, and is to be made anew."""
-    with suppress(ValueError, OSError):  # no JSON, no text, or no file that can be read
-        known = json.loads(memory.read_text())
+def _read_cache(cache: Path) -> dict[str, Any]:
+    """Return the verdicts in the cache file; none if it is damaged, and is to be replaced."""
+    with suppress(ValueError, OSError):  # not JSON, not text, or not readable
+        known = json.loads(cache.read_text())
         if isinstance(known, dict) and all(_is_verdict(value) for value in known.values()):
             return known
     return {}
@@ -150,9 +150,9 @@ def _is_verdict(value: object) -> bool:
     return isinstance(value, dict) and value.keys() == fields and all(type(v) in (int, float) for v in value.values())
 
 
-def _remember(known: dict[str, Any], memory: Path) -> None:
-    """Write the verdicts down, unless this user has no place to: then each run tries anew."""
+def _write_cache(known: dict[str, Any], cache: Path) -> None:
+    """Write the cache file; where that is not possible, each run probes again."""
     with suppress(OSError):
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(memory) as path:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(cache) as path:
             path.write_text(json.dumps(known, indent=2) + "\n")

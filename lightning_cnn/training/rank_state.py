@@ -1,6 +1,6 @@
-"""The processes of a run: what they agree on, and what each of them has of its own when a checkpoint is written.
+"""Synchronisation of the ranks of a run, and the state that each rank has of its own in a checkpoint.
 
-That is random numbers to come, and metrics of an epoch that is not over.
+That state is the random number generators and the metrics of the current epoch.
 """
 
 import random
@@ -15,21 +15,21 @@ from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.errors import UserError
 
 
-class Agreement(Callback):
-    """Lets all processes begin at the same step, in the same precision, and each with random numbers of its own.
+class RankSynchronisation(Callback):
+    """Starts all ranks at the same step and in the same precision, each with its own random seed.
 
     Args:
-        first_step: Where the run goes on, as far as this process knows; None for a new run.
+        first_step: The step from which this rank resumes; None for a new run.
     """
 
     def __init__(self, first_step: int | None) -> None:
         self.first_step = first_step
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Compare where to begin, and take over the precision that the first process has tried.
+        """Compare the first step, and use the precision that rank 0 has chosen.
 
         Raises:
-            UserError: If the processes would not go on from the same step.
+            UserError: If the ranks would start at different steps.
         """
         if trainer.world_size == 1:
             return
@@ -37,29 +37,29 @@ class Agreement(Callback):
         torch.distributed.all_gather_object(steps, self.first_step)
         if len(set(steps)) > 1:
             raise UserError(
-                f"the processes would begin at steps {', '.join(str(step or 0) for step in steps)}, because they do "
-                "not see the same checkpoints; give a folder that all machines share with --trainer.default_root_dir"
+                f"the processes would start at steps {', '.join(str(step or 0) for step in steps)}, because they do "
+                "not see the same checkpoints; set --trainer.default_root_dir to a folder that all machines share"
             )
         chosen = trainer.strategy.broadcast(trainer.precision)
         if chosen == "bf16-mixed" and trainer.precision != chosen:
             trainer.strategy.precision_plugin = MixedPrecision("bf16-mixed", trainer.strategy.root_device.type)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let no two processes drop out the same units; a run that goes on takes up its random states after this."""
+        """Seed each rank differently, for example for dropout; a resumed run restores its states after this."""
         if trainer.global_rank:
             torch.manual_seed(
                 np.random.SeedSequence((torch.initial_seed(), trainer.global_rank)).generate_state(1).item()
             )
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let all measure the network that is saved: batch normalisation gathers other statistics in each process."""
+        """Evaluate the network that is saved: batch normalisation has other statistics on each rank."""
         if trainer.world_size > 1:
             for buffer in pl_module.buffers():
                 torch.distributed.broadcast(buffer, src=0)
 
 
 def gather(trainer: Trainer) -> list[dict[str, Any]]:
-    """Return the state of every process, in the order of their ranks, as plain types and tensors."""
+    """Return the states of all ranks, in their order, as plain types and tensors."""
     mine = {"random": random_states(trainer.strategy.root_device), "metrics": None}
     if isinstance(trainer.lightning_module, ImageClassifier):
         mine["metrics"] = trainer.lightning_module.train_metrics.state()
@@ -71,21 +71,21 @@ def gather(trainer: Trainer) -> list[dict[str, Any]]:
 
 
 def restore(trainer: Trainer, states: list[dict[str, Any]]) -> None:
-    """Give this process the state that it had, or what comes closest if there were more or fewer of them.
+    """Restore the state of this rank.
 
-    Random states then are those of another process; the metrics stay whole, because the first process takes all.
+    With another number of ranks, random states are reused in turn, and rank 0 gets the metrics of all.
     """
     rank, same = trainer.global_rank, len(states) == trainer.world_size
     set_random_states(states[rank % len(states)]["random"], trainer.strategy.root_device)
     if not isinstance(trainer.lightning_module, ImageClassifier):
         return
-    for of_process in [states[rank]] if same else states if rank == 0 else []:
-        if of_process["metrics"] is not None:
-            trainer.lightning_module.train_metrics.merge(of_process["metrics"])
+    for of_rank in [states[rank]] if same else states if rank == 0 else []:
+        if of_rank["metrics"] is not None:
+            trainer.lightning_module.train_metrics.merge(of_rank["metrics"])
 
 
 def random_states(device: torch.device) -> dict[str, Any]:
-    """Return the states of all random number generators of this process, those of its device included."""
+    """Return the states of all random number generators of this process and its device."""
     version, internal, gauss = random.getstate()
     name, keys, *rest = np.random.get_state(legacy=True)
     states = {
@@ -101,7 +101,7 @@ def random_states(device: torch.device) -> dict[str, Any]:
 
 
 def set_random_states(states: dict[str, Any], device: torch.device) -> None:
-    """Set all random number generators, as far as `states`, from `random_states`, has them."""
+    """Set all random number generators that are in `states`, as returned by `random_states`."""
     version, internal, gauss = states["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, *rest = states["numpy"]

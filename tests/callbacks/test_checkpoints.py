@@ -1,14 +1,17 @@
 import os
+from typing import ClassVar
 
 import pytest
 import torch
 from lightning.pytorch import Callback, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
 
 from lightning_cnn import checkpoint
 from lightning_cnn.callbacks import Checkpoints
 from lightning_cnn.classifiers import MLPClassifier
 from lightning_cnn.data import MNISTDataModule
+from lightning_cnn.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("tiny_data")
 
@@ -95,7 +98,9 @@ def test_the_best_has_the_highest_accuracy(saved, tmp_path):
 
     assert accuracies == [0, 1, 2, 3]
     assert saves.step_of("best") == 2 * STEPS  # of two equal ones, the first
-    assert checkpoints.best_acc == 0.75
+    assert checkpoints.best_model_score == 0.75
+    assert checkpoints.best_model_path == str(tmp_path / "checkpoints" / "best.ckpt")
+    assert checkpoints.last_model_path == str(tmp_path / "checkpoints" / "last.ckpt")
 
 
 def test_an_accuracy_that_is_no_number_is_not_the_best(saved):
@@ -140,3 +145,73 @@ def test_what_is_out_of_range_is_refused(options):
     (name,) = options
     with pytest.raises(ValueError, match=f"{name} must be"):
         Checkpoints(**options)
+
+
+def test_the_monitored_metric_can_be_minimised(saved):
+    checkpoints = Checkpoints(monitor="val/loss", mode="min")
+
+    class Losses(Callback):
+        values = iter([0.5, 0.25, 0.75])
+
+        def on_validation_end(self, trainer, pl_module):
+            if not trainer.sanity_checking:
+                trainer.callback_metrics["val/loss"] = torch.tensor(next(self.values))
+
+    saves = saved(checkpoints, Losses(), max_epochs=3)
+
+    assert saves.step_of("best") == 2 * STEPS
+    assert checkpoints.best_model_score == 0.25
+
+
+@pytest.mark.parametrize("options", [{}, {"num_sanity_val_steps": 0}])
+def test_a_metric_that_is_never_logged_is_refused(saved, options):
+    with pytest.raises(UserError, match=r"^--checkpoints.monitor val/accuracy: this metric is not logged; .*'val/acc'"):
+        saved(Checkpoints(monitor="val/accuracy"), **options)
+
+
+def test_a_training_metric_can_be_monitored_without_validation(saved):
+    assert saved(Checkpoints(monitor="train/acc"), limit_val_batches=0).step_of("best") is not None
+
+
+def test_it_is_the_checkpoint_callback_of_the_trainer(trainer):
+    checkpoints = Checkpoints()
+
+    assert trainer(ours=True, callbacks=[checkpoints]).checkpoint_callback is checkpoints
+
+
+def test_loggers_see_every_checkpoint(saved):
+    class Logger(CSVLogger):
+        seen: ClassVar = []
+
+        def after_save_checkpoint(self, checkpoint_callback):
+            scored = checkpoint_callback.best_model_path, checkpoint_callback.best_model_score
+            self.seen.append((checkpoint_callback.last_model_path, *scored))
+
+    checkpoints = Checkpoints()
+    saved(checkpoints, logger=Logger("logs"))
+
+    assert len(Logger.seen) == 2
+    assert Logger.seen[-1][0] == checkpoints.last_model_path
+
+
+def test_logs_are_saved_before_a_checkpoint_in_mid_epoch(saved):
+    order = []
+
+    class Logger(CSVLogger):
+        def save(self):
+            order.append("logs")
+
+        def after_save_checkpoint(self, checkpoint_callback):
+            order.append("checkpoint")
+
+    saved(Checkpoints(every_n_steps=2), logger=Logger("logs"), max_epochs=1, log_every_n_steps=1000)
+
+    assert order.count("checkpoint") == 3
+    assert all(order[i - 1] == "logs" for i, name in enumerate(order) if name == "checkpoint")
+
+
+def test_a_model_checkpoint_of_the_user_works_beside_it(saved, tmp_path):
+    saves = saved(Checkpoints(), ModelCheckpoint(tmp_path / "own", filename="{epoch}", save_top_k=-1))
+
+    assert saves.step_of("last") == 10
+    assert len(list((tmp_path / "own").iterdir())) == 2

@@ -264,7 +264,8 @@ def checkpoint(trainer, tmp_path):
         run.fit(MLPClassifier(), datamodule=data())
         path = tmp_path / "checkpoints" / "last.ckpt"
         content = torch.load(path, weights_only=True)
-        content["callbacks"]["Checkpoints"]["best_acc"] = 2.0
+        (state,) = (state for key, state in content["callbacks"].items() if key.startswith("Checkpoints"))
+        state["best_model_score"] = torch.tensor(2.0)
         torch.save(content, path)
         return path
 

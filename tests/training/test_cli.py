@@ -593,8 +593,8 @@ def test_one_cycle_cannot_be_made_longer(fit, cli):
     assert refused.status == 2
     (error,) = [line for line in refused.err.splitlines() if "error" in line]
     assert error == (
-        "lightning-cnn: error: the schedule of the checkpoint is made for 6 steps, but this run has 12; "
-        "go on with the same number of epochs and batch size, or train anew"
+        "lightning-cnn: error: the schedule in the checkpoint has 6 steps, but this run has 12; "
+        "resume with the same number of epochs and the same batch size, or start a new run"
     )
     assert {path: path.read_bytes() for path in before} == before
 
@@ -620,7 +620,7 @@ def test_one_cycle_of_so_few_steps_that_torch_divides_by_zero_is_refused(tiny_da
     refused = cli("fit", "--config", configs / "mnist" / "fast.yaml", *flags)
 
     assert refused.status == 2
-    assert "5 steps are too few for this schedule; give it more epochs" in refused.err.splitlines()[-1]
+    assert "5 steps are too few for this schedule; train for more epochs" in refused.err.splitlines()[-1]
 
 
 def test_one_cycle_needs_an_end(tiny_data, cli, configs):

@@ -9,7 +9,7 @@ from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from lightning_cnn.classifiers import MLPClassifier
 from lightning_cnn.data import MNISTDataModule
 from lightning_cnn.errors import UserError
-from lightning_cnn.training import rank_state as processes
+from lightning_cnn.training import rank_state
 
 CPU = torch.device("cpu")
 
@@ -33,41 +33,38 @@ def fitted(trainer, tiny_data):
 
 def counted(run) -> tuple[float, float, float]:
     metrics = run.lightning_module.train_metrics
-    metrics.settle()
+    metrics.flush()
     return metrics.loss.weight.item(), metrics.loss.compute().item(), metrics.acc.compute().item()
 
 
 def test_random_numbers_go_on_where_they_were():
-    states = processes.random_states(CPU)
+    states = rank_state.random_states(CPU)
     first = drawn()
     second = drawn()
 
-    processes.set_random_states(states, CPU)
+    rank_state.set_random_states(states, CPU)
 
     assert drawn() == first != second
 
 
 def test_random_states_are_plain_enough_for_a_checkpoint(tmp_path):
-    states = processes.random_states(CPU)
+    states = rank_state.random_states(CPU)
     torch.save(states, tmp_path / "states")
     first = drawn()
 
-    processes.set_random_states(torch.load(tmp_path / "states", weights_only=True), CPU)
+    rank_state.set_random_states(torch.load(tmp_path / "states", weights_only=True), CPU)
 
     assert drawn() == first
 
 
 def test_a_process_gets_back_what_it_had(fitted):
     run = fitted()
-    states = processes.gather(run)
+    states = rank_state.gather(run)
     first, then = drawn(), counted(run)
     again = fitted()
-    again.lightning_module.train_metrics.loss.reset()
-    again.lightning_module.train_metrics.acc.reset()
-    again.lightning_module.train_metrics._losses.clear()
-    again.lightning_module.train_metrics._logits.clear()
+    again.lightning_module.train_metrics.reset()
 
-    processes.restore(again, states)
+    rank_state.restore(again, states)
 
     assert drawn() == first
     assert counted(again) == then
@@ -76,15 +73,14 @@ def test_a_process_gets_back_what_it_had(fitted):
 @pytest.mark.parametrize(("rank", "images"), [(0, 30.0), (1, 0.0)])
 def test_with_fewer_processes_the_first_takes_all_that_was_counted(fitted, monkeypatch, rank, images):
     run = fitted()
-    states = processes.gather(run) * 3
+    states = rank_state.gather(run) * 3
     metrics = run.lightning_module.train_metrics
-    metrics.loss.reset(), metrics.acc.reset()
-    metrics._losses.clear(), metrics._logits.clear()
+    metrics.reset()
     monkeypatch.setattr(type(run), "world_size", 2)
     monkeypatch.setattr(type(run), "global_rank", rank)
 
-    processes.restore(run, states)
-    metrics.settle()
+    rank_state.restore(run, states)
+    metrics.flush()
 
     assert metrics.loss.weight.item() == images
 
@@ -110,16 +106,16 @@ def second_of_two(monkeypatch):
 @pytest.mark.parametrize(("steps", "told"), [((7, None), "7, 0"), ((None, 7), "0, 7"), ((7, 9), "7, 9")])
 def test_processes_that_would_not_begin_at_the_same_step_are_refused(second_of_two, steps, told):
     with pytest.raises(
-        UserError, match=f"^the processes would begin at steps {told}, because they do not see the same"
+        UserError, match=f"^the processes would start at steps {told}, because they do not see the same"
     ):
-        processes.Agreement(steps[1]).setup(second_of_two(steps), None, "fit")
+        rank_state.RankSynchronisation(steps[1]).setup(second_of_two(steps), None, "fit")
 
 
 @pytest.mark.parametrize(("precision", "plugin"), [("bf16-mixed", MixedPrecision), ("32-true", Precision)])
 def test_the_precision_is_the_one_that_the_first_process_has_tried(second_of_two, precision, plugin):
     trainer = second_of_two(precision=precision)
 
-    processes.Agreement(None).setup(trainer, None, "fit")
+    rank_state.RankSynchronisation(None).setup(trainer, None, "fit")
 
     assert type(trainer.strategy.precision_plugin) is plugin
 
@@ -127,7 +123,7 @@ def test_the_precision_is_the_one_that_the_first_process_has_tried(second_of_two
 def test_no_two_processes_drop_out_the_same_units():
     def first_number(rank):
         torch.manual_seed(3)
-        processes.Agreement(None).on_train_start(SimpleNamespace(global_rank=rank), None)
+        rank_state.RankSynchronisation(None).on_train_start(SimpleNamespace(global_rank=rank), None)
         return torch.rand(()).item()
 
     torch.manual_seed(3)

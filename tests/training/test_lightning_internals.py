@@ -1,0 +1,147 @@
+"""Every private name of Lightning and torchmetrics that the package uses, and what breaks if it moves.
+
+Only `lightning_cnn/training/` may use private names of Lightning.
+"""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from lightning.fabric.plugins.precision.precision import _PRECISION_INPUT
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.loops.fetchers import _DataFetcher
+from lightning.pytorch.loops.fit_loop import _FitLoop
+from lightning.pytorch.loops.loop import _Loop
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+from torchmetrics import MeanMetric
+
+import lightning_cnn
+
+PACKAGE = Path(lightning_cnn.__file__).parent
+#: An import of a private name of Lightning, or a private attribute of one of its objects.
+PRIVATE = re.compile(
+    r"from lightning\.[\w.]+ import [^\n]*\b_\w+"
+    r"|from lightning\.[\w.]*\._\w+ import"
+    r"|\b(?:trainer|strategy|\w*loop|\w*connector|pl_module|module|self)\._(?:trainer|\w+_connector|launcher|timeout)\b"
+    r"|\b(?:trainer|strategy|\w*loop|\w*connector|pl_module)\._[a-z]\w*"
+)
+
+
+def lightning_privates(text: str) -> list[str]:
+    return PRIVATE.findall(text)
+
+
+@pytest.fixture
+def trainer():
+    return Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+
+
+def test_loops_can_be_replaced(trainer):
+    """Without these classes and methods, checkpoints are not at step boundaries, and resuming is not exact."""
+    assert isinstance(trainer.fit_loop, _FitLoop)
+    assert isinstance(trainer.fit_loop.epoch_loop, _TrainingEpochLoop)
+    assert list(inspect.signature(_FitLoop.__init__).parameters)[1:4] == ["trainer", "min_epochs", "max_epochs"]
+    assert list(inspect.signature(_TrainingEpochLoop.__init__).parameters)[1:4] == ["trainer", "min_steps", "max_steps"]
+    for name in ("run", "advance", "on_advance_end", "on_save_checkpoint", "on_load_checkpoint", "load_state_dict"):
+        assert callable(getattr(_FitLoop, name))
+    for name in ("on_run_start", "advance", "on_advance_end"):
+        assert list(inspect.signature(getattr(_TrainingEpochLoop, name)).parameters) == ["self", "data_fetcher"]
+    assert inspect.isclass(_DataFetcher)
+
+
+def test_the_epoch_loop_says_whether_a_step_was_taken(trainer):
+    """Without `_should_accumulate`, a checkpoint could be saved between accumulated batches."""
+    assert isinstance(trainer.fit_loop.epoch_loop._should_accumulate(), bool)
+
+
+def test_the_epoch_loop_exchanges_signals_in_one_method():
+    """If `_broadcast_sigterm_tensor` is renamed, Lightning's ends ranks at different steps after SIGTERM."""
+    assert list(inspect.signature(_TrainingEpochLoop._broadcast_sigterm_tensor).parameters) == ["self"]
+
+
+def test_restarting_can_be_reset_with_a_limited_number_of_steps(trainer):
+    """Without the setter of `_Loop`, a run with `max_steps` repeats work after it is resumed."""
+    loop = trainer.fit_loop
+    loop.restarting = True
+
+    _Loop.restarting.fset(loop, False)
+
+    assert not loop.restarting
+    assert not loop.epoch_loop.restarting
+
+
+def test_progress_can_be_reset(trainer):
+    """Without these counters, `EpochLoop.reset_progress` leaves batches of the epoch before in a resumed run."""
+    loop = trainer.fit_loop.epoch_loop
+    for progress in (loop.batch_progress, loop.scheduler_progress, loop.automatic_optimization.optim_progress):
+        progress.reset_on_run()
+    loop.val_loop.batch_progress.total.reset()
+
+
+def test_callback_metrics_are_one_dict(trainer):
+    """If the property returns a copy, a resumed run forgets the metrics of earlier epochs."""
+    trainer.callback_metrics["val/acc"] = 1
+
+    assert trainer.callback_metrics == {"val/acc": 1}
+
+
+def test_signals_are_handled_by_a_connector(trainer):
+    """Without it, signals end a run in the middle of a step, and SLURM jobs are not requeued."""
+    assert isinstance(trainer._signal_connector, _SignalConnector)
+    assert callable(_SignalConnector.register_signal_handlers)
+    assert callable(_SignalConnector._register_signal)
+    assert hasattr(trainer._signal_connector, "_original_handlers")
+    assert hasattr(trainer._accelerator_connector, "cluster_environment")
+
+
+def test_precisions_are_a_type():
+    """Without it, the command line accepts any value of `--trainer.precision`."""
+    assert "bf16-mixed" in str(_PRECISION_INPUT)
+
+
+def test_processes_are_started_by_a_launcher():
+    """Without it, the processes of further devices are not watched, and outlive a failure."""
+    assert {"launch", "_call_children_scripts"} <= set(dir(_SubprocessScriptLauncher))
+
+
+def test_a_loaded_checkpoint_is_known_until_it_is_restored(trainer):
+    """Without it, an error in restoring is reported as one of the training."""
+    assert not trainer._checkpoint_connector._loaded_checkpoint
+
+
+def test_the_cli_has_methods_to_override():
+    """If one is renamed, checkpoints are parsed twice, or a wrong seed is a traceback."""
+    assert {"_set_seed", "_parse_ckpt_path", "_get", "_parser"} <= set(dir(LightningCLI))
+
+
+def test_torchmetrics_counts_updates():
+    """Without `_update_count`, a resumed run warns that a metric is computed before its first update."""
+    metric = MeanMetric()
+    metric.update(1.0)
+
+    assert metric._update_count == 1
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in sorted(PACKAGE.rglob("*.py")) if path.parent.name != "training"], ids=str
+)
+def test_no_other_room_uses_private_names_of_lightning(path):
+    assert lightning_privates(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from lightning.pytorch.loops.fit_loop import _FitLoop",
+        "x = trainer._results",
+        "self._trainer is None",
+        "trainer.strategy._launcher",
+        "trainer.fit_loop._data_source",
+    ],
+)
+def test_private_names_are_found(line):
+    assert lightning_privates(line)
