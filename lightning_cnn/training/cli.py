@@ -29,7 +29,7 @@ from lightning_cnn.errors import DivergenceError, Interrupted, UserError
 from lightning_cnn.run import Run
 from lightning_cnn.startup import filter_warnings, tune_process
 from lightning_cnn.training import setup
-from lightning_cnn.training.distributed import OtherProcessError, Others
+from lightning_cnn.training.distributed import PeerFailureError, PeerProcesses
 from lightning_cnn.training.failure_store import Failure
 from lightning_cnn.training.options import CKPT_PATH, OPTIONS, schema
 from lightning_cnn.training.rank_state import RankSynchronisation
@@ -56,16 +56,16 @@ def main(argv: Sequence[str]) -> int:
     command, *arguments = argv
     if read_command_line(arguments).asks_for_help:
         SettingsCLI(Request(command, {}), help_arguments=arguments)  # which prints it, and leaves
-    others = Others()
+    peers = PeerProcesses()
     try:
-        with others.together(), ExitStack() as stack:
+        with peers.supervise(), ExitStack() as stack:
             request = read_request(command, arguments, schema(command))
             if request.prints_config:
                 print(dump(SettingsCLI(request).settings), end="")
             else:
-                TrainingCLI(request, stack, others).run()
-    except OtherProcessError as failed:
-        return others.leave(failed.failure)
+                TrainingCLI(request, stack, peers).run()
+    except PeerFailureError as failed:
+        return peers.leave(failed.failure)
     except MisconfigurationException as error:  # Lightning's word for settings that cannot go together
         raise UserError(in_one_line(error)) from error
     return 0
@@ -188,12 +188,12 @@ class TrainingCLI(SettingsCLI):
     Args:
         request: What is asked for.
         stack: Keeps the lock of the run folder.
-        others: The peer processes of the run.
+        peers: All processes of the run.
     """
 
-    def __init__(self, request: Request, stack: ExitStack, others: Others) -> None:
+    def __init__(self, request: Request, stack: ExitStack, peers: PeerProcesses) -> None:
         self.stack = stack
-        self.others = others
+        self.peers = peers
         self.new_run: Run | None = None
         self.first_step: int | None = None
         super().__init__(request)
@@ -209,9 +209,9 @@ class TrainingCLI(SettingsCLI):
         except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
             setup.remove_empty_run(self.new_run)
             raise UserError(in_one_line(root_cause(error))) from error
-        self.others.join(self.trainer)
         if self.command == "fit":
-            self.others.give_up = self._give_up
+            self.peers.on_peer_failure = self._on_peer_failure
+        self.peers.join(self.trainer)
 
     def instantiate_trainer(self, **kwargs: Any) -> LightningTrainer:
         """Build the trainer with the loggers, the callbacks and the folder of this run."""
@@ -250,7 +250,7 @@ class TrainingCLI(SettingsCLI):
             content = checkpoints.read(self.checkpoint)
             require_resumable(self.checkpoint, content, self.settings, self.settings["overwrite"])
             self.first_step = content["global_step"]
-        if not is_rank_zero():  # which tells the others
+        if not is_rank_zero():  # which broadcasts its result
             return root
         run = None if self.checkpoint is None else Run.of_checkpoint(self.checkpoint)
         if run is None or self.checkpoint is None or self.checkpoint.parent != run.checkpoints_folder:
@@ -300,8 +300,9 @@ class TrainingCLI(SettingsCLI):
 
     def _train(self) -> None:
         try:
-            self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint, weights_only=True)
-        except (DivergenceError, OtherProcessError):  # the metrics until then may be worth a look
+            with self.peers.guard():
+                self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint, weights_only=True)
+        except (DivergenceError, PeerFailureError):  # the metrics until then may be worth a look
             raise
         except (UserError, MisconfigurationException):
             setup.remove_empty_run(self.new_run)
@@ -325,11 +326,11 @@ class TrainingCLI(SettingsCLI):
                 raise
             raise UserError(in_one_line(error)) from error
 
-    def _give_up(self, failure: Failure) -> str:
+    def _on_peer_failure(self, failure: Failure) -> str:
         """Clean up after a peer process has failed, and return how to resume if it has died."""
         if failure.status != 1:  # otherwise, the metrics until then are worth a look
             setup.remove_empty_run(self.new_run)
-        return self._resume_hint() if failure.has_died else ""
+        return self._resume_hint() if failure.was_killed else ""
 
     def _resume_hint(self) -> str:
         callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # set from outside

@@ -1,24 +1,25 @@
-"""Where the processes of a run write down which of them has failed first: in a store of torch.distributed."""
+"""The store in which the processes of a run record which of them has failed first.
+
+`training.distributed` uses it. It knows torch's stores, but neither Lightning nor the trainer.
+"""
 
 import json
 import os
 import signal
+import socket
 import time
+from contextlib import suppress
 from dataclasses import astuple, dataclass
-from datetime import timedelta
 from typing import Self
-from uuid import uuid4
 
 import torch.distributed
-from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, by its documentation
-from torch.distributed.distributed_c10d import PrefixStore, Store
-from torch.distributed.rendezvous import rendezvous
+from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]  # public, by its documentation
 
-_KEY = "lightning_cnn/failed"
-#: Until when the first process must be there.
-_LATEST = timedelta(minutes=30)
-#: Seconds between two looks at what another process has written.
-_EVERY = 0.02
+from lightning_cnn.errors import UserError
+
+_FAILURE, _PRESENT, _PORT = (f"lightning_cnn/{name}" for name in ("failure", "present", "port"))
+#: Seconds between two attempts to reach the store, or two looks at who is present.
+_INTERVAL = 0.05
 
 
 @dataclass(frozen=True)
@@ -26,113 +27,124 @@ class Failure:
     """The first failure of a run.
 
     Args:
-        rank: Whose it is; None if nobody knows.
-        status: Its exit status, or the negative number of the signal that has killed it; None if nobody knows.
-        witness: The rank of the process that has written it down.
+        rank: The process that failed; None if unknown.
+        status: Its exit status, or the negative number of the signal that killed it; None if unknown.
+        reporting_rank: The process that recorded the failure.
     """
 
     rank: int | None
     status: int | None
-    witness: int
+    reporting_rank: int
 
     @property
     def exit_status(self) -> int:
-        """The exit status of a process that ends because of it."""
+        """The exit status of the processes that end because of it."""
         if self.status is None:
             return 1
-        return self.status if self.status > 0 else 128 - self.status  # as a shell has it
+        return self.status if self.status > 0 else 128 - self.status  # as in a shell
 
     @property
-    def has_died(self) -> bool:
-        """Whether the process has ended without a word of its own."""
+    def was_killed(self) -> bool:
+        """Whether the process ended without reporting an error itself."""
         return self.status is None or self.status < 0
 
     @property
-    def is_stop(self) -> bool:
-        """Whether somebody has asked the process to stop."""
+    def was_stopped(self) -> bool:
+        """Whether the process ended because of a signal that asked it to stop."""
         return self.status is not None and self.status > 128
 
     def __str__(self) -> str:
-        whose = "another process of the run" if self.rank is None else f"the process of rank {self.rank}"
+        process = "another process of the run" if self.rank is None else f"the process of rank {self.rank}"
         if self.status is None:
-            return f"{whose} has died"
+            return f"{process} died"
         if self.status < 0:
-            return f"{whose} has died (signal {-self.status}, {signal.strsignal(-self.status)})"
-        return f"{whose} was stopped" if self.is_stop else f"{whose} has failed; see its error"
+            return f"{process} was killed by signal {-self.status} ({signal.strsignal(-self.status)})"
+        return f"{process} was stopped" if self.was_stopped else f"{process} failed; see its error"
 
 
-class Board:
-    """What all processes of a run can read.
+class FailureStore:
+    """The first failure of a run, for all its processes to read; it is gone when the process of rank 0 has ended.
 
     Args:
-        store: Where it is. Its connection must be used for nothing else: on one, everybody waits for the answer to what
-            another has asked.
+        store: Where it is kept.
     """
 
     def __init__(self, store: Store) -> None:
-        self.store = store
+        self._store = store
         self.is_gone = False
 
     @classmethod
+    def connect(cls, rank: int, address: str, port: int, agent_store: Store | None = None) -> Self:
+        """Host the store in the process of rank 0; in any other, wait until it can be reached. Signals end the wait.
+
+        Args:
+            rank: The rank of this process.
+            address: The host on which the process of rank 0 runs.
+            port: Its port. `init_process_group` then finds the store there and uses it as well.
+            agent_store: Where rank 0 is to publish a free port that it chooses itself, instead of `port`.
+
+        Raises:
+            UserError: If another program listens on the port.
+        """
+        if rank == 0:
+            try:
+                store = TCPStore(address, port, is_master=True, wait_for_workers=False, multi_tenant=True)
+            except torch.distributed.DistNetworkError as error:
+                raise UserError(f"MASTER_PORT {port} is in use; choose another") from error
+            if agent_store is not None:
+                agent_store.set(_PORT, str(store.port))
+            return cls(store)
+        while not _is_listening(address, port):  # a TCPStore would wait without heeding signals
+            time.sleep(_INTERVAL)
+            if agent_store is not None and agent_store.check([_PORT]):
+                port = int(agent_store.get(_PORT))
+        return cls(TCPStore(address, port))
+
+    @classmethod
     def of_torchrun(cls) -> Self | None:
-        """Return that of the processes which torchrun has started together, if it has; they all call this."""
+        """Return the store of the processes that torchrun has started together; None if torchrun has not.
+
+        It is not torchrun's own store: this is the same after a restart, with all keys of the processes before, and no
+        process can tell them from new ones (https://github.com/pytorch/pytorch/issues/135712; the restart counts of
+        several nodes differ). It only holds the port: a process that read an old one cannot connect, and reads again.
+        """
         if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
             return None
-        store, rank, world_size = next(rendezvous("env://"))
-        return cls(PrefixStore(_agree_on_a_place(store, rank, world_size), store))
+        address = os.environ["MASTER_ADDR"]
+        agent_store = TCPStore(address, int(os.environ["MASTER_PORT"]))
+        store = cls.connect(int(os.environ["RANK"]), address, 0, agent_store)
+        os.environ["MASTER_PORT"] = str(store._store.port)  # type: ignore[attr-defined]  # for init_process_group
+        return store
 
-    @classmethod
-    def of_first(cls, address: str, port: int, rank: int, world_size: int) -> Self:
-        """Return one that the first process has, when all processes are there; signals end the wait for them."""
-        store = TCPStore(
-            address, port, world_size, is_master=rank == 0, wait_for_workers=False, multi_tenant=True, timeout=_LATEST
-        )
-        return cls(PrefixStore(_agree_on_a_place(store, rank, world_size), store))
-
-    @classmethod
-    def of_group(cls) -> Self:
-        """Return that of the processes which have found each other: by the same store."""
-        return cls(torch.distributed.distributed_c10d._get_default_store().clone())
+    def wait_for_peers(self, world_size: int) -> None:
+        """Wait until this many processes have called this. Signals end the wait, but not that of torch."""
+        present = self._store.add(_PRESENT, 1)
+        while present < world_size:
+            time.sleep(_INTERVAL)
+            present = self._store.add(_PRESENT, 0)
 
     def read(self) -> Failure | None:
         """Return the first failure, if there is one."""
-        try:
-            return self._failure(self.store.get(_KEY)) if not self.is_gone and self.store.check([_KEY]) else None
-        except torch.distributed.DistError:
-            self.is_gone = True
-            return None
+        with suppress(torch.distributed.DistError):
+            return _parse(self._store.get(_FAILURE)) if not self.is_gone and self._store.check([_FAILURE]) else None
+        self.is_gone = True
+        return None
 
-    def write(self, failure: Failure) -> Failure:
-        """Write down a failure, unless there is one already; return what is written there then."""
-        try:
-            return self._failure(self.store.compare_set(_KEY, "", json.dumps(astuple(failure))))
-        except torch.distributed.DistError:  # the process that had it has ended
-            self.is_gone = True
-            return failure
-
-    @staticmethod
-    def _failure(written: bytes) -> Failure:
-        return Failure(*json.loads(written))
+    def record(self, failure: Failure) -> Failure:
+        """Record a failure, unless there has been one; return the first."""
+        with suppress(torch.distributed.DistError):
+            return _parse(self._store.compare_set(_FAILURE, "", json.dumps(astuple(failure))))
+        self.is_gone = True
+        return failure
 
 
-def _agree_on_a_place(store: Store, rank: int, world_size: int) -> str:
-    """Return a prefix that is new: torchrun keeps its store when it starts the processes again, with all that is in it.
+def _parse(recorded: bytes) -> Failure:
+    return Failure(*json.loads(recorded))
 
-    What the first process reads of another may be from an earlier life, so it waits for an answer to what it replies.
-    """
-    mine = uuid4().hex
-    if rank > 0:
-        store.set(f"lightning_cnn/present/{rank}", mine)
-        while not store.check([f"lightning_cnn/place/{mine}"]):  # not `wait`, which no signal reaches
-            time.sleep(_EVERY)
-        place = store.get(f"lightning_cnn/place/{mine}").decode()
-        store.set(f"{place}/{rank}", "")
-        return place
-    missing = set(range(1, world_size))
-    while missing:
-        for other in missing:
-            if store.check([present := f"lightning_cnn/present/{other}"]):
-                store.set(f"lightning_cnn/place/{store.get(present).decode()}", mine)
-        missing = {other for other in missing if not store.check([f"{mine}/{other}"])}
-        time.sleep(_EVERY)
-    return mine
+
+def _is_listening(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), timeout=1).close()
+    except OSError:
+        return False
+    return True

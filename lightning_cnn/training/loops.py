@@ -40,7 +40,7 @@ class FitLoop(_FitLoop):
     def run(self) -> None:
         """Train; signals are handled at step boundaries."""
         signals = self.trainer.signals
-        with signals.held_back():
+        with signals.deferred():
             super().run()
         if signals.received is not None:  # after the last step boundary
             signals.end(signals.received)

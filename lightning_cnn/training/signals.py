@@ -1,4 +1,7 @@
-"""Signals that wait for a safe point, so that a run ends with a checkpoint from which it goes on exactly."""
+"""Signals wait until a step is complete, so that a run ends with a checkpoint from which it resumes exactly.
+
+`training.trainer` puts it in the place of Lightning's own handling, which broadcasts inside the handler.
+"""
 
 import signal
 import subprocess
@@ -16,40 +19,40 @@ from lightning_cnn.errors import Interrupted
 
 
 class Signals(_SignalConnector):
-    """Notes SIGTERM, SIGINT and SLURM's signal before a time limit while a run trains; at other times it ends at once.
+    """Handles SIGTERM, SIGINT and SLURM's signal before a time limit: the run ends at once, or later where deferred.
 
-    So it does on the second signal.
+    A second signal always ends it at once.
     """
 
     received: signal.Signals | None = None
-    _held_back = False
+    _is_deferred = False
 
     def register_signal_handlers(self) -> None:
-        """Listen, until `teardown`."""
+        """Handle signals until `teardown`."""
         signals = [signal.SIGTERM, signal.SIGINT]
         if (requeue := self._requeue_signal()) is not None:
             signals.append(requeue)
         self._original_handlers = {signum: signal.getsignal(signum) for signum in signals}
         for signum in signals:
-            self._register_signal(signum, self._note)
+            self._register_signal(signum, self._handle)
 
     @contextmanager
-    def held_back(self) -> Iterator[None]:
-        """Let signals wait."""
-        self._held_back = True
+    def deferred(self) -> Iterator[None]:
+        """Store the first signal in `received` instead of ending the run."""
+        self._is_deferred = True
         try:
             yield
         finally:
-            self._held_back = False
+            self._is_deferred = False
 
-    def _note(self, signum: int, _: FrameType | None) -> None:
+    def _handle(self, signum: int, _: FrameType | None) -> None:
         received = signal.Signals(signum)
-        if not self._held_back or self.received is not None:
+        if not self._is_deferred or self.received is not None:
             self.end(received)
         self.received = received
 
     def end(self, received: signal.Signals) -> NoReturn:
-        """End the run; more signals change nothing, for the way out is short and must not be left.
+        """End the run, and ignore further signals meanwhile: it only takes moments and must be completed.
 
         Raises:
             Interrupted: Always.
@@ -58,10 +61,10 @@ class Signals(_SignalConnector):
         raise Interrupted(received)
 
     def ignore(self) -> None:
-        """Let no more signals change anything."""
+        """Ignore all further signals."""
         for signum in self._original_handlers:
             self._register_signal(signum, signal.SIG_IGN)
-        self._original_handlers = {}  # nothing is to be restored
+        self._original_handlers = {}  # `teardown` is to restore nothing
 
     def _requeue_signal(self) -> signal.Signals | None:
         environment = self.trainer._accelerator_connector.cluster_environment
@@ -70,10 +73,10 @@ class Signals(_SignalConnector):
         return environment.requeue_signal or signal.SIGUSR1
 
     def requeue(self, received: signal.Signals) -> None:
-        """Put the job into SLURM's queue again, if that is what the signal is for."""
+        """Requeue the SLURM job, if this is what the signal asks for."""
         if received != self._requeue_signal() or not self.trainer.is_global_zero:
             return
         try:
             subprocess.run(["scontrol", "requeue", slurm_job_id()], check=True)
         except (OSError, subprocess.CalledProcessError) as error:
-            rank_zero_info(f"The job could not be put into the queue again: {error}")
+            rank_zero_info(f"Could not requeue the job: {error}")

@@ -38,7 +38,7 @@ def test_a_wrong_value_that_another_process_finds_ends_the_first_although_it_han
 
     assert said(ended) == [
         "lightning-cnn: error: the value 3 is too large; give less",
-        "lightning-cnn: ended, because the process of rank 1 has failed; see its error",
+        "lightning-cnn: ended because the process of rank 1 failed; see its error",
     ]
     assert "Traceback" not in ended.printed
     assert ended.status == 2
@@ -51,8 +51,8 @@ def test_another_process_is_killed(failing, tmp_path):
 
     (line,) = said(ended)
     assert re.fullmatch(
-        r"lightning-cnn: ended, because the process of rank 1 has died \(signal 9, Killed\); go on from step 2 with: "
-        r"lightning-cnn fit --ckpt_path logs/mnist-cnn/version_0",
+        r"lightning-cnn: ended because the process of rank 1 was killed by signal 9 \(Killed\); "
+        r"resume from step 2 with: lightning-cnn fit logs/mnist-cnn/version_0",
         line,
     )
     assert ended.status == 137
@@ -67,6 +67,6 @@ def test_the_users_own_code_fails_in_one_process_of_torchrun(failing):
     own, _, torchruns = ended.printed.partition("torch/distributed/elastic/multiprocessing/api.py")
     assert own.count("Traceback (most recent call last)") == own.count("ZeroDivisionError: of the user's own") == 1
     assert "The above exception" not in own
-    assert said(ended) == ["lightning-cnn: ended, because the process of rank 1 has failed; see its error"]
+    assert said(ended) == ["lightning-cnn: ended because the process of rank 1 failed; see its error"]
     assert re.search(r"Root Cause \(first observed failure\):\n\[0\]:\n.*\n.*\n  rank      : 1 ", torchruns)
     assert ended.status == 1

@@ -39,7 +39,7 @@ def test_a_signal_ends_a_run_after_its_step(trainer, tmp_path, signum):
     assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
 
 
-def test_a_second_signal_ends_it_at_once(trainer, tmp_path):
+def test_a_second_signal_ends_the_run_at_once(trainer, tmp_path):
     run = trainer(ours=True, callbacks=[Checkpoints(), Sends("on_train_batch_start", signal.SIGINT, signal.SIGTERM)])
 
     with pytest.raises(Interrupted, match="SIGTERM"):
@@ -49,7 +49,7 @@ def test_a_second_signal_ends_it_at_once(trainer, tmp_path):
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_a_signal_after_the_last_step_is_not_forgotten(trainer, tmp_path):
+def test_a_signal_after_the_last_step_ends_the_run(trainer, tmp_path):
     run = trainer(ours=True, callbacks=[Checkpoints(), Sends("on_train_end", signal.SIGTERM)])
 
     with pytest.raises(Interrupted, match="SIGTERM"):
@@ -58,7 +58,7 @@ def test_a_signal_after_the_last_step_is_not_forgotten(trainer, tmp_path):
     assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
 
 
-def test_before_training_a_signal_ends_it_at_once(trainer, tmp_path):
+def test_a_signal_before_training_ends_the_run_at_once(trainer, tmp_path):
     run = trainer(ours=True, callbacks=[Checkpoints(), Sends("on_sanity_check_start", signal.SIGTERM)])
 
     with pytest.raises(Interrupted, match="SIGTERM"):
@@ -68,14 +68,14 @@ def test_before_training_a_signal_ends_it_at_once(trainer, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["validate", "test"])
-def test_a_measurement_is_ended_at_once(trainer, command):
+def test_a_signal_ends_validate_and_test_at_once(trainer, command):
     run = trainer(ours=True, callbacks=[Sends(f"on_{command.replace('validate', 'validation')}_start", signal.SIGTERM)])
 
     with pytest.raises(Interrupted, match="SIGTERM"):
         getattr(run, command)(MLPClassifier(), datamodule=MNISTDataModule(val_size=50), verbose=False)
 
 
-def test_without_checkpoints_a_run_ends_all_the_same(trainer, tmp_path):
+def test_a_signal_ends_a_run_without_checkpoints(trainer, tmp_path):
     run = trainer(ours=True, callbacks=[Sends("on_train_batch_start", signal.SIGTERM)])
 
     with pytest.raises(Interrupted):
@@ -88,7 +88,7 @@ def test_without_checkpoints_a_run_ends_all_the_same(trainer, tmp_path):
 @pytest.mark.parametrize(
     "end", [None, Interrupted(signal.SIGTERM), ValueError("else")], ids=["none", "signal", "error"]
 )
-def test_handlers_are_those_of_before(trainer, end):
+def test_signal_handlers_are_restored(trainer, end):
     class Ends(Callback):
         def on_train_batch_start(self, *_):
             if end is not None:
@@ -105,7 +105,7 @@ def test_handlers_are_those_of_before(trainer, end):
 
 @pytest.fixture
 def slurm(monkeypatch, tmp_path):
-    """Be a job of SLURM, and return the file that its `scontrol` writes its arguments into."""
+    """Run as a SLURM job, and return the file into which its `scontrol` writes its arguments."""
     calls = tmp_path / "calls"
     scontrol = tmp_path / "bin" / "scontrol"
     scontrol.parent.mkdir()
@@ -118,7 +118,7 @@ def slurm(monkeypatch, tmp_path):
     return calls
 
 
-def test_slurm_puts_a_job_that_has_to_end_into_its_queue_again(trainer, slurm, tmp_path):
+def test_the_signal_of_slurm_requeues_the_job(trainer, slurm, tmp_path):
     run = trainer(
         ours=True,
         callbacks=[Checkpoints(), Sends("on_train_batch_start", signal.SIGUSR1)],
@@ -132,18 +132,18 @@ def test_slurm_puts_a_job_that_has_to_end_into_its_queue_again(trainer, slurm, t
     assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
 
 
-def test_without_scontrol_the_run_is_saved_all_the_same(trainer, slurm, monkeypatch, caplog):
+def test_a_run_is_saved_although_scontrol_is_missing(trainer, slurm, monkeypatch, caplog):
     monkeypatch.setenv("PATH", "/nowhere")
     sends = Sends("on_train_batch_start", signal.SIGUSR1)
 
     with pytest.raises(Interrupted, match="SIGUSR1"):
         fit(trainer(ours=True, callbacks=[Checkpoints(), sends], plugins=[SLURMEnvironment()]))
 
-    assert "could not be put into the queue again" in caplog.text
+    assert "Could not requeue the job" in caplog.text
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_slurm_is_left_alone_by_other_signals(trainer, slurm, signum):
+def test_other_signals_do_not_requeue_the_job(trainer, slurm, signum):
     run = trainer(ours=True, callbacks=[Sends("on_train_batch_start", signum)], plugins=[SLURMEnvironment()])
 
     with pytest.raises(Interrupted):
