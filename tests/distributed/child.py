@@ -1,10 +1,10 @@
-"""`lightning-cnn` on tiny data, as one of several processes, some of which fail where they are told to.
+"""`lightning-cnn` on tiny data, as one of several processes, some of which fail at given batches.
 
 Environment:
     CHILD_DATA: The data folder.
-    CHILD_FAULTS: What goes wrong, for example `1 train 3 killed, 0 train 4 hangs`: the process of this rank, the stage
-        and the batch, counted from 1 over all epochs, and what happens; `start` is the stage before the processes know
-        each other. What goes wrong after torchrun has started them again follows a semicolon, and so on.
+    CHILD_FAULTS: The faults, for example `1 train 3 killed, 0 train 4 hangs`: rank, stage, batch (counted from 1 over
+        all epochs) and kind; `start` is the stage before the processes are connected. Those after the first restart by
+        torchrun follow a semicolon, and so on.
 """
 
 import errno
@@ -49,7 +49,7 @@ def strike(fault: str) -> None:
 
 
 def fail_at(faults: dict[tuple[str, int], str]) -> None:
-    """See that this process fails at the batches of a stage."""
+    """Let this process fail at the given batches of a stage."""
     batches: Counter[str] = Counter()
     step, init = ImageClassifier._step, MNISTDataModule.__init__
 
@@ -72,7 +72,7 @@ def fail_at(faults: dict[tuple[str, int], str]) -> None:
 
 
 def faults_of(rank: str, life: int) -> dict[tuple[str, int], str]:
-    """What goes wrong with the process of a rank."""
+    """Return the faults of the process of a rank, by stage and batch."""
     lives = os.environ.get("CHILD_FAULTS", "").split(";")
     told = [fault.split() for fault in (lives[life] if life < len(lives) else "").split(",") if fault]
     return {(stage, int(batch)): fault for whose, stage, batch, fault in told if whose == rank}

@@ -37,12 +37,12 @@ def run(
         data: The data folder, with MNIST, for example of the fixture `tiny_data`.
         processes: How many on each node.
         launcher: What starts them.
-        nodes: How many launchers on this machine act as a machine each.
-        max_restarts: How often torchrun starts them again.
+        nodes: How many launchers to start on this machine, each of which stands for a node.
+        max_restarts: How often torchrun restarts them.
         timeout: Seconds until all of them are killed; what was printed then ends with `it hung`.
         environment: More variables.
         module: What they run, as `lightning_cnn`.
-        accelerator: What each process computes on: they talk by gloo on CPUs, by NCCL on GPUs.
+        accelerator: The device of each process: the backend is gloo on CPUs, NCCL on GPUs.
 
     Returns:
         How it has ended: the status is that of the first node that has not ended with 0; what was printed is that of
@@ -97,7 +97,7 @@ def _rendezvous(nodes: int, port: int) -> list[str]:
 
 
 def _environment(data: Path) -> dict[str, str]:
-    """The environment of this process, without what a launcher of its own would have put there."""
+    """Return the environment of this process without the variables of a launcher."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("TORCHELASTIC", "PL_", "SLURM"))}
     for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         clean.pop(name, None)
@@ -105,7 +105,7 @@ def _environment(data: Path) -> dict[str, str]:
 
 
 def _printed(process: subprocess.Popen[str], seconds: float) -> str:
-    """Wait for a process and all that it has started: they have its output open."""
+    """Return the output of a process and of all that it has started, when they have ended: they keep it open."""
     try:
         return process.communicate(timeout=max(seconds, 0))[0]
     except subprocess.TimeoutExpired:
