@@ -36,7 +36,7 @@ def test_processes_that_are_killed_come_back(undisturbed, tiny_data, tmp_path):
     faults = "1 train 1 killed; 0 train 4 killed"  # before and after the first checkpoint
     struck, printed = train(tmp_path, tiny_data, faults, processes=2, launcher="torchrun", max_restarts=2)
 
-    assert printed.count("died before there was a checkpoint") == 1
+    assert printed.count("died before the first checkpoint") == 1
     assert printed.count("died; resume from step 3") == 1
     assert printed.count("Resumed: logs/mnist-cnn/version_0") == 1
     assert printed.count("Test accuracy: ") == 1
