@@ -1,6 +1,6 @@
-"""Checkpoints: what they say of themselves, and how they are read and shared."""
+"""Checkpoints: what they say about themselves, and how they are read without being trusted."""
 
-from lightning_cnn.checkpoint.description import FORMAT, KEY, Description, class_names, describe
+from lightning_cnn.checkpoint.description import FORMAT, KEY, Description, class_names, class_path, describe
 from lightning_cnn.checkpoint.reading import read, read_description, require_same_shapes
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "KEY",
     "Description",
     "class_names",
+    "class_path",
     "describe",
     "read",
     "read_description",

@@ -1,63 +1,68 @@
-"""What a checkpoint says of itself.
+"""What a checkpoint says about itself, under the key `lightning_cnn`.
 
-Under the key `lightning_cnn` it holds, as plain types that load without running code, all that is needed to build the
-model and its data again.
+It holds, as plain types, all that is needed to build the model and its data again. The classifier writes it into every
+checkpoint; reading, prediction, reports and resuming use it.
 """
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
 
 KEY = "lightning_cnn"
-#: The number of the format that is written now; it grows when earlier versions could not make sense of a checkpoint.
+#: The number of the format; it grows when earlier versions could not make sense of a checkpoint.
 FORMAT = 1
 _LIBRARIES = ("lightning-cnn", "torch", "torchvision", "lightning", "torchmetrics", "numpy")
 
 
 class Description(TypedDict):
-    """What a checkpoint says of itself.
+    """What a checkpoint says about itself.
 
     Attributes:
-        format: `FORMAT` of the version that wrote it. Not in checkpoints of earlier versions.
-        config: Class path and arguments of `model` and `data`, as in a config file; from the command line all of it.
-        class_names: Names in the order of the logits; None if the model was trained without a data module that knows.
-        framing: How the training images were made from larger ones: `side` and `by_mass`; None likewise. Not in
-            checkpoints of earlier versions.
-        metrics: What training had last reported when it was written, for example `val/acc`.
+        format: `FORMAT` of the version that wrote it.
+        config: `class_path` and `init_args` of `model` and `data`; from the command line, the whole config of the run.
+        class_names: Names in the order of the logits; None without a data module that has them.
+        framing: How the training images were made from larger ones, `side` and `by_mass`; None likewise.
+        metrics: The last values that training logged, for example `val/acc`.
         preprocessing: `mean` and `std` of the pixels scaled to [0, 1].
-        versions: Version of each library that had a hand in it.
+        versions: Version of each library that was used.
     """
 
-    format: NotRequired[int]
+    format: int
     config: dict[str, Any]
     class_names: list[str] | None
-    framing: NotRequired[dict[str, Any] | None]
+    framing: dict[str, Any] | None
     metrics: dict[str, float]
     preprocessing: dict[str, float]
     versions: dict[str, str]
 
 
 def class_names(module: "LightningModule") -> list[str] | None:
-    """Return the class names that the data module of the running trainer knows, if any."""
-    datamodule: LightningDataModule | None = getattr(module.trainer, "datamodule", None)
-    names = getattr(datamodule, "class_names", None)
+    """Return the class names of the data module of the running trainer, if it has any."""
+    names = getattr(_datamodule(module), "class_names", None)
     return None if names is None else list(names)
+
+
+def class_path(description: Description, section: Literal["model", "data"]) -> str | None:
+    """Return the class of the model or the data as the checkpoint names it, in dots; None if it names none.
+
+    The name is only well-formed: whether that class may be imported is for the caller to decide.
+    """
+    settings = description["config"].get(section)
+    path = settings.get("class_path") if isinstance(settings, dict) else None
+    return path if isinstance(path, str) and all(map(str.isidentifier, path.split("."))) else None
 
 
 def describe(module: "LightningModule") -> Description:
     """Describe a classifier, and the data module of its trainer, in plain types."""
-    datamodule: LightningDataModule | None = getattr(module.trainer, "datamodule", None)
+    datamodule = _datamodule(module)
     framing = getattr(datamodule, "framing", None)
-    config = {"model": _class_config(module)}
-    if datamodule is not None:
-        config["data"] = _class_config(datamodule)
+    parts = {"model": module, "data": datamodule}
     return {
         "format": FORMAT,
-        "config": config,
+        "config": {name: _class_config(part) for name, part in parts.items() if part is not None},
         "class_names": class_names(module),
         "framing": None if framing is None else asdict(framing),
         "metrics": {name: float(value) for name, value in module.trainer.callback_metrics.items()},
@@ -66,51 +71,10 @@ def describe(module: "LightningModule") -> Description:
     }
 
 
+def _datamodule(module: "LightningModule") -> "LightningDataModule | None":
+    return getattr(module.trainer, "datamodule", None)
+
+
 def _class_config(instance: "LightningModule | LightningDataModule") -> dict[str, Any]:
     cls = type(instance)
     return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": dict(instance.hparams)}
-
-
-def later_version(description: dict[str, Any]) -> str | None:
-    """Return the version that wrote the checkpoint if its format is later than `FORMAT`, otherwise None."""
-    written = description.get("format", FORMAT)
-    if not isinstance(written, int) or written <= FORMAT:
-        return None
-    versions = description.get("versions")
-    name = versions.get("lightning-cnn") if isinstance(versions, dict) else None
-    return name if isinstance(name, str) and _is_word(name) else "it does not say which"
-
-
-def flaw(description: dict[str, Any]) -> str | None:
-    """Return what is wrong with a description that a file gives, or None if it is one."""
-    config, names, framing = (description.get(key) for key in ("config", "class_names", "framing"))
-    parts = () if not isinstance(config, dict) else (config.get(key) for key in ("model", "data", "trainer"))
-    metrics, preprocessing = (description.get(key, {}) for key in ("metrics", "preprocessing"))
-    sound = {
-        "format": type(description.get("format", FORMAT)) is int and description.get("format", FORMAT) >= 1,
-        "config": isinstance(config, dict) and all(isinstance(part, dict | None) for part in parts),
-        "class_names": names is None or (isinstance(names, list) and _are_words(names)),
-        "framing": framing is None or isinstance(framing, dict),
-        "metrics": _are_numbers(metrics),
-        "preprocessing": _are_numbers(preprocessing),
-        "versions": _are_named_words(description.get("versions", {})),
-    }
-    wrong = [f"{key!r}" for key, is_sound in sound.items() if not is_sound]
-    return f"its description has a wrong {' and '.join(wrong)}" if wrong else None
-
-
-def _are_numbers(value: object) -> bool:
-    return isinstance(value, dict) and _are_words(value) and all(type(item) in (int, float) for item in value.values())
-
-
-def _are_named_words(value: object) -> bool:
-    return isinstance(value, dict) and _are_words(value) and _are_words(value.values())
-
-
-def _are_words(values: Iterable[object]) -> bool:
-    return all(isinstance(value, str) and _is_word(value) for value in values)
-
-
-def _is_word(text: str) -> bool:
-    """Whether a text can be shown as it is, in one line of a terminal."""
-    return text.isprintable() and len(text) <= 200

@@ -1,70 +1,88 @@
-"""Plain values: what a checkpoint may hold, and no more of it than can be looked through."""
+"""Build the content of a checkpoint from what its file holds: plain types and tensors, within limits."""
 
-from collections import Counter, OrderedDict
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-#: How deep containers may lie in each other; those of a training are not ten deep.
-DEEPEST = 64
+from lightning_cnn.errors import UserError
+
+#: Values and characters in a checkpoint, each counted wherever it occurs, and levels of nesting.
+MAX_VALUES, MAX_DEPTH = 1_000_000, 64
+_TYPES = {"Double": torch.float64, "Float": torch.float32, "Half": torch.float16, "BFloat16": torch.bfloat16}
+_TYPES |= {"Long": torch.int64, "Int": torch.int32, "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8}
+_TYPES |= {"Bool": torch.bool, "ComplexDouble": torch.complex128, "ComplexFloat": torch.complex64}
+#: Names in pickles.
+DTYPES = {f"torch {name}Storage": dtype for name, dtype in _TYPES.items()}
+ORDERED_DICT, COUNTER, SET = "collections OrderedDict", "collections Counter", "__builtin__ set"
+TENSOR = "torch._utils _rebuild_tensor_v2"
 
 
-class UnreadableError(Exception):
-    """Why a file cannot be read as a checkpoint, in words that follow its name."""
+class Call(NamedTuple):
+    """A value that is still to be built.
+
+    Attributes:
+        function: `dict`, `storage`, or a name in a pickle.
+        arguments: The items of a dictionary, otherwise a tuple of positional arguments.
+    """
+
+    function: str
+    arguments: Any
 
 
-def plain(value: Any, most: int) -> Any:
-    """Return a copy of a value that holds nothing but plain types and tensors in main memory.
-
-    What a file can make of them besides, a dictionary with other methods or a tensor with hooks, is not in the copy.
+def plain(value: Any, records: Mapping[str, bytearray] | None = None, limit: int = MAX_VALUES) -> Any:
+    """Return a copy of a value in which every `Call` is built.
 
     Args:
-        value: Made of `dict`, `Counter`, `list`, `tuple`, `set`, `str`, `int`, `float`, `bool`, None and tensors. An
-            `OrderedDict` becomes a `dict`.
-        most: How many objects and characters it may have, each counted wherever it occurs: few lists that hold each
-            other can be more than any memory.
+        value: Made of `dict`, `list`, `tuple`, `str`, `int`, `float`, `bool`, None, tensors and calls.
+        records: The bytes of the storages.
+        limit: Most values and characters. Each counts wherever it occurs: a few lists that hold each other can be more
+            than fits in memory.
 
     Raises:
-        UnreadableError: If there is anything else, or more, or deeper than `DEEPEST`.
+        UserError: If there are other types, too many values or levels, invalid text, or wrong calls.
     """
-    return _Copier(most).copy(value)
+    left = limit
 
-
-class _Copier:
-    def __init__(self, most: int) -> None:
-        self.left = most
-
-    def copy(self, value: Any, depth: int = 0) -> Any:
+    def copy(value: Any, depth: int) -> Any:
+        nonlocal left
         kind = type(value)
-        self.left -= 1 + len(value) if kind is str else 1
-        if self.left < 0 or depth > DEEPEST:
-            raise UnreadableError("it unfolds into more than a checkpoint holds")
-        if kind is OrderedDict or kind is dict or kind is Counter:
-            items = ((self.copy(key, depth + 1), self.copy(item, depth + 1)) for key, item in dict.items(value))
-            return Counter(dict(items)) if kind is Counter else dict(items)
-        if kind is list or kind is tuple or kind is set:
-            return kind(self.copy(item, depth + 1) for item in value)
-        if kind is str:
-            return _text(value)
-        if kind is Tensor:
-            return _tensor(value)
-        if kind is int or kind is float or kind is bool or value is None:
+        left -= 1 + len(value) if kind is str else 1
+        if left < 0 or depth > MAX_DEPTH:
+            raise UserError("it has too many values, or too many levels of nesting")
+        if kind is Call:
+            return _built(value.function, copy(value.arguments, depth), records or {})
+        if kind is dict:
+            return {copy(key, depth + 1): copy(item, depth + 1) for key, item in value.items()}
+        if kind in (list, tuple):
+            return kind(copy(item, depth + 1) for item in value)
+        if kind is str and value.encode(errors="ignore").decode() != value:
+            raise UserError("it has invalid Unicode text")
+        if kind in (str, int, float, bool, type(None), Tensor):
             return value
-        raise UnreadableError(f"it holds a {kind.__name__}, which is no plain data")
+        raise UserError(f"it has a value of the type {kind.__name__}, which is not plain data")
+
+    return copy(value, 0)
 
 
-def _text(value: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise UnreadableError("it holds text that is none") from error
-    return value
-
-
-def _tensor(value: Tensor) -> Tensor:
-    if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
-        raise UnreadableError("it holds a tensor that is not simply its numbers")
-    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        raise UnreadableError("it holds a tensor of more numbers than are in the file")
-    return value.detach()
+def _built(function: str, arguments: Any, records: Mapping[str, bytearray]) -> Any:
+    match function, arguments:
+        case "dict", items:
+            return dict(items)
+        case "storage", (dtype, key, size):
+            record = records[f"data/{key}"]
+            if len(record) == size * DTYPES[dtype].itemsize:
+                return torch.frombuffer(record, dtype=DTYPES[dtype]) if record else torch.empty(0, dtype=DTYPES[dtype])
+            raise UserError("it has a storage of another size than its record")
+        case _, (Tensor() as storage, offset, shape, stride, _, _) if function == TENSOR:
+            tensor = storage.as_strided(shape, stride, offset)
+            if tensor.numel() <= storage.numel():
+                return tensor
+            raise UserError("it has a tensor with more elements than its storage")
+        case _, (dict() as counts,) if function == COUNTER:
+            return Counter(counts)
+        case _, (list() as items,) if function == SET:
+            return set(items)
+    raise UserError(f"its pickle calls {function!a} with wrong arguments")

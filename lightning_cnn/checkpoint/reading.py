@@ -1,153 +1,155 @@
-"""The one way in which checkpoints are read: verified, as plain data, and with one clear line if that cannot be."""
+"""Read checkpoints from anywhere as data: verified, of plain types, valid, or refused with one line.
+
+All commands read checkpoints through here. It imports torch only when a file is there to be read.
+"""
 
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_cnn.checkpoint.description import KEY, Description, flaw, later_version
-from lightning_cnn.errors import UserError
+from lightning_cnn.checkpoint.description import FORMAT, KEY, Description
+from lightning_cnn.errors import UserError, reason
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Bytes of a file that is still taken for a checkpoint: a thousand times those of the networks here.
-_LARGEST = 2**32
-#: Objects and characters in all of a checkpoint, and in its description.
-_MOST, _MOST_DESCRIBED = 20_000_000, 1_000_000
-#: What there is besides where training can go on.
-_OF_TRAINING: dict[str, type] = {"loops": dict, "callbacks": dict, "optimizer_states": list, "lr_schedulers": list}
+#: Bytes of the largest file that is read.
+_MAX_BYTES = 2**32
 _LIGHTNING = re.compile(r"[2-9]\.\d{1,4}\.\d{1,4}((a|b|rc|\.dev|\.post)\d{1,9})?")
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return all that a checkpoint holds, without running anything of it; its `Description` is under `KEY`.
+    """Return the content of a checkpoint without running any code in it; its `Description` is under `KEY`.
 
-    It is a checkpoint of `fit`, or a safetensors file of `export`, which holds what is needed to use a model but not
-    what is needed to go on training. Every byte is verified: what is returned is what was written.
+    Args:
+        path: A checkpoint of `fit`, or a safetensors file of `export`, which has no state of training. Every byte is
+            verified: what is returned is what was written.
 
     Returns:
         Plain types and tensors in main memory: at least `state_dict`, the description, `pytorch-lightning_version`,
         `epoch` and `global_step`.
 
     Raises:
-        UserError: If the file is not a checkpoint of this project, or not as it was written, or written by a version to
-            come.
+        UserError: If the file is not a checkpoint of this project, is damaged, or was written by a newer version.
     """
-    data = _bytes(path)
-
-    from lightning_cnn.checkpoint.plain import UnreadableError  # torch, and not before it is needed
-
+    data = _read_bytes(path)
     try:
-        content = _content(path, data)
-        _require_sound(content)
-    except UnreadableError as error:
-        raise UserError(f"{path} is no checkpoint, or damaged: {error}; {_way_out(path)}") from error
+        content = _parse(data)
+        if not isinstance(content, dict) or not isinstance(content.get(KEY), dict):
+            raise UserError("it was not written by lightning-cnn")
+        if _is_count(written := content[KEY].get("format")) and written > FORMAT:
+            raise UserError("it needs a newer lightning-cnn (upgrade to read it)")
+        if invalid := [name for name, is_valid in _checks(content).items() if not is_valid]:
+            raise UserError(f"its {' and '.join(invalid)} {'is' if len(invalid) == 1 else 'are'} missing or invalid")
+    except UserError as error:
+        raise UserError(f"{path} cannot be read as a checkpoint: {error}; {_way_out(path)}") from error
     return content
 
 
 def read_description(path: Path) -> Description:
-    """Return what the checkpoint says of itself, without running anything that it contains.
+    """Return what the checkpoint says about itself, without running any code in it.
 
     Raises:
-        UserError: If the file is not a checkpoint of this project.
+        UserError: As in `read`.
     """
     description: Description = read(path)[KEY]
     return description
 
 
-def _bytes(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise UserError(f"{path} is no file, but a folder, a device or a pipe; give a checkpoint file")
-        if found.st_size > _LARGEST:
-            raise UserError(f"{path} is no checkpoint: it has {found.st_size:,} bytes; give one that `fit` has written")
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f"{path} is not a regular file; give a checkpoint that `fit` wrote")
+        if status.st_size > _MAX_BYTES:
+            raise UserError(
+                f"{path} is too large for a checkpoint ({status.st_size:,} bytes); give one that `fit` wrote"
+            )
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"checkpoint {path} cannot be read ({(error.strerror or str(error)).lower()})") from error
+        raise UserError(f"checkpoint {path} cannot be read ({reason(error)})") from error
 
 
-def _content(path: Path, data: bytes) -> dict[str, Any]:
-    from lightning_cnn.checkpoint import archive
-    from lightning_cnn.checkpoint import safetensors as shared
-    from lightning_cnn.checkpoint.plain import UnreadableError, plain
+def _parse(data: bytes) -> Any:
+    from lightning_cnn.checkpoint import archive, safetensors  # import torch
 
-    if not data:
-        raise UnreadableError("it is empty")
     if archive.is_archive(data):
-        content = archive.load(data)
-    elif shared.is_shared(data):
-        content = shared.load(data)
-    else:
-        raise UnreadableError("it is neither what torch writes nor safetensors")
-    content = plain(content, _MOST)
-    if not isinstance(content, dict) or not isinstance(content.get(KEY), dict):
-        raise UserError(f"{path} is not a checkpoint of lightning-cnn; give one that its `fit` has written")
-    plain(content[KEY], _MOST_DESCRIBED)
-    if (version := later_version(content[KEY])) is not None:
-        raise UserError(f"{path} was written by a later lightning-cnn ({version}); update it")
-    return content
+        return archive.load(data)
+    if safetensors.is_safetensors(data):
+        return safetensors.load(data)
+    raise UserError("it is neither an archive of `torch.save` nor a safetensors file" if data else "it is empty")
 
 
-def _require_sound(content: dict[str, Any]) -> None:
-    """Refuse content that lacks what all who read checkpoints rely on."""
+def _checks(content: dict[str, Any]) -> dict[str, bool]:
+    """Return, for each entry of a checkpoint that code relies on, whether it is valid."""
     from torch import Tensor
 
-    from lightning_cnn.checkpoint.plain import UnreadableError
+    description = content[KEY]
+    config = description.get("config")
+    class_names = description.get("class_names", 0)
+    preprocessing, metrics, versions = (description.get(name) for name in ("preprocessing", "metrics", "versions"))
+    parts = [config.get(section) for section in ("model", "data", "trainer")] if isinstance(config, dict) else [0]
+    return {
+        "state_dict": _is_dict(content.get("state_dict"), Tensor),
+        "hyper_parameters": _is_dict(content.get("hyper_parameters", {}), object),
+        "pytorch-lightning_version": bool(_LIGHTNING.fullmatch(str(content.get("pytorch-lightning_version")))),
+        **{name: _is_count(content.get(name)) for name in ("epoch", "global_step")},
+        **{name: isinstance(content.get(name, {}), dict) for name in ("loops", "callbacks")},
+        **{name: _is_list(content.get(name, []), dict) for name in ("optimizer_states", "lr_schedulers")},
+        f"{KEY}.format": _is_count(description.get("format")),
+        f"{KEY}.config": all(isinstance(part, dict | None) for part in parts),
+        f"{KEY}.class_names": class_names is None or (_is_list(class_names, str) and _are_names(class_names)),
+        f"{KEY}.framing": isinstance(description.get("framing", 0), dict | None),
+        f"{KEY}.metrics": _is_dict(metrics, int | float) and _are_names(metrics),
+        f"{KEY}.preprocessing": _is_dict(preprocessing, int | float) and _are_names(preprocessing),
+        f"{KEY}.versions": _is_dict(versions, str) and _are_names([*versions, *versions.values()]),
+    }
 
-    weights, settings = content.get("state_dict"), content.get("hyper_parameters", {})
-    if not isinstance(weights, dict) or not _are(weights, str) or not _are(weights.values(), Tensor):
-        raise UnreadableError("it has no weights")
-    if not isinstance(settings, dict) or not _are(settings, str):
-        raise UnreadableError("the settings of its model have no names")
-    if not _LIGHTNING.fullmatch(str(content.get("pytorch-lightning_version"))):
-        raise UnreadableError("it does not say which version of Lightning wrote it")
-    for name in ("epoch", "global_step"):
-        if type(count := content.get(name)) is not int or not 0 <= count < 2**62:
-            raise UnreadableError(f"its {name} is no number")
-    for name, kind in _OF_TRAINING.items():
-        state = content.get(name, kind())
-        if not isinstance(state, kind) or (kind is list and not _are(state, dict)):
-            raise UnreadableError(f"its {name} are not what training leaves")
-    if found := flaw(content[KEY]):
-        raise UnreadableError(found)
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**62
 
 
-def _are(values: Any, kind: type) -> bool:
-    return all(isinstance(value, kind) for value in values)
+def _is_list(value: object, kind: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
+
+
+def _is_dict(value: object, kind: Any) -> bool:
+    return isinstance(value, dict) and _is_list([*value], str) and _is_list([*value.values()], kind)
+
+
+def _are_names(values: Iterable[str]) -> bool:
+    """Whether texts can be shown as they are, in one line of a terminal."""
+    return all(value.isprintable() and len(value) <= 200 for value in values)
 
 
 def _way_out(path: Path) -> str:
-    """What to do instead: go on from the checkpoint before the last, if it is there."""
+    """What to do instead: resume from the checkpoint before the last, if it is there."""
     previous = path.with_name("previous.ckpt")
     if path.name == "last.ckpt" and previous.is_file():
         return f"the one before it is --ckpt_path {previous}"
-    return "give one that `fit` has written"
+    return "give one that `fit` wrote"
 
 
 def require_same_shapes(expected: Mapping[str, "Tensor"], found: Mapping[str, "Tensor"]) -> None:
     """Refuse weights that do not fit a model.
 
     Raises:
-        UserError: If a weight is missing, left over or of another shape, or has whole or complex numbers where others
-            are needed.
+        UserError: If a weight is missing, left over, of another shape, or integer or complex instead of floating-point.
     """
     for name in sorted(expected.keys() | found.keys()):
-        shapes = [tuple(weights[name].shape) if name in weights else "none" for weights in (expected, found)]
-        if shapes[0] != shapes[1]:
+        in_model, in_checkpoint = (_shape(weights.get(name)) for weights in (expected, found))
+        if in_model != in_checkpoint:
             raise UserError(
-                f"the checkpoint is of another architecture: the model has {shapes[0]} for {name}, the checkpoint "
-                f"{shapes[1]}; leave --model out to take the checkpoint's own"
-            )
-        kinds = [(weights[name].is_floating_point(), weights[name].is_complex()) for weights in (expected, found)]
-        if kinds[0] != kinds[1]:
-            raise UserError(
-                f"{name} is {_dtype(found[name])} in the checkpoint, but {_dtype(expected[name])} in the model; take "
-                "another checkpoint"
+                f"the checkpoint is of another architecture: the model has {in_model} for {name}, the checkpoint "
+                f"{in_checkpoint}; leave --model out to take the checkpoint's own"
             )
 
 
-def _dtype(tensor: "Tensor") -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+def _shape(weight: "Tensor | None") -> str:
+    if weight is None:
+        return "none"
+    kind = "" if weight.is_floating_point() else " complex" if weight.is_complex() else " integer"
+    return f"{tuple(weight.shape)}{kind}"

@@ -175,6 +175,7 @@ GADGETS: dict[str, Gadget] = {
     "bytes that double": lambda m: doubled(),
     "a key that unfolds": lambda m: b"}(" + b")" + b"".join(b"q%c" % 200 + b"h%c\x86" % 200 for _ in range(80)) + b"Nu",
     "a key that is deep": lambda m: b"}(" + b")" + b"\x85" * 1_000_000 + b"Nu",
+    "the elements of an enormous tensor": lambda m: name("collections", "Counter") + tuple_of(enormous_tensor()) + b"R",
     "a list in itself": lambda m: b"]q\xc8" + b"h\xc8a",
     "a list that unfolds": lambda m: b"]q\xc8" + b"".join(b"](h\xc8h\xc8eq\xc8" for _ in range(60)),
 }
@@ -186,3 +187,11 @@ def doubled() -> bytes:
     for _ in range(60):
         grown = name("_codecs", "encode") + b"(" + grown + text("hex") + b"tR"
     return grown
+
+
+def enormous_tensor() -> bytes:
+    """The first storage of the checkpoint, with one element expanded to 2**40."""
+    storage = tuple_of(text("storage"), name("torch", "FloatStorage"), text("0"), text("cpu"), b"K\x04") + b"Q"
+    size = tuple_of(b"\x8a\x06\x00\x00\x00\x00\x00\x01")
+    hooks = name("collections", "OrderedDict") + b")R"
+    return call("torch._utils", "_rebuild_tensor_v2", storage, b"K\x00", size, tuple_of(b"K\x00"), b"\x89", hooks)

@@ -48,13 +48,18 @@ def in_checkpoint(sound: bytes, gadget: bytes) -> bytes:
     return rewrite(sound, lambda pickled: pickled[:-2] + text("more") + gadget + b"u.")
 
 
-def rewrite(archive: bytes, change: Callable[[bytes], bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
-    """Return an archive of torch with another pickle."""
+def rewrite(
+    archive: bytes,
+    change: Callable[[bytes], bytes],
+    compression: int = zipfile.ZIP_STORED,
+    record: str = "/data.pkl",
+) -> bytes:
+    """Return an archive of torch with another pickle, or another record."""
     file = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(file, "w", compression) as new:
-        for record in old.namelist():
-            data = old.read(record)
-            new.writestr(record, change(data) if record.endswith("/data.pkl") else data)
+        for name in old.namelist():
+            data = old.read(name)
+            new.writestr(name, change(data) if name.endswith(record) else data)
     return file.getvalue()
 
 

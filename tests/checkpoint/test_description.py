@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from lightning_cnn.checkpoint import FORMAT, read_description
-from lightning_cnn.checkpoint.description import flaw, later_version
+from lightning_cnn.checkpoint import FORMAT, class_path, read_description
 
 
 def test_a_checkpoint_holds_plain_types_only(fit):
@@ -77,42 +76,16 @@ def test_a_checkpoint_of_a_trainer_without_a_data_module_knows_neither_classes_n
     assert list(description["config"]) == ["model"]
 
 
-# What others say
-
-
-def test_a_description_of_an_earlier_version_is_sound():
-    assert flaw({"config": {}, "class_names": None}) is None
-    assert later_version({"config": {}}) is None
-
-
 @pytest.mark.parametrize(
-    ("entries", "named"),
+    ("config", "path"),
     [
-        ({"format": "1"}, "'format'"),
-        ({"format": True}, "'format'"),
-        ({"format": 0}, "'format'"),
-        ({"config": None}, "'config'"),
-        ({"config": {"model": "CNNClassifier"}}, "'config'"),
-        ({"config": {"trainer": [1]}}, "'config'"),
-        ({"class_names": "0123456789"}, "'class_names'"),
-        ({"class_names": [0, 1]}, "'class_names'"),
-        ({"class_names": ["a\x1b[2J"]}, "'class_names'"),
-        ({"class_names": ["a" * 1000]}, "'class_names'"),
-        ({"framing": 28}, "'framing'"),
-        ({"metrics": {"val/acc": "high"}}, "'metrics'"),
-        ({"preprocessing": [0.5, 0.5]}, "'preprocessing'"),
-        ({"versions": {"torch": 2}}, "'versions'"),
-        ({"metrics": None, "versions": None}, "'metrics' and 'versions'"),
+        ({"model": {"class_path": "a.Net"}}, "a.Net"),
+        ({"model": {"class_path": "Net"}}, "Net"),
+        ({"model": {"class_path": "a..Net"}}, None),
+        ({"model": {"class_path": ["a.Net"]}}, None),
+        ({"model": None}, None),
+        ({"data": {"class_path": "a.Data"}}, None),
     ],
 )
-def test_a_description_of_wrong_types_is_not(entries, named):
-    assert flaw({"config": {}, **entries}) == f"its description has a wrong {named}"
-
-
-def test_a_later_format_is_told_with_its_version():
-    assert later_version({"format": FORMAT + 1, "versions": {"lightning-cnn": "9.1"}}) == "9.1"
-
-
-@pytest.mark.parametrize("versions", [None, {}, {"lightning-cnn": 9}, {"lightning-cnn": "9\n"}])
-def test_a_later_format_need_not_say_its_version(versions):
-    assert later_version({"format": FORMAT + 1, "versions": versions}) == "it does not say which"
+def test_the_class_that_a_checkpoint_names_is_dotted_or_none(config, path):
+    assert class_path({"config": config}, "model") == path

@@ -76,7 +76,10 @@ def test_a_file_that_is_there_stays_unless_it_may_be_replaced(run, cli):
         ([], "the following arguments are required: CHECKPOINT"),
         (["nowhere.ckpt"], "checkpoint nowhere.ckpt does not exist"),
         (["best"], "no matching run has a checkpoint best.ckpt"),
-        (["text.ckpt"], "text.ckpt is no checkpoint, or damaged: it is neither what torch writes nor safetensors"),
+        (
+            ["text.ckpt"],
+            "text.ckpt cannot be read as a checkpoint: it is neither an archive of `torch.save` nor a safetensors file",
+        ),
         (["text.ckpt", "--output", "a.bin"], "--output a.bin: the name must end in .safetensors"),
         (["text.ckpt", "--output", "no/a.safetensors"], "--output no/a.safetensors cannot be written"),
         (["text.ckpt", "--overwrit"], "'--overwrit' is not an option; did you mean '--overwrite'?"),

@@ -143,10 +143,13 @@ WRONG = [
     ("test --ckpt_path folder", r"'folder' is not a run folder"),
     ("test --ckpt_path best", r"no matching run has a checkpoint best\.ckpt; train with `fit` first"),
     ("+ --ckpt_path last", r"no matching run has a checkpoint last\.ckpt"),
-    ("test --ckpt_path text.ckpt", r"text\.ckpt is no checkpoint, or damaged"),
-    ("test --ckpt_path foreign.ckpt", r"foreign\.ckpt is not a checkpoint of lightning-cnn"),
-    ("test --ckpt_path evil.ckpt", r"evil\.ckpt is no checkpoint, or damaged"),
-    ("+ --ckpt_path evil.ckpt", r"evil\.ckpt is no checkpoint, or damaged"),
+    ("test --ckpt_path text.ckpt", r"text\.ckpt cannot be read as a checkpoint"),
+    (
+        "test --ckpt_path foreign.ckpt",
+        r"foreign\.ckpt cannot be read as a checkpoint: it was not written by lightning-cnn",
+    ),
+    ("test --ckpt_path evil.ckpt", r"evil\.ckpt cannot be read as a checkpoint"),
+    ("+ --ckpt_path evil.ckpt", r"evil\.ckpt cannot be read as a checkpoint"),
     # folders
     ("+ --trainer.default_root_dir text.ckpt", r"text\.ckpt"),
 ]
