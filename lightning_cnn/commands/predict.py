@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.config.options import Parser, add_overwrite, one_of, positive, require_new, require_writable
 from lightning_cnn.data.facts import Framing
-from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.image_files import SUFFIXES, ImageFileError, find, read, thumbnail
-from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import atomic_write
 from lightning_cnn.predict.framing import frame
@@ -28,8 +26,6 @@ from lightning_cnn.startup import filter_warnings, quick_imports
 _SHOWN = 16
 #: Seconds after which what has been read is predicted, though the batch is not full: large photographs take their time.
 _PATIENCE = 1.0
-#: The framings of checkpoints that were written before they said it, by the data module that they name.
-_EARLIER = {"MNISTDataModule": MNIST.framing, "FashionMNISTDataModule": FASHION_MNIST.framing}
 
 _DESCRIPTION = """\
 Say what is on images of your own: the class of each, how sure the network is of it
@@ -139,7 +135,7 @@ def _load(path: Path, model: str | None) -> tuple[Classify, Framing]:
     content = checkpoints.read(path)
     classifier = load_classifier(content, model)
     description: checkpoints.Description = content[checkpoints.KEY]
-    names = description.get("class_names") or [str(number) for number in range(classifier.num_classes)]
+    names = description["class_names"] or [str(number) for number in range(classifier.num_classes)]
     if len(names) != classifier.num_classes:
         raise UserError(f"{path} names {len(names)} classes, but its model has {classifier.num_classes}; take another")
 
@@ -159,13 +155,11 @@ def _load(path: Path, model: str | None) -> tuple[Classify, Framing]:
 
 def _framing(description: checkpoints.Description) -> Framing:
     """How the training images were framed, as the checkpoint says."""
-    if framing := description.get("framing"):
-        try:
-            return Framing(**framing)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"the checkpoint has an unknown framing {framing!r}; take another") from error
-    data = description["config"].get("data") or {}
-    return _EARLIER.get(str(data.get("class_path")).rpartition(".")[2], Framing())
+    framing = description["framing"] or {}
+    try:
+        return Framing(**framing)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the checkpoint has an unknown framing {framing!r}; take another") from error
 
 
 def _look(arguments: argparse.Namespace, framing: Framing, tally: Tally) -> Iterator[Seen]:
