@@ -1,128 +1,106 @@
-"""The Debian and Ubuntu archive: a dataset as a system package, fetched and unpacked without installing it."""
+"""The Debian and Ubuntu archive: a dataset as a system package, downloaded and unpacked without installing it."""
 
 import os
+import shutil
 import signal
 import subprocess
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from lightning_cnn.data.files import MissingError, UnreachableError, announce, gunzip
+from lightning_cnn.data.files import MissingError, Source, UnreachableError, announce
 from lightning_cnn.errors import reason
 
-#: Seconds for each of the steps: reading the configuration, updating the lists, downloading, unpacking.
+#: Seconds for each of the steps: updating the package lists, downloading, unpacking.
 STEP_LIMIT = 180.0
 
+# Read after the system's own settings. An update would otherwise run the system's hooks, which clean or refresh its
+# caches; only `#clear` removes them.
+_APT_SETTINGS = """\
+#clear APT::Update;
+Dir::State::Lists "{folder}/lists";
+Dir::Cache "{folder}/cache";
+APT::Sandbox::User "root";  // another user could not write to the folder
+Acquire::Retries "0";
+Acquire::http::Timeout "5";
+Acquire::https::Timeout "5";
+"""
 
-@dataclass(frozen=True)
-class DebianArchive:
-    """A package of the system's own archive that carries the gzipped files.
 
-    Everything that apt-get writes goes to a temporary folder: no root is needed, and the system stays as it is.
+class DebianArchive(Source):
+    """A package of the system's archive that contains the gzipped files.
 
-    Attributes:
+    apt-get writes to a temporary folder only: root is not needed, and the system is not changed.
+
+    Args:
         package: The package's name.
-        folder: Where the package would put the files, for example ``/usr/share/datasets/fashion-mnist``.
+        folder: Where the package installs the files, for example ``/usr/share/datasets/fashion-mnist``.
     """
 
-    package: str
-    folder: str
+    def __init__(self, package: str, folder: str) -> None:
+        super().__init__(f"Debian package {package}", f"Debian package {package}")
+        self.package = package
+        self.folder = folder
 
-    @property
-    def name(self) -> str:
-        """How messages call the source."""
-        return f"Debian package {self.package}"
-
-    def where(self, file: str) -> str:
-        """Return the package's name, and the file in it."""
-        return f"{self.name}, {file}.gz"
-
-    def read(self, file: str) -> bytes:
-        """Return the decompressed bytes of `file`, or raise `SourceError`."""
-        if file not in self._unpacked:
+    def read_stored(self, file: str) -> bytes:
+        """Return the gzipped bytes of `file`, or raise `SourceError`."""
+        if file not in self._files:
             raise MissingError("missing")
-        return gunzip(self._unpacked[file])
+        return self._files[file]
 
     @cached_property
-    def _unpacked(self) -> dict[str, bytes]:
+    def _files(self) -> dict[str, bytes]:
         """The gzipped content of each file in the package."""
+        if shutil.which("apt-get") is None:
+            raise UnreachableError("there is no apt-get on this system")
         announce(f"fetching the {self.name} with apt-get (about 40 MB)")
         try:
-            with TemporaryDirectory(prefix="lightning-cnn-") as temporary:
-                return self._fetch(Path(temporary))
+            with TemporaryDirectory(prefix="lightning-cnn-") as folder:
+                return self._download(Path(folder))
         except OSError as error:
             raise UnreachableError(reason(error)) from error
 
-    def _fetch(self, scratch: Path) -> dict[str, bytes]:
-        environment = _private_apt(scratch)
-        # An update may fail for a repository that is not needed, so only a failing download counts.
-        update = _run(["apt-get", "update"], scratch, environment)
-        download = _run(["apt-get", "download", self.package], scratch, environment)
-        packages = list(scratch.glob("*.deb"))
-        if not packages:
-            raise UnreachableError(_complaint(update.stderr + download.stderr))
-        unpack = _run(["dpkg-deb", "-x", str(packages[0]), "unpacked"], scratch, environment)
-        if unpack.returncode != 0:
-            raise UnreachableError(_complaint(unpack.stderr))
-        folder = scratch / "unpacked" / self.folder.lstrip("/")
-        return {path.stem: path.read_bytes() for path in folder.glob("*.gz")}
+    def _download(self, folder: Path) -> dict[str, bytes]:
+        for needed in ("lists/partial", "cache/archives/partial"):
+            (folder / needed).mkdir(parents=True)
+        (folder / "apt.conf").write_text(_APT_SETTINGS.format(folder=folder), encoding="utf-8")
+        # An update may fail for a repository that is not needed, so only a failed download counts.
+        messages = _run(["apt-get", "update", "-c", "apt.conf"], folder)
+        messages += _run(["apt-get", "download", "-c", "apt.conf", self.package], folder)
+        packages = list(folder.glob("*.deb"))
+        if packages:
+            messages = _run(["dpkg-deb", "-x", str(packages[0]), "unpacked"], folder)
+        unpacked = folder / "unpacked" / self.folder.lstrip("/")
+        if not unpacked.is_dir():
+            raise UnreachableError(_first_error(messages))
+        return {path.stem: path.read_bytes() for path in unpacked.glob("*.gz")}
 
 
-def _private_apt(scratch: Path) -> dict[str, str]:
-    """Return an environment in which apt-get uses the system's settings, but writes below `scratch` only.
-
-    The settings are copied rather than overridden, because the hooks among them (which clean or refresh the system's
-    caches after an update) cannot be taken back by a later setting.
-    """
-    for folder in ("lists/partial", "cache/archives/partial"):
-        (scratch / folder).mkdir(parents=True)
-    environment = {**os.environ, "LC_ALL": "C"}
-    settings = _run(["apt-config", "dump"], scratch, environment).stdout.splitlines()
-    kept = [line for line in settings if not line.lower().startswith("apt::update::")]
-    private = [
-        f'Dir::State::Lists "{scratch}/lists";',
-        f'Dir::Cache "{scratch}/cache";',
-        'Dir::Etc::Main "/dev/null";',
-        'Dir::Etc::Parts "/dev/null";',
-        'APT::Sandbox::User "root";',  # no change of user, who could not write here
-        'Acquire::Retries "0";',
-        'Acquire::http::Timeout "5";',
-        'Acquire::https::Timeout "5";',
-    ]
-    (scratch / "apt.conf").write_text("\n".join(kept + private) + "\n", encoding="utf-8")
-    return {**environment, "APT_CONFIG": str(scratch / "apt.conf")}
-
-
-def _run(command: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a command in a process group of its own, so that a time-out ends its children as well."""
-    try:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-    except FileNotFoundError as error:
-        raise UnreachableError(f"there is no {command[0]} on this system") from error
+def _run(command: list[str], folder: Path) -> str:
+    """Run a command and return its stderr. It has its own process group, so that a time-out ends its children too."""
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**os.environ, "LC_ALL": "C"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
     with process:
         try:
-            stdout, stderr = process.communicate(timeout=STEP_LIMIT)
+            return process.communicate(timeout=STEP_LIMIT)[1]
         except BaseException as error:
             os.killpg(process.pid, signal.SIGKILL)
             if isinstance(error, subprocess.TimeoutExpired):
-                raise UnreachableError(f"`{' '.join(command)}`: time-out after {STEP_LIMIT:g} s") from error
+                raise UnreachableError(f"`{command[0]} {command[1]}` timed out after {STEP_LIMIT:g} s") from error
             raise
-    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 
-def _complaint(stderr: str) -> str:
-    """Return the first thing that apt or dpkg complained about: what follows is a consequence of it."""
+def _first_error(stderr: str) -> str:
+    """Return the first error of apt or dpkg; the others follow from it."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    complaints = [line for line in lines if line.startswith(("E:", "W:", "Err", "dpkg"))]
-    return (complaints or lines or ["it failed without a word"])[0]
+    errors = [line for line in lines if line.startswith(("E:", "W:", "Err", "dpkg"))]
+    return (errors or lines or ["it failed without a message"])[0]

@@ -107,14 +107,11 @@ class ImageDataModule(LightningDataModule):
     ) -> None:
         if not hasattr(self, "facts"):
             raise ValueError("the data has no class; choose one, for example --data MNISTDataModule")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        if eval_batch_size < 1:
-            raise ValueError(f"eval_batch_size must be at least 1, got {eval_batch_size}")
-        if global_batch_size is not None and global_batch_size < 1:
-            raise ValueError(f"global_batch_size must be at least 1, got {global_batch_size}")
-        if folds is not None and folds < 2:
-            raise ValueError(f"folds must be at least 2, got {folds}")
+        minimums = {"batch_size": 1, "eval_batch_size": 1, "global_batch_size": 1, "folds": 2}
+        values = (batch_size, eval_batch_size, global_batch_size, folds)
+        for (name, minimum), value in zip(minimums.items(), values, strict=True):
+            if value is not None and value < minimum:
+                raise ValueError(f"{name} must be at least {minimum}, got {value}")
         if (folds is None) != (fold is None):
             raise ValueError("folds and fold must be given together: how many parts, and which of them to validate on")
         if folds is not None and fold is not None and not 0 <= fold < folds:

@@ -1,107 +1,101 @@
-"""Files that may hold a dataset: read within bounds, replaced in one step, by one process at a time."""
+"""What all sources of a dataset share: the base class, bounded reading, errors, and the lock of the data folder.
+
+`sources` asks the sources in turn; `mirrors` and `archive` define those that need the network. Nothing here may import
+torch: `lightning-cnn data` does without.
+"""
 
 import gzip
 import io
 import sys
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, ClassVar
 
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, BaseFileLock, FileLock, Timeout
 
 from lightning_cnn.errors import DataError, reason
-from lightning_cnn.files import atomic_write
 
-#: No file is larger, packed or unpacked (60,000 images are 47 MB). What a source sends beyond this is not even read.
+#: Largest size of a file in bytes, compressed or not (60,000 images are 47 MB). Anything beyond is not read.
 MAX_BYTES = 64 * 2**20
 #: Seconds to wait for another process that fetches the same dataset.
 LOCK_TIMEOUT = 900.0
 
 
 class SourceError(Exception):
-    """A source does not have a sound copy of a file; it may have one of another file."""
+    """A source has no valid copy of a file; it may have valid copies of other files."""
 
 
 class MissingError(SourceError):
-    """A source does not have the file at all, which is nothing to worry about."""
+    """A source does not have the file, which is no reason for a warning."""
 
 
 class UnreachableError(SourceError):
-    """A source cannot be reached; asking it for another file would only cost time."""
+    """A source cannot be reached; trying another of its files would only cost time."""
 
 
-class Source(Protocol):
-    """One place that may have the files of a dataset."""
+class Source(ABC):
+    """A place that may have the files of a dataset.
 
-    @property
-    def name(self) -> str:
-        """How messages call the source."""
+    Args:
+        location: Folder, web address or package; with the name of a file it makes up `where`.
+        name: What messages call the source.
+    """
+
+    #: The ending of the files at this source; ".gz" files are decompressed.
+    suffix: ClassVar[str] = ".gz"
+
+    def __init__(self, location: str | Path, name: str) -> None:
+        self.location = location
+        self.name = name
 
     def where(self, file: str) -> str:
-        """Return the path or address of `file` here."""
+        """Return the path or address of `file` at this source."""
+        return f"{self.location}/{file}{self.suffix}"
 
     def read(self, file: str) -> bytes:
-        """Return the raw (decompressed) bytes of `file`, at most `MAX_BYTES`, not yet verified.
+        """Return the decompressed bytes of `file`, at most `MAX_BYTES`, not verified yet.
 
         Raises:
-            SourceError: If they cannot be had.
+            SourceError: If they are not available.
         """
+        content = self.read_stored(file)
+        return gunzip(content) if self.suffix else content
+
+    @abstractmethod
+    def read_stored(self, file: str) -> bytes:
+        """Return the bytes at `where`, or raise `SourceError`."""
 
 
-@dataclass(frozen=True)
-class RawFiles:
-    """Raw IDX files in a folder."""
-
-    folder: Path
-
-    @property
-    def name(self) -> str:
-        """How messages call the source."""
-        return f"raw files in {self.folder}"
-
-    def where(self, file: str) -> str:
-        """Return the path of `file`."""
-        return str(self.folder / file)
-
-    def read(self, file: str) -> bytes:
-        """Return the bytes of `file`, or raise `SourceError`."""
-        return read_file(self.folder / file)
-
-
-@dataclass(frozen=True)
-class GzipFiles:
+class GzipFiles(Source):
     """Gzipped IDX files in a folder."""
 
-    folder: Path
+    kind: ClassVar[str] = "gz"
 
-    @property
-    def name(self) -> str:
-        """How messages call the source."""
-        return f"gz files in {self.folder}"
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, f"{self.kind} files in {folder}")
 
-    def where(self, file: str) -> str:
-        """Return the path of the gzipped `file`."""
-        return str(self.folder / f"{file}.gz")
+    def read_stored(self, file: str) -> bytes:
+        """Return the bytes of the file at `where`, or raise `SourceError`."""
+        path = Path(self.where(file))
+        try:
+            if path.exists() and not path.is_file():  # opening a pipe or a device may block
+                raise SourceError("not a regular file")
+            with path.open("rb") as stored:
+                return _read_bounded(stored)
+        except (FileNotFoundError, NotADirectoryError):
+            raise MissingError("missing") from None
+        except OSError as error:
+            raise SourceError(reason(error)) from error
 
-    def read(self, file: str) -> bytes:
-        """Return the decompressed bytes of `file`, or raise `SourceError`."""
-        return gunzip(read_file(self.folder / f"{file}.gz"))
 
+class RawFiles(GzipFiles):
+    """Uncompressed IDX files in a folder."""
 
-def read_file(path: Path) -> bytes:
-    """Return the bytes of a file of at most `MAX_BYTES`, or raise `SourceError`."""
-    try:
-        if path.exists() and not path.is_file():  # to open a pipe or a device may take for ever
-            raise SourceError("not a file")
-        with path.open("rb") as file:
-            return _read_bounded(file)
-    except (FileNotFoundError, NotADirectoryError):
-        raise MissingError("missing") from None
-    except OSError as error:
-        raise SourceError(reason(error)) from error
+    kind = "raw"
+    suffix = ""
 
 
 def gunzip(content: bytes) -> bytes:
@@ -110,79 +104,51 @@ def gunzip(content: bytes) -> bytes:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
             return _read_bounded(file)
     except (OSError, EOFError, zlib.error) as error:
-        raise SourceError(f"not a sound gzip file ({reason(error)})") from error
-
-
-def _read_bounded(file: BinaryIO | gzip.GzipFile) -> bytes:
-    content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise SourceError(f"larger than {MAX_BYTES:,} bytes, the most that is read")
-    return content
+        raise SourceError(f"not a valid gzip file ({reason(error)})") from error
 
 
 def announce(message: str) -> None:
-    """Tell the user, on stderr, what happens to the data."""
+    """Print to stderr what happens to the data."""
     print(f"lightning-cnn: {message}", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make the folder, and be the only process that writes into it.
+    """Create the folder and hold its lock, so that only one process at a time writes into it.
 
     Raises:
-        DataError: If the folder cannot be written to, or another process keeps it for `LOCK_TIMEOUT` seconds.
+        DataError: If the folder cannot be written to, before or inside the block, or if another process holds the lock
+            for `LOCK_TIMEOUT` seconds.
     """
-    with _writing_to(folder):
+    try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
-        _acquire(lock, folder)
-        try:
-            _remove_leftovers(folder)
-        except BaseException:
-            lock.release()
-            raise
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write the file so that it is there as a whole or not at all. The folder must be `locked`.
-
-    Raises:
-        DataError: If it cannot be written.
-    """
-    with _writing_to(path.parent), atomic_write(path) as part:
-        part.write_bytes(content)
-
-
-def _acquire(lock: FileLock, folder: Path) -> None:
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        announce(f"waiting for another process that fetches into {folder}")
-        lock.acquire(timeout=LOCK_TIMEOUT)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Remove what a process that was killed while writing left behind; with the lock held, nobody writes."""
-    for part in folder.glob(".*.part"):
-        part.unlink(missing_ok=True)
-
-
-@contextmanager
-def _writing_to(folder: Path) -> Iterator[None]:
-    try:
-        yield
+        with _acquire(FileLock(folder / ".lock"), folder):
+            for part in folder.glob(".*.part"):  # left behind by a process that was killed while writing
+                part.unlink(missing_ok=True)
+            yield
     except Timeout as error:
         raise DataError(
             f"{folder} is still locked by another process after {LOCK_TIMEOUT:.0f} s: "
-            "wait for it, end it, or give another folder with `--data.data_dir`"
+            "wait for it, end it, or choose another folder with `--data.data_dir`"
         ) from error
-    except (OSError, NotImplementedError) as error:
+    except (OSError, NotImplementedError) as error:  # some file systems have no locks
         raise DataError(
-            f"{folder} cannot be written to ({reason(error)}), and the dataset has to be fetched and stored there: "
-            "make it writable, or give another folder with `--data.data_dir` or the environment variable "
+            f"{folder} cannot be written to ({reason(error)}), but the dataset must be downloaded into it: "
+            "make it writable, or choose another folder with `--data.data_dir` or the environment variable "
             "LIGHTNING_CNN_DATA_DIR"
         ) from error
+
+
+def _acquire(lock: BaseFileLock, folder: Path) -> AcquireReturnProxy:
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        announce(f"waiting for another process that is downloading into {folder}")
+        return lock.acquire(timeout=LOCK_TIMEOUT)
+
+
+def _read_bounded(file: BinaryIO | gzip.GzipFile) -> bytes:
+    content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise SourceError(f"larger than the limit of {MAX_BYTES:,} bytes")
+    return content

@@ -1,13 +1,13 @@
 """Where the bytes of a dataset come from, and how they are verified.
 
 Each source in turn is asked for the files that are still missing: the data folder, the system's package, mirrors, the
-system's archive. Whatever a source says, only bytes with the right SHA-256 are taken, on every load.
+system's archive. At every load, and from every source, only bytes with the known SHA-256 are accepted.
 """
 
 import hashlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +25,10 @@ from lightning_cnn.data.files import (
     UnreachableError,
     announce,
     locked,
-    replace,
 )
 from lightning_cnn.data.mirrors import Mirror
 from lightning_cnn.errors import DataError
-
-_IMAGE_FILES = (TRAIN_IMAGES, TEST_IMAGES)
+from lightning_cnn.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -42,9 +40,9 @@ class RawDataset:
         train_labels: Labels, uint8, of shape (N,).
         test_images: Grey values, uint8, of shape (M, 28, 28).
         test_labels: Labels, uint8, of shape (M,).
-        origin: Where the bytes came from, for people to read.
+        origin: The sources of the bytes, as text.
         is_sample: Whether this is the small sample that ships with the package.
-        origins: The path or address that each file came from, in the order of `FILES`.
+        origins: The path or address of each file, in the order of `FILES`.
     """
 
     train_images: NDArray[np.uint8]
@@ -53,7 +51,7 @@ class RawDataset:
     test_labels: NDArray[np.uint8]
     origin: str
     is_sample: bool
-    origins: dict[str, str] = field(default_factory=dict)
+    origins: dict[str, str]
 
 
 def default_data_dir() -> Path:
@@ -62,32 +60,41 @@ def default_data_dir() -> Path:
 
 
 def raw_folder(facts: DatasetFacts, data_dir: Path) -> Path:
-    """Return the folder of the four files, where torchvision has it as well."""
+    """Return the folder of the four files, in torchvision's layout."""
     return data_dir.expanduser() / facts.folder / "raw"
 
 
 def load(facts: DatasetFacts, data_dir: Path, allow_sample: bool = False) -> RawDataset:
-    """Return the dataset, fetched into `data_dir` first if it is nowhere on this machine.
+    """Return the dataset, downloaded into `data_dir` first if it is not on this machine.
 
     Args:
         facts: The dataset.
         data_dir: The folder that holds ``<facts.folder>/raw/``. It may be read-only if the files are there.
-        allow_sample: Whether the small sample that ships with the package will do when nothing else can be had.
+        allow_sample: Whether to return the small sample that ships with the package if the dataset is not available.
 
     Raises:
-        DataError: If no source has the files, or what is fetched cannot be stored.
+        DataError: If no source has the files, or a download cannot be stored.
     """
+    folder = raw_folder(facts, data_dir)
+    search = _Search(facts, facts.sha256)
     try:
-        return _load_complete(facts, raw_folder(facts, data_dir))
+        search.ask(local_sources(facts, folder))
+        if search.missing and (remote := _remote_sources(facts)):
+            with locked(folder):
+                search.ask([RawFiles(folder)])  # another process may have downloaded them in the meantime
+                search.ask(remote, store_in=folder)
+        if search.missing:
+            raise DataError(_not_available(search, folder))
+        return search.dataset()
     except DataError as error:
         if not allow_sample:
             raise
         announce(str(error).splitlines()[0])
-    return load_sample(facts)
+        return load_sample(facts)
 
 
 def load_sample(facts: DatasetFacts) -> RawDataset:
-    """Return the small sample that ships with the package, and say loudly that it is one.
+    """Return the small sample that ships with the package, with a warning that it is one.
 
     Raises:
         DataError: If there is none, or it is damaged.
@@ -95,29 +102,26 @@ def load_sample(facts: DatasetFacts) -> RawDataset:
     search = _Search(facts, facts.sample_sha256)
     search.ask([sample_source(facts)])
     if search.missing:
-        raise DataError(f"this package has no sound sample of {facts.title}:\n{search.report()}")
+        raise DataError(f"this package has no valid sample of {facts.title}:\n{search.report()}")
     sample = search.dataset(is_sample=True)
     n_train, n_test = len(sample.train_labels), len(sample.test_labels)
     announce(
-        f"WARNING: THIS IS A SAMPLE of {n_train + n_test:,} images of {facts.title} ({n_train:,} to train, {n_test:,} "
-        "to test). Figures will be worse than with the whole dataset, and cannot be compared with published ones."
-        + (f" {facts.sample_note}" if facts.sample_note else "")
+        f"WARNING: THIS IS A SAMPLE of {n_train + n_test:,} images of {facts.title} ({n_train:,} for training, "
+        f"{n_test:,} for testing). Accuracies are lower than with the full dataset and cannot be compared with "
+        f"published ones. {facts.sample_note}".rstrip()
     )
     return sample
 
 
 def local_sources(facts: DatasetFacts, folder: Path) -> list[Source]:
-    """Return the sources on this machine, in the order to ask them; `folder` is the dataset's `raw_folder`."""
-    sources: list[Source] = [RawFiles(folder), GzipFiles(folder)]
-    if facts.system_folder is not None:
-        sources.append(GzipFiles(Path(facts.system_folder)))
-    return sources
+    """Return the sources on this machine in the order to try; `folder` is the dataset's `raw_folder`."""
+    system = [GzipFiles(Path(facts.system_folder))] if facts.system_folder else []
+    return [RawFiles(folder), GzipFiles(folder), *system]
 
 
-def remote_sources(facts: DatasetFacts) -> list[Source]:
-    """Return the sources in the net, in the order to ask them."""
+def _remote_sources(facts: DatasetFacts) -> list[Source]:
     sources: list[Source] = [Mirror(address) for address in facts.mirrors]
-    if facts.debian_package is not None and facts.system_folder is not None:
+    if facts.debian_package and facts.system_folder:
         sources.append(DebianArchive(facts.debian_package, facts.system_folder))
     return sources
 
@@ -130,123 +134,100 @@ def sample_source(facts: DatasetFacts) -> Source:
 def read_verified(
     source: Source, file: str, facts: DatasetFacts, sha256: dict[str, str]
 ) -> tuple[bytes, NDArray[np.uint8]]:
-    """Return the raw bytes of a file and the array in them; what is hashed is what is decoded.
+    """Return the decompressed bytes of a file and the array decoded from the very bytes that were hashed.
 
     Raises:
-        SourceError: If the source does not have the file, or has other bytes than these of `sha256`.
+        SourceError: If the source does not have the file, or its SHA-256 is not that in `sha256`.
     """
     if file not in sha256:
-        raise MissingError("no SHA-256 is known for it")
+        raise MissingError("its SHA-256 is unknown")
     content = source.read(file)
     digest = hashlib.sha256(content).hexdigest()
     if digest != sha256[file]:
         raise SourceError(f"SHA-256 is {digest[:16]}…, expected {sha256[file][:16]}…")
     try:
-        if file in _IMAGE_FILES:
+        if file in (TRAIN_IMAGES, TEST_IMAGES):
             return content, idx.decode_images(content)
         return content, idx.decode_labels(content, len(facts.classes))
     except idx.IdxError as error:
-        raise SourceError(f"not the IDX file it should be: {error}") from error
-
-
-def _load_complete(facts: DatasetFacts, folder: Path) -> RawDataset:
-    search = _Search(facts, facts.sha256)
-    search.ask(local_sources(facts, folder))
-    if search.missing and (remote := remote_sources(facts)):
-        with locked(folder):
-            # Another process may have fetched the files while this one waited for the lock.
-            search.ask([RawFiles(folder)])
-            search.ask(remote, store_in=folder)
-    if search.missing:
-        raise DataError(_way_out(search, folder))
-    return search.dataset()
+        raise SourceError(f"not a valid IDX file: {error}") from error
 
 
 class _Search:
-    """The sound files found so far, and why each source asked did not have the others."""
+    """The valid files found so far, and why each source did not have the others."""
 
     def __init__(self, facts: DatasetFacts, sha256: dict[str, str]) -> None:
         self.facts = facts
         self.sha256 = sha256
-        self.arrays: dict[str, NDArray[np.uint8]] = {}
-        self.origins: dict[str, str] = {}
-        self.used: dict[str, None] = {}  # the names of the sources that had something, in order
-        self.failures: dict[str, dict[str, list[str]]] = {}  # source → reason → files; no files: the source as a whole
+        self.found: dict[str, tuple[Source, NDArray[np.uint8]]] = {}
+        # (source, reason) → files; no files if the source as a whole was unreachable
+        self.failures: dict[tuple[str, str], list[str]] = {}
 
     @property
     def missing(self) -> list[str]:
-        return [file for file in FILES if file not in self.arrays]
+        return [file for file in FILES if file not in self.found]
 
     def ask(self, sources: Iterable[Source], store_in: Path | None = None) -> None:
-        """Ask each source for the files that are still missing, and store what it sends, if a folder is given."""
+        """Ask each source for the files that are still missing, and store them if a folder is given."""
         for source in sources:
             for file in self.missing:
                 try:
                     content, array = read_verified(source, file, self.facts, self.sha256)
+                except UnreachableError as error:
+                    announce(f"{source.name} is skipped: {error}")
+                    self.failures[source.name, str(error)] = []
+                    break
                 except SourceError as error:
-                    self._note(source, file, error)
-                    if isinstance(error, UnreachableError):
-                        break
+                    self._add_failure(source, file, error)
                     continue
                 if store_in is not None:
                     _store(store_in / file, content)
-                self.arrays[file] = array
-                self.origins[file] = source.where(file)
-                self.used[source.name] = None
+                self.found[file] = (source, array)
 
-    def _note(self, source: Source, file: str, error: SourceError) -> None:
-        files = self.failures.setdefault(source.name, {}).setdefault(str(error), [])
-        if isinstance(error, UnreachableError):
-            announce(f"{source.name} is skipped: {error}")
-        elif file not in files:  # a folder is asked twice, before and after the lock is had
+    def _add_failure(self, source: Source, file: str, error: SourceError) -> None:
+        files = self.failures.setdefault((source.name, str(error)), [])
+        if file not in files:  # the data folder is asked again when the lock is acquired
             files.append(file)
             if not isinstance(error, MissingError):
                 announce(f"{source.where(file)} is not used: {error}")
 
     def report(self) -> str:
         """Return one line for each source and reason."""
-        return "\n".join(
-            f"  - {source}: {why}{_named(files)}"
-            for source, failures in self.failures.items()
-            for why, files in failures.items()
-        )
+        lines = []
+        for (source, why), files in self.failures.items():
+            names = "all four files" if len(files) == len(FILES) else ", ".join(files)
+            lines.append(f"  - {source}: {why}" + (f" ({names})" if files else ""))
+        return "\n".join(lines)
 
     def dataset(self, is_sample: bool = False) -> RawDataset:
-        train_images, train_labels, test_images, test_labels = (self.arrays[file] for file in FILES)
-        for images, labels in ((train_images, train_labels), (test_images, test_labels)):
+        arrays = [self.found[file][1] for file in FILES]
+        for images, labels in (arrays[:2], arrays[2:]):
             if len(images) != len(labels):
                 raise DataError(f"{self.facts.title} has {len(images):,} images but {len(labels):,} labels")
-        origin = "the sample that ships with this package" if is_sample else ", ".join(self.used)
-        origins = {file: self.origins[file] for file in FILES}
-        return RawDataset(train_images, train_labels, test_images, test_labels, origin, is_sample, origins)
-
-
-def _named(files: list[str]) -> str:
-    if not files:
-        return ""
-    return f" ({'all four files' if len(files) == len(FILES) else ', '.join(files)})"
+        names = dict.fromkeys(source.name for source, _ in self.found.values())
+        origin = "the sample that ships with this package" if is_sample else ", ".join(names)
+        return RawDataset(*arrays, origin, is_sample, {file: self.found[file][0].where(file) for file in FILES})
 
 
 def _store(path: Path, content: bytes) -> None:
     damaged = path.exists()
-    replace(path, content)
+    with atomic_write(path) as part:
+        part.write_bytes(content)
     announce(f"{path} was damaged and has been replaced" if damaged else f"stored {path}")
 
 
-def _way_out(search: _Search, folder: Path) -> str:
-    sample = bool(search.facts.sample_sha256)
+def _not_available(search: _Search, folder: Path) -> str:
+    facts = search.facts
     files = "\n".join(f"  {file:<23}  (SHA-256 {search.sha256.get(file, 'unknown')})" for file in FILES)
+    sample = (
+        ", or use the small sample that ships\nwith this package: `--data.allow_sample true`"
+        if facts.sample_sha256
+        else ""
+    )
     return (
-        f"{search.facts.title} is not in {folder} and cannot be fetched.\n"
-        "What was tried:\n"
-        f"{search.report()}\n"
-        f"Put these four files into {folder}, as they are or gzipped (.gz):\n"
-        f"{files}\n"
-        f"or, if you have {search.facts.folder}/raw/ with them elsewhere, name the folder that holds it with\n"
-        "`--data.data_dir` or the environment variable LIGHTNING_CNN_DATA_DIR"
-        + (
-            ", or make do with the small sample that\nships with this package: `--data.allow_sample true`."
-            if sample
-            else "."
-        )
+        f"{facts.title} is not in {folder} and cannot be downloaded.\n"
+        f"What was tried:\n{search.report()}\n"
+        f"Put these four files into {folder}, uncompressed or gzipped (.gz):\n{files}\n"
+        f"or, if you have {facts.folder}/raw/ with them elsewhere, pass the folder that contains it as\n"
+        f"`--data.data_dir` or the environment variable LIGHTNING_CNN_DATA_DIR{sample}."
     )

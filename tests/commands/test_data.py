@@ -42,7 +42,7 @@ def test_fetch_says_where_each_file_came_from(tmp_path, facts, monkeypatch, caps
 
 
 def test_fetch_fails_if_nothing_can_be_had(tmp_path, facts):
-    with pytest.raises(DataError, match="cannot be fetched"):
+    with pytest.raises(DataError, match="cannot be downloaded"):
         data.main(["data", "fetch", "mnist", "--data_dir", str(tmp_path / "new")])
 
 

@@ -28,26 +28,37 @@ def test_a_file_is_fetched_and_decompressed(capsys):
     ("behaviour", "why"),
     [
         (not_found, "404 Not Found"),
-        (send(bytes(50), announced=80), "connection cut after 50 of 80 bytes"),
-        (send(b"<html>Log in to this hotel's net</html>"), "not a sound gzip file"),
-        (send(gzip.compress(b"content")[:-3]), "not a sound gzip file"),
+        (send(bytes(50), announced=80), "connection closed after 50 of 80 bytes"),
+        (send(b"<html>Log in to this hotel's net</html>"), "not a valid gzip file"),
+        (send(gzip.compress(b"content")[:-3]), "not a valid gzip file"),
     ],
 )
-def test_a_file_that_is_not_there_or_cut_or_no_gzip_is_refused(behaviour, why):
+def test_a_missing_truncated_or_invalid_file_is_rejected(behaviour, why):
     with serve(behaviour) as server, pytest.raises(SourceError, match=why) as caught:
         Mirror(server.address).read("one")
 
     assert not isinstance(caught.value, UnreachableError)  # other files may be there
 
 
-def test_a_server_that_sends_without_end_is_cut_off(monkeypatch):
+def test_an_endless_response_is_rejected(monkeypatch):
     monkeypatch.setattr(mirrors, "MAX_BYTES", 3 * 2**20)
 
-    with serve(send_without_end) as server, pytest.raises(SourceError, match=r"larger than 3,145,728 bytes"):
+    with (
+        serve(send_without_end) as server,
+        pytest.raises(SourceError, match=r"larger than the limit of 3,145,728 bytes"),
+    ):
         Mirror(server.address).read("one")
 
 
-def test_a_gzip_bomb_is_refused(monkeypatch):
+def test_a_response_of_exactly_the_limit_is_accepted(monkeypatch):
+    content = gzip.compress(b"content")
+    monkeypatch.setattr(mirrors, "MAX_BYTES", len(content))
+
+    with serve(send(content)) as server:
+        assert Mirror(server.address).read("one") == b"content"
+
+
+def test_a_gzip_bomb_is_rejected(monkeypatch):
     monkeypatch.setattr(files, "MAX_BYTES", 2**20)
 
     with serve(send(gzip.compress(bytes(5 * 2**20)))) as server, pytest.raises(SourceError, match="larger than"):
@@ -55,35 +66,35 @@ def test_a_gzip_bomb_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize("behaviour", [stall, stall_midway])
-def test_a_stalled_server_is_given_up(monkeypatch, behaviour):
+def test_a_stalled_server_times_out(monkeypatch, behaviour):
     monkeypatch.setattr(mirrors, "TIMEOUT", 0.2)
     start = time.monotonic()
 
-    with serve(behaviour) as server, pytest.raises(UnreachableError, match=re.escape("time-out after 0.2 s")):
+    with serve(behaviour) as server, pytest.raises(UnreachableError, match=re.escape("timed out after 0.2 s")):
         Mirror(server.address).read("one")
 
     assert time.monotonic() - start < 2
 
 
-def test_looking_up_a_name_counts_against_the_time_out(monkeypatch):
+def test_the_name_lookup_counts_against_the_time_out(monkeypatch):
     monkeypatch.setattr(mirrors, "TIMEOUT", 0.1)
     monkeypatch.setattr(mirrors, "urlopen", lambda address, timeout: time.sleep(0.5))
     start = time.monotonic()
 
-    with pytest.raises(UnreachableError, match="time-out"):
+    with pytest.raises(UnreachableError, match="timed out"):
         Mirror("https://slow.invalid/").read("one")
 
     assert time.monotonic() - start < 0.4
 
 
-def test_a_dripping_server_is_given_up(monkeypatch):
+def test_a_slow_server_times_out(monkeypatch):
     monkeypatch.setattr(mirrors, "FILE_LIMIT", 0.0)
 
     with serve(send(bytes(50))) as server, pytest.raises(UnreachableError, match="not complete after 0 s"):
         Mirror(server.address).read("one")
 
 
-def test_a_server_that_is_not_there_is_unreachable():
+def test_a_closed_port_is_unreachable():
     with serve({}) as server:
         pass
 
@@ -91,7 +102,7 @@ def test_a_server_that_is_not_there_is_unreachable():
         Mirror(server.address).read("one")
 
 
-def test_a_terminal_sees_a_bar(monkeypatch):
+def test_a_terminal_shows_a_progress_bar(monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True

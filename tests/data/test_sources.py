@@ -271,7 +271,7 @@ def test_what_was_fetched_before_a_failure_is_kept(tmp_path, facts, here):
     mirror = {**packed(here), f"/{TEST_LABELS}.gz": send(b"cut", announced=30)}
     with serve(mirror) as server:
         facts = dataclasses.replace(facts, mirrors=(server.address,))
-        with pytest.raises(DataError, match=f"connection cut after 3 of 30 bytes \\({TEST_LABELS}\\)"):
+        with pytest.raises(DataError, match=f"connection closed after 3 of 30 bytes \\({TEST_LABELS}\\)"):
             load(facts, tmp_path / "new")
     with serve(packed(here)) as server:
         load(dataclasses.replace(facts, mirrors=(server.address,)), tmp_path / "new")
@@ -345,13 +345,13 @@ def test_the_error_lists_every_source_and_the_way_out(tmp_path, facts, monkeypat
             load(broken, tmp_path / "new")
 
     message = str(caught.value)
-    assert message.splitlines()[0] == f"MNIST is not in {folder} and cannot be fetched."
+    assert message.splitlines()[0] == f"MNIST is not in {folder} and cannot be downloaded."
     assert f"raw files in {folder}: missing (all four files)" in message
-    assert f"gz files in {folder}: not a sound gzip file" in message
+    assert f"gz files in {folder}: not a valid gzip file" in message
     assert f"gz files in {tmp_path / 'system'}: missing (all four files)" in message
     assert f"{gone.address}: connection refused" in message
     assert f"{empty.address}: 404 Not Found (all four files)" in message
-    assert "Debian package dataset-tiny: there is no apt-config" in message
+    assert "Debian package dataset-tiny: there is no apt-get" in message
     assert f"Put these four files into {folder}" in message
     assert all(f"{file} " in message and facts.sha256[file] in message for file in FILES)
     assert "`--data.data_dir`" in message and "LIGHTNING_CNN_DATA_DIR" in message
@@ -385,7 +385,7 @@ def test_the_sample_does_where_nothing_can_be_stored(tmp_path, facts):
 
 
 def test_a_dataset_without_sample_says_so(tmp_path, facts):
-    with pytest.raises(DataError, match="no sound sample of MNIST"):
+    with pytest.raises(DataError, match="no valid sample of MNIST"):
         load(dataclasses.replace(facts, sample_sha256={}), tmp_path / "new", allow_sample=True)
 
 
