@@ -103,7 +103,7 @@ def _epoch(
     for indices in torch.split(order, BATCH_SIZE)[:limit_batches]:
         batch = images.index_select(0, indices)
         if augment is not None:
-            batch = augment(batch, torch.rand(len(batch), augment.numbers, device=batch.device))
+            batch = augment(batch, torch.rand(len(batch), augment.num_random, device=batch.device))
         step(classifier, optimizer, batch, targets.index_select(0, indices), precision)
         train_images += len(indices)
     return train_images

@@ -1,6 +1,6 @@
 """Datasets: `MNISTDataModule` and `FashionMNISTDataModule`.
 
-They are looked up when first asked for, so that finding and verifying files (`sources`) does not wait for torch.
+They are imported when first used, so that finding and verifying files (`sources`) does not import torch.
 """
 
 from typing import TYPE_CHECKING

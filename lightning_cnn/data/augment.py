@@ -1,4 +1,4 @@
-"""Training augmentation of a whole batch in one operation, on whatever device the batch is."""
+"""Training augmentation of a whole batch in one operation, on the device of the batch."""
 
 import math
 from typing import ClassVar
@@ -9,63 +9,66 @@ from torch.nn import functional
 
 
 class Augmentation(nn.Module):
-    """Changes a batch of training images; what it does is up to the subclass.
+    """Base class of augmentations of a batch of training images.
 
-    Chance comes from outside, so that an image is changed in the same way whichever process has it, also in a run that
-    goes on in the middle of an epoch.
+    The random numbers are an argument, so that an image is augmented in the same way in any process, and in a run
+    resumed in mid-epoch.
 
     Attributes:
-        numbers: How many random numbers each image takes.
+        num_random: Random numbers per image.
     """
 
-    numbers: ClassVar[int]
+    num_random: ClassVar[int]
 
-    def forward(self, images: Tensor, numbers: Tensor) -> Tensor:
-        """Return as many uint8 images of the same shape `(B, C, H, W)`, each changed on its own.
+    def forward(self, images: Tensor, random: Tensor) -> Tensor:
+        """Return augmented images of the same type and shape.
 
         Args:
             images: uint8, `(B, C, H, W)`.
-            numbers: Drawn evenly from [0, 1), float32, `(B, numbers)`, on the same device.
+            random: Uniform in [0, 1), float32, `(B, num_random)`, on the same device.
         """
         raise NotImplementedError
 
 
 class CropAndRotate(Augmentation):
-    """Randomly crop the centre and resize it back, then rotate, each image on its own.
+    """Randomly crop the centre and resize it back, then rotate by a random angle, independently for each image.
 
-    Both are one affine map, so each image is interpolated once (bilinear, black outside). Images keep their type, shape
-    and range.
+    Both are one affine map, so each image is interpolated once (bilinear, zero padding).
 
     Args:
         crop_size: Side of the centre crop in pixels, 1 to 28; it is resized back to the full side.
-        crop_probability: Share of the images to crop, 0 to 1.
-        max_degrees: Images are rotated by an angle drawn evenly from ±`max_degrees`; 0 to 180.
+        crop_probability: Probability of the crop, 0 to 1.
+        max_degrees: The angle is uniform in ±`max_degrees`; 0 to 180.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> augment = CropAndRotate(crop_size=22)
+        >>> images = torch.zeros(64, 1, 28, 28, dtype=torch.uint8)
+        >>> augment(images, torch.rand(64, augment.num_random)).shape
+        torch.Size([64, 1, 28, 28])
     """
 
-    numbers = 2  # angle, and whether to crop
+    num_random = 2  # angle, and whether to crop
 
     def __init__(self, crop_size: int = 22, crop_probability: float = 0.1, max_degrees: float = 15.0) -> None:
-        if not 1 <= crop_size <= 28:
-            raise ValueError(f"crop_size must be between 1 and 28, got {crop_size}")
-        if not 0 <= crop_probability <= 1:
-            raise ValueError(f"crop_probability must be between 0 and 1, got {crop_probability}")
-        if not 0 <= max_degrees <= 180:
-            raise ValueError(f"max_degrees must be between 0 and 180, got {max_degrees}")
+        ranges = {"crop_size": (1, 28), "crop_probability": (0, 1), "max_degrees": (0, 180)}
+        for (name, (low, high)), value in zip(ranges.items(), (crop_size, crop_probability, max_degrees), strict=True):
+            if not low <= value <= high:
+                raise ValueError(f"{name} must be between {low} and {high}, got {value}")
         super().__init__()
         self.crop_size = crop_size
         self.crop_probability = crop_probability
         self.max_degrees = max_degrees
 
-    def forward(self, images: Tensor, numbers: Tensor) -> Tensor:
-        """Return augmented uint8 images of the same shape `(B, C, H, W)`, for numbers `(B, 2)` in [0, 1)."""
-        angle = math.radians(self.max_degrees) * (2 * numbers[:, 0] - 1)
-        cropped = numbers[:, 1] < self.crop_probability
-        zoom = torch.where(cropped, self.crop_size / images.shape[-1], 1.0)  # side of the part that stays visible
+    def forward(self, images: Tensor, random: Tensor) -> Tensor:
+        """Return augmented images of the same type and shape; see `Augmentation.forward`."""
+        angle = math.radians(self.max_degrees) * (2 * random[:, 0] - 1)
+        cropped = random[:, 1] < self.crop_probability
+        zoom = torch.where(cropped, self.crop_size / images.shape[-1], 1.0)  # side of the visible part
         cos, sin, zero = zoom * angle.cos(), zoom * angle.sin(), torch.zeros_like(zoom)
-        # Row by row, where each output pixel is read in the input: a rotation, scaled.
+        # Inverse affine matrices (output to input), (B, 2, 3): a scaled rotation.
         rows = (torch.stack((cos, -sin, zero), dim=1), torch.stack((sin, cos, zero), dim=1))
         grid = functional.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
         moved = functional.grid_sample(images.to(grid.dtype), grid, align_corners=False)

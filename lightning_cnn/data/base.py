@@ -1,4 +1,4 @@
-"""A dataset in memory: whole batches indexed from uint8 tensors, a fixed validation split, training augmentation."""
+"""The data module of every dataset: images in memory, a fixed validation split, training augmentation."""
 
 import os
 from pathlib import Path
@@ -15,22 +15,22 @@ from lightning_cnn.data.batches import Images, SequentialLoader, ShuffledLoader
 from lightning_cnn.data.facts import DatasetFacts, Framing
 from lightning_cnn.errors import UserError
 
-#: The split belongs to the dataset, not to the run: every run on every machine validates on the same images.
+#: The split does not depend on the seed of the run: every run on every machine validates on the same images.
 SPLIT_SEED = 0
 
 
 def stratified_split(labels: NDArray[np.uint8], val_size: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the sorted indices of the training and of the validation images.
 
-    Each class has the same share of the validation images as of all images, to within one image. The split depends on
-    the arguments only.
+    Each class has the same share of the validation images as of all images, to within one image. The split depends
+    only on the arguments.
 
     Args:
         labels: Class of each image, `(N,)`.
         val_size: Number of validation images, 1 to N − 1.
 
     Raises:
-        UserError: If `val_size` is out of its range.
+        UserError: If `val_size` is out of range.
     """
     if not 1 <= val_size < len(labels):
         raise UserError(f"val_size must be between 1 and {len(labels) - 1}, got {val_size}")
@@ -38,7 +38,7 @@ def stratified_split(labels: NDArray[np.uint8], val_size: int) -> tuple[NDArray[
     classes, counts = np.unique(labels, return_counts=True)
     shares = val_size * counts / len(labels)
     quota = np.floor(shares).astype(int)
-    # What rounding down left over goes to the classes that lost most by it.
+    # The rest after rounding down goes to the classes with the largest remainders.
     quota[np.argsort(quota - shares, kind="stable")[: val_size - quota.sum()]] += 1
     chosen = [rng.permutation(np.flatnonzero(labels == c))[:n] for c, n in zip(classes, quota, strict=True)]
     val = np.sort(np.concatenate(chosen))
@@ -46,15 +46,15 @@ def stratified_split(labels: NDArray[np.uint8], val_size: int) -> tuple[NDArray[
 
 
 def stratified_fold(labels: NDArray[np.uint8], folds: int, fold: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the sorted indices of the training and of the validation images of one part of a cross-validation.
+    """Return the sorted indices of the training and of the validation images of one fold of a cross-validation.
 
-    Each image is a validation image in exactly one of the folds; sizes of folds differ by one image at most, and so do
-    the shares of each class. The folds depend on `labels` and `folds` only.
+    Each image is a validation image in exactly one fold. The folds differ by at most one image, in all and per class,
+    and depend only on `labels` and `folds`.
 
     Args:
         labels: Class of each image, `(N,)`.
         folds: Number of folds, 2 to N.
-        fold: Which of them to validate on, from 0.
+        fold: The fold to validate on, from 0.
     """
     rng = np.random.default_rng(SPLIT_SEED)
     by_class = np.concatenate([rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)])
@@ -63,32 +63,31 @@ def stratified_fold(labels: NDArray[np.uint8], folds: int, fold: int) -> tuple[N
 
 
 def _to_tensors(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Images:
-    """Make tensors of images `(N, 28, 28)` and labels `(N,)`."""
-    writeable = np.require(images, requirements="W")  # files are read only, and a tensor must not be
-    return Images(torch.from_numpy(writeable).unsqueeze(1), torch.from_numpy(labels.astype(np.int64)))
+    """Convert images `(N, 28, 28)` and labels `(N,)`."""
+    return Images(torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels.astype(np.int64)))
 
 
 class ImageDataModule(LightningDataModule):
-    """28×28 grey images with a fixed, stratified validation split taken from the training images.
+    """Greyscale images of 28×28 pixels with a fixed, stratified validation split of the training images.
 
     The official test images are used by `test` only. A batch is uint8 images `(B, 1, 28, 28)` and int64 targets `(B,)`.
 
     Args:
-        data_dir: Folder with the datasets in torchvision's layout; files that are missing are fetched into it. None
-            stands for $LIGHTNING_CNN_DATA_DIR, or `data` where that is not set.
+        data_dir: Folder of the datasets in torchvision's layout; missing files are downloaded into it. None
+            means $LIGHTNING_CNN_DATA_DIR, or `data` if that is not set.
         batch_size: Training images per step and device, at least 1.
-        eval_batch_size: Images per step and device for validation and test, at least 1; changes speed, not results.
-        val_size: Validation images, taken from the training images.
-        augment: Changes each training batch of uint8 images, on its device. None leaves them as they are.
-        allow_sample: Fall back to the small sample that ships with this package when the dataset cannot be had.
-        global_batch_size: Training images per step of all devices together, a multiple of their number; used instead of
+        eval_batch_size: Images per step and device for validation and test, at least 1; affects speed, not results.
+        val_size: Number of validation images, taken from the training images.
+        augment: Augmentation of each training batch, on its device. None for none.
+        allow_sample: Use the small sample that ships with this package if the dataset is not available.
+        global_batch_size: Training images per step over all devices, a multiple of their number; replaces
             `batch_size`, so that a run is the same on any number of devices.
-        folds: Cross-validation: cut the training images into so many stratified parts, at least 2, and validate on one
-            of them instead of on `val_size` images.
-        fold: Which part that is, 0 to `folds` − 1.
+        folds: Number of folds of a stratified cross-validation, at least 2; one fold replaces the `val_size`
+            validation images.
+        fold: The fold to validate on, 0 to `folds` − 1.
 
     Raises:
-        ValueError: If one of them is out of its range.
+        ValueError: If an argument is out of range.
     """
 
     facts: ClassVar[DatasetFacts]
@@ -106,18 +105,18 @@ class ImageDataModule(LightningDataModule):
         fold: int | None = None,
     ) -> None:
         if not hasattr(self, "facts"):
-            raise ValueError("the data has no class; choose one, for example --data MNISTDataModule")
+            raise ValueError("no data module was chosen; choose one, for example --data MNISTDataModule")
         minimums = {"batch_size": 1, "eval_batch_size": 1, "global_batch_size": 1, "folds": 2}
         values = (batch_size, eval_batch_size, global_batch_size, folds)
         for (name, minimum), value in zip(minimums.items(), values, strict=True):
             if value is not None and value < minimum:
                 raise ValueError(f"{name} must be at least {minimum}, got {value}")
         if (folds is None) != (fold is None):
-            raise ValueError("folds and fold must be given together: how many parts, and which of them to validate on")
+            raise ValueError("folds and fold must be given together: the number of folds, and the one to validate on")
         if folds is not None and fold is not None and not 0 <= fold < folds:
             raise ValueError(f"fold must be between 0 and {folds - 1}, got {fold}")
         super().__init__()
-        # Plain types only: these arguments become part of every checkpoint.
+        # Plain types only: the hyperparameters become part of every checkpoint.
         self.save_hyperparameters(ignore=["augment"], logger=False)
         self.hparams["data_dir"] = None if data_dir is None else str(data_dir)
         self.data_dir = sources.default_data_dir() if data_dir is None else Path(data_dir)
@@ -142,27 +141,27 @@ class ImageDataModule(LightningDataModule):
         return self.facts.framing
 
     def prepare_data(self) -> None:
-        """Fetch what is missing, once per machine.
+        """Download missing files, once per node.
 
         Raises:
-            DataError: If the dataset cannot be had; the message says what was tried and what to do.
+            DataError: If the dataset is not available; the message lists what was tried and what to do.
         """
         self.raw = sources.load(self.facts, self.data_dir, self.allow_sample)
 
     def setup(self, stage: str) -> None:
-        """Load and verify the files and split them; processes of one machine share what the first of them has loaded.
+        """Load and verify the files and split them; the processes of a node share the images that its first one loads.
 
         Raises:
-            DataError: If the dataset cannot be had.
-            UserError: If `val_size` or `folds` leaves no images to train or none to validate on, or if the batch cannot
-                be divided among the devices.
+            DataError: If the dataset is not available.
+            UserError: If `val_size` or `folds` leaves no training or no validation images, or if `global_batch_size`
+                is not divisible by the number of devices.
         """
         self._batch_size()
         if self.trainer is None or self.trainer.world_size == 1:
             sets = self._load(stage)
         else:
-            mine = self._load(stage) if self.trainer.local_rank == 0 else None
-            sets = sharing.share(mine, self.trainer.node_rank)
+            loaded = self._load(stage) if self.trainer.local_rank == 0 else None
+            sets = sharing.share(loaded, self.trainer.node_rank)
         device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
         sets = [Images(images.images.to(device), images.targets.to(device)) for images in sets]
         if stage == "test":
@@ -171,8 +170,8 @@ class ImageDataModule(LightningDataModule):
             self.train_set, self.val_set = sets
 
     def _load(self, stage: str) -> list[Images]:
-        """The images of a stage: those to test, or those to train and those to validate."""
-        # Where `prepare_data` was called, it has them already.
+        """Return the images of a stage: the test images, or the training and the validation images."""
+        # In the process where `prepare_data` was called, they are loaded already.
         raw = self.raw = self.raw or sources.load(self.facts, self.data_dir, self.allow_sample)
         if stage == "test":
             return [_to_tensors(raw.test_images, raw.test_labels)]
@@ -186,12 +185,12 @@ class ImageDataModule(LightningDataModule):
         return stratified_fold(raw.train_labels, self.folds, self.fold)
 
     def _val_size(self, raw: sources.RawDataset) -> int:
-        """The sample keeps the proportion that `val_size` has in the full 60,000 training images."""
+        """Return `val_size`, scaled to the sample by the proportion that it has of the full 60,000 training images."""
         return max(1, self.val_size * len(raw.train_labels) // 60_000) if raw.is_sample else self.val_size
 
     def train_dataloader(self) -> ShuffledLoader:
-        """Training batches, in an order that depends on nothing but the seed of the run and the epoch."""
-        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # where Lightning keeps the seed of the run
+        """Training batches, in an order that depends only on the seed of the run and the epoch."""
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # set by `seed_everything`
         return ShuffledLoader(self.train_set, self._batch_size(), seed, *self._processes(), self.augment)
 
     def val_dataloader(self) -> SequentialLoader:
@@ -203,21 +202,16 @@ class ImageDataModule(LightningDataModule):
         return SequentialLoader(self.test_set, self.eval_batch_size, *self._processes())
 
     def _batch_size(self) -> int:
-        """Training images per step of this device.
-
-        Raises:
-            UserError: If the batch cannot be divided among the devices.
-        """
+        """Return the training images per step on this device, or raise `UserError`."""
         if self.global_batch_size is None:
             return self.batch_size
         _, world_size = self._processes()
         if self.global_batch_size % world_size:
             raise UserError(
-                f"--data.global_batch_size {self.global_batch_size} cannot be divided among {world_size} devices; "
-                f"give a multiple of {world_size}"
+                f"--data.global_batch_size must be a multiple of the {world_size} devices, got {self.global_batch_size}"
             )
         return self.global_batch_size // world_size
 
     def _processes(self) -> tuple[int, int]:
-        """Which of the processes this is, and how many there are."""
+        """Return the rank of this process and the number of processes."""
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

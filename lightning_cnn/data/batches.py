@@ -1,7 +1,7 @@
-"""Batches of images that are in memory as one tensor, each taken in one operation.
+"""Data loaders over images that are in memory as one tensor; each batch is one indexing operation.
 
-A `torch.utils.data.DataLoader` is made for images that are read and decoded one by one; for these it takes twice as
-long, 60 µs instead of 30 for a batch of 64 on a core of an AMD EPYC.
+A `torch.utils.data.DataLoader` is made for images that are read one by one, and takes twice as long here: 60 µs instead
+of 30 for a batch of 64 on a core of an AMD EPYC.
 """
 
 import math
@@ -20,7 +20,7 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Images:
-    """Images and what they show.
+    """Images and their classes in memory.
 
     Attributes:
         images: uint8, `(N, 1, 28, 28)`.
@@ -38,17 +38,17 @@ class Images:
 
 
 class SequentialLoader:
-    """All images in their order, each exactly once over all processes together.
+    """All images in order, each exactly once over all processes.
 
-    The batches are the same for any number of processes, which take turns in them: what a network says of an image may
-    depend, in the last bits, on which others are in its batch. All processes have the same number of batches, because
-    they wait for each other; the last one may be empty.
+    The batches do not depend on the number of processes, which take them in turn: the last bits of a prediction may
+    depend on the other images of the batch. All processes have the same number of batches, because they wait for each
+    other; the last one may be empty.
 
     Args:
         dataset: The images.
-        batch_size: Images of a batch, at least 1; the last batch has what is left.
-        rank: Which of the processes this is, from 0.
-        world_size: How many processes share the batches, at least 1.
+        batch_size: Images per batch, at least 1; the last batch may be smaller.
+        rank: Rank of this process.
+        world_size: Number of processes, at least 1.
     """
 
     def __init__(self, dataset: Images, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
@@ -68,21 +68,21 @@ class SequentialLoader:
 
 
 class ShuffledLoader:
-    """All images, each exactly once, in an order that depends on nothing but the seed and the epoch.
+    """All images, each exactly once, in an order that depends only on the seed and the epoch.
 
-    At each step all processes together see what one process with their batches joined would see, and each image is
-    augmented as it would be there. `state_dict` says how far an epoch is; whoever takes it up goes on there, with as
-    many processes as they like if the joined batch stays the same.
+    At each step the processes together see the global batch that a single process would see, and each image is
+    augmented as it would be there. An epoch can be resumed from `state_dict`, with any number of processes if the
+    global batch size stays the same.
 
     Args:
-        dataset: The images, at least one for each process.
-        batch_size: Images of a batch in each process, at least 1. The last batch has what is left, which may be one
-            image less in some processes. Fewer than eight images, or two for each process, join the batch before:
-            batch normalisation cannot train on one.
-        seed: That of the run, at least 0.
-        rank: Which of the processes this is, from 0.
-        world_size: How many processes share the images, at least 1.
-        augment: Changes each batch.
+        dataset: The images, at least one per process.
+        batch_size: Images per batch in each process, at least 1. The last batch may be smaller, by one image more in
+            some processes. A rest of fewer than eight images, or two per process, is added to the batch before it:
+            batch normalisation cannot train on one image.
+        seed: Seed of the run, at least 0.
+        rank: Rank of this process.
+        world_size: Number of processes, at least 1.
+        augment: Augmentation of each batch.
 
     Raises:
         UserError: If there are fewer images than processes.
@@ -98,7 +98,9 @@ class ShuffledLoader:
         augment: Augmentation | None = None,
     ) -> None:
         if len(dataset) < world_size:
-            raise UserError(f"{len(dataset)} training images are too few for {world_size} processes; take fewer")
+            raise UserError(
+                f"{len(dataset)} training images are too few for {world_size} processes; use fewer processes"
+            )
         self.dataset = dataset
         self.batch_size = batch_size
         self.seed = seed
@@ -106,52 +108,50 @@ class ShuffledLoader:
         self.world_size = world_size
         self.augment = augment
         self.epoch = 0
-        self._start = 0  # where the next iteration begins
-        self._seen = 0
+        self._first_batch = 0  # of the next iteration
+        self._batches_seen = 0
 
     @property
     def sampler(self) -> "ShuffledLoader":
-        """Itself: Lightning looks here for whom to tell the epoch."""
+        """The loader itself: Lightning calls `set_epoch` of the sampler."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order, before the epoch begins."""
+        """Set the epoch, which determines the order of the next iteration."""
         if epoch != self.epoch:
-            self.epoch, self._start = epoch, 0
+            self.epoch, self._first_batch = epoch, 0
 
     def state_dict(self) -> dict[str, int]:
-        """Return how far it is: the epoch, and the batches of it that were seen."""
-        return {"epoch": self.epoch, "seen": self._seen}
+        """Return the position: the epoch, and the number of its batches that were yielded."""
+        return {"epoch": self.epoch, "seen": self._batches_seen}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Let the next iteration go on from there."""
-        self.epoch, self._seen = state_dict["epoch"], state_dict["seen"]
-        self._start = self._seen
+        """Start the next iteration at that position."""
+        self.epoch = state_dict["epoch"]
+        self._first_batch = self._batches_seen = state_dict["seen"]
 
     def __len__(self) -> int:
-        joined = self.batch_size * self.world_size
-        fewest = min(2 * max(4, self.world_size), joined)  # the same batches for up to four processes
-        return max(1, (len(self.dataset) + joined - fewest) // joined)
+        global_batch = self.batch_size * self.world_size
+        smallest = min(2 * max(4, self.world_size), global_batch)  # the same batches for up to four processes
+        return max(1, (len(self.dataset) + global_batch - smallest) // global_batch)
 
     def __iter__(self) -> Iterator[Batch]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.dataset))
-        order_here = torch.from_numpy(order).to(self.dataset.targets.device)
-        joined = self.batch_size * self.world_size
-        first, self._start = self._start, 0
+        order_on_device = torch.from_numpy(order).to(self.dataset.targets.device)
+        global_batch = self.batch_size * self.world_size
+        first, self._first_batch = self._first_batch, 0
         for batch in range(first, len(self)):
-            last = len(self.dataset) if batch == len(self) - 1 else (batch + 1) * joined
-            indices = order_here[batch * joined + self.rank : last : self.world_size]
-            self._seen = batch + 1
-            # Ten times as fast as indexing with brackets.
-            images, targets = (
-                self.dataset.images.index_select(0, indices),
-                self.dataset.targets.index_select(0, indices),
-            )
+            start = batch * global_batch
+            end = len(self.dataset) if batch == len(self) - 1 else start + global_batch
+            indices = order_on_device[start + self.rank : end : self.world_size]
+            self._batches_seen = batch + 1
+            # index_select is ten times as fast as indexing with brackets.
+            images = self.dataset.images.index_select(0, indices)
             if self.augment is not None:
-                images = self.augment(images, self._numbers(batch, last - batch * joined, self.augment.numbers))
-            yield images, targets
+                images = self.augment(images, self._random(batch, end - start, self.augment.num_random))
+            yield images, self.dataset.targets.index_select(0, indices)
 
-    def _numbers(self, batch: int, joined: int, numbers: int) -> Tensor:
-        """The random numbers of this process's images: those that they would have if one process had all of them."""
-        drawn = np.random.default_rng((self.seed, self.epoch, batch)).random((joined, numbers), dtype=np.float32)
+    def _random(self, batch: int, n: int, num_random: int) -> Tensor:
+        """Draw the random numbers of a global batch of `n` images, and return those of this process's images."""
+        drawn = np.random.default_rng((self.seed, self.epoch, batch)).random((n, num_random), dtype=np.float32)
         return torch.from_numpy(drawn[self.rank :: self.world_size]).to(self.dataset.images.device)

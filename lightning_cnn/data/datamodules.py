@@ -1,4 +1,4 @@
-"""The datasets as LightningDataModules: the behaviour of `ImageDataModule` with the facts of each dataset."""
+"""One LightningDataModule per dataset: `ImageDataModule` with the facts of the dataset."""
 
 from lightning_cnn.data.base import ImageDataModule
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST

@@ -1,4 +1,4 @@
-"""What can be known of a dataset without its bytes."""
+"""The facts of a dataset: classes, statistics, checksums and sources. Imports nothing of the package."""
 
 from dataclasses import dataclass, field
 
@@ -12,15 +12,16 @@ FILES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
 
 @dataclass(frozen=True)
 class Framing:
-    """How the 28×28 images of a dataset were made from larger ones, each cropped to its ink.
+    """How the 28×28 images of a dataset were made from larger ones, each cropped to its foreground.
+
+    The defaults are MNIST's.
 
     Attributes:
-        side: Longer side of the ink after scaling, in pixels, 1 to 28.
-        by_mass: Whether the ink's centre of mass was put into the centre of the image, or else the centre of its box.
-            The defaults are MNIST's.
+        side: Longer side of the foreground after scaling, in pixels, 1 to 28.
+        by_mass: Whether the foreground is centred by its centre of mass, or else by its bounding box.
 
     Raises:
-        ValueError: If `side` is out of its range.
+        ValueError: If `side` is out of range.
     """
 
     side: int = 20
@@ -33,22 +34,22 @@ class Framing:
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """The facts of a dataset in MNIST's format: 28×28 grey images in four IDX files.
+    """The facts of a dataset in MNIST's format: 28×28 greyscale images in four IDX files.
 
     Attributes:
-        name: How run folders and the command line call it, for example ``mnist``.
-        title: How its authors call it.
-        folder: Its folder below the data directory, as torchvision names it.
-        classes: The class names, in the order of the labels.
+        name: Name in run folders and on the command line, for example ``mnist``.
+        title: Name in messages and figures, for example ``Fashion-MNIST``.
+        folder: Folder below the data directory, in torchvision's layout.
+        classes: Class names, in the order of the labels.
         mean: Mean of the training pixels, scaled to [0, 1].
         std: Standard deviation of the training pixels, scaled to [0, 1].
         sha256: SHA-256 of each raw (decompressed) file in `FILES`.
-        mirrors: HTTPS folders that hold the gzipped files, in the order to try them.
-        system_folder: Where a system package puts the gzipped files, if one does.
-        debian_package: The Debian and Ubuntu package that carries the gzipped files, if one does.
+        mirrors: HTTPS folders with the gzipped files, in the order to try.
+        system_folder: Folder where a system package installs the gzipped files, if there is one.
+        debian_package: Debian and Ubuntu package with the gzipped files, if there is one.
         sample_sha256: SHA-256 of each raw file of the sample that ships with this package.
-        sample_note: What must be said about the sample whenever it is used, if anything.
-        framing: How its images were made from larger ones.
+        sample_note: Remark to print whenever the sample is used.
+        framing: How the images were made from larger ones.
     """
 
     name: str

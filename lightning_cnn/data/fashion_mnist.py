@@ -1,4 +1,4 @@
-"""Fashion-MNIST: 70,000 pictures of clothes, made to replace MNIST where MNIST is too easy.
+"""Fashion-MNIST: 70,000 images of clothes, a harder drop-in replacement of MNIST.
 
 Xiao, Rasul and Vollgraf, "Fashion-MNIST: a novel image dataset for benchmarking machine learning algorithms",
 arXiv:1708.07747, 2017.

@@ -1,4 +1,4 @@
-"""The IDX format of the MNIST files: a magic number, the sizes, then the bytes, all sizes in big-endian order."""
+"""The IDX format of the MNIST files: a magic number and the sizes, both big-endian, then the bytes."""
 
 import math
 import struct
@@ -6,14 +6,14 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-#: Every image of a dataset in MNIST's format has this height and width, in pixels.
+#: Height and width in pixels of every image of a dataset in MNIST's format.
 IMAGE_SHAPE = (28, 28)
 
 _UNSIGNED_BYTES = 0x08
 
 
 class IdxError(ValueError):
-    """The bytes are not the IDX file that they should be."""
+    """The bytes are not the expected IDX file."""
 
 
 def decode_images(content: bytes) -> NDArray[np.uint8]:
@@ -24,7 +24,7 @@ def decode_images(content: bytes) -> NDArray[np.uint8]:
     """
     images = _decode(content, dimensions=3)
     if images.shape[1:] != IMAGE_SHAPE:
-        raise IdxError(f"its images are {images.shape[1]}×{images.shape[2]}, not {IMAGE_SHAPE[0]}×{IMAGE_SHAPE[1]}")
+        raise IdxError(f"images must be {IMAGE_SHAPE[0]}×{IMAGE_SHAPE[1]}, got {images.shape[1]}×{images.shape[2]}")
     return images
 
 
@@ -36,7 +36,7 @@ def decode_labels(content: bytes, n_classes: int) -> NDArray[np.uint8]:
     """
     labels = _decode(content, dimensions=1)
     if labels.max() >= n_classes:
-        raise IdxError(f"its labels must be below {n_classes}, and one is {labels.max()}")
+        raise IdxError(f"labels must be below {n_classes}, got {labels.max()}")
     return labels
 
 
@@ -48,14 +48,14 @@ def encode(array: NDArray[np.uint8]) -> bytes:
 def _decode(content: bytes, dimensions: int) -> NDArray[np.uint8]:
     header = struct.Struct(f">I{dimensions}I")
     if len(content) < header.size:
-        raise IdxError(f"it is cut off inside its header, after {len(content)} bytes")
+        raise IdxError(f"truncated inside the header, after {len(content)} bytes")
     magic, *shape = header.unpack_from(content)
     expected_magic = _UNSIGNED_BYTES << 8 | dimensions
     if magic != expected_magic:
-        raise IdxError(f"its magic number is 0x{magic:08x}, not 0x{expected_magic:08x}")
+        raise IdxError(f"magic number must be 0x{expected_magic:08x}, got 0x{magic:08x}")
     if math.prod(shape) != len(content) - header.size:
-        raise IdxError(f"its header announces {math.prod(shape)} bytes, and {len(content) - header.size} follow")
+        raise IdxError(f"the header announces {math.prod(shape)} bytes, got {len(content) - header.size}")
     if shape[0] == 0:
-        raise IdxError("it is empty")
+        raise IdxError("it holds no items")
     # Copied, because arrays over `bytes` are read-only and torch warns about sharing those.
     return np.frombuffer(content, np.uint8, offset=header.size).reshape(shape).copy()

@@ -1,4 +1,4 @@
-"""Images that all processes of a machine have in memory together, once."""
+"""Images that all processes of a node share in memory, once."""
 
 import tempfile
 from collections.abc import Sequence
@@ -12,33 +12,28 @@ from torch import Tensor
 from lightning_cnn.data.batches import Images
 
 
-def share(mine: Sequence[Images] | None, machine: int) -> list[Images]:
-    """Return the images that one process of this machine has, in all of its processes; they all call this together.
+def share(images: Sequence[Images] | None, node_rank: int) -> list[Images]:
+    """Return the images that one process of this node has loaded, in all of its processes. A collective call.
 
-    The images are mapped from a file, whose pages the system keeps once for all of them. What one of them writes into
-    its tensors, no other sees.
+    The images are memory-mapped from a temporary file, so that the node has them in memory once. Writes of a process
+    into its tensors are private.
 
     Args:
-        mine: What this process has, in main memory; None in all processes of the machine but one.
-        machine: The number of the machine among those of the run.
+        images: The images, in main memory, in one process of each node; None in the others.
+        node_rank: Rank of the node.
     """
     with tempfile.TemporaryDirectory(prefix="lightning_cnn-") as folder:
-        if mine is not None:
-            _write(mine, Path(folder))
-        places: list[Any] = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(places, (machine, folder, len(mine or ())))
-        ours, count = next((Path(place), count) for number, place, count in places if number == machine and count)
-        images = [Images(_map(ours / f"images{i}.npy"), _map(ours / f"targets{i}.npy")) for i in range(count)]
-        torch.distributed.barrier()  # until all have mapped them; they need no name from then on
-    return images
-
-
-def _write(sets: Sequence[Images], folder: Path) -> None:
-    for i, images in enumerate(sets):
-        np.save(folder / f"images{i}.npy", images.images.numpy())
-        np.save(folder / f"targets{i}.npy", images.targets.numpy())
+        for i, part in enumerate(images or ()):
+            np.save(Path(folder, f"images{i}.npy"), part.images.numpy())
+            np.save(Path(folder, f"targets{i}.npy"), part.targets.numpy())
+        loaded: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(loaded, (node_rank, folder, len(images or ())))
+        source, count = next((Path(folder), count) for node, folder, count in loaded if node == node_rank and count)
+        shared = [Images(_map(source / f"images{i}.npy"), _map(source / f"targets{i}.npy")) for i in range(count)]
+        torch.distributed.barrier()  # the files can be removed once all processes have mapped them
+    return shared
 
 
 def _map(path: Path) -> Tensor:
-    # "c": written pages become this process's own; tensors cannot be read only.
+    # "c" (copy on write), because tensors cannot be read-only.
     return torch.from_numpy(np.load(path, mmap_mode="c"))

@@ -1,4 +1,4 @@
-"""One of two processes that share images; it prints, in JSON, what it has of them.
+"""One of two processes that share images; prints what it has of them as JSON.
 
 `sharer.py RANK MEETING_POINT`: the number of this process, 0 or 1, and a file that the two can meet at.
 """
@@ -36,7 +36,7 @@ def mapping(tensor: torch.Tensor) -> dict[str, str | int]:
 
 def main(rank: int, meeting_point: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{meeting_point}", rank=rank, world_size=2)
-    train, val = share(sets(0) if rank == 0 else None, machine=0)
+    train, val = share(sets(0) if rank == 0 else None, node_rank=0)
     expected = sets(0)
     found = {"same": [bool(train.images.eq(expected[0].images).all()), bool(val.targets.eq(expected[1].targets).all())]}
     torch.distributed.barrier()  # both have read all of it
@@ -49,8 +49,8 @@ def main(rank: int, meeting_point: str) -> None:
     found["written"] = mapping(train.images) | {"first": train.images[0].unique().tolist()[:2]}
     torch.distributed.barrier()
 
-    ours, _ = share(sets(rank), machine=rank)
-    found["own machine"] = [bool(ours.images.eq(sets(seed)[0].images).all()) for seed in (0, 1)]
+    ours, _ = share(sets(rank), node_rank=rank)
+    found["own node"] = [bool(ours.images.eq(sets(seed)[0].images).all()) for seed in (0, 1)]
     print(json.dumps(found))
     torch.distributed.destroy_process_group()
 

@@ -21,14 +21,14 @@ def random_pictures(n: int) -> torch.Tensor:
 
 
 def augmented(augment: Augmentation, images: torch.Tensor) -> torch.Tensor:
-    return augment(images, torch.rand(len(images), augment.numbers))
+    return augment(images, torch.rand(len(images), augment.num_random))
 
 
 def largest_difference(first: torch.Tensor, second: torch.Tensor) -> float:
     return (first.float() - second.float()).abs().max().item()
 
 
-def test_it_is_the_identity_when_nothing_is_to_be_done():
+def test_without_crop_and_rotation_it_is_the_identity():
     images = random_pictures(5)
 
     assert torch.equal(augmented(CropAndRotate(crop_probability=0, max_degrees=0), images), images)
@@ -64,31 +64,31 @@ def test_a_crop_agrees_with_torchvision(crop_size):
     assert largest_difference(ours, images) > 50  # and it did something
 
 
-def test_a_number_is_an_angle_and_a_rotation_agrees_with_torchvision():
+def test_a_rotation_agrees_with_torchvision():
     picture, degrees = smooth_picture(), [-15.0, -11.25, -3.75, 0.0, 7.5, 14.0]
     rotations = torch.stack([reference.rotate(picture, angle, InterpolationMode.BILINEAR) for angle in degrees])
-    numbers = torch.tensor([[(angle / 15 + 1) / 2, 0.5] for angle in degrees])
+    random = torch.tensor([[(angle / 15 + 1) / 2, 0.5] for angle in degrees])
 
-    ours = CropAndRotate(crop_probability=0, max_degrees=15)(picture.repeat(len(degrees), 1, 1, 1), numbers)
+    ours = CropAndRotate(crop_probability=0, max_degrees=15)(picture.repeat(len(degrees), 1, 1, 1), random)
 
     assert largest_difference(ours, rotations) <= 1  # both round
     assert largest_difference(ours[0], ours[-1]) > 30
 
 
-def test_crop_and_rotation_are_one_map():
+def test_crop_and_rotation_combine():
     """A crop of a rotated picture: torchvision does both one after the other, so it blurs a little more."""
     picture, degrees = smooth_picture(), [-15.0, -5.0, 10.0]
     zoomed = reference.resize(reference.center_crop(picture, [22, 22]), [28, 28], InterpolationMode.BILINEAR)
     expected = torch.stack([reference.rotate(zoomed, angle, InterpolationMode.BILINEAR, fill=0) for angle in degrees])
-    numbers = torch.tensor([[(angle / 15 + 1) / 2, 0.0] for angle in degrees])
+    random = torch.tensor([[(angle / 15 + 1) / 2, 0.0] for angle in degrees])
 
-    ours = CropAndRotate(crop_size=22, crop_probability=1, max_degrees=15)(picture.repeat(3, 1, 1, 1), numbers)
+    ours = CropAndRotate(crop_size=22, crop_probability=1, max_degrees=15)(picture.repeat(3, 1, 1, 1), random)
 
     assert (ours.float() - expected.float()).abs().mean(dim=(1, 2, 3)).max() < 1.5
     assert largest_difference(ours, picture) > 30
 
 
-def test_what_is_turned_in_from_outside_is_black():
+def test_the_outside_is_black():
     torch.manual_seed(0)
     white = torch.full((32, 1, 28, 28), 255, dtype=torch.uint8)
 
@@ -98,7 +98,7 @@ def test_what_is_turned_in_from_outside_is_black():
     assert (turned[:, :, 10:18, 10:18] == 255).all()
 
 
-def test_the_share_of_crops_is_the_probability():
+def test_crops_have_the_given_probability():
     torch.manual_seed(0)
     images = smooth_picture().repeat(1_000, 1, 1, 1)
 
@@ -107,7 +107,7 @@ def test_the_share_of_crops_is_the_probability():
     assert 0.2 < changed.float().mean() < 0.3  # three standard deviations are 0.04
 
 
-def test_a_seed_repeats_it():
+def test_a_seed_reproduces_it():
     augment, images = CropAndRotate(crop_probability=0.5), random_pictures(8)
 
     def after(seed: int) -> torch.Tensor:
@@ -119,7 +119,7 @@ def test_a_seed_repeats_it():
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 28, 28), (7, 1, 28, 28), (2, 3, 28, 28)])
-def test_type_and_shape_are_kept_and_the_input_is_not_changed(shape):
+def test_type_and_shape_are_kept_and_the_input_is_not_modified(shape):
     images = torch.randint(256, shape, dtype=torch.uint8)
     before = images.clone()
 
@@ -146,11 +146,11 @@ def test_white_stays_white():
         ({"max_degrees": 181}, "max_degrees must be between 0 and 180, got 181"),
     ],
 )
-def test_arguments_out_of_range_are_named(options, message):
+def test_arguments_out_of_range_are_rejected(options, message):
     with pytest.raises(ValueError, match="^" + message.replace(".", r"\.") + "$"):
         CropAndRotate(**options)
 
 
-def test_the_base_does_nothing_by_itself():
+def test_the_base_class_is_abstract():
     with pytest.raises(NotImplementedError):
         Augmentation()(random_pictures(1), torch.rand(1, 2))

@@ -56,15 +56,15 @@ def test_each_class_has_its_share_to_within_one_image():
     assert np.abs(np.bincount(labels[val], minlength=4) - shares).max() < 1
 
 
-def test_the_split_is_this_one_everywhere():
-    # Literal, so that a change in the generator of any library is noticed: it would change every published figure.
+def test_the_split_is_the_same_on_every_machine():
+    # Literal, so that a change in the generator of any library is noticed: it would change every published accuracy.
     train, val = stratified_split(np.array([0] * 7 + [1] * 5 + [2] * 3, dtype=np.uint8), 4)
 
     assert val.tolist() == [2, 4, 11, 12]
     assert train.tolist() == [0, 1, 3, 5, 6, 7, 8, 9, 10, 13, 14]
 
 
-def test_the_split_takes_no_part_in_the_seed_of_the_run(tiny_data):
+def test_the_split_does_not_depend_on_the_seed_of_the_run(tiny_data):
     torch.manual_seed(1)
     np.random.seed(1)
     first = loaded()
@@ -77,7 +77,7 @@ def test_the_split_takes_no_part_in_the_seed_of_the_run(tiny_data):
 
 
 @pytest.mark.parametrize("val_size", [-1, 0, 200, 5000])
-def test_a_val_size_out_of_range_is_named(tiny_data, val_size):
+def test_a_val_size_out_of_range_is_rejected(tiny_data, val_size):
     with pytest.raises(UserError, match=rf"^val_size must be between 1 and 199, got {val_size}$"):
         loaded(val_size=val_size)
 
@@ -109,13 +109,13 @@ def test_each_image_is_validated_on_in_exactly_one_fold(folds):
         assert np.abs(np.bincount(labels[val], minlength=10) - np.bincount(labels) / folds).max() < 1
 
 
-def test_the_folds_are_these_everywhere():
+def test_the_folds_are_the_same_on_every_machine():
     val = [stratified_fold(np.array([0] * 4 + [1] * 3, dtype=np.uint8), 2, fold)[1].tolist() for fold in range(2)]
 
     assert val == [[1, 2, 4, 6], [0, 3, 5]]
 
 
-def test_a_fold_takes_the_place_of_the_validation_images(tiny_data):
+def test_a_fold_replaces_the_validation_split(tiny_data):
     datamodule = loaded(folds=4, fold=3)
     train, val = stratified_fold(datamodule.raw.train_labels, 4, 3)
 
@@ -124,7 +124,7 @@ def test_a_fold_takes_the_place_of_the_validation_images(tiny_data):
     assert np.array_equal(datamodule.val_set.images[:, 0].numpy(), datamodule.raw.train_images[val])
 
 
-def test_more_folds_than_images_are_named(tiny_data):
+def test_more_folds_than_images_are_rejected(tiny_data):
     with pytest.raises(UserError, match=r"^folds must be between 2 and 200, got 201$"):
         loaded(folds=201, fold=0)
 
@@ -132,7 +132,7 @@ def test_more_folds_than_images_are_named(tiny_data):
 # Batches
 
 
-def test_batches_are_bytes_and_integers(tiny_data):
+def test_batches_are_uint8_images_and_int64_targets(tiny_data):
     images, targets = next(iter(loaded(batch_size=16).train_dataloader()))
 
     assert (images.shape, images.dtype) == ((16, 1, 28, 28), torch.uint8)
@@ -151,7 +151,7 @@ def test_training_sees_each_image_exactly_once_an_epoch(tiny_data):
     assert [of_image[image] for image in as_bytes(images)] == targets.tolist()
 
 
-def test_the_order_of_training_depends_on_seed_and_epoch_alone(tiny_data, monkeypatch):
+def test_the_training_order_depends_only_on_seed_and_epoch(tiny_data, monkeypatch):
     def epoch(seed: int, number: int) -> list[bytes]:
         monkeypatch.setenv("PL_GLOBAL_SEED", str(seed))
         loader = loaded().train_dataloader()
@@ -167,7 +167,7 @@ def test_the_order_of_training_depends_on_seed_and_epoch_alone(tiny_data, monkey
 
 
 @pytest.mark.parametrize("processes", [2, 5])
-def test_all_processes_together_see_what_one_would_see(tiny_data, processes):
+def test_the_processes_together_see_the_batches_of_one_process(tiny_data, processes):
     def batches(rank: int, world: int, batch_size: int) -> list[list[bytes]]:
         datamodule = loaded(batch_size=batch_size)
         datamodule.trainer = SimpleNamespace(world_size=world, global_rank=rank)
@@ -179,7 +179,7 @@ def test_all_processes_together_see_what_one_would_see(tiny_data, processes):
     assert [sorted(itertools.chain(*parts)) for parts in together] == [sorted(batch) for batch in alone]
 
 
-def test_validation_comes_in_order(tiny_data):
+def test_validation_images_are_in_order(tiny_data):
     datamodule = loaded(eval_batch_size=16)
     _, val = stratified_split(datamodule.raw.train_labels, 50)
 
@@ -207,7 +207,7 @@ def test_the_two_datasets_are_not_mixed_up(tiny_data):
 
 @pytest.mark.parametrize("name", ["batch_size", "eval_batch_size", "global_batch_size"])
 @pytest.mark.parametrize("size", [0, -1])
-def test_batch_sizes_below_one_are_named(name, size):
+def test_batch_sizes_below_one_are_rejected(name, size):
     with pytest.raises(ValueError, match=rf"^{name} must be at least 1, got {size}$"):
         MNISTDataModule(**{name: size})
 
@@ -222,12 +222,12 @@ def test_batch_sizes_below_one_are_named(name, size):
         ({"fold": 0}, "folds and fold must be given together: .*"),
     ],
 )
-def test_folds_out_of_range_are_named(options, message):
+def test_folds_out_of_range_are_rejected(options, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         MNISTDataModule(**options)
 
 
-def test_the_batch_of_all_devices_is_divided_among_them(tiny_data):
+def test_the_global_batch_is_divided_among_the_devices(tiny_data):
     datamodule = loaded(batch_size=7, global_batch_size=48)
     whole = contents(datamodule.train_dataloader())[1].tolist()
     assert [len(targets) for _, targets in datamodule.train_dataloader()] == [48, 48, 54]
@@ -241,15 +241,15 @@ def test_the_batch_of_all_devices_is_divided_among_them(tiny_data):
     assert shares[1][0] == whole[:48][1::3]
 
 
-def test_a_batch_that_cannot_be_divided_is_named(tiny_data):
+def test_an_indivisible_global_batch_size_is_rejected(tiny_data):
     datamodule = loaded(global_batch_size=64)
     datamodule.trainer = SimpleNamespace(world_size=3, global_rank=0)
 
-    with pytest.raises(UserError, match=r"^--data\.global_batch_size 64 cannot be divided among 3 devices; .* of 3$"):
+    with pytest.raises(UserError, match=r"^--data\.global_batch_size must be a multiple of the 3 devices, got 64$"):
         datamodule.setup("fit")
 
 
-def test_arguments_are_kept_as_plain_types(tmp_path):
+def test_hyperparameters_are_plain_types(tmp_path):
     datamodule = MNISTDataModule(tmp_path, augment=Blackout())
 
     assert dict(datamodule.hparams) == {
@@ -258,26 +258,26 @@ def test_arguments_are_kept_as_plain_types(tmp_path):
     }
 
 
-# Where the data comes from
+# Sources
 
 
-def test_the_folder_given_wins_over_the_environment(tiny_data, tmp_path):
+def test_data_dir_overrides_the_environment(tiny_data, tmp_path):
     with pytest.raises(DataError, match=r"MNIST is not in .*elsewhere"):
         loaded(data_dir=tmp_path / "elsewhere")
 
     assert loaded(data_dir=str(tiny_data)).data_dir == tiny_data
 
 
-def test_another_process_loads_what_was_prepared(tiny_data):
+def test_setup_loads_without_prepare_data(tiny_data):
     datamodule = MNISTDataModule(val_size=50)
 
-    datamodule.setup("fit")  # without prepare_data, as in all processes of a machine but one
+    datamodule.setup("fit")  # as in all processes of a node but one
 
     assert len(datamodule.train_set) == 150
 
 
 @pytest.mark.parametrize(("module_class", "facts"), [(MNISTDataModule, MNIST), (FashionMNISTDataModule, FASHION_MNIST)])
-def test_the_sample_keeps_the_share_of_validation_images(module_class, facts, tmp_path, monkeypatch, capsys):
+def test_the_sample_keeps_the_proportion_of_validation_images(module_class, facts, tmp_path, monkeypatch, capsys):
     nowhere = dataclasses.replace(facts, mirrors=(), system_folder=None, debian_package=None)
     monkeypatch.setattr(module_class, "facts", nowhere)
 
@@ -292,21 +292,21 @@ def test_the_sample_keeps_the_share_of_validation_images(module_class, facts, tm
 
 
 class Blackout(Augmentation):
-    """Makes every image black, and remembers how many it had at once."""
+    """Makes every image black, and records the batch sizes."""
 
     def __init__(self) -> None:
         super().__init__()
         self.batches = []
 
-    numbers = 0
+    num_random = 0
 
-    def forward(self, images, numbers):
+    def forward(self, images, random):
         self.batches.append(len(images))
         return torch.zeros_like(images)
 
 
 class Watcher(LightningModule):
-    """Learns nothing, and remembers the images of each stage."""
+    """Learns nothing, and records the batches of each stage."""
 
     def __init__(self) -> None:
         super().__init__()

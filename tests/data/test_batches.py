@@ -28,7 +28,7 @@ def indices(batches) -> list[list[int]]:
     return found
 
 
-def joined(batches) -> list[int]:
+def all_indices(batches) -> list[int]:
     return list(itertools.chain.from_iterable(indices(batches)))
 
 
@@ -39,15 +39,15 @@ def test_an_image_and_its_target(dataset):
 
 
 @pytest.mark.parametrize("batch_size", [1, 10, 23, 50])
-def test_in_order(dataset, batch_size):
+def test_sequential_batches_are_in_order(dataset, batch_size):
     batches = SequentialLoader(dataset, batch_size)
 
-    assert joined(batches) == list(range(N))
+    assert all_indices(batches) == list(range(N))
     assert len(batches) == len(list(batches)) == math.ceil(N / batch_size)
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 5])
-def test_processes_take_turns_in_the_batches_of_one(dataset, world_size):
+def test_processes_take_the_sequential_batches_in_turn(dataset, world_size):
     alone = indices(SequentialLoader(dataset, 4))
     loaders = [SequentialLoader(dataset, 4, rank, world_size) for rank in range(world_size)]
     shares = [indices(loader) for loader in loaders]
@@ -60,21 +60,21 @@ def test_processes_take_turns_in_the_batches_of_one(dataset, world_size):
     ("batch_size", "sizes"),
     [(1, [1] * 23), (2, [2] * 10 + [3]), (8, [8, 15]), (10, [10, 13]), (14, [14, 9]), (23, [23]), (50, [23])],
 )
-def test_shuffled_has_each_image_exactly_once(dataset, batch_size, sizes):
+def test_shuffled_batches_have_each_image_exactly_once(dataset, batch_size, sizes):
     batches = ShuffledLoader(dataset, batch_size, seed=0)
-    order = joined(batches)
+    order = all_indices(batches)
 
     assert sorted(order) == list(range(N)) and order != list(range(N))
     assert [len(batch) for batch in indices(batches)] == sizes
     assert len(batches) == len(sizes)
 
 
-def test_the_order_depends_on_seed_and_epoch_alone(dataset):
+def test_the_order_depends_only_on_seed_and_epoch(dataset):
     def order(seed: int, epoch: int) -> tuple[int, ...]:
         torch.manual_seed(torch.seed())
         batches = ShuffledLoader(dataset, 10, seed)
         batches.sampler.set_epoch(epoch)  # as Lightning does
-        return tuple(joined(batches))
+        return tuple(all_indices(batches))
 
     # Epoch 1 of seed 0 must not be epoch 0 of seed 1 either.
     assert len({order(seed, epoch) for seed in range(3) for epoch in range(3)}) == 9
@@ -83,7 +83,7 @@ def test_the_order_depends_on_seed_and_epoch_alone(dataset):
 
 @pytest.mark.parametrize("world_size", [2, 4])
 @pytest.mark.parametrize("batch_size", [4, 8, 12])
-def test_all_processes_together_see_what_one_would_see(dataset, batch_size, world_size):
+def test_the_processes_together_see_the_batches_of_one_process(dataset, batch_size, world_size):
     alone = indices(ShuffledLoader(dataset, batch_size, seed=3))
     processes = [ShuffledLoader(dataset, batch_size // world_size, 3, rank, world_size) for rank in range(world_size)]
     shares = [indices(process) for process in processes]
@@ -96,28 +96,28 @@ def test_all_processes_together_see_what_one_would_see(dataset, batch_size, worl
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4, 6, 11])
 @pytest.mark.parametrize("batch_size", [2, 3, 7])
-def test_each_process_has_two_images_or_more_at_every_step(dataset, batch_size, world_size):
+def test_each_process_has_at_least_two_images_at_every_step(dataset, batch_size, world_size):
     processes = [ShuffledLoader(dataset, batch_size, 3, rank, world_size) for rank in range(world_size)]
 
-    assert sorted(itertools.chain.from_iterable(joined(process) for process in processes)) == list(range(N))
+    assert sorted(itertools.chain.from_iterable(all_indices(process) for process in processes)) == list(range(N))
     assert min(len(batch) for process in processes for batch in indices(process)) >= 2
 
 
-class Numbers(Augmentation):
-    """Puts the random numbers of an image into its first pixels."""
+class Recording(Augmentation):
+    """Writes the random numbers of an image into its first pixels."""
 
-    numbers = 3
+    num_random = 3
 
-    def forward(self, images, numbers):
+    def forward(self, images, random):
         changed = images.clone()
-        changed[:, 0, 1, :3] = (256 * numbers).to(torch.uint8)
+        changed[:, 0, 1, :3] = (256 * random).to(torch.uint8)
         return changed
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_an_image_has_the_same_random_numbers_in_any_process(dataset, world_size):
     def numbers(rank, world_size):
-        batches = ShuffledLoader(dataset, 8 // world_size, 1, rank, world_size, Numbers())
+        batches = ShuffledLoader(dataset, 8 // world_size, 1, rank, world_size, Recording())
         batches.set_epoch(2)
         return {int(image[0, 0, 0]): tuple(image[0, 1, :3].tolist()) for images, _ in batches for image in images}
 
@@ -127,9 +127,9 @@ def test_an_image_has_the_same_random_numbers_in_any_process(dataset, world_size
     assert len(set(alone.values())) == N
 
 
-def test_random_numbers_are_others_in_each_epoch_and_with_each_seed(dataset):
+def test_random_numbers_differ_between_epochs_and_seeds(dataset):
     def numbers(seed, epoch):
-        batches = ShuffledLoader(dataset, 8, seed, augment=Numbers())
+        batches = ShuffledLoader(dataset, 8, seed, augment=Recording())
         batches.set_epoch(epoch)
         return tuple(tuple(image[0, 1, :3].tolist()) for images, _ in batches for image in images)
 
@@ -137,40 +137,40 @@ def test_random_numbers_are_others_in_each_epoch_and_with_each_seed(dataset):
     assert numbers(0, 1) == numbers(0, 1)
 
 
-def test_more_processes_than_images(dataset):
+def test_more_processes_than_images_are_rejected_in_training(dataset):
     few = Images(dataset.images[:2], dataset.targets[:2])
 
-    with pytest.raises(UserError, match=r"^2 training images are too few for 5 processes; take fewer$"):
+    with pytest.raises(UserError, match=r"^2 training images are too few for 5 processes; use fewer processes$"):
         ShuffledLoader(few, 4, 0, 0, 5)
     assert [indices(SequentialLoader(few, 1, rank, 5)) for rank in range(5)] == [[[0]], [[1]], [[]], [[]], [[]]]
 
 
-# Going on
+# Resume
 
 
 @pytest.mark.parametrize("seen", range(5))
-def test_shuffled_goes_on_after_any_batch(dataset, seen):
+def test_an_epoch_is_resumed_after_any_batch(dataset, seen):
     whole = ShuffledLoader(dataset, 5, seed=1)
     whole.set_epoch(3)
     begun = ShuffledLoader(dataset, 5, seed=1)
     begun.set_epoch(3)
     first = indices(itertools.islice(begun, seen))
 
-    going_on = ShuffledLoader(dataset, 5, seed=1)
-    going_on.load_state_dict(begun.state_dict())
-    going_on.set_epoch(3)  # as at the start of every epoch, also of one that goes on
+    resumed = ShuffledLoader(dataset, 5, seed=1)
+    resumed.load_state_dict(begun.state_dict())
+    resumed.set_epoch(3)  # called at the start of every epoch, also of a resumed one
 
-    assert first + indices(going_on) == indices(whole)
+    assert first + indices(resumed) == indices(whole)
 
 
-def test_it_goes_on_once_and_then_begins_anew(dataset):
+def test_only_the_next_iteration_is_resumed(dataset):
     batches = ShuffledLoader(dataset, 5, seed=1)
     batches.load_state_dict({"epoch": 0, "seen": 3})
 
     assert [len(indices(batches)), len(indices(batches))] == [1, 4]
 
 
-def test_an_epoch_after_the_one_that_was_left_begins_anew(dataset):
+def test_the_epoch_after_a_resumed_one_is_complete(dataset):
     batches = ShuffledLoader(dataset, 5, seed=1)
     batches.load_state_dict({"epoch": 0, "seen": 4})
     batches.set_epoch(1)
@@ -179,7 +179,7 @@ def test_an_epoch_after_the_one_that_was_left_begins_anew(dataset):
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (1, 4), (4, 2)])
-def test_it_goes_on_with_another_number_of_processes(dataset, before, after):
+def test_an_epoch_is_resumed_with_another_number_of_processes(dataset, before, after):
     def processes(number):
         return [ShuffledLoader(dataset, 8 // number, 1, rank, number) for rank in range(number)]
 

@@ -12,7 +12,7 @@ both = pytest.mark.parametrize("facts", [MNIST, FASHION_MNIST], ids=lambda facts
 
 
 @both
-def test_every_file_has_its_checksums(facts):
+def test_every_file_has_checksums(facts):
     for checksums in (facts.sha256, facts.sample_sha256):
         assert tuple(checksums) == FILES
         assert all(re.fullmatch("[0-9a-f]{64}", checksum) for checksum in checksums.values())
@@ -24,12 +24,12 @@ def test_there_are_ten_classes_with_different_names(facts):
 
 
 @both
-def test_mirrors_are_folders_reached_by_https(facts):
+def test_mirrors_are_https_folders(facts):
     assert facts.mirrors
     assert all(re.fullmatch("https://[^ ]+/", mirror) for mirror in facts.mirrors)
 
 
-def test_the_folders_are_torchvisions():
+def test_the_folders_are_those_of_torchvision():
     assert (MNIST.folder, FASHION_MNIST.folder) == ("MNIST", "FashionMNIST")
 
 
@@ -48,7 +48,7 @@ def longer_side(image: np.ndarray) -> int:
     return max(np.ptp(places) + 1 for places in np.nonzero(image))
 
 
-def test_digits_are_framed_as_the_sample_shows():
+def test_the_framing_of_mnist_fits_the_sample():
     assert MNIST.framing == Framing(side=20, by_mass=True)
     images = load_sample(MNIST).train_images
     places = np.arange(28)
@@ -59,7 +59,7 @@ def test_digits_are_framed_as_the_sample_shows():
         assert mass @ places / mass.sum(axis=1) == pytest.approx(np.full(len(images), 14), abs=0.51)
 
 
-def test_clothes_are_framed_as_the_sample_shows():
+def test_the_framing_of_fashion_mnist_fits_the_sample():
     assert FASHION_MNIST.framing == Framing(side=28, by_mass=False)
     images = load_sample(FASHION_MNIST).train_images
 
@@ -70,6 +70,6 @@ def test_clothes_are_framed_as_the_sample_shows():
 
 
 @pytest.mark.parametrize("side", [-1, 0, 29])
-def test_a_framing_must_fit(side):
+def test_a_side_out_of_range_is_rejected(side):
     with pytest.raises(ValueError, match=rf"^side must be between 1 and 28, got {side}$"):
         Framing(side=side)

@@ -41,28 +41,28 @@ def test_encode_writes_the_bytes_of_the_format(shape):
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"", "cut off inside its header, after 0 bytes"),
-        (struct.pack(">III", 0x803, 1, 28), "cut off inside its header, after 12 bytes"),
-        (idx_bytes(np.zeros((1, 28, 28), np.uint8), magic=0x801), "magic number is 0x00000801, not 0x00000803"),
-        (idx_bytes(np.zeros((1, 28, 28), np.uint8), magic=0xD03), "magic number is 0x00000d03, not 0x00000803"),
-        (idx_bytes(np.zeros((2, 28, 28), np.uint8))[:-1], "announces 1568 bytes, and 1567 follow"),
-        (idx_bytes(np.zeros((2, 28, 28), np.uint8)) + b"x", "announces 1568 bytes, and 1569 follow"),
-        (struct.pack(">IIII", 0x803, 2**32 - 1, 2**32 - 1, 2**32 - 1), "and 0 follow"),
-        (idx_bytes(np.zeros((1, 32, 32), np.uint8)), "images are 32×32, not 28×28"),
-        (idx_bytes(np.zeros((0, 28, 28), np.uint8)), "empty"),
+        (b"", "truncated inside the header, after 0 bytes"),
+        (struct.pack(">III", 0x803, 1, 28), "truncated inside the header, after 12 bytes"),
+        (idx_bytes(np.zeros((1, 28, 28), np.uint8), magic=0x801), "magic number must be 0x00000803, got 0x00000801"),
+        (idx_bytes(np.zeros((1, 28, 28), np.uint8), magic=0xD03), "magic number must be 0x00000803, got 0x00000d03"),
+        (idx_bytes(np.zeros((2, 28, 28), np.uint8))[:-1], "announces 1568 bytes, got 1567"),
+        (idx_bytes(np.zeros((2, 28, 28), np.uint8)) + b"x", "announces 1568 bytes, got 1569"),
+        (struct.pack(">IIII", 0x803, 2**32 - 1, 2**32 - 1, 2**32 - 1), "bytes, got 0"),
+        (idx_bytes(np.zeros((1, 32, 32), np.uint8)), "images must be 28×28, got 32×32"),
+        (idx_bytes(np.zeros((0, 28, 28), np.uint8)), "no items"),
     ],
 )
-def test_wrong_images_are_refused(content, why):
+def test_invalid_images_are_rejected(content, why):
     with pytest.raises(IdxError, match=re.escape(why)):
         decode_images(content)
 
 
-def test_a_label_beyond_the_classes_is_refused():
-    with pytest.raises(IdxError, match="must be below 10, and one is 10"):
+def test_a_label_out_of_range_is_rejected():
+    with pytest.raises(IdxError, match="must be below 10, got 10"):
         decode_labels(idx_bytes(np.array([3, 10], np.uint8)), n_classes=10)
 
 
-def test_the_reading_agrees_with_torchvision(tmp_path):
+def test_decoding_agrees_with_torchvision(tmp_path):
     from torchvision.datasets import MNIST  # the independent reference
 
     contents = idx_files(n_train=30, n_test=20)

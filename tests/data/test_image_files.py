@@ -41,7 +41,7 @@ def grey(path: Path) -> np.ndarray:
 
 
 def found(*words: object) -> tuple[list[str], list[tuple[str, str]]]:
-    """The files that words mean, and the failures."""
+    """The files that arguments stand for, and the failures."""
     failures: list[tuple[str, str]] = []
     files = [str(path) for path in find(map(str, words), lambda name, error: failures.append((name, str(error))))]
     return files, failures
@@ -53,16 +53,16 @@ def touch(*names: str) -> None:
         Path(name).touch()
 
 
-# Which files are meant
+# Which files arguments stand for
 
 
-def test_a_file_is_meant_whatever_its_name():
+def test_a_file_may_have_any_name():
     touch("a.txt", "[1].png", "b*.png", "b1.png")
 
     assert found("a.txt", "[1].png", "b*.png", "nowhere.png") == (["a.txt", "[1].png", "b*.png", "nowhere.png"], [])
 
 
-def test_a_folder_means_its_images_sorted_with_those_of_its_folders():
+def test_a_folder_stands_for_its_images_sorted_with_those_of_its_subfolders():
     touch("d/b.png", "d/a.PNG", "d/notes.txt", "d/.hidden.png", "d/2/z.jpeg", "d/1/y.webp", "d/.git/x.png", "other.png")
 
     assert found("d") == (["d/a.PNG", "d/b.png", "d/1/y.webp", "d/2/z.jpeg"], [])
@@ -70,14 +70,14 @@ def test_a_folder_means_its_images_sorted_with_those_of_its_folders():
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_every_suffix_is_that_of_a_format_that_is_read(suffix):
+def test_every_suffix_belongs_to_a_format_that_is_read(suffix):
     Image.fromarray(RAMP).save(f"a{suffix}")
 
     assert found(".") == ([f"a{suffix}"], [])
     assert np.abs(grey(Path(f"a{suffix}")).astype(int) - RAMP).max() <= 30
 
 
-def test_folders_that_are_linked_are_passed_over_but_linked_files_are_not():
+def test_linked_folders_are_skipped_but_linked_files_are_not():
     touch("far/a.png", "d/b.png")
     Path("d/far").symlink_to(Path("far").absolute())
     Path("d/round").symlink_to(Path("d").absolute())
@@ -86,13 +86,13 @@ def test_folders_that_are_linked_are_passed_over_but_linked_files_are_not():
     assert found("d") == (["d/b.png", "d/c.png"], [])
 
 
-def test_a_folder_without_images_is_a_failure():
+def test_a_folder_without_images_is_reported():
     touch("d/notes.txt")
 
     files, ((name, error),) = found("d", "d/notes.txt")
 
     assert (files, name) == (["d/notes.txt"], "d")
-    assert error.startswith("no images in this folder; those that end in .png, .jpg,")
+    assert error.startswith("no images in this folder; files that end in .png, .jpg,")
 
 
 @pytest.fixture
@@ -110,24 +110,24 @@ def closed(monkeypatch):
 
 @pytest.mark.usefixtures("closed")
 @pytest.mark.parametrize("word", ["d", "d/**/*.png", "d/**"])
-def test_a_folder_that_cannot_be_read_is_a_failure_and_the_rest_is_not(word):
+def test_a_folder_that_cannot_be_read_is_reported_and_the_others_are_read(word):
     touch("d/a.png", "d/closed/b.png", "d/open/c.png")
 
     files, failures = found(word)
 
     assert files == ["d/a.png", "d/open/c.png"]
-    assert failures == [("d/closed", "cannot be read (permission denied); allow it, or leave it out")]
+    assert failures == [("d/closed", "cannot be read (permission denied); change its permissions or leave it out")]
 
 
 @pytest.mark.usefixtures("closed")
 @pytest.mark.parametrize("word", ["d/closed/*.png", "d/closed/**/*.png", "d/*/?.png"])
-def test_a_pattern_that_needs_a_closed_folder_says_so(word):
+def test_a_pattern_in_a_folder_that_cannot_be_read_is_reported(word):
     touch("d/closed/b.png")
 
     files, (first, second) = found(word)
 
     assert files == []
-    assert first == ("d/closed", "cannot be read (permission denied); allow it, or leave it out")
+    assert first == ("d/closed", "cannot be read (permission denied); change its permissions or leave it out")
     assert second[0] == word
 
 
@@ -144,11 +144,11 @@ def deep():
     subprocess.run(["rm", "-r", "d"], check=True)  # shutil's has not frames enough either
 
 
-def test_folders_may_be_as_deep_as_they_like(deep):
+def test_folders_may_be_nested_to_any_depth(deep):
     assert found("d")[0] == found("**/*.png")[0] == [deep]
 
 
-def test_a_pattern_means_the_files_that_match_sorted():
+def test_a_pattern_stands_for_the_matching_files_sorted():
     touch("b/2.png", "b/1.png", "a/c/3.png", "a/4.jpg", "a/.5.png")
 
     assert found("b/*.png") == (["b/1.png", "b/2.png"], [])
@@ -162,7 +162,7 @@ def test_a_pattern_means_the_files_that_match_sorted():
     assert found(f"{Path.cwd()}/?/4.jpg") == ([f"{Path.cwd()}/a/4.jpg"], [])
 
 
-def test_a_pattern_finds_a_file_once_whatever_leads_round():
+def test_a_pattern_finds_a_file_once_despite_circular_links():
     touch("a/1.png")
     Path("a/round").symlink_to(Path("a").absolute())
     Path("a/itself").symlink_to("itself")
@@ -172,14 +172,14 @@ def test_a_pattern_finds_a_file_once_whatever_leads_round():
     assert found("a/*/1.png") == (["a/round/1.png"], [])  # a link that is named is followed
 
 
-def test_a_pattern_that_matches_nothing_is_a_failure():
+def test_a_pattern_without_a_match_is_reported():
     files, ((name, error),) = found("*.png")
 
     assert (files, name) == ([], "*.png")
     assert error.startswith("no file matches this pattern; ")
 
 
-def test_files_are_found_one_after_the_other():
+def test_files_are_found_lazily():
     touch("a.png")
 
     words = iter(["a.png", "a.png"])
@@ -189,7 +189,7 @@ def test_files_are_found_one_after_the_other():
     assert next(words) == "a.png"
 
 
-# What is on them
+# Decoding
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_files_are_found_one_after_the_other():
         *(("WEBP", mode) for mode in ("RGB", "RGBA")),
     ],
 )
-def test_every_mode_of_every_format_shows_the_same(tmp_path, kind, mode):
+def test_every_mode_of_every_format_gives_the_same_image(tmp_path, kind, mode):
     pixels = np.where(RAMP > 100, 255, 0).astype(np.uint8)
     image = Image.fromarray(pixels).convert("RGBA" if "A" in mode else "RGB").convert(mode)
     (tmp_path / "a").write_bytes(encoded(image, kind))
@@ -211,7 +211,7 @@ def test_every_mode_of_every_format_shows_the_same(tmp_path, kind, mode):
     assert np.abs(grey(tmp_path / "a").astype(int) - pixels).mean() < 8
 
 
-def test_sixteen_bits_keep_their_steps(tmp_path):
+def test_sixteen_bits_keep_their_resolution(tmp_path):
     steps = np.arange(0, 40, dtype=np.uint16).reshape(5, 8) * 100
     Image.fromarray(steps).save(tmp_path / "a.png")
 
@@ -223,7 +223,7 @@ def test_sixteen_bits_keep_their_steps(tmp_path):
 
 
 @pytest.mark.parametrize(("ink", "background"), [(0, 255), (60, 255), (200, 0), (255, 0)])
-def test_what_is_transparent_becomes_the_opposite_of_the_ink(tmp_path, ink, background):
+def test_the_background_contrasts_with_the_visible_pixels(tmp_path, ink, background):
     opacity = np.zeros((20, 30), np.uint8)
     opacity[5:10, 5:10] = 255
     opacity[10] = 1
@@ -235,7 +235,7 @@ def test_what_is_transparent_becomes_the_opposite_of_the_ink(tmp_path, ink, back
     assert (pixels[5:10, 5:10] == ink).all()
 
 
-def test_one_transparent_colour_of_a_palette_is_filled_in(tmp_path):
+def test_a_transparent_palette_colour_becomes_background(tmp_path):
     image = Image.fromarray(np.where(RAMP > 100, 1, 0).astype(np.uint8)).convert("P")
     image.putpalette([9, 9, 9, 250, 250, 250])
     image.save(tmp_path / "a.png", transparency=0)
@@ -245,7 +245,7 @@ def test_one_transparent_colour_of_a_palette_is_filled_in(tmp_path):
     assert set(np.unique(pixels)) == {0, 250}  # and not 9
 
 
-def test_the_first_picture_of_an_animation_counts(tmp_path):
+def test_the_first_frame_of_an_animation_is_read(tmp_path):
     first, second = Image.fromarray(RAMP).convert("RGB"), Image.new("RGB", (24, 40), "red")
     for kind in ("GIF", "PNG", "WEBP"):
         options = {"lossless": True} if kind == "WEBP" else {}
@@ -254,7 +254,7 @@ def test_the_first_picture_of_an_animation_counts(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(10))
-def test_every_orientation_is_turned_upright(tmp_path, orientation):
+def test_every_orientation_is_applied(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     for kind in ("JPEG", "PNG", "WEBP"):
@@ -267,7 +267,7 @@ def test_every_orientation_is_turned_upright(tmp_path, orientation):
 @pytest.mark.parametrize(
     "notes", [b"", b"\xff" * 40, b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff" + b"\x01\x12" * 9]
 )
-def test_damaged_notes_on_the_orientation_do_no_harm(tmp_path, notes):
+def test_damaged_exif_data_is_ignored(tmp_path, notes):
     (tmp_path / "a.jpg").write_bytes(encoded(Image.fromarray(RAMP), "JPEG", exif=b"Exif\0\0" + notes))
 
     assert grey(tmp_path / "a.jpg").shape == RAMP.shape
@@ -279,7 +279,7 @@ def test_thumbnails_are_small_and_in_colour():
     assert thumbnail(Image.new("L", (20, 30), 7)).tolist() == [[[7, 7, 7]] * 20] * 30
 
 
-def test_reducing_keeps_small_images_and_shortens_long_ones():
+def test_reduced_keeps_small_images_and_shrinks_long_ones():
     image = Image.new("L", (256, 3))
 
     assert reduced(image, 256) is image
@@ -287,7 +287,7 @@ def test_reducing_keeps_small_images_and_shortens_long_ones():
     assert reduced(Image.new("L", (60_000, 3)), 256).size == (256, 1)
 
 
-# What cannot be read
+# Rejected files
 
 
 def refusal(path: Path) -> str:
@@ -296,20 +296,20 @@ def refusal(path: Path) -> str:
     return str(caught.value)
 
 
-def test_what_is_no_image_is_refused(tmp_path):
+def test_files_that_are_not_images_are_rejected(tmp_path):
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "empty.png").touch()
     Image.fromarray(RAMP).save(tmp_path / "other.tiff")
 
-    assert refusal(tmp_path / "text.png") == "not an image; give PNG, JPEG, BMP, GIF or WebP"
-    assert refusal(tmp_path / "other.tiff") == "not an image; give PNG, JPEG, BMP, GIF or WebP"
+    assert refusal(tmp_path / "text.png") == "not an image; PNG, JPEG, BMP, GIF and WebP are read"
+    assert refusal(tmp_path / "other.tiff") == "not an image; PNG, JPEG, BMP, GIF and WebP are read"
     assert refusal(tmp_path / "empty.png") == "empty; save or copy it again"
-    assert refusal(tmp_path / "nowhere.png") == "does not exist; give files, folders or patterns"
+    assert refusal(tmp_path / "nowhere.png") == "does not exist; pass files, folders or patterns"
     assert refusal(tmp_path / "text.png" / "below.png").startswith("cannot be read (not a directory)")
     assert refusal(tmp_path / ("long" * 100)).startswith("cannot be read (file name too long)")
 
 
-def test_a_link_that_leads_nowhere_or_round_is_refused(tmp_path):
+def test_broken_and_circular_links_are_rejected(tmp_path):
     (tmp_path / "a.png").symlink_to("nowhere")
     (tmp_path / "b.png").symlink_to("b.png")
 
@@ -317,7 +317,7 @@ def test_a_link_that_leads_nowhere_or_round_is_refused(tmp_path):
     assert refusal(tmp_path / "b.png").startswith("cannot be read (too many levels of symbolic links)")
 
 
-def test_a_file_without_permission_is_refused(tmp_path, monkeypatch):
+def test_a_file_without_permission_is_rejected(tmp_path, monkeypatch):
     Image.fromarray(RAMP).save(tmp_path / "a.png")
 
     def refuse(self, mode):
@@ -325,26 +325,26 @@ def test_a_file_without_permission_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "open", refuse)
 
-    assert refusal(tmp_path / "a.png") == "cannot be read (permission denied); allow it, or leave it out"
+    assert refusal(tmp_path / "a.png") == "cannot be read (permission denied); change its permissions or leave it out"
 
 
 @pytest.mark.timeout(20)
 @pytest.mark.skipif(sys.platform == "win32", reason="no pipes in the file system")
-def test_pipes_sockets_devices_and_folders_are_not_waited_for(tmp_path, monkeypatch):
+def test_pipes_sockets_devices_and_folders_are_rejected_without_blocking(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the path of a socket must be short
     os.mkfifo("pipe.png")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket.png")
         for path in (Path("pipe.png"), Path("socket.png"), Path("/dev/zero"), tmp_path):
-            assert refusal(path) == "not a file; give files, folders or patterns"
+            assert refusal(path) == "not a regular file; pass files, folders or patterns"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "WEBP"])
-def test_what_is_cut_off_is_refused(tmp_path, kind):
+def test_truncated_files_are_rejected(tmp_path, kind):
     content = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 60), np.uint8)), kind)
     (tmp_path / "a").write_bytes(content[: len(content) * 2 // 3])
 
-    assert refusal(tmp_path / "a") == "damaged or cut off; save or copy it again"
+    assert refusal(tmp_path / "a") == "damaged or truncated; save or copy it again"
 
 
 def png_of(width: int, height: int) -> bytes:
@@ -357,51 +357,51 @@ def png_of(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("size", [(10_000, 5_001), (10_000, 10_000), (100_000, 100_000), (2**31 - 1, 2**31 - 1)])
-def test_enormous_pictures_are_refused_by_their_header(tmp_path, size, monkeypatch):
-    monkeypatch.setattr(image_files, "_plain", lambda image: pytest.fail("was decoded"))
+def test_too_many_pixels_are_rejected_before_decoding(tmp_path, size, monkeypatch):
+    monkeypatch.setattr(image_files, "_make_upright", lambda image: pytest.fail("was decoded"))
     (tmp_path / "a.png").write_bytes(png_of(*size))
 
-    assert refusal(tmp_path / "a.png") == "more than 50,000,000 pixels; make it smaller"
+    assert refusal(tmp_path / "a.png") == "more than 50,000,000 pixels; save it in a smaller size"
 
 
 @pytest.mark.parametrize("size", [(65_536, 2), (2, 65_536), (50_000_000, 1)])
-def test_a_line_without_end_is_refused_by_the_header(tmp_path, size):
+def test_too_long_a_side_is_rejected_before_decoding(tmp_path, size):
     (tmp_path / "a.png").write_bytes(png_of(*size))
 
-    assert refusal(tmp_path / "a.png") == "more than 65,535 pixels wide or high; cut it into pieces"
+    assert refusal(tmp_path / "a.png") == "more than 65,535 pixels wide or high; split it"
 
 
-def test_a_jpeg_that_goes_over_its_pixels_for_ever_is_refused(tmp_path):
+def test_a_jpeg_with_too_many_passes_is_rejected(tmp_path):
     content = encoded(Image.new("L", (2_000, 2_000), 100), "JPEG", progressive=True)
     last = content[content.rindex(b"\xff\xda") : -2]
     for passes in (100, 3_000):
         (tmp_path / f"{passes}.jpg").write_bytes(content[:-2] + passes * last + content[-2:])
 
     assert read(tmp_path / "100.jpg").size == (2_000, 2_000)
-    assert refusal(tmp_path / "3000.jpg") == "made to be slow: 3,006 passes over its pixels; save it again"
+    assert refusal(tmp_path / "3000.jpg") == "has 3,006 passes over its pixels, too slow to decode; save it again"
 
 
-def test_a_lack_of_memory_is_not_taken_for_damage(tmp_path, monkeypatch):
+def test_a_lack_of_memory_is_not_reported_as_damage(tmp_path, monkeypatch):
     def refuse(image):
         raise MemoryError
 
     (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(RAMP), "PNG"))
-    monkeypatch.setattr(image_files, "_plain", refuse)
+    monkeypatch.setattr(image_files, "_make_upright", refuse)
 
-    assert refusal(tmp_path / "a.png") == "takes more memory than there is; make it smaller"
+    assert refusal(tmp_path / "a.png") == "too large for the memory; save it in a smaller size"
 
 
-def test_fifty_megapixels_are_not_too_many(tmp_path):
+def test_fifty_megapixels_are_accepted(tmp_path):
     (tmp_path / "a.png").write_bytes(png_of(10_000, 5_000))
 
     assert refusal(tmp_path / "a.png").startswith("damaged")
 
 
-def test_enormous_files_are_refused_unread(tmp_path):
+def test_too_large_files_are_rejected_unread(tmp_path):
     with (tmp_path / "a.png").open("wb") as file:
         file.truncate(MAX_BYTES + 1)
 
-    assert refusal(tmp_path / "a.png") == "larger than 256 MiB; save it smaller"
+    assert refusal(tmp_path / "a.png") == "larger than 256 MiB; save it in a smaller size"
 
 
 def damaged(content: bytes, rng: random.Random) -> bytes:
@@ -421,7 +421,7 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
-def test_whatever_the_bytes_there_is_an_image_or_one_error(tmp_path):
+def test_any_bytes_give_an_image_or_one_error(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     image = Image.fromarray(RAMP)
@@ -456,7 +456,7 @@ PIECES = st.lists(st.tuples(st.integers(0, 2_000), st.integers(0, 40), st.binary
 
 @settings(derandomize=True, database=None, deadline=None, max_examples=300)
 @given(PICTURES | st.binary(), PIECES, st.none() | st.booleans())
-def test_of_any_bytes_the_network_sees_an_image_or_there_is_one_error(place, content, pieces, crop):
+def test_any_bytes_give_a_framed_image_or_one_error(place, content, pieces, crop):
     for start, length, piece in pieces:
         content = content[:start] + piece + content[start + length :]
     place.write_bytes(content)

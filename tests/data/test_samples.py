@@ -15,7 +15,7 @@ both = pytest.mark.parametrize("facts", [MNIST, FASHION_MNIST], ids=lambda facts
 
 
 @both
-def test_the_sample_is_sound_and_balanced(facts):
+def test_the_sample_is_valid_and_balanced(facts):
     sample = sources.load_sample(facts)
 
     assert sample.is_sample
@@ -25,7 +25,7 @@ def test_the_sample_is_sound_and_balanced(facts):
 
 
 @both
-def test_no_image_of_the_sample_is_there_twice(facts):
+def test_the_images_of_the_sample_are_distinct(facts):
     sample = sources.load_sample(facts)
 
     images = [image.tobytes() for image in (*sample.train_images, *sample.test_images)]
@@ -34,7 +34,7 @@ def test_no_image_of_the_sample_is_there_twice(facts):
 
 
 @both
-def test_the_images_are_pictures(facts):
+def test_the_images_have_the_statistics_of_the_dataset(facts):
     images = sources.load_sample(facts).train_images / 255
 
     # 2,000 images have nearly the mean and deviation of the 60,000.
@@ -43,7 +43,7 @@ def test_the_images_are_pictures(facts):
 
 
 @both
-def test_the_sample_is_announced_loudly(facts, capsys):
+def test_using_the_sample_prints_a_warning(facts, capsys):
     sources.load_sample(facts)
 
     announced = capsys.readouterr().err
@@ -53,7 +53,7 @@ def test_the_sample_is_announced_loudly(facts, capsys):
 
 
 @both
-def test_the_licence_is_there(facts):
+def test_the_licence_is_included(facts):
     licence = (SAMPLES / facts.name / "LICENSE").read_text(encoding="utf-8")
 
     expected = {"mnist": "https://creativecommons.org/licenses/by-sa/3.0/", "fashion_mnist": "(c) 2017 Zalando SE"}
@@ -69,7 +69,7 @@ def test_the_samples_are_small():
 
 
 @both
-def test_the_samples_are_part_of_the_whole_with_the_same_labels(facts):
+def test_the_samples_are_subsets_of_the_datasets(facts):
     if not all(
         any((sources.raw_folder(facts, WHOLE) / f"{file}{end}").exists() for end in ("", ".gz"))
         for file in facts.sha256

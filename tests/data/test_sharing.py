@@ -7,6 +7,7 @@ from resource import getpagesize
 from typing import Any
 
 import pytest
+from checkout import PYTHONPATH
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/smaps").is_file(), reason="memory is looked at in Linux's /proc")
 
@@ -18,9 +19,11 @@ def temporary(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(temporary, tmp_path_factory) -> list[dict[str, Any]]:
-    """What each of two processes has of images that the first has read."""
+    """What each of two processes reports of images that the first has loaded."""
     script, meeting_point = Path(__file__).with_name("sharer.py"), tmp_path_factory.mktemp("meeting") / "point"
-    environment = os.environ | {"TMPDIR": str(temporary), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    # The fixture that sets PYTHONPATH for each test comes after this one, which is of the module.
+    environment = os.environ | {"PYTHONPATH": PYTHONPATH, "TMPDIR": str(temporary)}
+    environment |= {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
             [sys.executable, script, str(rank), meeting_point], env=environment, stdout=subprocess.PIPE, text=True
@@ -34,11 +37,11 @@ def found(temporary, tmp_path_factory) -> list[dict[str, Any]]:
             process.kill()
 
 
-def test_all_have_the_images_and_the_targets(found):
+def test_all_processes_have_the_images_and_targets(found):
     assert [process["same"] for process in found] == [[True, True], [True, True]]
 
 
-def test_they_have_them_in_memory_once(found):
+def test_the_images_are_in_memory_once(found):
     first, second = (process["read"] for process in found)
 
     assert first["file"] == second["file"]  # device and inode
@@ -47,7 +50,7 @@ def test_they_have_them_in_memory_once(found):
     assert first["Anonymous"] == second["Anonymous"] == 0  # no page is a copy
 
 
-def test_what_one_writes_no_other_sees(found):
+def test_writes_are_private(found):
     first, second = (process["written"] for process in found)
 
     assert first["first"] != [7] and first["Anonymous"] == 0
@@ -59,5 +62,5 @@ def test_no_file_is_left(found, temporary):
     assert list(temporary.iterdir()) == []
 
 
-def test_machines_have_what_their_own_first_process_has_read(found):
-    assert [process["own machine"] for process in found] == [[True, False], [False, True]]
+def test_nodes_have_the_images_of_their_own_process(found):
+    assert [process["own node"] for process in found] == [[True, False], [False, True]]

@@ -47,7 +47,7 @@ def listing(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-# What is already there
+# Local files
 
 
 def test_raw_files_are_loaded(tmp_path, facts, here):
@@ -70,10 +70,10 @@ def test_gzipped_files_are_the_same(tmp_path, facts, capsys):
     for name in ("train_images", "train_labels", "test_images", "test_labels"):
         assert np.array_equal(getattr(dataset, name), getattr(raw, name))
     assert dataset.origins[TEST_LABELS].endswith(f"{TEST_LABELS}.gz")
-    assert capsys.readouterr().err == ""  # that there are no raw files is nothing to speak of
+    assert capsys.readouterr().err == ""  # missing raw files are no reason for a warning
 
 
-def test_the_package_folder_of_the_system_is_read_in_place(tmp_path, facts):
+def test_the_system_package_is_read_in_place(tmp_path, facts):
     write_idx_dataset(tmp_path / "system", MNIST, compress=True)
     system = raw_folder(facts, tmp_path / "system")
 
@@ -83,7 +83,7 @@ def test_the_package_folder_of_the_system_is_read_in_place(tmp_path, facts):
     assert not (tmp_path / "empty").exists()
 
 
-def test_loading_what_is_there_writes_nothing(tmp_path, facts, here):
+def test_loading_local_files_writes_nothing(tmp_path, facts, here):
     before = listing(here)
 
     load(dataclasses.replace(facts, mirrors=("http://127.0.0.1:9/",)), tmp_path / "here")
@@ -91,7 +91,7 @@ def test_loading_what_is_there_writes_nothing(tmp_path, facts, here):
     assert listing(here) == before
 
 
-def test_a_read_only_data_folder_will_do(tmp_path, facts, here):
+def test_the_data_folder_may_be_read_only(tmp_path, facts, here):
     here.chmod(0o555)
     if os.access(here, os.W_OK):
         pytest.skip("this user, probably root, may write into a read-only folder")
@@ -99,13 +99,13 @@ def test_a_read_only_data_folder_will_do(tmp_path, facts, here):
     assert len(load(facts, tmp_path / "here").train_labels) == 200
 
 
-def test_a_home_folder_is_understood(tmp_path, facts, monkeypatch):
+def test_a_tilde_in_data_dir_is_expanded(tmp_path, facts, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
 
     assert len(load(facts, Path("~/here")).train_labels) == 200
 
 
-def test_the_default_folder_is_the_environments(monkeypatch):
+def test_the_default_folder_is_in_the_environment(monkeypatch):
     monkeypatch.setenv("LIGHTNING_CNN_DATA_DIR", "/somewhere")
     assert sources.default_data_dir() == Path("/somewhere")
     monkeypatch.setenv("LIGHTNING_CNN_DATA_DIR", "")
@@ -114,11 +114,11 @@ def test_the_default_folder_is_the_environments(monkeypatch):
     assert sources.default_data_dir() == Path("data")
 
 
-# What is not sound
+# Damaged files
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_single_flipped_byte_anywhere_is_refused(facts, here, file):
+def test_a_single_flipped_byte_is_rejected(facts, here, file):
     content = bytearray((here / file).read_bytes())
     assert read_verified(RawFiles(here), file, facts, facts.sha256)[0] == content
     for place in [0, len(content) - 1, *random.Random(0).sample(range(len(content)), 12)]:
@@ -130,7 +130,7 @@ def test_a_single_flipped_byte_anywhere_is_refused(facts, here, file):
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_flipped_byte_in_a_gzip_file_is_refused_or_harmless(tmp_path, facts, file):
+def test_a_flipped_byte_in_a_gzip_file_is_rejected_or_harmless(tmp_path, facts, file):
     write_idx_dataset(tmp_path / "gz", MNIST, compress=True)
     source = GzipFiles(raw_folder(facts, tmp_path / "gz"))
     sound, _ = read_verified(source, file, facts, facts.sha256)
@@ -168,7 +168,7 @@ def damage_folder(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [damage_flip, damage_cut, damage_empty, damage_folder])
-def test_a_damaged_raw_file_is_named_and_the_gzipped_one_taken(tmp_path, facts, here, damage, capsys):
+def test_a_damaged_raw_file_is_named_and_the_gzipped_one_used(tmp_path, facts, here, damage, capsys):
     write_idx_dataset(tmp_path / "here", MNIST, compress=True)
     damage(here / TEST_IMAGES)
 
@@ -190,7 +190,7 @@ def test_a_damaged_raw_file_is_named_and_the_gzipped_one_taken(tmp_path, facts, 
         (TRAIN_LABELS, idx_bytes(np.zeros((1, 28, 28), np.uint8)), "magic number"),
     ],
 )
-def test_a_checksum_does_not_excuse_a_file_of_the_wrong_kind(tmp_path, file, content, why):
+def test_an_invalid_file_is_rejected_despite_its_checksum(tmp_path, file, content, why):
     facts = write_idx_dataset(tmp_path, MNIST)
     (raw_folder(facts, tmp_path) / file).write_bytes(content)
     facts = dataclasses.replace(facts, sha256={**facts.sha256, file: hashlib.sha256(content).hexdigest()})
@@ -199,7 +199,7 @@ def test_a_checksum_does_not_excuse_a_file_of_the_wrong_kind(tmp_path, file, con
         load(facts, tmp_path)
 
 
-def test_images_and_labels_must_be_equally_many(tmp_path):
+def test_as_many_labels_as_images_are_required(tmp_path):
     facts = write_idx_dataset(tmp_path, MNIST, n_train=20)
     labels = write_idx_dataset(tmp_path / "other", MNIST, n_train=30)
     (raw_folder(facts, tmp_path / "other") / TRAIN_LABELS).replace(raw_folder(facts, tmp_path) / TRAIN_LABELS)
@@ -209,10 +209,10 @@ def test_images_and_labels_must_be_equally_many(tmp_path):
         load(facts, tmp_path)
 
 
-# What is fetched
+# Downloads
 
 
-def test_missing_files_are_fetched_and_stored_raw(tmp_path, facts, here):
+def test_missing_files_are_downloaded_and_stored_uncompressed(tmp_path, facts, here):
     with serve(packed(here)) as server:
         facts = dataclasses.replace(facts, mirrors=(server.address,))
         fetched = load(facts, tmp_path / "new")
@@ -226,7 +226,7 @@ def test_missing_files_are_fetched_and_stored_raw(tmp_path, facts, here):
     assert set(new) - set(FILES) <= {".lock"}
 
 
-def test_sound_files_are_kept_and_a_damaged_one_is_replaced(tmp_path, facts, here, capsys):
+def test_valid_files_are_kept_and_a_damaged_one_is_replaced(tmp_path, facts, here, capsys):
     mirror = packed(here)
     sound = (here / TEST_LABELS).read_bytes()
     damage_cut(here / TEST_LABELS)
@@ -243,7 +243,7 @@ def test_sound_files_are_kept_and_a_damaged_one_is_replaced(tmp_path, facts, her
     assert f"{here / TEST_LABELS} was damaged and has been replaced" in announced
 
 
-def test_wrong_bytes_of_one_mirror_are_made_good_by_the_next(tmp_path, facts, here):
+def test_invalid_files_of_one_mirror_come_from_the_next(tmp_path, facts, here):
     good = packed(here)
     bad = {**good, f"/{TRAIN_IMAGES}.gz": good[f"/{TEST_IMAGES}.gz"], f"/{TEST_LABELS}.gz": not_found}
 
@@ -267,7 +267,7 @@ def test_a_mirror_that_does_not_answer_is_asked_once(tmp_path, facts, here, monk
     assert len(second.requests) == 4
 
 
-def test_what_was_fetched_before_a_failure_is_kept(tmp_path, facts, here):
+def test_files_downloaded_before_a_failure_are_kept(tmp_path, facts, here):
     mirror = {**packed(here), f"/{TEST_LABELS}.gz": send(b"cut", announced=30)}
     with serve(mirror) as server:
         facts = dataclasses.replace(facts, mirrors=(server.address,))
@@ -290,7 +290,7 @@ print(int(load(facts, pathlib.Path(sys.argv[3])).train_images.sum()))
 """
 
 
-def test_several_processes_at_once_fetch_once(tmp_path, facts, here):
+def test_concurrent_processes_download_once(tmp_path, facts, here):
     content = packed(here)
 
     def slowly(handler, server):
@@ -324,10 +324,10 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, facts, here):
     assert server.requests == []  # nothing is fetched that could not be stored
 
 
-# When nothing works
+# Without a source
 
 
-def test_the_error_lists_every_source_and_the_way_out(tmp_path, facts, monkeypatch):
+def test_the_error_lists_every_source_and_what_to_do(tmp_path, facts, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))  # no apt-get
     folder = raw_folder(facts, tmp_path / "new")
     folder.mkdir(parents=True)
@@ -359,7 +359,7 @@ def test_the_error_lists_every_source_and_the_way_out(tmp_path, facts, monkeypat
     assert caught.value.exit_status == 1
 
 
-def test_the_sample_is_taken_only_if_allowed(tmp_path, facts, capsys):
+def test_the_sample_is_used_only_if_allowed(tmp_path, facts, capsys):
     with pytest.raises(DataError):
         load(facts, tmp_path / "new")
     assert "SAMPLE" not in capsys.readouterr().err
@@ -371,20 +371,20 @@ def test_the_sample_is_taken_only_if_allowed(tmp_path, facts, capsys):
     assert "MNIST is not in" in announced and "THIS IS A SAMPLE of 2,500 images" in announced
 
 
-def test_the_sample_is_not_taken_if_the_whole_is_there(tmp_path, facts):
+def test_the_sample_is_not_used_if_the_dataset_is_available(tmp_path, facts):
     dataset = load(facts, tmp_path / "here", allow_sample=True)
 
     assert not dataset.is_sample and len(dataset.train_labels) == 200
 
 
-def test_the_sample_does_where_nothing_can_be_stored(tmp_path, facts):
+def test_the_sample_is_used_if_downloads_cannot_be_stored(tmp_path, facts):
     (tmp_path / "file").touch()
     facts = dataclasses.replace(facts, mirrors=("http://127.0.0.1:9/",))
 
     assert load(facts, tmp_path / "file", allow_sample=True).is_sample
 
 
-def test_a_dataset_without_sample_says_so(tmp_path, facts):
+def test_a_dataset_without_a_sample_is_named(tmp_path, facts):
     with pytest.raises(DataError, match="no valid sample of MNIST"):
         load(dataclasses.replace(facts, sample_sha256={}), tmp_path / "new", allow_sample=True)
 
