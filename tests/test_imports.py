@@ -17,10 +17,10 @@ COMMON = {"__version__", "environment", "errors", "files", "run", "startup", "co
 ARROWS = {
     "__main__": {"cli"},
     "cli": {"commands"},
-    "commands": {"checkpoint", "config", "data", "plots", "predict", "report", "sweep", "training"},
+    "commands": {"checkpoint", "config", "data", "predict", "report", "sweep", "training"},
     "sweep": {"cli", "training"},
     "report": {"plots"},
-    "predict": {"checkpoint", "classifiers", "data"},
+    "predict": {"checkpoint", "classifiers", "data", "plots"},
     "training": {"callbacks", "checkpoint", "classifiers", "config", "data"},
     "config": {"callbacks", "checkpoint", "classifiers", "data"},
     "callbacks": {"checkpoint", "classifiers", "data", "plots"},

@@ -1,4 +1,4 @@
-"""``lightning-cnn data``: fetch a dataset, or verify the one that is there."""
+"""``lightning-cnn data``: download a dataset, or verify the local files."""
 
 import argparse
 from pathlib import Path
@@ -16,7 +16,7 @@ from lightning_cnn.data.sources import (
     sample_source,
 )
 
-#: The datasets by the name that the command line gives them.
+#: The datasets by their names on the command line.
 DATASETS: dict[str, DatasetFacts] = {facts.name: facts for facts in (MNIST, FASHION_MNIST)}
 
 
@@ -24,19 +24,18 @@ def main(argv: list[str]) -> int:
     """Run ``data`` with the arguments that follow it and return the exit status.
 
     Raises:
-        UserError: If an argument is wrong, or the dataset cannot be had.
+        UserError: If an argument is wrong, or the dataset is not available.
     """
     arguments = _parse(argv[1:])
     verb = {"fetch": _fetch, "verify": _verify}[one_of(("fetch", "verify"), arguments.verb, "verb")]
     facts = DATASETS[one_of(DATASETS, arguments.dataset, "dataset")]
-    allow_sample = one_of(("true", "false"), arguments.allow_sample, "value of --allow_sample") == "true"
-    return verb(facts, arguments.data_dir, allow_sample)
+    return verb(facts, arguments.data_dir, arguments.allow_sample)
 
 
 def _fetch(facts: DatasetFacts, data_dir: Path, allow_sample: bool) -> int:
     dataset = load(facts, data_dir, allow_sample)
     n_train, n_test = len(dataset.train_labels), len(dataset.test_labels)
-    print(f"{facts.title}: {n_train:,} images to train, {n_test:,} to test, verified")
+    print(f"{facts.title}: {n_train:,} training and {n_test:,} test images, verified")
     for file, origin in dataset.origins.items():
         print(f"  {file:<24} from {origin}")
     if not dataset.is_sample:
@@ -48,33 +47,35 @@ def _verify(facts: DatasetFacts, data_dir: Path, allow_sample: bool) -> int:
     folder = raw_folder(facts, data_dir)
     print(f"{facts.title} in {folder}")
     if _verify_files(facts, local_sources(facts, folder), facts.sha256):
-        print(f"{facts.title} is complete and sound")
+        print(f"{facts.title} is complete and valid")
         return 0
-    print(f"{facts.title} is NOT complete: `lightning-cnn data fetch {facts.name} --data_dir {data_dir}` mends it")
+    print(
+        f"{facts.title} is NOT complete: repair it with `lightning-cnn data fetch {facts.name} --data_dir {data_dir}`"
+    )
     if not allow_sample:
         return 1
     print(f"the sample of {facts.title} that ships with this package")
-    sound = _verify_files(facts, [sample_source(facts)], facts.sample_sha256)
-    print(f"the sample is {'complete and sound' if sound else 'NOT sound: install this package again'}")
-    return 0 if sound else 1
+    valid = _verify_files(facts, [sample_source(facts)], facts.sample_sha256)
+    print(f"the sample is {'complete and valid' if valid else 'NOT valid: reinstall this package'}")
+    return 0 if valid else 1
 
 
 def _verify_files(facts: DatasetFacts, sources: list[Source], sha256: dict[str, str]) -> bool:
-    """Print a line for every copy of every file, and return whether each file has a sound one."""
-    # A list, so that every file is looked at, even after one that is missing.
-    sound = [_verify_file(file, facts, sources, sha256) for file in FILES]
-    return all(sound)
+    """Print a line for every copy of every file, and return whether each file has a valid one."""
+    # A list, so that all files are verified, even after a missing one.
+    valid = [_verify_file(file, facts, sources, sha256) for file in FILES]
+    return all(valid)
 
 
 def _verify_file(file: str, facts: DatasetFacts, sources: list[Source], sha256: dict[str, str]) -> bool:
     lines = [line for source in sources if (line := _verdict(source, file, facts, sha256))]
     for line in lines or [f"missing  {file}"]:
         print(f"  {line}")
-    return any(line.startswith("sound") for line in lines)
+    return any(line.startswith("valid") for line in lines)
 
 
 def _verdict(source: Source, file: str, facts: DatasetFacts, sha256: dict[str, str]) -> str:
-    """Return what there is to say of a file in a source, or nothing if the source does not have it."""
+    """Return the line about a file of a source, or nothing if the source does not have it."""
     path = Path(source.where(file))
     kind = "raw" if isinstance(source, RawFiles) else "gz"
     try:
@@ -83,23 +84,21 @@ def _verdict(source: Source, file: str, facts: DatasetFacts, sha256: dict[str, s
         return ""
     except SourceError as error:
         size = f", {path.stat().st_size:,} bytes" if path.is_file() else ""
-        return f"WRONG    {path} ({kind}{size}): {error}"
-    return f"sound    {path} ({kind}, {path.stat().st_size:,} bytes)"
+        return f"INVALID  {path} ({kind}{size}): {error}"
+    return f"valid    {path} ({kind}, {path.stat().st_size:,} bytes)"
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = Parser(
         prog="lightning-cnn data",
-        description="Fetch a dataset, or verify the one that is there. The exit status is 0 if it is sound, or else 1.",
+        description="Download a dataset, or verify the local files. The exit status is 0 if they are valid, or else 1.",
         allow_abbrev=False,
     )
-    parser.add_argument("verb", metavar="fetch|verify", help="fetch what is missing, or only look at what is there")
+    parser.add_argument("verb", metavar="fetch|verify", help="download missing files, or only verify the local ones")
     parser.add_argument("dataset", metavar="|".join(DATASETS), help="the dataset")
     add_data_dir(parser)
-    parser.add_argument(
+    parser.add_switch(
         *("--allow_sample", "--data.allow_sample"),
-        default="false",
-        metavar="true|false",
-        help="whether the small sample that ships with this package will do (default: %(default)s)",
+        help="whether to accept the small sample that ships with this package",
     )
     return parser.parse(argv)

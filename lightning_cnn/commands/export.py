@@ -1,19 +1,26 @@
-"""``lightning-cnn export``: a checkpoint as safetensors, to give to others."""
+"""``lightning-cnn export``: a checkpoint as a safetensors file, to share."""
 
 import argparse
 from pathlib import Path
 
 from lightning_cnn import checkpoint as checkpoints
-from lightning_cnn.config.options import Parser, add_overwrite, require_new, require_writable
+from lightning_cnn.config.options import (
+    Parser,
+    add_checkpoint,
+    add_overwrite,
+    checkpoint_argument,
+    require_new,
+    require_writable,
+)
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import atomic_write
 from lightning_cnn.run import DEFAULT_ROOT, find_runs, resolve_checkpoint
 from lightning_cnn.startup import quick_imports
 
 _DESCRIPTION = """\
-Write the weights of a checkpoint, and what it says of itself, as safetensors: a file
-that cannot hold code, without what only training needs, and with a checksum of all
-that is in it. `predict`, `validate` and `test` take it like the checkpoint itself.
+Write the weights of a checkpoint and its description as a safetensors file, which
+cannot contain code. It has no training state, and a checksum of its content.
+`predict`, `validate` and `test` accept it in place of the checkpoint.
 """
 
 _EXAMPLES = """\
@@ -40,7 +47,9 @@ def main(argv: list[str]) -> int:
     try:
         data = shared.dump(checkpoints.read(path))
     except TypeError as error:
-        raise UserError(f"{path} cannot be shared: settings of its model are not plain ({error})") from error
+        raise UserError(
+            f"{path} cannot be exported: hyperparameters of its model are not plain values ({error})"
+        ) from error
     with atomic_write(output) as temporary:
         temporary.write_bytes(data)
     print(f"Written: {output}")
@@ -55,16 +64,14 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "checkpoint",
-        metavar="CHECKPOINT",
-        help="a checkpoint file, a run folder (for its best), or best, last or previous of the newest in logs",
-    )
+    add_checkpoint(parser)
     parser.add_argument(
         "--output",
         type=Path,
         metavar="FILE",
-        help="the .safetensors file to write (default: the checkpoint's name with that ending, beside it)",
+        help="the .safetensors file to write (default: beside the checkpoint, with its name)",
     )
     add_overwrite(parser)
-    return parser.parse(argv)
+    arguments = parser.parse(argv)
+    arguments.checkpoint = checkpoint_argument(parser, arguments)
+    return arguments

@@ -1,18 +1,30 @@
-"""What the commands with few arguments share: a parser whose errors are one line, and the kinds of their values."""
+"""What the commands without a config share: a parser with one-line errors, common options, and checks of files."""
 
 import argparse
 import os
 import tempfile
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from lightning_cnn.data.sources import default_data_dir
 from lightning_cnn.errors import UserError, did_you_mean
 
+_BOOLEANS = {"true": True, "false": False}
+
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, like all errors of the command line."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._switches: set[str] = set()
+
+    def add_switch(self, *names: str, help: str) -> None:  # noqa: A002  # argparse's name
+        """Add an option that is false by default: `--name`, `--name true` and `--name false` are accepted."""
+        self.add_argument(*names, type=_boolean, default=False, metavar="true|false", help=f"{help} (default: false)")
+        self._switches |= {*names}
 
     def error(self, message: str) -> NoReturn:
         """Raise the message as `UserError`."""
@@ -24,7 +36,14 @@ class Parser(argparse.ArgumentParser):
         Raises:
             UserError: If one is wrong; of an unknown option the message names the one that was probably meant.
         """
+        # A switch takes no other argument than true or false, so that a file may follow it.
+        argv = [
+            f"{argument}=true" if argument in self._switches and following not in _BOOLEANS else argument
+            for argument, following in pairwise([*argv, ""])
+        ]
         arguments, unknown = self.parse_known_intermixed_args(argv)
+        if unknown and not unknown[0].startswith("-"):
+            self.error(f"unexpected argument {unknown[0]!r}")
         if unknown:
             options = [option for action in self._actions for option in action.option_strings if "." not in option]
             one_of([option for option in options if option != "-h"], unknown[0].partition("=")[0], "option")
@@ -40,6 +59,33 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the folder that holds the datasets (default: $LIGHTNING_CNN_DATA_DIR, or else data; now %(default)s)",
     )
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Add the checkpoint as a positional argument and as `--ckpt_path`; `checkpoint_argument` returns it."""
+    parser.add_argument(
+        "checkpoint",
+        nargs="?",
+        metavar="CHECKPOINT",
+        help="a checkpoint file, a run folder (for its best checkpoint), or best, last or previous of the newest run "
+        "in logs",
+    )
+    parser.add_argument("--ckpt_path", metavar="CHECKPOINT", help="the same, in place of the positional argument")
+
+
+def checkpoint_argument(parser: Parser, arguments: argparse.Namespace) -> str:
+    """Return the checkpoint, whichever way it was given.
+
+    Raises:
+        UserError: If it was given in neither way or in both.
+    """
+    given = [value for value in (arguments.checkpoint, arguments.ckpt_path) if value is not None]
+    if len(given) == 2:
+        parser.error(f"the checkpoint is given twice, as {given[0]} and as --ckpt_path {given[1]}; give it once")
+    if not given:
+        parser.error("the following arguments are required: CHECKPOINT (or --ckpt_path)")
+    checkpoint: str = given[0]
+    return checkpoint
 
 
 def one_of(choices: Iterable[str], value: str, what: str) -> str:
@@ -64,9 +110,13 @@ def positive(word: str) -> int:
     return int(word)
 
 
-def add_overwrite(parser: argparse.ArgumentParser) -> None:
-    """Add `--overwrite`, which `require_new` is told."""
-    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+def _boolean(value: str) -> bool:
+    return _BOOLEANS[one_of(_BOOLEANS, value, "value of a switch")]
+
+
+def add_overwrite(parser: Parser) -> None:
+    """Add `--overwrite`, for `require_new`."""
+    parser.add_switch("--overwrite", help="whether to replace existing files")
 
 
 def require_writable(option: str, path: Path, *suffixes: str) -> None:

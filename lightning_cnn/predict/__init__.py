@@ -1,1 +1,1 @@
-"""What is done with image files of the user's own: read, framed, predicted."""
+"""Predictions for image files of the user: `pipeline` reads, frames and classifies, `output` writes and draws."""

@@ -1,4 +1,8 @@
-"""From a checkpoint to a classifier with its weights, without running anything because a checkpoint says so."""
+"""From the content of a checkpoint to a classifier with its weights, without running code that the checkpoint names.
+
+Used by `pipeline`. `checkpoint.read` has verified the content: `state_dict` maps names to dense tensors in main memory,
+and `hyper_parameters` is a dictionary of plain values.
+"""
 
 import inspect
 from importlib import import_module
@@ -10,38 +14,39 @@ from torch import Tensor
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn import classifiers
 from lightning_cnn.classifiers.base import ImageClassifier
-from lightning_cnn.errors import UserError
+from lightning_cnn.errors import UserError, reason
 
-#: Where the classes of this package are, as checkpoints name them; these are the only names that are believed.
+#: The modules by which checkpoints name the classes of this package, the only names that are trusted.
 _OWN_MODULES = ("lightning_cnn.classifiers", "lightning_cnn.classifiers.zoo")
 
 
 def load_classifier(content: dict[str, Any], model: str | None = None) -> ImageClassifier:
-    """Build the classifier of a checkpoint, with its weights, in float32 and in eval mode.
+    """Build the classifier of a checkpoint with its weights, in float32 and in eval mode.
 
     Args:
-        content: What `checkpoint.read` returns.
-        model: The class, for example ``wide_mlp.WideMLPClassifier``, whose module is imported: only ever what the user
-            has named. None takes the class of this package that the checkpoint names.
+        content: The content of the checkpoint, from `checkpoint.read`.
+        model: Class path such as ``wide_mlp.WideMLPClassifier``, as given by the user; its module is imported. None
+            for the class that the checkpoint names, which must be one of this package.
 
     Raises:
-        UserError: If there is no such class, or settings or weights of the checkpoint do not fit it.
+        UserError: If there is no such class, or the hyperparameters or weights do not fit it.
     """
-    cls = _own_class(content) if model is None else _named_class(model)
-    weights = _weights(content)
-    parameters = dict(inspect.signature(cls).parameters)
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):  # forwarded to the base
-        parameters = {**inspect.signature(ImageClassifier).parameters, **parameters}
-    known = parameters.keys() - {"network"}
-    settings = {name: value for name, value in _settings(content).items() if name in known}
-    if cls.__module__ in _OWN_MODULES:  # a class of the user's may need numbers while it is built
-        with torch.device(
-            "meta"
-        ):  # without memory: settings may ask for any amount of it, that the weights do not fill
+    cls = _own_class(content[checkpoints.KEY]) if model is None else _user_class(model)
+    weights: dict[str, Tensor] = content["state_dict"]
+    known = inspect.signature(cls).parameters.keys()
+    if "kwargs" in known:  # which are forwarded to the base
+        known |= inspect.signature(ImageClassifier).parameters.keys() - {"network"}
+    settings = {name: value for name, value in content.get("hyper_parameters", {}).items() if name in known}
+    if cls.__module__ in _OWN_MODULES:  # a user's class may need values while it is built, which meta tensors lack
+        with torch.device("meta"):  # without memory: the hyperparameters may ask for any amount of it
             checkpoints.require_same_shapes(_build(cls, settings).state_dict(), weights)
     classifier = _build(cls, settings)
     checkpoints.require_same_shapes(classifier.state_dict(), weights)
-    _require_numbers(weights)
+    invalid = {name for name, weight in weights.items() if not weight.isfinite().all()}
+    if invalid - {"mean", "std"}:
+        raise UserError("weights in the checkpoint are NaN or infinite: training has diverged; use another checkpoint")
+    if invalid:
+        raise UserError(f"the pixel {' and '.join(sorted(invalid))} in the checkpoint is NaN or infinite; use another")
     classifier.load_state_dict(weights)
     return classifier.eval()
 
@@ -50,76 +55,38 @@ def _build(cls: type[ImageClassifier], settings: dict[str, Any]) -> ImageClassif
     try:
         return cls(**settings)
     except (TypeError, ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{cls.__name__} does not take the settings in the checkpoint: {reason}") from error
+        why = reason(error).splitlines()[0]
+        raise UserError(f"{cls.__name__} does not accept the hyperparameters in the checkpoint: {why}") from error
 
 
-def _weights(content: dict[str, Any]) -> dict[str, Tensor]:
-    weights = content.get("state_dict")
-    if not isinstance(weights, dict) or not all(_is_weight(*item) for item in weights.items()):
-        raise UserError("the checkpoint has no weights; give one that `fit` has written")
-    return weights
-
-
-def _is_weight(name: object, value: object) -> bool:
-    return (
-        isinstance(name, str)
-        and isinstance(value, Tensor)
-        and value.layout is torch.strided
-        and not (value.is_meta or value.is_quantized)
-    )
-
-
-def _require_numbers(weights: dict[str, Tensor]) -> None:
-    wrong = {name for name, weight in weights.items() if not weight.isfinite().all()}
-    if wrong - {"mean", "std"}:
-        raise UserError("the weights in the checkpoint are no numbers: training has diverged; take another checkpoint")
-    if wrong:
-        raise UserError(f"the {' and '.join(sorted(wrong))} of pixels in the checkpoint is no number; take another one")
-
-
-def _own_class(content: dict[str, Any]) -> type[ImageClassifier]:
-    """The class that the checkpoint names, if it is one of this package; nothing is imported to find it."""
-    path = _class_path(content)
-    module, _, name = path.rpartition(".")
-    cls = getattr(classifiers, name, None) if module in _OWN_MODULES and name in classifiers.__all__ else None
-    if cls is None:
-        raise UserError(
-            f"the checkpoint is of the class {path}, which is not one of lightning-cnn; "
-            f"if it is a classifier of yours, add `--model {path}`"
-        )
-    return _require_classifier(cls, path)
-
-
-def _class_path(content: dict[str, Any]) -> str:
-    config = content[checkpoints.KEY].get("config")
-    model = config.get("model") if isinstance(config, dict) else None
-    path = model.get("class_path") if isinstance(model, dict) else None
+def _own_class(description: checkpoints.Description) -> type[ImageClassifier]:
+    """Return the class of this package that the checkpoint names, without importing anything."""
+    path = ((description.get("config") or {}).get("model") or {}).get("class_path")
     if not isinstance(path, str) or not all(part.isidentifier() for part in path.split(".")):
-        raise UserError("the checkpoint does not say which class it is of; name it with `--model`")
-    return path
+        raise UserError("the checkpoint does not name its class; name it with `--model`")
+    module, _, name = path.rpartition(".")
+    if module not in _OWN_MODULES or name not in classifiers.__all__:
+        raise UserError(
+            f"the checkpoint names the class {path}, which is not one of lightning-cnn; "
+            f"if it is your own classifier, add `--model {path}`"
+        )
+    return _require_classifier(getattr(classifiers, name), path)
 
 
-def _settings(content: dict[str, Any]) -> dict[str, Any]:
-    """The arguments that the classifier was made with, those of them that are plain."""
-    settings = content.get("hyper_parameters")
-    return settings if isinstance(settings, dict) else {}
-
-
-def _named_class(path: str) -> type[ImageClassifier]:
-    """The class that the user names; without a module it is one of this package."""
+def _user_class(path: str) -> type[ImageClassifier]:
+    """Return the class that the user names; without a module it is one of this package."""
     module, _, name = path.rpartition(".")
     try:
         found = getattr(import_module(module) if module else classifiers, name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
             f"--model {path}: there is no such class ({error}); "
-            "`python -m lightning_cnn` finds modules in the folder that you are in"
+            "`python -m lightning_cnn` finds modules in the current folder"
         ) from error
     return _require_classifier(found, path)
 
 
 def _require_classifier(found: object, path: str) -> type[ImageClassifier]:
     if not isinstance(found, type) or not issubclass(found, ImageClassifier) or found is ImageClassifier:
-        raise UserError(f"{path} is no subclass of ImageClassifier; name one with `--model`")
+        raise UserError(f"{path} is not a subclass of ImageClassifier; name one with `--model`")
     return found

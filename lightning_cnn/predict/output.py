@@ -1,20 +1,23 @@
-"""Predictions on their way out: as a table for people, or into a CSV or JSON file; none is held."""
+"""Where predictions go: a table on stdout, a CSV or JSON file, or a figure. None of the writers keeps them."""
 
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TextIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lightning_cnn.files import atomic_write
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What an image file was taken for, and what next to it; confidence is a probability, 0 to 1."""
+    """The most likely class of an image file and the second most likely; confidences are probabilities, 0 to 1."""
 
     file: str
     predicted: str
@@ -23,33 +26,51 @@ class Prediction:
     runner_up_confidence: float
 
 
-#: Takes the predictions of a batch.
+#: Writes the predictions of a batch.
 Write = Callable[[list[Prediction]], None]
 
 
 def printable(name: str) -> str:
-    """Return a name with whatever a terminal would not show, or would obey, in Python's escapes."""
+    """Return a name with control and other unprintable characters escaped as in Python."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 @contextmanager
-def sink(output: Path | None) -> Iterator[Write]:
-    """Yield what takes predictions: to a .csv or .json file, which is whole in the end or absent, or else to stdout."""
+def writer(output: Path | None) -> Iterator[Write]:
+    """Yield a function that writes predictions to stdout, or to a .csv or .json file that is written whole or not at all."""
     if output is None:
         yield _Table().write
         return
     to_file = _csv if output.suffix.lower() == ".csv" else _json
     with (
         atomic_write(output) as path,
-        # A name in bytes that are no text must not be the end of the file.
+        # File names may hold bytes that are not text.
         path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
         to_file(file) as write,
     ):
         yield write
 
 
+def draw(
+    path: Path,
+    originals: Sequence[NDArray[np.uint8]],
+    pixels: Sequence[NDArray[np.uint8]],
+    predictions: Sequence[Prediction],
+) -> None:
+    """Draw images `(h, w, 3)` beside the pixels that the network saw `(28, 28)`, with the predictions, as PNG."""
+    from lightning_cnn.plots import figures as plots  # takes a third of a second
+
+    captions = [
+        f"{printable(Path(prediction.file).name)}\n{prediction.predicted}, {100 * prediction.confidence:.1f} %"
+        for prediction in predictions
+    ]
+    figure = plots.seen(originals, np.stack(pixels), captions)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+
+
 class _Table:
-    """Prints rows under a heading; columns grow with what comes, and do not shrink."""
+    """Prints rows under a heading; a column is as wide as its widest cell so far."""
 
     _titles = ("file", "class", "confidence", "runner-up", "confidence")
 
@@ -57,25 +78,22 @@ class _Table:
         self.widths = [0] * len(self._titles)
 
     def write(self, predictions: list[Prediction]) -> None:
-        """Print a batch, and the heading before the first."""
+        """Print a batch, after the heading if it is the first one."""
         rows = [_row(prediction) for prediction in predictions]
         if not any(self.widths):
             rows.insert(0, self._titles)
         self.widths = [
             max(width, *map(len, column)) for width, column in zip(self.widths, zip(*rows, strict=True), strict=True)
         ]
-        for file, guess, confidence, other, its_confidence in rows:
-            a, b, c, d, e = self.widths
-            print(f"{file:<{a}}  {guess:<{b}}  {confidence:>{c}}  {other:<{d}}  {its_confidence:>{e}}")
+        for row in rows:
+            cells = zip(row, "<<><>", self.widths, strict=True)
+            print("  ".join(f"{cell:{alignment}{width}}" for cell, alignment, width in cells))
         sys.stdout.flush()
 
 
 def _row(prediction: Prediction) -> tuple[str, ...]:
-    """Return the cells of a line for people."""
-    words = (printable(word) for word in (prediction.file, prediction.predicted, prediction.runner_up))
-    shares = (f"{100 * share:.2f} %" for share in (prediction.confidence, prediction.runner_up_confidence))
-    (file, predicted, runner_up), (confidence, runner_up_confidence) = words, shares
-    return file, predicted, confidence, runner_up, runner_up_confidence
+    values = asdict(prediction).values()
+    return tuple(f"{100 * value:.2f} %" if isinstance(value, float) else printable(value) for value in values)
 
 
 @contextmanager
@@ -86,7 +104,7 @@ def _csv(file: TextIO) -> Iterator[Write]:
     def write(predictions: list[Prediction]) -> None:
         for prediction in predictions:
             row = asdict(prediction)
-            if row["file"].startswith(("=", "+", "-", "@", "\t", "\r")):  # a spreadsheet would compute it
+            if row["file"].startswith(("=", "+", "-", "@", "\t", "\r")):  # a formula in a spreadsheet
                 row["file"] = f"./{row['file']}"
             writer.writerow(f"{value:.6f}" if isinstance(value, float) else value for value in row.values())
 

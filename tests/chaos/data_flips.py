@@ -178,8 +178,8 @@ def _verify(copy: Copy, file: str) -> str:
     lines = output.getvalue().splitlines()
     if status == 0:
         wrong = _read(copy, file)
-        return wrong and f"`data verify` calls it sound: {wrong}"
-    told = any(file in line and line.split()[0] in ("WRONG", "missing") for line in lines)
+        return wrong and f"`data verify` calls it valid: {wrong}"
+    told = any(file in line and line.split()[0] in ("INVALID", "missing") for line in lines)
     return "" if told and "data fetch" in lines[-1] else f"`data verify` says: {lines}"
 
 

@@ -36,32 +36,32 @@ def test_fetch_says_where_each_file_came_from(tmp_path, facts, monkeypatch, caps
         assert data.main(["data", "fetch", "mnist", "--data_dir", str(tmp_path / "new")]) == 0
 
     printed = capsys.readouterr().out
-    assert "200 images to train, 100 to test" in printed
+    assert "200 training and 100 test images" in printed
     assert all(f"from {server.address}{file}.gz" in printed for file in FILES)
     assert str(raw_folder(facts, tmp_path / "new")) in printed
 
 
-def test_fetch_fails_if_nothing_can_be_had(tmp_path, facts):
+def test_fetch_fails_without_a_source(tmp_path, facts):
     with pytest.raises(DataError, match="cannot be downloaded"):
         data.main(["data", "fetch", "mnist", "--data_dir", str(tmp_path / "new")])
 
 
-def test_fetch_makes_do_with_the_sample_if_allowed(tmp_path, facts, capsys):
+def test_fetch_accepts_the_sample_if_allowed(tmp_path, facts, capsys):
     assert data.main(["data", "fetch", "mnist", "--data_dir", str(tmp_path / "new"), "--allow_sample", "true"]) == 0
 
-    assert "2,000 images to train, 500 to test" in capsys.readouterr().out
+    assert "2,000 training and 500 test images" in capsys.readouterr().out
 
 
-def test_verify_reports_sound_files(tmp_path, facts, capsys):
+def test_verify_reports_valid_files(tmp_path, facts, capsys):
     assert data.main(["data", "verify", "mnist", "--data_dir", str(tmp_path / "here")]) == 0
 
     printed = capsys.readouterr().out
-    assert printed.count("sound  ") == 4
+    assert printed.count("valid  ") == 4
     assert f"{raw_folder(facts, tmp_path / 'here') / TEST_LABELS} (raw, 108 bytes)" in printed
-    assert printed.endswith("MNIST is complete and sound\n")
+    assert printed.endswith("MNIST is complete and valid\n")
 
 
-def test_verify_reports_wrong_and_missing_files(tmp_path, facts, capsys):
+def test_verify_reports_invalid_and_missing_files(tmp_path, facts, capsys):
     here = raw_folder(facts, tmp_path / "here")
     (here / TEST_LABELS).write_bytes(b"not labels")
     (here / FILES[0]).unlink()
@@ -70,8 +70,8 @@ def test_verify_reports_wrong_and_missing_files(tmp_path, facts, capsys):
 
     printed = capsys.readouterr().out
     assert f"missing  {FILES[0]}" in printed
-    assert f"WRONG    {here / TEST_LABELS} (raw, 10 bytes): SHA-256 is " in printed
-    assert printed.count("sound  ") == 2
+    assert f"INVALID  {here / TEST_LABELS} (raw, 10 bytes): SHA-256 is " in printed
+    assert printed.count("valid  ") == 2
     assert "MNIST is NOT complete" in printed
 
 
@@ -84,7 +84,7 @@ def test_verify_writes_nothing_and_fetches_nothing(tmp_path, facts, monkeypatch)
     assert not (tmp_path / "new").exists()
 
 
-def test_verify_accepts_the_folder_of_the_system(tmp_path, facts, monkeypatch, capsys):
+def test_verify_accepts_the_system_package(tmp_path, facts, monkeypatch, capsys):
     write_idx_dataset(tmp_path / "system", MNIST, compress=True)
     system = raw_folder(facts, tmp_path / "system")
     monkeypatch.setitem(data.DATASETS, "mnist", dataclasses.replace(facts, system_folder=str(system)))
@@ -94,10 +94,10 @@ def test_verify_accepts_the_folder_of_the_system(tmp_path, facts, monkeypatch, c
     assert f"{system / TEST_LABELS}.gz (gz, " in capsys.readouterr().out
 
 
-def test_verify_looks_at_the_sample_if_allowed(tmp_path, facts, capsys):
-    assert data.main(["data", "verify", "mnist", "--data_dir", str(tmp_path / "new"), "--allow_sample", "true"]) == 0
+def test_verify_accepts_the_sample_if_allowed(tmp_path, facts, capsys):
+    assert data.main(["data", "verify", "mnist", "--data_dir", str(tmp_path / "new"), "--allow_sample"]) == 0
 
-    assert "the sample is complete and sound" in capsys.readouterr().out
+    assert "the sample is complete and valid" in capsys.readouterr().out
 
 
 def test_the_folder_comes_from_the_environment_if_not_given(tmp_path, facts, monkeypatch):
@@ -117,8 +117,12 @@ def test_the_folder_comes_from_the_environment_if_not_given(tmp_path, facts, mon
         (["fetch", "cifar"], "'cifar' is not a dataset (choose from mnist, fashion_mnist)"),
         (["verfy", "mnist"], "'verfy' is not a verb; did you mean 'verify'? (choose from fetch, verify)"),
         (
+            ["verify", "mnist", "--allow_sample=ture"],
+            "'ture' is not a value of a switch; did you mean 'true'? (choose from true, false)",
+        ),
+        (
             ["verify", "mnist", "--allow_sample", "ture"],
-            "'ture' is not a value of --allow_sample; did you mean 'true'? (choose from true, false)",
+            "unexpected argument 'ture' (see `lightning-cnn data --help`)",
         ),
         (
             ["verify", "mnist", "--data-dir=x"],

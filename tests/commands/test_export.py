@@ -20,7 +20,7 @@ def image() -> str:
     return "image.png"
 
 
-def test_what_is_exported_predicts_and_measures_the_same(run, image, cli):
+def test_an_exported_model_gives_the_same_predictions_and_metrics(run, image, cli):
     assert cli("export", run, "--output", "shared.safetensors").out == "Written: shared.safetensors\n"
 
     predicted = [cli("predict", file, image) for file in (run / "checkpoints/best.ckpt", "shared.safetensors")]
@@ -30,8 +30,8 @@ def test_what_is_exported_predicts_and_measures_the_same(run, image, cli):
     outcome = cli("test", "--ckpt_path", "shared.safetensors")
     assert outcome.status == 0, outcome.err
     assert Path("test_predictions.csv").read_text() == (run / "test_predictions.csv").read_text()
-    measured = [json.loads((folder / "test_metrics.json").read_text()) for folder in (run, Path())]
-    assert measured[0]["test/acc"] == measured[1]["test/acc"]
+    metrics = [json.loads((folder / "test_metrics.json").read_text()) for folder in (run, Path())]
+    assert metrics[0]["test/acc"] == metrics[1]["test/acc"]
     validated = [cli("validate", "--ckpt_path", file) for file in (run, "shared.safetensors")]
     assert validated[0].status == 0
     assert validated[0].out == validated[1].out
@@ -47,7 +47,7 @@ def test_preprocessing_is_exported_with_the_weights(run, cli):
     assert found[checkpoints.KEY] == written[checkpoints.KEY]
 
 
-def test_training_does_not_go_on_from_it(run, cli):
+def test_training_cannot_be_resumed_from_an_exported_model(run, cli):
     cli("export", run, "--output", "shared.safetensors")
 
     outcome = cli("fit", "--ckpt_path", "shared.safetensors")
@@ -56,7 +56,7 @@ def test_training_does_not_go_on_from_it(run, cli):
     assert "shared.safetensors" in outcome.err.splitlines()[-1]
 
 
-def test_a_file_that_is_there_stays_unless_it_may_be_replaced(run, cli):
+def test_an_existing_file_is_replaced_only_with_overwrite(run, cli):
     Path("a.safetensors").write_text("mine")
 
     outcome = cli("export", run, "--output", "a.safetensors")
@@ -66,14 +66,17 @@ def test_a_file_that_is_there_stays_unless_it_may_be_replaced(run, cli):
         "lightning-cnn: error: --output a.safetensors exists; add --overwrite to replace it, or name another\n"
     )
     assert Path("a.safetensors").read_text() == "mine"
-    assert cli("export", run, "--output", "a.safetensors", "--overwrite").status == 0
+    assert cli("export", run, "--output", "a.safetensors", "--overwrite", "false").status == 2
+    assert cli("export", "--overwrite", run, "--output", "a.safetensors").status == 0
+    assert cli("export", "--ckpt_path", run, "--output", "a.safetensors", "--overwrite", "true").status == 0
     assert checkpoints.read(Path("a.safetensors"))
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         ([], "the following arguments are required: CHECKPOINT"),
+        (["a", "--ckpt_path", "b"], "the checkpoint is given twice, as a and as --ckpt_path b; give it once"),
         (["nowhere.ckpt"], "checkpoint nowhere.ckpt does not exist"),
         (["best"], "no matching run has a checkpoint best.ckpt"),
         (
@@ -85,17 +88,17 @@ def test_a_file_that_is_there_stays_unless_it_may_be_replaced(run, cli):
         (["text.ckpt", "--overwrit"], "'--overwrit' is not an option; did you mean '--overwrite'?"),
     ],
 )
-def test_what_is_wrong_is_named(cli, words, message):
+def test_wrong_arguments_are_named(cli, arguments, message):
     Path("text.ckpt").write_text("hello")
 
-    outcome = cli("export", *words)
+    outcome = cli("export", *arguments)
 
     assert outcome.status == 2
     assert message in outcome.err and outcome.err.count("\n") == 1
     assert [path.name for path in Path().iterdir()] == ["text.ckpt"]
 
 
-def test_settings_that_are_not_plain_cannot_be_shared(run, cli):
+def test_hyperparameters_that_are_not_plain_cannot_be_exported(run, cli):
     last = run / "checkpoints" / "last.ckpt"
     content = checkpoints.read(last)
     torch.save(content | {"hyper_parameters": {"weights": torch.ones(2)}}, "a.ckpt")
@@ -103,5 +106,5 @@ def test_settings_that_are_not_plain_cannot_be_shared(run, cli):
     outcome = cli("export", "a.ckpt")
 
     assert outcome.status == 2
-    assert "a.ckpt cannot be shared: settings of its model are not plain" in outcome.err
+    assert "a.ckpt cannot be exported: hyperparameters of its model are not plain values" in outcome.err
     assert not Path("a").with_suffix(shared.SUFFIX).exists()

@@ -14,12 +14,14 @@ from PIL import Image
 from script import load
 
 from lightning_cnn import checkpoint as checkpoints
-from lightning_cnn.commands import predict
+from lightning_cnn.commands import predict as command
 from lightning_cnn.data import sources
 from lightning_cnn.data.facts import TEST_IMAGES, TEST_LABELS, Framing
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.idx import decode_images, decode_labels
 from lightning_cnn.data.mnist import MNIST
+from lightning_cnn.predict import pipeline
+from lightning_cnn.predict.pipeline import Predictor
 
 LEARNED = ("--trainer.max_epochs", 10, "--model.optimizer.lr", 0.1, "--trainer.precision", "32-true")
 
@@ -65,9 +67,11 @@ def rows(path: str) -> list[dict[str, str]]:
 
 
 def change(checkpoint: Path, **entries: object) -> Path:
-    """Return a checkpoint with other entries in its description."""
+    """Return a checkpoint with other entries, or without those that are None, in its description."""
     content = torch.load(checkpoint, weights_only=True)
     content[checkpoints.KEY] |= entries
+    for name in [name for name, value in entries.items() if value is None]:
+        del content[checkpoints.KEY][name]
     torch.save(content, "changed.ckpt")
     return Path("changed.ckpt")
 
@@ -94,7 +98,7 @@ def test_predictions_of_files_are_those_of_the_test(run, images, cli):
         assert row["runner_up"] in FASHION_MNIST.classes and row["runner_up"] != row["predicted"]
 
 
-def test_a_checkpoint_is_meant_by_file_folder_and_word(run, images, cli):
+def test_a_checkpoint_is_given_as_a_file_a_folder_or_a_name(run, images, cli):
     references = (run / "checkpoints" / "best.ckpt", run, f"{run}/", "best", "last")
 
     outcomes = [cli("predict", reference, *images[:3]) for reference in references]
@@ -103,13 +107,13 @@ def test_a_checkpoint_is_meant_by_file_folder_and_word(run, images, cli):
     assert len({outcome.out for outcome in outcomes[:4]}) == 1
 
 
-def test_the_batch_size_changes_nothing(checkpoint, images, cli):
+def test_the_batch_size_does_not_change_the_predictions(checkpoint, images, cli):
     tables = [cli("predict", checkpoint, "images", "--batch_size", size).out.split() for size in (1, 7, 1000)]
 
     assert tables[0] == tables[1] == tables[2]
 
 
-def test_images_of_other_sizes_are_framed_as_the_dataset_was(checkpoint, cli):
+def test_the_framing_is_read_from_the_checkpoint(checkpoint, cli):
     image = Image.new("RGB", (90, 60), "white")
     image.paste("black", (40, 10, 60, 50))
     image.save("a.png")
@@ -118,14 +122,9 @@ def test_images_of_other_sizes_are_framed_as_the_dataset_was(checkpoint, cli):
     for name, data in (("Fashion", FASHION_MNIST.framing), ("digits", MNIST.framing)):
         framing = {"side": data.side, "by_mass": data.by_mass}
         assert cli("predict", change(checkpoint, framing=framing), "a.png").status == 0
-        saw[name] = predict._framing(checkpoints.read_description(Path("changed.ckpt")))
+        saw[name] = Predictor(Path("changed.ckpt")).framing
 
     assert saw == {"Fashion": Framing(28, by_mass=False), "digits": Framing(20, by_mass=True)}
-
-
-def test_without_a_framing_images_are_framed_by_the_default(checkpoint, images, cli):
-    assert cli("predict", change(checkpoint, framing=None), images[0]).status == 0
-    assert predict._framing(checkpoints.read_description(Path("changed.ckpt"))) == Framing()
 
 
 def test_classes_without_names_are_numbers(checkpoint, images, cli):
@@ -134,7 +133,7 @@ def test_classes_without_names_are_numbers(checkpoint, images, cli):
     assert outcome.out.split()[6].isdecimal()
 
 
-def test_dark_on_light_is_found_out_or_told(checkpoint, tiny_data, cli):
+def test_dark_on_light_is_detected_or_given(checkpoint, tiny_data, cli):
     dark = 255 - tiny_images(tiny_data)[0][0]
     dark[0, :] = dark[:, 0] = dark[-1, :] = dark[:, -1] = 255
     Image.fromarray(dark).save("dark.png")
@@ -148,7 +147,7 @@ def test_dark_on_light_is_found_out_or_told(checkpoint, tiny_data, cli):
     assert cells("light.png", "--crop", "true") != cells("light.png") == cells("light.png", "--crop", "false")
 
 
-# What comes out
+# Output
 
 
 def test_the_table_is_aligned_and_complete(checkpoint, images, cli):
@@ -165,7 +164,7 @@ def test_the_table_is_aligned_and_complete(checkpoint, images, cli):
     assert outcome.err == "100 images predicted\n"
 
 
-def test_names_that_are_no_text_are_shown_and_written(checkpoint, images, cli):
+def test_undecodable_names_are_shown_and_written(checkpoint, images, cli):
     name = os.fsdecode(b"images/\xff.png")
     Path(images[0]).rename(name)
 
@@ -176,7 +175,7 @@ def test_names_that_are_no_text_are_shown_and_written(checkpoint, images, cli):
     assert json.loads(Path("out.json").read_text())[0]["file"] == name
 
 
-def test_json_holds_the_same_as_csv(checkpoint, images, cli):
+def test_json_has_the_same_values_as_csv(checkpoint, images, cli):
     for output in ("out.json", "out.csv"):
         assert cli("predict", checkpoint, "images", "--output", output, "--batch_size", 30).status == 0
 
@@ -186,7 +185,7 @@ def test_json_holds_the_same_as_csv(checkpoint, images, cli):
         assert {key: f"{value:.6f}" if "confidence" in key else value for key, value in prediction.items()} == row
 
 
-def test_spreadsheets_compute_no_names(checkpoint, images, cli):
+def test_names_are_not_formulas_in_a_spreadsheet(checkpoint, images, cli):
     for name in ("=1+1.png", "+1.png", "@a.png"):
         Path(name).write_bytes(Path(images[0]).read_bytes())
 
@@ -197,7 +196,7 @@ def test_spreadsheets_compute_no_names(checkpoint, images, cli):
 
 
 @pytest.mark.parametrize(("output", "content"), [("out.csv", "file,predicted,confidence"), ("out.json", "[\n]\n")])
-def test_where_nothing_could_be_predicted_the_file_says_so(checkpoint, cli, output, content):
+def test_without_predictions_the_file_is_empty_but_valid(checkpoint, cli, output, content):
     outcome = cli("predict", checkpoint, "nowhere.png", "--output", output)
 
     assert outcome.status == 1
@@ -205,18 +204,18 @@ def test_where_nothing_could_be_predicted_the_file_says_so(checkpoint, cli, outp
     assert outcome.err.endswith(f"0 images predicted, 1 failed; written: {output}\n")
 
 
-def test_a_file_is_whole_or_absent(checkpoint, images, cli, monkeypatch):
-    def break_off(batch):
-        raise RuntimeError("a slip")
+def test_a_file_is_complete_or_absent(checkpoint, images, cli, monkeypatch):
+    def fail(predictor, images):
+        raise RuntimeError("a bug")
 
-    monkeypatch.setattr(predict, "Prediction", break_off)
+    monkeypatch.setattr(Predictor, "classify", fail)
 
-    with pytest.raises(TypeError):
+    with pytest.raises(RuntimeError, match="a bug"):
         cli("predict", checkpoint, "images", "--output", "out.csv")
     assert not list(Path().glob("*out.csv*")) and not list(Path().glob(".*out.csv*"))
 
 
-def test_the_plot_shows_the_first_images_beside_what_the_network_saw(checkpoint, images, tiny_data, cli, monkeypatch):
+def test_the_plot_shows_the_first_images_beside_what_the_network_sees(checkpoint, images, tiny_data, cli, monkeypatch):
     from lightning_cnn.plots import figures as plots
 
     drawn = []
@@ -244,10 +243,10 @@ def test_without_predictions_there_is_no_plot(checkpoint, cli):
     assert not Path("seen.png").exists()
 
 
-# What fails, and what goes on
+# Failures
 
 
-def test_what_cannot_be_read_is_named_and_the_rest_goes_on(checkpoint, images, cli):
+def test_unreadable_files_are_named_and_skipped(checkpoint, images, cli):
     Path("text.png").write_text("hello")
     Path("odd\nname.png").touch()
     Path("cut.png").write_bytes(Path(images[0]).read_bytes()[:-30])
@@ -274,16 +273,16 @@ def test_pillow_does_not_warn(checkpoint, images, cli, recwarn):
     outcome = cli("predict", checkpoint, "a.jpg", "large.png")
 
     assert outcome.err.splitlines() == [
-        "lightning-cnn: error: large.png: more than 50,000,000 pixels; make it smaller",
+        "lightning-cnn: error: large.png: more than 50,000,000 pixels; save it in a smaller size",
         "1 image predicted, 1 failed",
     ]
     assert not recwarn.list
 
 
-def test_nothing_is_held_of_what_has_been_written(checkpoint, images, cli, monkeypatch):
+def test_memory_does_not_grow_with_the_number_of_images(checkpoint, images, cli, monkeypatch):
     made: list[weakref.ref] = []
     alive = []
-    frame = predict.frame
+    frame = pipeline.frame
 
     def counting(*arguments):
         pixels = frame(*arguments)
@@ -291,28 +290,31 @@ def test_nothing_is_held_of_what_has_been_written(checkpoint, images, cli, monke
         alive.append(sum(reference() is not None for reference in made))
         return pixels
 
-    monkeypatch.setattr(predict, "frame", counting)
+    monkeypatch.setattr(pipeline, "frame", counting)
 
     assert cli("predict", checkpoint, "images", "--batch_size", 10).status == 0
     assert len(alive) == 100
     assert max(alive) <= 20  # one batch in the making, one on its way out
 
 
-def test_slow_images_do_not_wait_for_a_full_batch(monkeypatch):
+def test_slow_images_are_predicted_before_the_batch_is_full(monkeypatch):
     clock = iter([0, 0.1, 0.2, 1.3, 1.3, 1.4, 1.5])
-    monkeypatch.setattr(predict.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(pipeline.time, "monotonic", lambda: next(clock))
 
-    assert list(predict._batches(iter("abcde"), 10)) == [["a", "b", "c"], ["d", "e"]]
+    assert list(pipeline._batches(iter("abcde"), 10)) == [["a", "b", "c"], ["d", "e"]]
 
 
-# Wrong commands
+# Wrong arguments
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "the following arguments are required: CHECKPOINT, IMAGE (see `lightning-cnn predict --help`)"),
-        (["best"], "the following arguments are required: IMAGE (see `lightning-cnn predict --help`)"),
+        ([], "the following arguments are required: IMAGE (see `lightning-cnn predict --help`)"),
+        (
+            ["a.png"],
+            "the following arguments are required: CHECKPOINT (or --ckpt_path) (see `lightning-cnn predict --help`)",
+        ),
         (["best", "a.png"], "no matching run has a checkpoint best.ckpt; train with `fit` first, or give a file"),
         (["no.ckpt", "a.png"], "checkpoint no.ckpt does not exist; give a file, a run folder, `best` or `last`"),
         (["no.ckpt", "a.png", "--output", "a.txt"], "--output a.txt: the name must end in .csv or .json"),
@@ -332,12 +334,12 @@ def test_slow_images_do_not_wait_for_a_full_batch(monkeypatch):
         (
             ["no.ckpt", "a.png", "--outptu=a.csv"],
             "'--outptu' is not an option; did you mean '--output'? "
-            "(choose from --help, --output, --plot, --overwrite, --invert, --crop, --batch_size, --model)",
+            "(choose from --help, --ckpt_path, --output, --plot, --overwrite, --invert, --crop, --batch_size, --model)",
         ),
     ],
 )
 def test_wrong_arguments_are_one_clear_line_before_any_work(argv, message, cli, monkeypatch):
-    monkeypatch.setattr(predict, "_load", lambda *_: pytest.fail("work has begun"))
+    monkeypatch.setattr(command, "Predictor", lambda *_: pytest.fail("work has begun"))
 
     outcome = cli("predict", *argv)
 
@@ -361,6 +363,14 @@ def test_what_exists_is_replaced_only_if_told_so(checkpoint, images, cli, option
     assert "the work of weeks" not in Path(name).read_text(errors="replace")
 
 
+def test_the_checkpoint_may_be_given_as_ckpt_path(checkpoint, images, cli):
+    positional = cli("predict", checkpoint, *images[:3])
+
+    assert cli("predict", "--ckpt_path", checkpoint, *images[:3]).out == positional.out
+    assert cli("predict", *images[:3], f"--ckpt_path={checkpoint}").out == positional.out
+    assert cli("predict", "--ckpt_path", checkpoint, images[0]).out.splitlines()[1].startswith(images[0])
+
+
 def test_options_may_stand_anywhere(checkpoint, images, cli):
     outcome = cli("predict", "--crop", "auto", checkpoint, images[0], "--batch_size", 2, images[1])
 
@@ -374,13 +384,13 @@ def test_no_image_is_overwritten(checkpoint, images, cli):
     for words in (["images"], ["images/*"], [images[5]], [str(Path(images[5]).absolute())]):
         outcome = cli("predict", checkpoint, *words, "--plot", images[5], "--overwrite")
         assert outcome.status == 2
-        assert outcome.err.endswith(f"--plot {images[5]}: this is one of the images; give the name of another file\n")
+        assert outcome.err.endswith(f"--plot {images[5]} is one of the images; choose another file\n")
 
     assert Path(images[5]).read_bytes() == before
 
 
 @pytest.mark.parametrize("class_path", ["os.system", "wide_mlp.WideMLPClassifier"])
-def test_a_class_of_elsewhere_is_not_imported(checkpoint, images, cli, class_path):
+def test_a_class_of_another_package_is_not_imported(checkpoint, images, cli, class_path):
     Path("wide_mlp.py").write_text("raise SystemExit('imported')")
     config = checkpoints.read_description(checkpoint)["config"]
     config["model"]["class_path"] = class_path
@@ -389,10 +399,10 @@ def test_a_class_of_elsewhere_is_not_imported(checkpoint, images, cli, class_pat
 
     assert outcome.status == 2
     (line,) = outcome.err.splitlines()
-    assert line.endswith(f"if it is a classifier of yours, add `--model {class_path}`")
+    assert line.endswith(f"if it is your own classifier, add `--model {class_path}`")
 
 
-def test_another_architecture_is_refused(checkpoint, images, cli):
+def test_another_architecture_is_rejected(checkpoint, images, cli):
     outcome = cli("predict", checkpoint, images[0], "--model", "CNNClassifier")
 
     assert outcome.status == 2
@@ -400,32 +410,32 @@ def test_another_architecture_is_refused(checkpoint, images, cli):
 
 
 @pytest.mark.parametrize("framing", [{"side": 29}, {"side": "20"}, {"size": 20}, [20, True], "20"])
-def test_an_unknown_framing_is_refused(checkpoint, images, cli, framing):
+def test_an_unknown_framing_is_rejected(checkpoint, images, cli, framing):
     outcome = cli("predict", change(checkpoint, framing=framing), images[0])
 
     assert outcome.status == 2
     assert "framing" in outcome.err and outcome.err.count("\n") == 1
 
 
-def test_names_must_be_as_many_as_classes(checkpoint, images, cli):
+def test_as_many_names_as_classes_are_required(checkpoint, images, cli):
     outcome = cli("predict", change(checkpoint, class_names=["a", "b"]), images[0])
 
     assert outcome.status == 2
-    assert "changed.ckpt names 2 classes, but its model has 10" in outcome.err
+    assert "changed.ckpt has 2 class names, but its model has 10 classes" in outcome.err
 
 
 # A quick start
 
 
-def test_arguments_are_read_without_torch():
+def test_arguments_are_parsed_without_torch():
     code = "import sys; from lightning_cnn.commands import predict; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_help_ends_well_and_is_complete(capsys):
+def test_help_is_complete(capsys):
     with pytest.raises(SystemExit) as caught:
-        predict.main(["predict", "--help"])
+        command.main(["predict", "--help"])
 
     assert caught.value.code == 0
     text = capsys.readouterr().out
@@ -448,7 +458,7 @@ def write_images(images: np.ndarray, folder: str) -> None:
     [("mnist/fast.yaml", MNIST), ("fashion_mnist/mlp.yaml", FASHION_MNIST)],
     ids=["mnist", "fashion"],
 )
-def test_real_images_as_files_give_what_the_test_gives(real_data_dir, cli, configs, config, facts):
+def test_predictions_of_real_images_as_files_are_those_of_the_test(real_data_dir, cli, configs, config, facts):
     flags = ("--trainer.limit_train_batches", 100, "--trainer.max_epochs", 1, "--trainer.precision", "32-true")
     flags += ("--plots.enabled", "false", "--test", "true")
     trained = cli("fit", "--config", configs / config, *flags)

@@ -16,6 +16,27 @@ def test_an_error_is_one_line_that_names_the_help():
     assert str(caught.value) == "argument --number: invalid int value: 'x' (see `lightning-cnn data --help`)"
 
 
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["a"], (False, ["a"])),
+        (["--force", "a"], (True, ["a"])),
+        (["a", "--force"], (True, ["a"])),
+        (["--force", "true", "a"], (True, ["a"])),
+        (["--force=false", "a", "true"], (False, ["a", "true"])),
+        (["--force", "false", "a"], (False, ["a"])),
+    ],
+)
+def test_a_switch_is_given_alone_or_with_true_or_false(argv, expected):
+    parser = Parser()
+    parser.add_switch("--force", help="force it")
+    parser.add_argument("files", nargs="+")
+
+    arguments = parser.parse(argv)
+
+    assert (arguments.force, arguments.files) == expected
+
+
 @pytest.mark.parametrize("word", ["fetch", "verify"])
 def test_a_choice_is_returned(word):
     assert one_of(("fetch", "verify"), word, "verb") == word

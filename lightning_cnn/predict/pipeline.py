@@ -1,0 +1,137 @@
+"""From image files to predictions: files are read, framed like the training images, and classified in batches.
+
+Used by `commands.predict`; imports torch only when a checkpoint is loaded.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn.data.facts import Framing
+from lightning_cnn.data.image_files import ImageFileError, OnError, find, read, thumbnail
+from lightning_cnn.errors import UserError
+from lightning_cnn.predict.framing import frame
+from lightning_cnn.predict.output import Prediction
+from lightning_cnn.startup import filter_warnings, quick_imports
+
+#: Seconds after which an incomplete batch is classified: large photographs take long to decode.
+_MAX_WAIT = 1.0
+
+
+class Frame(NamedTuple):
+    """An image file, as the network sees it.
+
+    Attributes:
+        path: The file.
+        pixels: Grey values 0 to 255, `(28, 28)`.
+        original: Thumbnail of the file, RGB, `(h, w, 3)`; None if it is not needed.
+    """
+
+    path: Path
+    pixels: NDArray[np.uint8]
+    original: NDArray[np.uint8] | None
+
+
+class Predictor:
+    """The classifier of a checkpoint.
+
+    Args:
+        checkpoint: A checkpoint of `fit`, or a safetensors file of `export`.
+        model: Class path of a classifier of the user's own; None for the class that the checkpoint names.
+
+    Attributes:
+        class_names: Names of the classes, in the order of the logits.
+        framing: How the training images were made from larger ones.
+
+    Raises:
+        UserError: If the checkpoint cannot be used.
+    """
+
+    def __init__(self, checkpoint: Path, model: str | None = None) -> None:
+        with quick_imports():
+            from lightning_cnn.predict.loading import load_classifier
+        filter_warnings()
+        content = checkpoints.read(checkpoint)
+        description: checkpoints.Description = content[checkpoints.KEY]
+        self._classifier = load_classifier(content, model)
+        num_classes = self._classifier.num_classes
+        self.class_names = description.get("class_names") or [str(label) for label in range(num_classes)]
+        if len(self.class_names) != num_classes:
+            raise UserError(
+                f"{checkpoint} has {len(self.class_names)} class names, but its model has {num_classes} classes; "
+                "use another checkpoint"
+            )
+        try:
+            self.framing = Framing(**(description.get("framing") or {}))
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"{checkpoint} has an unknown framing {description.get('framing')!r}; use another checkpoint"
+            ) from error
+
+    def classify(self, images: NDArray[np.uint8]) -> list[tuple[str, float, str, float]]:
+        """Return the most likely class of each image `(N, 28, 28)`, its probability, and the same of the second."""
+        import torch
+
+        with torch.inference_mode():
+            probabilities = self._classifier(torch.from_numpy(images).unsqueeze(1)).softmax(dim=1)
+        names, best = self.class_names, probabilities.topk(2)
+        return [
+            (names[first], confidence, names[second], second_confidence)
+            for (first, second), (confidence, second_confidence) in zip(
+                best.indices.tolist(), best.values.tolist(), strict=True
+            )
+        ]
+
+
+def predict(
+    predictor: Predictor,
+    images: Iterable[str],
+    on_error: OnError,
+    invert: bool | None = None,
+    crop: bool | None = None,
+    batch_size: int = 256,
+    num_thumbnails: int = 0,
+) -> Iterator[list[tuple[Frame, Prediction]]]:
+    """Yield the predictions of image files, batch by batch, so that any number of files needs little memory.
+
+    Args:
+        predictor: The classifier.
+        images: Files, folders and patterns, as for `image_files.find`.
+        on_error: Called for each file, folder and pattern that cannot be read, which is then skipped.
+        invert: Whether the foreground is dark on light; None to detect it.
+        crop: Whether to crop to the foreground; None for all images that are not 28×28.
+        batch_size: Images per batch, at least 1.
+        num_thumbnails: How many of the first images to return with a thumbnail.
+    """
+
+    def frames() -> Iterator[Frame]:
+        needed = num_thumbnails
+        for path in find(images, on_error):
+            try:
+                image = read(path)
+                pixels = frame(image, predictor.framing, invert, crop)
+            except ImageFileError as error:
+                on_error(str(path), error)
+                continue
+            yield Frame(path, pixels, thumbnail(image) if needed > 0 else None)
+            needed -= 1
+
+    for batch in _batches(frames(), batch_size):
+        results = predictor.classify(np.stack([framed.pixels for framed in batch]))
+        yield [(framed, Prediction(str(framed.path), *result)) for framed, result in zip(batch, results, strict=True)]
+
+
+def _batches(frames: Iterator[Frame], size: int) -> Iterator[list[Frame]]:
+    batch, start = [], time.monotonic()
+    for framed in frames:
+        batch.append(framed)
+        if len(batch) == size or time.monotonic() - start > _MAX_WAIT:
+            yield batch
+            batch, start = [], time.monotonic()
+    if batch:
+        yield batch
