@@ -139,7 +139,7 @@ def locked(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _acquire(lock: BaseFileLock, folder: Path) -> AcquireReturnProxy:
+def _acquire(lock: BaseFileLock, folder: Path) -> "AcquireReturnProxy[BaseFileLock]":
     try:
         return lock.acquire(timeout=0)
     except Timeout:

@@ -54,7 +54,9 @@ def find(names: Iterable[str], on_error: OnError) -> Iterator[Path]:
     """
     for name in names:
         if os.path.isdir(name):
-            images = (path for path in _expand(name, ("**",), on_error) if path.lower().endswith(SUFFIXES))
+            images: Iterator[str] = (
+                path for path in _expand(name, ("**",), on_error) if path.lower().endswith(SUFFIXES)
+            )
             error = f"no images in this folder; files that end in {', '.join(SUFFIXES)} are read"
         elif glob.has_magic(name) and not os.path.lexists(name):
             images = iter(sorted(set(_expand("", Path(name).parts, on_error))))  # a set, as **/** repeats files

@@ -200,13 +200,14 @@ class _Search:
         return "\n".join(lines)
 
     def dataset(self, is_sample: bool = False) -> RawDataset:
-        arrays = [self.found[file][1] for file in FILES]
-        for images, labels in (arrays[:2], arrays[2:]):
+        train_images, train_labels, test_images, test_labels = (self.found[file][1] for file in FILES)
+        for images, labels in ((train_images, train_labels), (test_images, test_labels)):
             if len(images) != len(labels):
                 raise DataError(f"{self.facts.title} has {len(images):,} images but {len(labels):,} labels")
         names = dict.fromkeys(source.name for source, _ in self.found.values())
         origin = "the sample that ships with this package" if is_sample else ", ".join(names)
-        return RawDataset(*arrays, origin, is_sample, {file: self.found[file][0].where(file) for file in FILES})
+        origins = {file: self.found[file][0].where(file) for file in FILES}
+        return RawDataset(train_images, train_labels, test_images, test_labels, origin, is_sample, origins)
 
 
 def _store(path: Path, content: bytes) -> None:

@@ -37,7 +37,7 @@ def printable(name: str) -> str:
 
 @contextmanager
 def writer(output: Path | None) -> Iterator[Write]:
-    """Yield a function that writes predictions to stdout, or to a .csv or .json file that is written whole or not at all."""
+    """Yield a function that writes predictions to stdout, or to a .csv or .json file, in full or not at all."""
     if output is None:
         yield _Table().write
         return
