@@ -20,7 +20,7 @@ ARROWS = {
     "commands": {"checkpoint", "config", "data", "predict", "report", "sweep", "training"},
     "sweep": {"cli", "training"},
     "report": {"plots"},
-    "predict": {"checkpoint", "classifiers", "data", "plots"},
+    "predict": {"checkpoint", "classifiers", "config", "data", "plots"},
     "training": {"callbacks", "checkpoint", "classifiers", "config", "data"},
     "config": {"callbacks", "checkpoint", "classifiers", "data"},
     "callbacks": {"checkpoint", "classifiers", "data", "plots"},

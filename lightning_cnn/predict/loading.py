@@ -14,10 +14,8 @@ from torch import Tensor
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn import classifiers
 from lightning_cnn.classifiers.base import ImageClassifier
+from lightning_cnn.config.classes import trusted_class
 from lightning_cnn.errors import UserError, reason
-
-#: The modules by which checkpoints name the classes of this package, the only names that are trusted.
-_OWN_MODULES = ("lightning_cnn.classifiers", "lightning_cnn.classifiers.zoo")
 
 
 def load_classifier(content: dict[str, Any], model: str | None = None) -> ImageClassifier:
@@ -37,7 +35,9 @@ def load_classifier(content: dict[str, Any], model: str | None = None) -> ImageC
     if "kwargs" in known:  # which are forwarded to the base
         known |= inspect.signature(ImageClassifier).parameters.keys() - {"network"}
     settings = {name: value for name, value in content.get("hyper_parameters", {}).items() if name in known}
-    if cls.__module__ in _OWN_MODULES:  # a user's class may need values while it is built, which meta tensors lack
+    if cls.__module__.startswith(
+        "lightning_cnn."
+    ):  # a user's class may need values while it is built, unlike meta tensors
         with torch.device("meta"):  # without memory: the hyperparameters may ask for any amount of it
             checkpoints.require_same_shapes(_build(cls, settings).state_dict(), weights)
     classifier = _build(cls, settings)
@@ -64,13 +64,12 @@ def _own_class(description: checkpoints.Description) -> type[ImageClassifier]:
     path = ((description.get("config") or {}).get("model") or {}).get("class_path")
     if not isinstance(path, str) or not all(part.isidentifier() for part in path.split(".")):
         raise UserError("the checkpoint does not name its class; name it with `--model`")
-    module, _, name = path.rpartition(".")
-    if module not in _OWN_MODULES or name not in classifiers.__all__:
+    if (cls := trusted_class(path, (ImageClassifier,), named=())) is None:
         raise UserError(
             f"the checkpoint names the class {path}, which is not one of lightning-cnn; "
             f"if it is your own classifier, add `--model {path}`"
         )
-    return _require_classifier(getattr(classifiers, name), path)
+    return _require_classifier(cls, path)
 
 
 def _user_class(path: str) -> type[ImageClassifier]:
