@@ -5,8 +5,9 @@ from chaos import broken_images
 from chaos.broken_images import FAULTS, ONCE
 from PIL import Image
 
-from lightning_cnn.commands import predict
+from lightning_cnn.commands import predict as command
 from lightning_cnn.data.image_files import ImageFileError
+from lightning_cnn.predict import pipeline
 
 TRIES = len(ONCE) + len(FAULTS)
 
@@ -21,26 +22,29 @@ def test_broken_images_are_named_or_predicted_and_sound_ones_are_as_before(tmp_p
 
 @pytest.mark.usefixtures("_one_thread")
 def test_what_is_passed_over_or_made_up_or_said_besides_is_lost(tmp_path, monkeypatch):
-    fail, read = predict.Tally.fail, predict.read
+    predict, read = command.predict, pipeline.read
 
-    def tell(self, name, error):
-        if "empty" not in str(error):
-            fail(self, name, error)
-        if "blank" in str(error):
-            print("a warning", file=sys.stderr)
+    def predict_and_tell(predictor, images, on_error, **options):
+        def tell(name, error):
+            if "empty" not in str(error):
+                on_error(name, error)
+            if "blank" in str(error):
+                print("a warning", file=sys.stderr)
+
+        return predict(predictor, images, tell, **options)
 
     def make_up(path):
         try:
             return read(path)
         except ImageFileError as error:
-            if "not a file" not in str(error):
+            if "not a regular file" not in str(error):
                 raise
             image = Image.new("L", (28, 28))
             image.paste(255, (9, 9, 20, 20))
             return image
 
-    monkeypatch.setattr(predict.Tally, "fail", tell)
-    monkeypatch.setattr(predict, "read", make_up)
+    monkeypatch.setattr(command, "predict", predict_and_tell)
+    monkeypatch.setattr(pipeline, "read", make_up)
     monkeypatch.setattr(broken_images, "ONCE", ())
 
     lost = broken_images.run(len(FAULTS), seed=0, folder=tmp_path / "work").lost
