@@ -21,7 +21,7 @@ from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
 from lightning_cnn.data.facts import DatasetFacts
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.mnist import MNIST
-from lightning_cnn.sweep import trials
+from lightning_cnn.sweep import trial_process
 from lightning_cnn.sweep.check import check
 
 ROOT = Path(__file__).parents[1]
@@ -106,7 +106,7 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def sweep(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask `fit` about all trials, but let others pretend to train; on a file, if it is said to be on a server."""
     monkeypatch.setattr(sweep_command, "_checked", check)
-    monkeypatch.setattr(trials, "PROGRAM", (sys.executable, "-m", "sweep.stub"))
+    monkeypatch.setattr(trial_process, "PROGRAM", (sys.executable, "-m", "sweep.stub"))
     words = ["sqlite:///shared.db" if word.startswith("postgresql://") else word for word in arguments]
     words = ["2" if flag in ("--seeds", "--folds", "--n-trials") else word for flag, word in pairwise(["", *words])]
     assert main(words) == 0, arguments

@@ -15,7 +15,7 @@ from lightning_cnn.config.options import Parser, positive
 from lightning_cnn.errors import UserError, did_you_mean
 from lightning_cnn.predict.output import printable
 from lightning_cnn.sweep.space import RESERVED, Space, Value, build_space, repetitions
-from lightning_cnn.sweep.trials import command
+from lightning_cnn.sweep.trial_process import command
 
 #: Asks `fit` whether it would accept commands.
 CHECK = (sys.executable, "-m", "lightning_cnn.sweep.check")
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
     plan = repetitions(arguments.seeds, arguments.folds)
     _require_fitting(arguments, flags, space, plan)
     purpose = _purpose(arguments, flags)
-    study, storages, tasks = _import("study"), _import("storage"), _import("tasks")
+    workers, storages, tasks = _import("worker"), _import("storage"), _import("tasks")
     storage = None if arguments.storage is None else storages.Storage(arguments.storage)
     fit_config = _ask_fit(arguments, flags, [plan[0], plan[-1]] if space is None else space.examples())
     folder = Path(fit_config["trainer"]["default_root_dir"] or ".", arguments.name)
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         storage = storages.Storage(f"sqlite:///{folder.absolute() / _DATABASE}")
     task = tasks.Repetition(plan) if space is None else tasks.Search(space, arguments.n_trials, arguments.seed)
-    worker = study.Worker(storage, arguments.name, folder, task, arguments.config, flags, purpose)
+    worker = workers.Worker(storage, arguments.name, folder, task, arguments.config, flags, purpose)
     folder.mkdir(parents=True, exist_ok=True)
     print(f"Sweep folder: {printable(str(folder))}", flush=True)
     worker.run()

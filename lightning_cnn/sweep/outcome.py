@@ -7,7 +7,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from lightning_cnn.errors import UserError
-from lightning_cnn.sweep import trials as processes
+from lightning_cnn.sweep import trial_process as processes
 from lightning_cnn.sweep.space import Value, flag
 
 

@@ -24,7 +24,7 @@ from lightning_cnn.sweep.statistics import estimate
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from lightning_cnn.sweep.pictures import Setting
+    from lightning_cnn.sweep.figures import Setting
 
 TABLE = "results.csv"
 BEST = "best.yaml"
@@ -149,7 +149,7 @@ def _write_pictures(folder: Path, study: Study, trials: Sequence[FrozenTrial]) -
 
 def _draw(study: Study, trials: Sequence[FrozenTrial]) -> "tuple[Figure | None, ...]":
     """The pictures, in the order of `PICTURES`."""
-    from lightning_cnn.sweep import pictures  # matplotlib takes half a second; who is refused need not wait for it
+    from lightning_cnn.sweep import figures  # matplotlib takes half a second; who is refused need not wait for it
 
     ended = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     ended.sort(key=_number)
@@ -160,9 +160,9 @@ def _draw(study: Study, trials: Sequence[FrozenTrial]) -> "tuple[Figure | None, 
     complete = len(_ranked(trials))
     is_enough = complete >= _ENOUGH and len(values) > 1
     return (
-        pictures.history([_number(trial) for trial in ended], accuracy, pruned),
-        pictures.settings(values, accuracy, pruned),
-        pictures.importance(_importance(study), complete) if is_enough else None,
+        figures.history([_number(trial) for trial in ended], accuracy, pruned),
+        figures.settings(values, accuracy, pruned),
+        figures.importance(_importance(study), complete) if is_enough else None,
     )
 
 
@@ -175,7 +175,7 @@ def _importance(study: Study) -> dict[str, float]:
 
 def _drawn(name: str, trials: Sequence[FrozenTrial]) -> "Setting":
     """What trials had for a setting, as it is drawn: choices in words, numbers of a range as such."""
-    from lightning_cnn.sweep.pictures import Setting
+    from lightning_cnn.sweep.figures import Setting
 
     distribution = next(trial.distributions[name] for trial in trials if name in trial.params)
     form = _word if isinstance(distribution, CategoricalDistribution) else float

@@ -37,7 +37,7 @@ def asked(monkeypatch, tmp_path):
 
 @pytest.fixture
 def _stubs(monkeypatch):
-    monkeypatch.setattr("lightning_cnn.sweep.trials.PROGRAM", (sys.executable, "-m", "sweep.stub"))
+    monkeypatch.setattr("lightning_cnn.sweep.trial_process.PROGRAM", (sys.executable, "-m", "sweep.stub"))
 
 
 @pytest.mark.usefixtures("_stubs")
@@ -175,7 +175,7 @@ def test_real_runs_are_gone_on_with_after_their_worker_was_killed(tiny_data, tmp
         "dashboard": {"enabled": False},
     }
     Path("cnn.yaml").write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "sweep.worker", "sweep", "--config=cnn.yaml", "--seeds=2", "--test=true"]
+    command = [sys.executable, "-m", "sweep.program", "sweep", "--config=cnn.yaml", "--seeds=2", "--test=true"]
     environment = {"SWEEP_DATA": str(tiny_data), "OMP_NUM_THREADS": "1"}
     trial = tmp_path / "logs/seeds-cnn/trial-0000"
     with subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.DEVNULL) as killed:

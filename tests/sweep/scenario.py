@@ -66,7 +66,7 @@ def start(folder: Path, storage: str | None = None, n_trials: int = N_TRIALS) ->
     (folder / "cnn.yaml").write_text("trainer: {max_epochs: 10}\n")
     words = ["sweep", "--config=cnn.yaml", "--space=space.yaml", f"--n-trials={n_trials}", "--trainer.max_epochs=10"]
     return subprocess.Popen(
-        [sys.executable, "-m", "sweep.worker", *words, "--stub.seconds=0.1"]
+        [sys.executable, "-m", "sweep.program", *words, "--stub.seconds=0.1"]
         + ([] if storage is None else [f"--storage={storage}"]),
         cwd=folder,
         stdout=subprocess.PIPE,

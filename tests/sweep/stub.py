@@ -20,7 +20,7 @@ from pathlib import Path
 import yaml
 
 from lightning_cnn.files import atomic_write
-from lightning_cnn.sweep.trial import end_with_parent
+from lightning_cnn.sweep.trial_main import end_with_parent
 
 
 def stop(signum: int, _: object) -> None:

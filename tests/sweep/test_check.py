@@ -8,7 +8,7 @@ import pytest
 from lightning_cnn.commands.sweep import read_space
 from lightning_cnn.errors import UserError
 from lightning_cnn.sweep import check as sweep_check
-from lightning_cnn.sweep.trials import command
+from lightning_cnn.sweep.trial_process import command
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import yaml
 from lightning_cnn.sweep.space import Value, flag
 
 #: What trains; with `fit` and its flags behind it. It ends when its worker does.
-PROGRAM = (sys.executable, "-m", "lightning_cnn.sweep.trial")
+PROGRAM = (sys.executable, "-m", "lightning_cnn.sweep.trial_main")
 #: Seconds for a trial that shall end, to save; less than a worker may be silent without being taken for dead.
 STOP_PATIENCE = 20
 #: A trial that is tried again goes on where it was.

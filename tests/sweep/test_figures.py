@@ -5,8 +5,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from lightning_cnn.sweep import pictures
-from lightning_cnn.sweep.pictures import Setting
+from lightning_cnn.sweep import figures
+from lightning_cnn.sweep.figures import Setting
 
 NAN = math.nan
 
@@ -22,7 +22,7 @@ def drawn(figure: Figure) -> dict[str, tuple[list[float], list[float]]]:
 
 
 def test_history_shows_errors_of_complete_and_pruned_trials_and_the_best_complete_one_until_then():
-    figure = pictures.history([0, 1, 2, 3, 5], [0.9, 0.95, 0.8, NAN, 0.96], [False, False, False, True, True])
+    figure = figures.history([0, 1, 2, 3, 5], [0.9, 0.95, 0.8, NAN, 0.96], [False, False, False, True, True])
 
     assert drawn(figure) == {
         "complete": ([0, 1, 2], [10, 5, 20]),
@@ -32,13 +32,13 @@ def test_history_shows_errors_of_complete_and_pruned_trials_and_the_best_complet
 
 
 def test_history_starts_its_best_with_the_first_complete_trial():
-    figure = pictures.history([0, 1], [0.95, 0.9], [True, False])
+    figure = figures.history([0, 1], [0.95, 0.9], [True, False])
 
     assert drawn(figure)["best until then"] == ([1], [10])
 
 
 def test_the_scale_tells_accuracy_and_better_is_above():
-    figure = pictures.history([0, 1, 2], [0.1, 0.9, 0.99], [False] * 3)
+    figure = figures.history([0, 1, 2], [0.1, 0.9, 0.99], [False] * 3)
     FigureCanvasAgg(figure).draw()
     (axes,) = figure.axes
 
@@ -50,14 +50,14 @@ def test_the_scale_tells_accuracy_and_better_is_above():
 
 
 def test_no_error_at_all_can_be_drawn():
-    figure = pictures.history([0, 1], [1.0, 1.0], [False, False])
+    figure = figures.history([0, 1], [1.0, 1.0], [False, False])
     FigureCanvasAgg(figure).draw()
 
     assert drawn(figure)["complete"] == ([0, 1], [0.01, 0.01])
 
 
 def test_without_pruned_trials_the_legend_has_none():
-    (legend,) = pictures.history([0], [0.9], [False]).legends
+    (legend,) = figures.history([0], [0.9], [False]).legends
 
     assert [text.get_text() for text in legend.get_texts()] == ["complete", "best until then"]
 
@@ -69,7 +69,7 @@ def test_each_setting_has_a_panel_with_the_trials_that_had_it():
         "model.optimizer.lr": Setting([0.1, 0.01, 0.001], is_log=True),
         "data.batch_size": Setting([32, 64, 128]),
     }
-    figure = pictures.settings(values, [0.9, 0.8, 0.95], [False, False, True])
+    figure = figures.settings(values, [0.9, 0.8, 0.95], [False, False, True])
     FigureCanvasAgg(figure).draw()
     optimizer, momentum, lr, batch_size = figure.axes
 
@@ -84,14 +84,14 @@ def test_each_setting_has_a_panel_with_the_trials_that_had_it():
 
 def test_many_words_of_a_choice_do_not_overlap():
     words = [f"torch.optim.lr_scheduler.Scheduler{n}" for n in range(4)]
-    figure = pictures.settings({"model.scheduler": Setting(words)}, [0.9] * 4, [False] * 4)
+    figure = figures.settings({"model.scheduler": Setting(words)}, [0.9] * 4, [False] * 4)
     (axes,) = figure.axes
 
     assert {label.get_rotation() for label in axes.get_xticklabels()} == {20}
 
 
 def test_importance_has_the_most_important_setting_on_top():
-    figure = pictures.importance({"lr": 0.7, "batch_size": 0.1, "momentum": 0.2}, trials=12)
+    figure = figures.importance({"lr": 0.7, "batch_size": 0.1, "momentum": 0.2}, trials=12)
     (axes,) = figure.axes
 
     assert axes.get_title(loc="left") == "What sets the best quarter of 12 trials apart"

@@ -6,10 +6,10 @@ import pytest
 
 CODE = """
 import signal, time
-from lightning_cnn.commands import sweep_trial
-sweep_trial._PATIENCE = 0.2
+from lightning_cnn.sweep import trial_main
+trial_main._PATIENCE = 0.2
 signal.signal(signal.SIGTERM, {handler})
-sweep_trial.end_with_parent()
+trial_main.end_with_parent()
 print("ready", flush=True)
 time.sleep(60)
 """

@@ -12,14 +12,14 @@ SETTINGS = '{"trainer": {"default_root_dir": "logs", "enable_progress_bar": null
 
 def be_quick() -> None:
     from lightning_cnn.commands import sweep
-    from lightning_cnn.sweep import storage, trials
+    from lightning_cnn.sweep import storage, trial_process
 
     storage.HEARTBEAT, storage.GRACE = 1, 3
     sweep.CHECK = (sys.executable, "-c", f"print({SETTINGS!r})")
     if "SWEEP_DATA" in os.environ:
-        trials.PROGRAM = (sys.executable, "-m", "sweep.worker")
+        trial_process.PROGRAM = (sys.executable, "-m", "sweep.program")
     else:
-        trials.PROGRAM = (sys.executable, "-m", "sweep.stub")
+        trial_process.PROGRAM = (sys.executable, "-m", "sweep.stub")
 
 
 if __name__ == "__main__":
@@ -28,7 +28,7 @@ if __name__ == "__main__":
     else:
         from chaos.child import know_the_data
 
-        from lightning_cnn.sweep.trial import end_with_parent
+        from lightning_cnn.sweep.trial_main import end_with_parent
 
         end_with_parent()
         know_the_data(Path(os.environ["SWEEP_DATA"]))

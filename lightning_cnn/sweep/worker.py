@@ -16,7 +16,7 @@ from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lightning_cnn.errors import Interrupted, UserError
-from lightning_cnn.sweep import trials as processes
+from lightning_cnn.sweep import trial_process as processes
 from lightning_cnn.sweep.outcome import Outcome, line_of, outcome_of
 from lightning_cnn.sweep.space import Value
 from lightning_cnn.sweep.storage import Storage, retry

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lightning_cnn.sweep import trials
-from lightning_cnn.sweep.trials import TrialProcess, accuracies, accuracy_in_test, command, run_folder
+from lightning_cnn.sweep import trial_process
+from lightning_cnn.sweep.trial_process import TrialProcess, accuracies, accuracy_in_test, command, run_folder
 
 
 @pytest.fixture
@@ -13,7 +13,7 @@ def make_process(tmp_path, monkeypatch):
     """Start a trial that runs Python code instead of `fit`."""
 
     def make(code: str) -> TrialProcess:
-        monkeypatch.setattr(trials, "PROGRAM", (sys.executable, "-c", code))
+        monkeypatch.setattr(trial_process, "PROGRAM", (sys.executable, "-c", code))
         return TrialProcess(["fit"], tmp_path)
 
     return make
@@ -46,7 +46,7 @@ def test_a_trial_is_no_part_of_the_workers_of_slurm(make_process, tmp_path, monk
 
 
 def test_a_trial_that_does_not_stop_is_killed(make_process, tmp_path, monkeypatch):
-    monkeypatch.setattr(trials, "STOP_PATIENCE", 0.2)
+    monkeypatch.setattr(trial_process, "STOP_PATIENCE", 0.2)
     code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
     with make_process(code) as process:
         while not (tmp_path / "stdout.txt").read_text():

@@ -11,8 +11,8 @@ from sweep import scenario
 from lightning_cnn.errors import UserError
 from lightning_cnn.sweep.space import build_space, repetitions
 from lightning_cnn.sweep.storage import Storage
-from lightning_cnn.sweep.study import Worker, _is_last
 from lightning_cnn.sweep.tasks import Repetition, Search, SweepError
+from lightning_cnn.sweep.worker import Worker, _is_last
 
 LR = {"model.optimizer.lr": {"from": 1e-4, "to": 1.0, "log": True}}
 MAYBE_BROKEN = {

@@ -1,4 +1,4 @@
-"""``python -m lightning_cnn.sweep.trial``: `lightning-cnn`, for as long as whoever has started it is there.
+"""``python -m lightning_cnn.sweep.trial_main``: `lightning-cnn`, for as long as whoever has started it is there.
 
 Its stdin is a pipe that nobody writes to. It closes when the other process ends, however that comes: with SIGKILL too,
 on Linux and on macOS alike, and no process that runs by itself is left behind.
