@@ -1,271 +1,245 @@
-"""What a sweep has come to: files in its folder, and a summary to print."""
+"""The results of a sweep: files in its folder, and the lines that are printed about trials and about all of them."""
 
 import csv
 import json
 import math
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from shlex import quote
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import yaml
 from filelock import FileLock
 from optuna import Study
-from optuna.distributions import CategoricalDistribution
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.storages import RetryHeartbeatStaleTrialCallback
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from lightning_cnn.config.yaml import dump
 from lightning_cnn.files import atomic_write
 from lightning_cnn.sweep.statistics import estimate
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from lightning_cnn.sweep.figures import Setting
+from lightning_cnn.sweep.tasks import original_number
 
 TABLE = "results.csv"
 BEST = "best.yaml"
-PICTURES = ("history.png", "settings.png", "importance.png")
+FIGURES = ("history.png", "settings.png", "importance.png")
 
-#: What each trial has of its own, whatever the user gave.
+#: Settings that the sweep changes for its trials only.
 _OF_A_TRIAL = (("trainer", "default_root_dir"), ("trainer", "enable_progress_bar"), ("plots", "enabled"))
-#: How many trials are printed.
+#: The number of trials that are printed.
 _SHOWN = 10
-#: The fewest complete trials from which importance is told. In twelve searches with one setting that mattered and three
-#: that did not, ten trials pointed to it ten times, and fifteen every time.
-_ENOUGH = 10
-#: The best quarter is compared with all: with Optuna's tenth, ten trials pointed to the setting four times.
-_QUANTILE = 0.25
 
 
 def write(study: Study, folder: Path, fit_config: dict[str, Any]) -> str:
-    """Write the results of a sweep into its folder, and return what to print.
+    """Write the results of a sweep into its folder, and return a summary.
 
-    Written are `results.csv`, with all trials, and of a search `best.yaml`, a config that repeats the best trial, and
-    pictures: `history.png`, `settings.png` and, as soon as there are enough trials, `importance.png`. What cannot be
-    told yet is left out. Several workers may do this at once: the last of them has seen the most.
+    Written are `results.csv`, with all trials, and for a search `best.yaml`, a config that repeats the best trial, and
+    figures: `history.png`, `settings.png` and, as soon as there are enough trials, `importance.png`. Several workers
+    may do this at once.
 
     Args:
-        study: The study; its `kind` is `search` or `repeat`.
+        study: The study of the sweep; its `kind` is `search` or `repeat`.
         folder: The folder of the sweep.
-        fit_config: The settings of `fit` as the user gave them, all of them as plain types. Where the best run goes,
-            and whether it draws pictures, is taken from them: trials have their own way of both.
+        fit_config: All settings of `fit` as the user gave them, in plain types. `best.yaml` has from them what the
+            sweep changes for its trials only.
     """
+    (monitor,) = study.metric_names or [""]
     with FileLock(folder / ".results.lock"):  # else what was read first could be written last
         trials = study.get_trials(deepcopy=False)
-        _write_table(folder / TABLE, trials)
-        if study.user_attrs.get("kind") == "repeat":
-            return "\n".join([*_repetitions(trials), *_overview(folder, trials)])
-        best = _ranked(trials)[:_SHOWN]
-        if best:
-            _write_best(folder / BEST, best[0], study.study_name, fit_config)
-        _write_pictures(folder, study, trials)
-    return "\n".join([*_table(best), *_overview(folder, trials), *_ways_on(folder, best)])
+        _write_table(folder / TABLE, trials, monitor)
+        if study.user_attrs["kind"] == "repeat":
+            return "\n".join([*_averages(trials, monitor), *_overview(folder, trials)])
+        sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
+        ranked = sorted(_complete(trials), key=lambda trial: (sign * _value(trial), original_number(trial)))
+        if ranked:
+            _write_best(folder / BEST, ranked[0], study.study_name, monitor, fit_config)
+        from lightning_cnn.sweep.figures import write_figures  # pyplot takes half a second to import
+
+        write_figures(study, folder, monitor, is_share(monitor))
+    lines = [*_best_trials(ranked[:_SHOWN], monitor), *_overview(folder, trials)]
+    return "\n".join(
+        [*lines, f"Train best: lightning-cnn fit --config {quote(str(folder / BEST))}"] if ranked else lines
+    )
 
 
-def _ranked(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """The complete trials, highest validation accuracy first; of equals, the first."""
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    return sorted(complete, key=lambda trial: (-_accuracy(trial), _number(trial)))
+def trial_line(trial: FrozenTrial, monitor: str) -> str:
+    """Return one line about a trial that has ended.
+
+    Args:
+        trial: The trial.
+        monitor: The name of its metric.
+    """
+    known, value = trial.user_attrs, _value(trial)
+    settings = " ".join(f"{name.rpartition('.')[2]}={_short_value(one)}" for name, one in known["settings"].items())
+    parts = [
+        f"trial {original_number(trial)}",
+        "failed" if trial.state == TrialState.FAIL else trial.state.name.lower(),
+        "" if math.isnan(value) else f"{monitor} {format_metric(monitor, value)}",
+        f"{name_in_test(monitor)} {format_metric(monitor, known['test'])}" if "test" in known else "",
+        settings,
+        f"{known['seconds']:.0f} s",
+        known.get("error", ""),
+    ]
+    return "  ".join(filter(None, parts))
 
 
-def _number(trial: FrozenTrial) -> int:
-    """The number of a trial, which it keeps when it is tried again."""
-    number: int = trial.user_attrs.get("number", trial.number)
-    return number
+def is_share(monitor: str) -> bool:
+    """Whether a metric is a share from 0 to 1, which is shown in percent: an accuracy."""
+    return monitor.endswith(("acc", "accuracy"))
 
 
-def _accuracy(trial: FrozenTrial) -> float:
-    """The highest validation accuracy of a trial, 0 to 1; NaN if there was none."""
-    if trial.state == TrialState.COMPLETE and trial.value is not None:
+def name_in_test(monitor: str) -> str:
+    """Return the name that a metric of the validation has in the test.
+
+    Example:
+        >>> name_in_test("val/acc")
+        'test/acc'
+    """
+    return monitor.replace("val/", "test/", 1)
+
+
+def format_metric(monitor: str, value: float) -> str:
+    """Return the value of a metric as it is printed."""
+    return f"{100 * value:.2f} %" if is_share(monitor) else f"{value:.4g}"
+
+
+def _complete(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    return [trial for trial in trials if trial.state == TrialState.COMPLETE]
+
+
+def _value(trial: FrozenTrial) -> float:
+    """The metric of a trial, the last one if it was pruned or has failed; NaN if it has none."""
+    if trial.value is not None:
         return trial.value
-    return max(trial.intermediate_values.values(), default=math.nan)
+    return math.nan if trial.last_step is None else trial.intermediate_values[trial.last_step]
 
 
 def _settings(trial: FrozenTrial) -> dict[str, Any]:
-    """The settings of a trial; empty if it was not begun."""
+    """The settings of a trial; empty if it has not started."""
     settings: dict[str, Any] = trial.user_attrs.get("settings", {})
     return settings
 
 
 def _names(trials: Iterable[FrozenTrial]) -> list[str]:
-    """The settings of all trials together."""
+    """The settings of all trials."""
     return [*dict.fromkeys(name for trial in trials for name in _settings(trial))]
 
 
-def _word(value: object) -> str:
-    """A setting as a flag has it."""
+def _text(value: object) -> str:
+    """A setting as in a flag."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def _short_value(value: object) -> str:
+    """A setting in few characters: classes without their module, numbers with four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else _text(value).rpartition(".")[2]
+
+
 def _states(trials: Iterable[FrozenTrial]) -> list[str]:
-    """What became of each trial; those whose worker died or was stopped were tried again."""
-    again = {number for trial in trials for number in trial.system_attrs.get("retry_history", ())}
-    words = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
-    words |= {TrialState.RUNNING: "running", TrialState.WAITING: "waiting"}
-    return ["tried again" if trial.number in again else words[trial.state] for trial in trials]
+    """The state of each trial, in words; `interrupted` is an attempt at a trial whose worker died or was stopped."""
+    interrupted = {attempt for trial in trials for attempt in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
+    words = {state: "failed" if state == TrialState.FAIL else state.name.lower() for state in TrialState}
+    return ["interrupted" if trial.number in interrupted else words[trial.state] for trial in trials]
 
 
-def _write_table(path: Path, trials: Sequence[FrozenTrial]) -> None:
-    """Write a row for each trial, however it ended."""
-    names = _names(trials)
-    rest = ("seconds", "host", "folder", "error")
+def _write_table(path: Path, trials: Sequence[FrozenTrial], monitor: str) -> None:
+    """Write a row for each attempt at a trial."""
+    names, rest = _names(trials), ("seconds", "host", "folder", "error")
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["number", "state", "val/acc", "test/acc", *names, *rest])
+        writer.writerow(["number", "state", monitor, name_in_test(monitor), *names, *rest])
         for trial, state in zip(trials, _states(trials), strict=True):
-            accuracy, settings = _accuracy(trial), _settings(trial)
-            values = [_word(settings[name]) if name in settings else "" for name in names]
-            known = [trial.user_attrs.get(name, "") for name in ("test/acc", *rest)]
-            row = [_number(trial), state, "" if math.isnan(accuracy) else accuracy, known[0], *values, *known[1:]]
-            writer.writerow(row)
+            value, settings, known = _value(trial), _settings(trial), trial.user_attrs
+            values = [_text(settings[name]) if name in settings else "" for name in names]
+            head = [original_number(trial), state, "" if math.isnan(value) else value, known.get("test", "")]
+            writer.writerow([*head, *values, *(known.get(name, "") for name in rest)])
 
 
-def _write_best(path: Path, trial: FrozenTrial, sweep: str, fit_config: dict[str, Any]) -> None:
-    """Write the config of a trial, without what it had as a trial only."""
+def _write_best(path: Path, trial: FrozenTrial, sweep: str, monitor: str, fit_config: dict[str, Any]) -> None:
+    """Write the config of a trial, without the settings that it has as a trial only."""
     config = dict(trial.user_attrs["config"])
     for section, name in _OF_A_TRIAL:
         config[section] = {**config[section], name: fit_config[section][name]}
+    value = format_metric(monitor, _value(trial))
     heading = (
-        f"# The best of {json.dumps(sweep)}: trial {_number(trial)}, val/acc {100 * _accuracy(trial):.2f} %.\n"
+        f"# The best trial of {json.dumps(sweep)}: trial {original_number(trial)}, {monitor} {value}.\n"
         f"# Train it: lightning-cnn fit --config {quote(str(path))}\n"
     )
     with atomic_write(path) as temporary:
-        temporary.write_text(heading + yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        temporary.write_text(heading + dump(config), encoding="utf-8")
 
 
-def _write_pictures(folder: Path, study: Study, trials: Sequence[FrozenTrial]) -> None:
-    """Write those pictures for which there is enough to see; a picture of an earlier sweep does not stay."""
-    for name, figure in zip(PICTURES, _draw(study, trials), strict=True):
-        if figure is None:
-            (folder / name).unlink(missing_ok=True)
-            continue
-        with atomic_write(folder / name) as path:
-            figure.savefig(path, format="png", dpi=120)
-
-
-def _draw(study: Study, trials: Sequence[FrozenTrial]) -> "tuple[Figure | None, ...]":
-    """The pictures, in the order of `PICTURES`."""
-    from lightning_cnn.sweep import figures  # matplotlib takes half a second; who is refused need not wait for it
-
-    ended = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    ended.sort(key=_number)
-    accuracy, pruned = [_accuracy(trial) for trial in ended], [trial.state == TrialState.PRUNED for trial in ended]
-    if all(map(math.isnan, accuracy)):
-        return None, None, None
-    values = {name: _drawn(name, ended) for name in _names(ended)}
-    complete = len(_ranked(trials))
-    is_enough = complete >= _ENOUGH and len(values) > 1
-    return (
-        figures.history([_number(trial) for trial in ended], accuracy, pruned),
-        figures.settings(values, accuracy, pruned),
-        figures.importance(_importance(study), complete) if is_enough else None,
-    )
-
-
-def _importance(study: Study) -> dict[str, float]:
-    """How much each setting has to do with being among the best, 0 to 1, all together 1."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that few trials had a setting can be seen in settings.png
-        return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(target_quantile=_QUANTILE))
-
-
-def _drawn(name: str, trials: Sequence[FrozenTrial]) -> "Setting":
-    """What trials had for a setting, as it is drawn: choices in words, numbers of a range as such."""
-    from lightning_cnn.sweep.figures import Setting
-
-    distribution = next(trial.distributions[name] for trial in trials if name in trial.params)
-    form = _word if isinstance(distribution, CategoricalDistribution) else float
-    values = [form(trial.params[name]) if name in trial.params else None for trial in trials]
-    return Setting(values, is_log=getattr(distribution, "log", False))
-
-
-def _table(best: Sequence[FrozenTrial]) -> list[str]:
-    """The best trials in lines, and what they had."""
+def _best_trials(best: Sequence[FrozenTrial], monitor: str) -> list[str]:
+    """The best trials and their settings, as a table."""
     names = _names(best)
-    rows = [["trial", "val/acc", *_short(names), "time"]]
+    rows = [["trial", monitor, *_short_names(names), "time"]]
     for trial in best:
         settings = _settings(trial)
-        values = [_figure(settings[name]) if name in settings else "–" for name in names]
-        seconds = f"{trial.user_attrs['seconds']:.0f} s" if "seconds" in trial.user_attrs else "–"
-        rows.append([str(_number(trial)), f"{100 * _accuracy(trial):.2f} %", *values, seconds])
+        values = [_short_value(settings[name]) if name in settings else "–" for name in names]
+        metric = format_metric(monitor, _value(trial))
+        rows.append([str(original_number(trial)), metric, *values, f"{trial.user_attrs['seconds']:.0f} s"])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(word.rjust(width) for word, width in zip(row, widths, strict=True)) for row in rows]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return [*lines, ""] if best else []
 
 
-def _short(names: Sequence[str]) -> list[str]:
-    """The last words of each name, as many as tell it from the others."""
-    known = Counter(end for name in names for end in _ends(name))
-    return [next((end for end in _ends(name) if known[end] == 1), name) for name in names]
+def _short_names(names: Sequence[str]) -> list[str]:
+    """The shortest end of each name that no other name has."""
+    ends = {name: [".".join(name.split(".")[-n:]) for n in range(1, name.count(".") + 2)] for name in names}
+    known = Counter(end for name in names for end in ends[name])
+    return [next((end for end in ends[name] if known[end] == 1), name) for name in names]
 
 
-def _ends(name: str) -> list[str]:
-    """The ends of a name in dots, the shortest first."""
-    words = name.split(".")
-    return [".".join(words[-n:]) for n in range(1, len(words) + 1)]
-
-
-def _figure(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else _word(value)
-
-
-def _repetitions(trials: Sequence[FrozenTrial]) -> list[str]:
-    """What repeated runs come to on average."""
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    tested = [trial for trial in complete if "test/acc" in trial.user_attrs]
+def _averages(trials: Sequence[FrozenTrial], monitor: str) -> list[str]:
+    """The average of repeated runs, in the validation and in the test."""
+    complete = _complete(trials)
+    tested = [trial for trial in complete if "test" in trial.user_attrs]
     lines = []
     if complete:
-        lines.append(_average("val/acc ", complete, [_accuracy(trial) for trial in complete]))
+        lines.append(f"{monitor}  {_average(monitor, complete, [_value(trial) for trial in complete])}")
     if tested:
-        lines.append(_average("test/acc", tested, [trial.user_attrs["test/acc"] for trial in tested]))
+        average = _average(monitor, tested, [trial.user_attrs["test"] for trial in tested])
+        lines.append(f"{name_in_test(monitor)} {average}")
     return [*lines, ""] if lines else []
 
 
-def _average(name: str, trials: Sequence[FrozenTrial], accuracies: Sequence[float]) -> str:
-    """Mean ± standard deviation of runs, and the interval of the mean.
+def _average(monitor: str, trials: Sequence[FrozenTrial], values: Sequence[float]) -> str:
+    """Mean ± standard deviation, and the confidence interval of the mean.
 
-    Of seeds and folds both, the runs on one fold are averaged first: all of them were measured on the same images, and
+    Of seeds and folds together, the runs on one fold are averaged first: they were evaluated on the same images, and
     taking them for independent would make the interval far too narrow.
     """
     by_fold = defaultdict(list)
-    for trial, accuracy in zip(trials, accuracies, strict=True):
-        by_fold[_settings(trial).get("data.fold")].append(accuracy)
+    for trial, value in zip(trials, values, strict=True):
+        by_fold[_settings(trial).get("data.fold")].append(value)
     is_folded = None not in by_fold
-    result = estimate([fmean(fold) for fold in by_fold.values()] if is_folded else accuracies)
-    what = _count(result.n, "fold" if is_folded else "seed")
-    if len(trials) > result.n:
+    samples = [fmean(fold) for fold in by_fold.values()] if is_folded else values
+    result = estimate(samples, (0.0, 1.0) if is_share(monitor) else (-math.inf, math.inf))
+    what = _count(len(samples), "fold" if is_folded else "seed")
+    if len(trials) > len(samples):
         what += f", {_count(len(trials), 'run')}"
-    if result.n == 1:
-        return f"{name} {100 * result.mean:.2f} % ({what})"
+    if len(samples) == 1:
+        return f"{format_metric(monitor, result.mean)} ({what})"
+    mean, deviation, low, high = (format_metric(monitor, value) for value in result)
     rough = "rough " if is_folded else ""
     return (
-        f"{name} {100 * result.mean:.2f} ± {100 * result.deviation:.2f} % ({what}; {rough}95 % confidence interval of "
-        f"the mean {100 * result.low:.2f} to {100 * result.high:.2f} %)"
+        f"{mean.removesuffix(' %')} ± {deviation} ({what}; {rough}95 % confidence interval of the mean "
+        f"{low.removesuffix(' %')} to {high})"
     )
 
 
 def _overview(folder: Path, trials: Sequence[FrozenTrial]) -> list[str]:
-    """How the trials ended, and where all of it is."""
+    """The states of the trials, and where the results are."""
     states = Counter(_states(trials))
-    again = states.pop("tried again", 0)
+    interrupted = states.pop("interrupted", 0)
     ended = ", ".join(f"{n} {state}" for state, n in states.items())
-    written = ", ".join(name for name in (TABLE, *PICTURES) if (folder / name).is_file())
+    written = ", ".join(name for name in (TABLE, *FIGURES) if (folder / name).is_file())
     return [
-        f"Trials:     {ended}" + (f" (after {_count(again, 'attempt')} cut short)" if again else ""),
+        f"Trials:     {ended}" + (f" (after {_count(interrupted, 'interrupted attempt')})" if interrupted else ""),
         f"Results:    {written} in {folder}",
         f"Look at it: tensorboard --logdir {quote(str(folder))}",
     ]
-
-
-def _ways_on(folder: Path, best: Sequence[FrozenTrial]) -> list[str]:
-    """What can be done with the best trial."""
-    if not best:
-        return []
-    return [f"Train best: lightning-cnn fit --config {quote(str(folder / BEST))}"]
 
 
 def _count(n: int, one: str) -> str:

@@ -1,103 +1,81 @@
-"""What a search may choose from: settings of `fit`, each with its choices or its range.
+"""The search space of a sweep: settings of `fit`, each with its choices or its range.
 
-In YAML, a list is a choice and a mapping is a range, with both ends among its values:
+In YAML, a list is a choice and a mapping is a range, both ends included:
 
     model.optimizer: [Adam, SGD]
-    model.optimizer.lr: {from: 0.0001, to: 0.1, log: true}
+    model.optimizer.lr: {from: 1e-4, to: 0.1, log: true}
     model.optimizer.momentum: {from: 0.0, to: 0.99, if: {model.optimizer: SGD}}
     data.batch_size: {choices: [32, 64, 128]}
     model.hidden: {from: 16, to: 128, step: 16}
 """
 
-import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
-from lightning_cnn.errors import UserError
+from optuna import Trial
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-if TYPE_CHECKING:
-    from optuna import Trial
+from lightning_cnn.config.yaml import describe
+from lightning_cnn.errors import UserError, did_you_mean
+from lightning_cnn.sweep.trial_process import RESERVED, Value, flag
 
-#: What a setting may be.
-Value: TypeAlias = bool | int | float | str | None
-#: Which values other settings must have for a setting to be there; all of them, each one of several.
-Conditions: TypeAlias = Mapping[str, tuple[Value, ...]]
+Distribution: TypeAlias = CategoricalDistribution | FloatDistribution | IntDistribution
 
-#: What is the sweep's own to give.
-RESERVED = ("config", "ckpt_path", "resume", "test", "overwrite", "trainer.default_root_dir")
-_WORDS = ("choices", "from", "to", "log", "step", "if")
+_KEYS = ("choices", "from", "to", "log", "step", "if")
 _NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One of several values.
+class Setting:
+    """A setting that trials choose.
 
     Args:
-        values: The values, at least two.
-        conditions: When the setting is there.
+        distribution: Its values; of a range with `log`, every order of magnitude is as likely.
+        conditions: For which values of other settings it is present; all of these must have one of the values.
     """
 
-    values: tuple[Value, ...]
-    conditions: Conditions = field(default_factory=dict)
+    distribution: Distribution
+    conditions: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
 
     @property
     def examples(self) -> tuple[Value, ...]:
-        """All values."""
-        return self.values
+        """All choices, or both ends of the range."""
+        if isinstance(self.distribution, CategoricalDistribution):
+            return tuple(self.distribution.choices)
+        return self.distribution.low, self.distribution.high
 
-    def suggest(self, trial: "Trial", name: str) -> Value:
+    def is_present(self, chosen: Mapping[str, Value]) -> bool:
+        """Whether the conditions hold for the values of the settings before it."""
+        return all(name in chosen and chosen[name] in values for name, values in self.conditions.items())
+
+    def suggest(self, trial: Trial, name: str) -> Value:
         """Let a trial choose."""
-        return trial.suggest_categorical(name, self.values)
-
-
-@dataclass(frozen=True)
-class Range:
-    """A number in a range, with both ends; whole if these are.
-
-    Args:
-        low: The smallest.
-        high: The largest.
-        log: Whether the order of magnitude matters, as for a learning rate: 0.001 to 0.01 is as long as 0.01 to 0.1.
-        step: The distance of whole numbers.
-        conditions: When the setting is there.
-    """
-
-    low: float
-    high: float
-    log: bool = False
-    step: int = 1
-    conditions: Conditions = field(default_factory=dict)
-
-    @property
-    def examples(self) -> tuple[float, float]:
-        """Both ends."""
-        return self.low, self.high
-
-    def suggest(self, trial: "Trial", name: str) -> float:
-        """Let a trial choose."""
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return trial.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
-        return trial.suggest_float(name, self.low, self.high, log=self.log)
+        match self.distribution:
+            case CategoricalDistribution(choices=choices):
+                return trial.suggest_categorical(name, choices)
+            case IntDistribution(low=low, high=high, step=step, log=log):
+                return trial.suggest_int(name, low, high, step=step, log=log)
+            case FloatDistribution(low=low, high=high, log=log):
+                return trial.suggest_float(name, low, high, log=log)
 
 
 @dataclass(frozen=True)
 class Space:
-    """All settings of a search, in the order in which trials choose and `fit` is given them.
+    """All settings of a search, in the order in which trials choose them and `fit` receives them.
 
     Args:
         settings: Each setting, by its flag without dashes.
     """
 
-    settings: Mapping[str, Choice | Range]
+    settings: Mapping[str, Setting]
 
-    def suggest(self, trial: "Trial") -> dict[str, Value]:
+    def suggest(self, trial: Trial) -> dict[str, Value]:
         """Let a trial choose; settings whose conditions do not hold are left out."""
         chosen: dict[str, Value] = {}
         for name, setting in self.settings.items():
-            if _hold(setting.conditions, chosen):
+            if setting.is_present(chosen):
                 chosen[name] = setting.suggest(trial, name)
         return chosen
 
@@ -107,13 +85,13 @@ class Space:
         return [example for n, example in enumerate(found) if example not in found[:n]]
 
     def _example(self, wanted: dict[str, Value]) -> dict[str, Value]:
-        """Return the trial with these values and what they are there for, and else the first of each setting."""
+        """Return the trial with these values, with what their conditions require, and else the first of each."""
         for name, setting in reversed([*self.settings.items()]):
             if name in wanted:
                 wanted = {**{other: values[0] for other, values in setting.conditions.items()}, **wanted}
         chosen: dict[str, Value] = {}
         for name, setting in self.settings.items():
-            if _hold(setting.conditions, chosen):
+            if setting.is_present(chosen):
                 chosen[name] = wanted.get(name, setting.examples[0])
         return chosen
 
@@ -122,164 +100,104 @@ def build_space(content: Mapping[str, Any], source: str) -> Space:
     """Return the space that a mapping describes.
 
     Args:
-        content: What the YAML file holds.
-        source: Its name, for messages.
+        content: The content of the YAML file.
+        source: The name of the file, for messages.
 
     Raises:
-        UserError: If it is no space.
+        UserError: If it does not describe a space.
     """
     if not content:
-        raise UserError(f"{source} has no settings to search; name at least one, such as model.optimizer.lr")
-    settings: dict[str, Choice | Range] = {}
-    for name, words in content.items():
+        raise UserError(f"{source} has no settings to search; give at least one, such as model.optimizer.lr")
+    settings: dict[str, Setting] = {}
+    for name, spec in content.items():
         try:
-            settings[str(name)] = _setting(str(name), words, settings)
-        except _SettingError as wrong:
-            raise UserError(f"{source}: {name}{wrong}") from wrong
+            settings[str(name)] = _setting(str(name), spec, settings)
+        except ValueError as error:
+            raise UserError(f"{source}: {name}: {error}") from error
     return Space(settings)
 
 
-def repetitions(seeds: int | None, folds: int | None) -> list[dict[str, Value]]:
-    """Return the settings of each run, when a config is repeated over seeds, folds or both.
-
-    Args:
-        seeds: How many seeds, from 0 on; None for that of the config.
-        folds: How many folds; None for the usual validation images.
-    """
-    of_seeds: list[dict[str, Value]] = [{}] if seeds is None else [{"seed_everything": n} for n in range(seeds)]
-    of_folds: list[dict[str, Value]] = [{}] if folds is None else [fold(n, folds) for n in range(folds)]
-    return [{**one, **other} for one in of_seeds for other in of_folds]
-
-
-def fold(number: int, folds: int) -> dict[str, Value]:
-    """Return the settings of one fold of several."""
-    return {"data.folds": folds, "data.fold": number}
-
-
-def flag(name: str, value: Value) -> str:
-    """Return a setting as a word of the command line."""
-    text = {True: "true", False: "false", None: "null"}[value] if isinstance(value, bool | None) else str(value)
-    return f"--{name}={text}"
-
-
-class _SettingError(Exception):
-    """What is wrong with a setting; follows its name."""
-
-
-def _setting(name: str, words: object, earlier: Mapping[str, Choice | Range]) -> Choice | Range:
+def _setting(name: str, spec: object, earlier: Mapping[str, Setting]) -> Setting:
     if name.startswith("-"):
-        raise _SettingError(f": settings have no dashes here; write {name.lstrip('-')}")
+        raise ValueError(f"settings have no dashes here; write {name.lstrip('-')}")
     if not _NAME.fullmatch(name):
-        raise _SettingError(
-            " is not the name of a setting; write a flag of `fit` without dashes, such as model.optimizer.lr"
-        )
+        raise ValueError("not the name of a setting; write a flag of `fit` without dashes, such as model.optimizer.lr")
     if name in RESERVED:
-        raise _SettingError(" cannot be searched: the sweep sets it for each trial")
-    if isinstance(words, list):
-        return Choice(_choices(words))
-    if not isinstance(words, dict):
-        raise _SettingError(
-            f" must have choices, such as [32, 64], or a range, such as {{from: 0.0, to: 0.5}}, got {words!r}"
-        )
-    for word in words:
-        if word not in _WORDS:
-            raise _SettingError(
-                f": there is no word {word!r}{_meant(str(word), _WORDS)} (known are {', '.join(_WORDS)})"
+        raise ValueError("cannot be searched, because the sweep sets it for each trial")
+    spec = {"choices": spec} if isinstance(spec, list) else spec
+    if not isinstance(spec, dict):
+        raise ValueError(f"must be choices, as in [32, 64], or a range, as in {{from: 0.0, to: 0.5}}, got {spec!r}")
+    for key in spec:
+        if key not in _KEYS:
+            raise ValueError(
+                f"unknown key {describe(key)}{did_you_mean(str(key), _KEYS)}; known are {', '.join(_KEYS)}"
             )
-    conditions = _conditions(words["if"], earlier) if "if" in words else {}
-    if "choices" in words:
-        if surplus := [word for word in words if word not in ("choices", "if")]:
-            raise _SettingError(
-                f": choices have no {surplus[0]!r}; leave it out, or give a range from … to instead of choices"
-            )
-        return Choice(_choices(words["choices"]), conditions)
-    return _range(words, conditions)
+    conditions = _conditions(spec["if"], earlier) if "if" in spec else {}
+    if "choices" not in spec:
+        return Setting(_range(spec), conditions)
+    if surplus := spec.keys() - {"choices", "if"}:
+        raise ValueError(f"{min(surplus)!r} cannot be combined with choices; give choices, or a range from … to")
+    return Setting(_choices(spec["choices"]), conditions)
 
 
-def _choices(values: object) -> tuple[Value, ...]:
+def _choices(values: object) -> CategoricalDistribution:
     if not isinstance(values, list):
-        raise _SettingError(f": choices must be a list, such as [32, 64], got {values!r}")
+        raise ValueError(f"choices must be a list, such as [32, 64], got {values!r}")
     for n, value in enumerate(values):
         if not isinstance(value, bool | int | float | str | None):
-            raise _SettingError(f": a choice must be a number, a word, true, false or null, got {value!r}")
+            raise ValueError(f"a choice must be a number, a string, true, false or null, got {value!r}")
         if value in values[:n]:
-            raise _SettingError(f": the choice {value!r} is there twice; leave one")
+            raise ValueError(f"the choice {value!r} is given twice; keep one")
     if len(values) < 2:
-        advice = f"; give it to the sweep as {flag('…', values[0])}" if values else ""
-        raise _SettingError(f" must have at least two choices, got {len(values)}{advice}")
-    return tuple(values)
+        advice = f"; for a single value, give the sweep {flag('…', values[0])}" if values else ""
+        raise ValueError(f"must have at least two choices, got {len(values)}{advice}")
+    return CategoricalDistribution(values)
 
 
-def _range(words: Mapping[str, Any], conditions: Conditions) -> Range:
-    if missing := [word for word in ("from", "to") if word not in words]:
-        raise _SettingError(f": a range needs {missing[0]!r}, as in {{from: 0.0, to: 0.5}}")
-    low, high = (_number(word, words[word]) for word in ("from", "to"))
-    log = words.get("log", False)
+def _range(spec: Mapping[str, Any]) -> FloatDistribution | IntDistribution:
+    if missing := [key for key in ("from", "to") if key not in spec]:
+        raise ValueError(f"a range needs {missing[0]!r}, as in {{from: 0.0, to: 0.5}}")
+    for key in ("from", "to"):
+        if isinstance(spec[key], bool) or not isinstance(spec[key], int | float):
+            raise ValueError(f"{key} must be a number, got {spec[key]!r}")
+    low, high, log, step = spec["from"], spec["to"], spec.get("log", False), spec.get("step", 1)
     if not isinstance(log, bool):
-        raise _SettingError(f": log must be true or false, got {log!r}")
+        raise ValueError(f"log must be true or false, got {log!r}")
     if low >= high:
-        raise _SettingError(f": from must be less than to, got from {low} to {high}")
+        raise ValueError(f"from must be less than to, got from {low} to {high}")
     if log and low <= 0:
-        raise _SettingError(f": with log, from must be more than 0, got {low}")
-    whole = isinstance(low, int) and isinstance(high, int)
-    if not whole:
-        low, high = float(low), float(high)
-    elif high - low == 1:
-        raise _SettingError(
-            f": nothing is between the whole numbers {low} and {high}; write {low}.0 and {high}.0 for all numbers "
-            f"between, or [{low}, {high}] for these two"
+        raise ValueError(f"with log, from must be more than 0, got {low}")
+    is_integer = isinstance(low, int) and isinstance(high, int)
+    if "step" in spec and (log or not is_integer):
+        raise ValueError("step is for integers without log; leave it out, or list the choices")
+    if not is_integer:
+        return FloatDistribution(low, high, log)
+    if high - low == 1:
+        raise ValueError(
+            f"there is no integer between {low} and {high}; write {low}.0 and {high}.0 for a range of floats, "
+            f"or [{low}, {high}] for these two"
         )
-    return Range(low, high, log, _step(words["step"], low, high, log) if "step" in words else 1, conditions)
-
-
-def _step(step: object, low: float, high: float, log: bool) -> int:
-    if isinstance(low, float) or log:
-        raise _SettingError(": step is for whole numbers without log; leave it out, or list the choices")
     if isinstance(step, bool) or not isinstance(step, int) or step < 1:
-        raise _SettingError(f": step must be a whole number of at least 1, got {step!r}")
-    if (high - low) % step:
-        raise _SettingError(f": steps of {step} from {low} do not come to {high}; end at {high - (high - low) % step}")
-    return step
+        raise ValueError(f"step must be an integer of at least 1, got {step!r}")
+    if rest := (high - low) % step:
+        raise ValueError(f"steps of {step} from {low} do not reach {high}; end at {high - rest}")
+    return IntDistribution(low, high, log, step)
 
 
-def _number(word: str, value: object) -> float:
-    if isinstance(value, str):  # YAML takes 1e-4 for text: it wants 1.0e-4
-        try:
-            return float(value)
-        except ValueError as error:
-            raise _SettingError(f": {word} must be a number, got {value!r}") from error
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _SettingError(f": {word} must be a number, got {value!r}")
-    return value
-
-
-def _conditions(words: object, earlier: Mapping[str, Choice | Range]) -> Conditions:
-    if not isinstance(words, dict) or not words:
-        raise _SettingError(
-            f": if must have settings and their choices, such as {{model.optimizer: SGD}}, got {words!r}"
-        )
-    return {str(name): tuple(_condition(str(name), wanted, earlier)) for name, wanted in words.items()}
-
-
-def _condition(name: str, wanted: object, earlier: Mapping[str, Choice | Range]) -> Iterator[Value]:
-    """Yield the values that a setting must have, after a look whether it can."""
-    if name not in earlier:
-        raise _SettingError(f": if names {name}, which is not among the settings before it{_meant(name, earlier)}")
-    setting = earlier[name]
-    if not isinstance(setting, Choice):
-        raise _SettingError(f": if names {name}, which is a range; it must have choices")
-    for value in wanted if isinstance(wanted, list) and wanted else [wanted]:
-        if value not in setting.values:
-            raise _SettingError(
-                f": if wants {name} to be {value!r}, but its choices are {', '.join(map(str, setting.values))}"
-            )
-        yield value
-
-
-def _hold(conditions: Conditions, chosen: Mapping[str, Value]) -> bool:
-    return all(name in chosen and chosen[name] in values for name, values in conditions.items())
-
-
-def _meant(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def _conditions(spec: object, earlier: Mapping[str, Setting]) -> dict[str, tuple[Value, ...]]:
+    if not isinstance(spec, dict) or not spec:
+        raise ValueError(f"if must have settings and their choices, such as {{model.optimizer: SGD}}, got {spec!r}")
+    conditions = {str(name): tuple(values if isinstance(values, list) else [values]) for name, values in spec.items()}
+    for name, values in conditions.items():
+        if name not in earlier:
+            raise ValueError(f"if names {name}, which is not among the settings before it{did_you_mean(name, earlier)}")
+        distribution = earlier[name].distribution
+        if not isinstance(distribution, CategoricalDistribution):
+            raise ValueError(f"if names {name}, which is a range; it must have choices")
+        choices = ", ".join(map(str, distribution.choices))
+        if not values:
+            raise ValueError(f"if names no value of {name}; its choices are {choices}")
+        for value in values:
+            if value not in distribution.choices:
+                raise ValueError(f"if names {value!r} for {name}, but its choices are {choices}")
+    return conditions

@@ -1,127 +1,122 @@
-"""What a sweep does: it searches for settings, or it repeats a run."""
+"""The two tasks of a sweep: search a space for the best settings, or repeat a run over seeds and folds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import optuna
 from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lightning_cnn.errors import UserError
-from lightning_cnn.sweep.space import Space, Value
+from lightning_cnn.sweep.space import Space
+from lightning_cnn.sweep.trial_process import Value
 
-#: How many trials may fail one after the other until a search gives up: the data may be missing, or the disk full.
+#: After so many failed trials in a row a search gives up: the data may be missing, or the disk full.
 MAX_FAILURES = 5
-#: Whether a trial has ended in its own right.
+#: States of the trials that count towards the number of trials.
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class SweepError(UserError):
-    """Trials have failed; the command itself was sound."""
+    """Trials have failed; the command itself was right."""
 
     exit_status = 1
 
 
 @dataclass(frozen=True)
 class Search:
-    """Look for the best settings in a space.
+    """Search a space for the best settings.
 
     Args:
         space: What trials choose from.
-        n_trials: How many trials shall end, complete or pruned, over all workers.
-        seed: Where the choice of settings starts.
+        n_trials: Number of trials that end, complete or pruned, over all workers.
+        seed: Seed of the sampler, at least 0.
     """
 
     space: Space
     n_trials: int
     seed: int = 0
     kind = "search"
-    makes_trials = True
 
     def pruner(self) -> BasePruner:
-        """What stops a trial early: the median rule.
+        """Return the median rule, which compares trials at the same validation and needs no budget.
 
-        It compares a trial with others at the same validation, which is all that trials of a few epochs give, and asks
-        for no budget as successive halving does. The first five trials are its measure; the first validation of a trial
-        decides nothing, because a slow start says little about its end.
+        The first five trials are not pruned, nor is a trial at its first validation, because a slow start says little
+        about its end.
         """
         return MedianPruner(n_startup_trials=5, n_warmup_steps=1)
 
     def sampler(self, number: int) -> BaseSampler:
-        """What chooses the settings of a trial: TPE, for settings that depend on each other.
+        """Return the sampler of a trial: TPE, multivariate and in groups, because settings depend on each other.
 
-        In groups, because some settings are there only for some choices. Trials that still run count as bad ones, so
-        that workers do not try the same at once. Each trial has a seed of its own: one worker alone comes to the same
-        trials again, however often it is stopped, and several do not begin with the same.
+        Running trials count as bad ones (`constant_liar`), so that workers do not choose the same settings at once. The
+        seed depends on the number of the trial, so that one worker repeats its trials however often it is stopped.
         """
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
         return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
 
     def counts(self, trial: FrozenTrial) -> bool:
-        """Whether a trial is one of those that were asked for."""
+        """Whether a trial of the study belongs to the task."""
         return True
 
-    def prepare(self, study: optuna.Study, failed_before: set[int]) -> None:
-        """See whether the search should go on.
+    def next_trial(self, trials: Sequence[FrozenTrial]) -> dict[str, Value] | None:
+        """Return what is fixed of the next trial: nothing.
+
+        Args:
+            trials: The trials of the study, without those that failed before this command.
 
         Raises:
-            SweepError: If too many trials have failed one after the other.
+            SweepError: If the last `MAX_FAILURES` trials have failed.
         """
-        known = study.get_trials(deepcopy=False)
-        last = max((trial.number for trial in known if trial.state in ENDED), default=-1)
-        failures = [trial for trial in known if has_failed(trial) and trial.number not in failed_before]
-        failures = [trial for trial in failures if trial.number > last]
-        if len(failures) >= MAX_FAILURES:
-            reason = failures[-1].user_attrs["error"]
-            raise SweepError(f"{len(failures)} trials in a row have failed, the last one so: {reason}")
+        last = max((n for n, trial in enumerate(trials) if trial.state in ENDED), default=-1)
+        if len(failures := [trial for trial in trials[last + 1 :] if has_failed(trial)]) >= MAX_FAILURES:
+            raise SweepError(f"the last {len(failures)} trials have failed: {failures[-1].user_attrs['error']}")
+        return {}
 
     def suggest(self, trial: Trial) -> dict[str, Value]:
-        """Choose the settings of a trial."""
+        """Return the settings of a trial."""
         return self.space.suggest(trial)
 
 
 @dataclass(frozen=True)
 class Repetition:
-    """Repeat one run with other seeds, or on other folds.
+    """Repeat a run with other seeds or on other folds.
 
     Args:
         plan: The settings of each run.
     """
 
-    plan: Sequence[Mapping[str, Value]]
+    plan: Sequence[dict[str, Value]]
     kind = "repeat"
-    makes_trials = False
 
     @property
     def n_trials(self) -> int:
-        """How many trials shall end."""
+        """Number of runs."""
         return len(self.plan)
 
     def pruner(self) -> BasePruner:
-        """Nothing is stopped early: all runs are wanted."""
+        """Return a pruner that prunes nothing."""
         return NopPruner()
 
     def sampler(self, number: int) -> BaseSampler:
-        """Nothing is chosen."""
+        """Return any sampler; nothing is sampled."""
         return RandomSampler()
 
     def counts(self, trial: FrozenTrial) -> bool:
-        """Whether a trial is one of those that were asked for."""
+        """Whether a trial of the study is a run of the plan: an earlier command may have planned more of them."""
         return trial.user_attrs.get("settings") in self.plan
 
-    def prepare(self, study: optuna.Study, failed_before: set[int]) -> None:
-        """Enqueue the runs that are not there yet, and those that failed before this command."""
-        known = study.get_trials(deepcopy=False)
-        there = [
-            trial.user_attrs.get("settings")
-            for trial in known
-            if trial.state != TrialState.FAIL or (has_failed(trial) and trial.number not in failed_before)
+    def next_trial(self, trials: Sequence[FrozenTrial]) -> dict[str, Value] | None:
+        """Return the settings of the next run; None if all have been started.
+
+        Args:
+            trials: The trials of the study, without those that failed before this command, so that these are repeated.
+        """
+        tried = [
+            trial.user_attrs["settings"] for trial in trials if trial.state != TrialState.FAIL or has_failed(trial)
         ]
-        for settings in self.plan:
-            if settings not in there:
-                study.enqueue_trial({}, user_attrs={"settings": dict(settings)})
+        return next((settings for settings in self.plan if settings not in tried), None)
 
     def suggest(self, trial: Trial) -> dict[str, Value]:
         """Return the settings of a trial."""
@@ -129,6 +124,28 @@ class Repetition:
         return settings
 
 
+def repetitions(seeds: int | None, folds: int | None) -> list[dict[str, Value]]:
+    """Return the settings of each run when a config is repeated over seeds, folds or both.
+
+    Args:
+        seeds: Number of seeds, from 0 on; None for the seed of the config.
+        folds: Number of folds; None for the usual validation images.
+
+    Example:
+        >>> repetitions(2, None)
+        [{'seed_everything': 0}, {'seed_everything': 1}]
+    """
+    of_seeds: list[dict[str, Value]] = [{"seed_everything": n} for n in range(seeds or 0)] or [{}]
+    of_folds: list[dict[str, Value]] = [{"data.folds": folds, "data.fold": n} for n in range(folds or 0)] or [{}]
+    return [{**seed, **fold} for seed in of_seeds for fold in of_folds]
+
+
 def has_failed(trial: FrozenTrial) -> bool:
-    """Whether a trial has failed by itself; of those whose worker was stopped or died, another one goes on with it."""
+    """Whether a trial has failed by itself. One whose worker died or was stopped has no error, and is resumed."""
     return trial.state == TrialState.FAIL and "error" in trial.user_attrs
+
+
+def original_number(trial: FrozenTrial | Trial) -> int:
+    """Return the number of a trial in the sweep, which every attempt at it has; Optuna numbers the attempts."""
+    number: int = trial.user_attrs["number"]
+    return number

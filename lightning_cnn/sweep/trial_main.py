@@ -1,7 +1,7 @@
-"""``python -m lightning_cnn.sweep.trial_main``: `lightning-cnn`, for as long as whoever has started it is there.
+"""``python -m lightning_cnn.sweep.trial_main``: `lightning-cnn` in a process that ends with its parent.
 
-Its stdin is a pipe that nobody writes to. It closes when the other process ends, however that comes: with SIGKILL too,
-on Linux and on macOS alike, and no process that runs by itself is left behind.
+A worker of a sweep starts each trial with it. Its stdin is a pipe to which nothing is written, and which closes when
+the parent ends, even by SIGKILL, on Linux and on macOS alike.
 """
 
 import os
@@ -10,17 +10,20 @@ import threading
 import time
 
 from lightning_cnn.cli import run
+from lightning_cnn.errors import DivergenceError
 
-#: Seconds to save in, before the process is killed.
+#: Exit status of a trial whose training has diverged, so that a search can tell it from a failure.
+DIVERGED = 3
+#: Seconds to save the checkpoint before the process is killed.
 _PATIENCE = 20
 
 
 def end_with_parent() -> None:
-    """End this process when its stdin closes: by SIGTERM, which saves, and if that does not do it, by SIGKILL."""
-    threading.Thread(target=_wait_for_the_end, daemon=True).start()
+    """End this process when its stdin closes: by SIGTERM, after which `fit` saves, and then by SIGKILL."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 
-def _wait_for_the_end() -> None:
+def _wait_for_parent() -> None:
     while os.read(0, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
@@ -30,4 +33,5 @@ def _wait_for_the_end() -> None:
 
 if __name__ == "__main__":
     end_with_parent()
+    DivergenceError.exit_status = DIVERGED
     run()

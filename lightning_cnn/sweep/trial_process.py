@@ -1,7 +1,8 @@
-"""One trial: a `fit` in a process and a folder of its own."""
+"""The process of a trial: `fit` in its own folder, started by a worker and ended with it.
 
-import csv
-import json
+Imports neither torch nor Optuna.
+"""
+
 import os
 import signal
 import subprocess
@@ -9,48 +10,62 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TypeAlias
 
-import yaml
+from lightning_cnn.run import Run
+from lightning_cnn.sweep import trial_main
 
-from lightning_cnn.sweep.space import Value, flag
+#: The value of a setting.
+Value: TypeAlias = bool | int | float | str | None
 
-#: What trains; with `fit` and its flags behind it. It ends when its worker does.
-PROGRAM = (sys.executable, "-m", "lightning_cnn.sweep.trial_main")
-#: Seconds for a trial that shall end, to save; less than a worker may be silent without being taken for dead.
+#: Settings that the sweep gives to each trial itself.
+RESERVED = ("config", "ckpt_path", "resume", "test", "overwrite", "trainer.default_root_dir")
+#: The program that trains; `fit` and its flags follow. It ends when its worker does.
+PROGRAM = (sys.executable, "-m", trial_main.__name__)
+#: Seconds for a stopped trial to save its checkpoint; less than a worker may miss heartbeats.
 STOP_PATIENCE = 20
-#: A trial that is tried again goes on where it was.
-_RESUME = ("--resume", "auto")
-#: What a trial does without unless it is asked for: nobody looks at pictures and progress of all trials.
-_PLAIN = ("--plots.enabled=false", "--trainer.enable_progress_bar=false")
-#: What tells a process its place among others: SLURM may start workers side by side, but a trial belongs to one.
-_PLACES = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE")
+#: Defaults of a trial; the user's flags come later and override them.
+_DEFAULTS = ("--plots.enabled=false", "--trainer.enable_progress_bar=false")
+#: SLURM may start several workers as tasks of one job, but a trial is not one of these tasks.
+_SLURM_TASK = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE")
+
+
+def flag(name: str, value: Value) -> str:
+    """Return a setting as a flag of the command line.
+
+    Example:
+        >>> flag("model.optimizer.nesterov", True)
+        '--model.optimizer.nesterov=true'
+    """
+    text = {True: "true", False: "false", None: "null"}[value] if isinstance(value, bool | None) else str(value)
+    return f"--{name}={text}"
 
 
 def command(config: Path, flags: Sequence[str], settings: Mapping[str, Value]) -> list[str]:
-    """Return `fit` with the flags of a trial: first those of the user, then what the trial has chosen."""
-    return ["fit", "--config", str(config), *_PLAIN, *flags, *(flag(name, value) for name, value in settings.items())]
+    """Return the arguments of a trial's `fit`: first the flags of the user, then what the trial has chosen."""
+    chosen = [flag(name, value) for name, value in settings.items()]
+    return ["fit", "--config", str(config), *_DEFAULTS, *flags, *chosen]
 
 
 class TrialProcess:
-    """The process of a trial; leaving its block ends it, and so does the end of this process, however that comes.
+    """The process of a trial. It ends when the `with` block is left, or when the worker's process ends.
 
     Args:
-        words: What `command` returns.
-        folder: The folder of the trial, which keeps its runs and what they print.
+        arguments: What `command` returns.
+        folder: The folder of the trial, for its runs and its output.
     """
 
-    def __init__(self, words: Sequence[str], folder: Path) -> None:
+    def __init__(self, arguments: Sequence[str], folder: Path) -> None:
         self._errors = folder / "stderr.txt"
-        environment = {name: value for name, value in os.environ.items() if name not in _PLACES}
+        environment = {name: value for name, value in os.environ.items() if name not in _SLURM_TASK}
         with (folder / "stdout.txt").open("ab") as output, self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
-                [*PROGRAM, *words, f"--trainer.default_root_dir={folder}", *_RESUME],
-                stdin=subprocess.PIPE,  # the child sees it close when this process ends
+                [*PROGRAM, *arguments, f"--trainer.default_root_dir={folder}", "--resume", "auto"],
+                stdin=subprocess.PIPE,  # closes when this process ends
                 stdout=output,
                 stderr=errors,
                 env=environment,
-                start_new_session=True,  # Ctrl-C is for the worker, who tells its trial
+                start_new_session=True,  # Ctrl-C reaches the worker only, which then stops its trial
             )
 
     def __enter__(self) -> "TrialProcess":
@@ -59,23 +74,8 @@ class TrialProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
-
-    def wait(self, seconds: float) -> int | None:
-        """Return the exit status, negative for a signal; None if it has not ended within this time."""
-        try:
-            return self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return None
-
-    @property
-    def status(self) -> int | None:
-        """The exit status, negative for a signal; None while it runs."""
-        return self._process.poll()
-
-    def stop(self) -> None:
-        """Let the process save and end, and see that it has."""
-        if self._process.poll() is None:
+        """Let the process save and end; kill it if it does not."""
+        if self.wait(0) is None:
             self._process.terminate()
             if self.wait(STOP_PATIENCE) is None:
                 self._process.kill()
@@ -83,39 +83,25 @@ class TrialProcess:
         assert self._process.stdin is not None
         self._process.stdin.close()
 
-    def last_words(self) -> str:
-        """How the process has ended: the last line of its stderr, and the signal if one has killed it."""
+    def wait(self, seconds: float) -> int | None:
+        """Return the exit status, negative for a signal; None if the process has not ended within this time."""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def error_message(self) -> str:
+        """Return why the process has failed: its own error message, or else the last line of its stderr."""
         lines = [line.strip() for line in self._errors.read_text(errors="replace").splitlines() if line.strip()]
         ours = [line for line in lines if line.startswith("lightning-cnn: ")]
-        said = [*lines, *ours][-1].removeprefix("lightning-cnn: ").removeprefix("error: ") if lines else "nothing"
+        message = [*lines, *ours][-1].removeprefix("lightning-cnn: ").removeprefix("error: ") if lines else ""
         if (status := self._process.returncode) >= 0:
-            return said
-        memory = ", perhaps for want of memory" if status == -signal.SIGKILL else ""
-        return f"killed by {signal.Signals(-status).name}{memory}; its last words: {said}"
+            return message or "no message on stderr"
+        memory = " (perhaps out of memory)" if status == -signal.SIGKILL else ""
+        return f"killed by {signal.Signals(-status).name}{memory}" + (f": {message}" if message else "")
 
 
-def run_folder(folder: Path) -> Path | None:
-    """Return the newest run in the folder of a trial, if it has begun one."""
-    runs = [path for path in folder.glob("*/version_*") if (path / "config.yaml").is_file()]
-    return max(runs, key=lambda run: int(run.name.removeprefix("version_")), default=None)
-
-
-def read_config(run: Path) -> dict[str, Any]:
-    """Return all settings of a run, as plain types."""
-    config: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    return config
-
-
-def accuracies(run: Path) -> list[tuple[int, float]]:
-    """Return the epoch and the accuracy, 0 to 1, of each validation so far."""
-    path = run / "metrics.csv"
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [(int(float(row["epoch"])), float(row["val/acc"])) for row in csv.DictReader(file) if row.get("val/acc")]
-
-
-def accuracy_in_test(run: Path) -> float | None:
-    """Return the accuracy on the test images, 0 to 1, if the run was tested."""
-    path = run / "test_metrics.json"
-    return float(json.loads(path.read_text(encoding="utf-8"))["test/acc"]) if path.is_file() else None
+def newest_run(folder: Path) -> Run | None:
+    """Return the newest run in the folder of a trial that has started."""
+    runs = [run for path in folder.glob("*/version_*") if (run := Run(path)).config_file.is_file()]
+    return max(runs, key=lambda run: int(run.folder.name.removeprefix("version_")), default=None)

@@ -1,283 +1,254 @@
-"""A sweep: trials that any number of workers share, each of which is done once, whoever dies on the way."""
+"""A worker of a sweep: runs trials until as many have ended as were asked for, over all workers together."""
 
-import logging
+import math
+import signal
 import socket
 import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
-import optuna
 from filelock import FileLock, Timeout
-from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
-from optuna.storages import RDBStorage, fail_stale_trials
+from optuna import Study, TrialPruned
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lightning_cnn.errors import Interrupted, UserError
-from lightning_cnn.sweep import trial_process as processes
-from lightning_cnn.sweep.outcome import Outcome, line_of, outcome_of
-from lightning_cnn.sweep.space import Value
-from lightning_cnn.sweep.storage import Storage, retry
-from lightning_cnn.sweep.tasks import ENDED, Repetition, Search, SweepError, has_failed
+from lightning_cnn.run import Run
+from lightning_cnn.sweep import trial_process
+from lightning_cnn.sweep.results import name_in_test, trial_line
+from lightning_cnn.sweep.storage import Storage
+from lightning_cnn.sweep.tasks import ENDED, Repetition, Search, SweepError, has_failed, original_number
+from lightning_cnn.sweep.trial_main import DIVERGED
 
-#: Seconds between two looks at a trial, and between two at what other workers do.
+#: Seconds between two checks of a trial, and of the trials of other workers.
 POLL = 0.2
 WAIT = 1
 
 
+class TrialFailedError(Exception):
+    """A trial has failed; the sweep continues."""
+
+
 class Worker:
-    """Does trials of a sweep until as many have ended as were asked for, over all workers.
+    """Runs trials of a sweep.
+
+    `Study.optimize` runs each trial, so that Optuna records heartbeats and retries the trials of dead workers. How many
+    it runs is decided here: `MaxTrialsCallback` counts after a trial, so that several workers start too many, and a
+    worker that comes when all is done starts one more. Here a worker counts running trials as well, and holds the lock
+    of the storage from the count until its trial is claimed.
 
     Args:
         storage: What the workers share.
-        name: The name of the sweep.
-        folder: Its folder, for the runs of this worker.
+        study: The study of the sweep.
+        backend: Its storage in Optuna.
+        folder: The folder of the sweep, for the trials of this worker.
         task: What to do.
         config: The config of all trials.
         flags: The flags of `fit` for all trials.
-        purpose: All that makes this sweep what it is, in plain types; a sweep goes on only with the same. The keys say
-            what it was begun with if it was something else.
-
-    Raises:
-        UserError: If the storage has a sweep of this name for another purpose.
-        StorageError: If it cannot be reached.
     """
 
     def __init__(
         self,
         storage: Storage,
-        name: str,
+        study: Study,
+        backend: RDBStorage,
         folder: Path,
         task: Search | Repetition,
         config: Path,
         flags: Sequence[str],
-        purpose: Mapping[str, Any],
     ) -> None:
-        _quieten()
-        self.storage, self.folder, self.task = storage, folder.absolute(), task
-        self.config, self.flags = config, flags
-        with storage.failing_clearly(), storage.locked():
-            self._backend: RDBStorage = storage.open()
-            self.study = _open(self._backend, storage, name, task, purpose)
-            self._failed_before = {trial.number for trial in self._trials() if has_failed(trial)}
+        self.storage, self.study, self.backend = storage, study, backend
+        self.folder, self.task, self.config, self.flags = folder.absolute(), task, config, flags
+        (self.monitor,) = study.metric_names or [""]
+        self._claiming = ExitStack()  # until a trial is claimed: holds the lock of the storage, and signals back
+        self._claimed: Trial | None = None
+        self._failed_before = {trial.number for trial in self._trials() if has_failed(trial)}
 
     def run(self) -> None:
         """Work until the sweep has ended.
 
         Raises:
             UserError: If `fit` refuses the settings of a trial.
-            SweepError: If trials fail one after the other.
+            SweepError: If too many trials in a row fail.
             StorageError: If the storage fails.
-            Interrupted: If a signal has come; the trial waits for the next worker.
+            Interrupted: If a signal has stopped it; the next worker resumes the trial.
         """
-        told = False
-        while True:
-            with self.storage.failing_clearly():
-                with self.storage.locked():
-                    claimed = self._claim()
-                    is_over = claimed is None and not self._with_state(TrialState.RUNNING)
-                if claimed is not None:
-                    self._work(*claimed)
-                elif is_over:
-                    return
-                elif not told:
-                    told = True
+        is_waiting = False
+        with self.storage.failing_clearly():
+            while True:
+                with self._claiming:
+                    self._claiming.enter_context(self.storage.locked())
+                    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+                    self._claiming.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
+                    if (number := self._next_number()) is not None:
+                        self.study.sampler = self.task.sampler(number)
+                        self._run_next()
+                        continue
+                    if not self._count(TrialState.RUNNING):
+                        return
+                if not is_waiting:
                     print("Waiting for the trials of other workers", flush=True)
-            if claimed is None:
+                is_waiting = True
                 time.sleep(WAIT)
 
     def require_complete(self) -> None:
-        """Refuse to take the sweep for complete if fewer trials have ended than were asked for.
+        """Raise an error if fewer trials have ended than were asked for.
 
         Raises:
-            SweepError: If runs of a repetition have failed; a search makes up for them.
+            SweepError: If runs of a repetition have failed; a search replaces them.
         """
-        missing = self.task.n_trials - len(self._with_state(*ENDED))
-        if missing > 0:
+        if (missing := self.task.n_trials - self._count(*ENDED)) > 0:
             raise SweepError(f"{missing} of {self.task.n_trials} trials have failed; the same command tries them again")
 
     def _trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
 
-    def _with_state(self, *states: TrialState) -> list[FrozenTrial]:
-        """The trials that were asked for, in one of these states."""
-        return [trial for trial in self._trials() if trial.state in states and self.task.counts(trial)]
+    def _count(self, *states: TrialState) -> int:
+        """The number of trials of the task in one of these states."""
+        return sum(trial.state in states and self.task.counts(trial) for trial in self._trials())
 
-    def _claim(self) -> tuple[Trial, dict[str, Value]] | None:
-        """Take a trial, and choose its settings, if there is one left; for whoever holds the lock."""
+    def _next_number(self) -> int | None:
+        """Return the number of the next trial, which then waits; None if none is left to start. Requires the lock."""
         fail_stale_trials(self.study)
-        self._retry_unclaimed()
-        if len(self._with_state(*ENDED, TrialState.RUNNING)) >= self.task.n_trials:
-            return None
-        self.task.prepare(self.study, self._failed_before)
-        if not self.task.makes_trials and not self._with_state(TrialState.WAITING):
-            return None
-        number = self._next_number()
-        self.study.sampler = self.task.sampler(number)
-        trial = self.study.ask()
-        settings = self.task.suggest(trial)
-        attributes = {
-            "number": number,
-            "folder": str(self.folder / f"trial-{number:04}"),
-            "host": socket.gethostname(),
-            "settings": settings,
-        }
-        for name, value in attributes.items():
-            trial.set_user_attr(name, value)
-        self._backend.record_heartbeat(trial._trial_id)
-        trial.set_user_attr("claim", trial.number)  # the last: from now on, the heart beats
-        return trial, settings
-
-    def _next_number(self) -> int:
-        """The number of the trial that `ask` will give: among all that are no second tries, for it keeps its number."""
-        trials = self._trials()
-        waiting = [trial for trial in trials if trial.state == TrialState.WAITING]
-        first = [*_history(waiting[0]), waiting[0].number][0] if waiting else len(trials)
-        return sum(not _history(trial) for trial in trials[:first])
-
-    def _retry_unclaimed(self) -> None:
-        """Try trials again whose worker died while it took them: before its heart beat, so that nobody would miss it.
-
-        Whoever lives sets the claim of a trial before the lock is let go.
-        """
-        for trial in self._trials():
+        for trial in self._trials():  # a worker that died before its claim has no heartbeat that could be missed
             if trial.state == TrialState.RUNNING and trial.user_attrs.get("claim") != trial.number:
-                self._put_back(trial.number)
+                self._retry(trial.number)
+        if self._count(*ENDED, TrialState.RUNNING) >= self.task.n_trials:
+            return None
+        trials = self._trials()
+        fixed = self.task.next_trial([trial for trial in trials if trial.number not in self._failed_before])
+        if waiting := [trial for trial in trials if trial.state == TrialState.WAITING]:
+            return original_number(waiting[0])
+        if fixed is None:
+            return None
+        number = sum(not RetryHeartbeatStaleTrialCallback.retry_history(trial) for trial in trials)
+        self.study.enqueue_trial({}, user_attrs={"number": number} | ({"settings": fixed} if fixed else {}))
+        return number
 
-    def _put_back(self, number: int) -> None:
-        """Let the next worker go on with a trial; for whoever holds the lock."""
-        self.study.tell(number, state=TrialState.FAIL)
-        retry(self.study, self._trials()[number])
+    def _retry(self, attempt: int) -> None:
+        """Let the next worker resume a running trial."""
+        self.study.tell(attempt, state=TrialState.FAIL)
+        RetryHeartbeatStaleTrialCallback()(self.study, self._trials()[attempt])
 
-    def _work(self, trial: Trial, settings: Mapping[str, Value]) -> None:
-        """Do a trial, and tell what became of it."""
-        began = time.monotonic()
-        folder = Path(trial.user_attrs["folder"])
-        words = processes.command(self.config, self.flags, settings)
+    def _run_next(self) -> None:
+        """Run the waiting trial."""
+        self._claimed = None
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with self._alone(trial, folder), processes.TrialProcess(words, folder) as process:
-                was_pruned = self._follow(trial, process, folder)
-                process.stop()
-            outcome = outcome_of(process, folder, was_pruned)
-            with self.storage.locked():
-                self._require_mine(trial)
-                self._tell(trial, outcome, round(time.monotonic() - began, 1))
-        except UpdateFinishedTrialError:
-            print(f"trial {trial.user_attrs['number']}  was taken over by another worker", flush=True)
+            self.study.optimize(self._objective, n_trials=1, catch=(TrialFailedError,), callbacks=[self._report])
         except Interrupted as interrupted:
+            assert self._claimed is not None
             with self.storage.locked():
-                if self._is_mine(trial):
-                    self._put_back(trial.number)
-            note = f"; trial {trial.user_attrs['number']} goes on with the same command"
+                if self._is_running(self._claimed):
+                    self._retry(self._claimed.number)
+            note = f"; trial {original_number(self._claimed)} is resumed by the same command"
             raise Interrupted(interrupted.received, note) from interrupted
-        else:
-            if outcome.is_refused:
-                raise UserError(outcome.attributes["error"])
+        except Exception:  # of any kind, when Optuna cannot record the end of a trial that was taken over
+            if self._claimed is None or not self._is_taken_over(self._claimed):
+                raise
+            print(f"trial {original_number(self._claimed)}  was taken over by another worker", flush=True)
 
-    @contextmanager
-    def _alone(self, trial: Trial, folder: Path) -> Iterator[None]:
-        """Wait until nobody else works in a trial's folder: who was taken for dead may only have slept."""
-        lock = FileLock(folder / ".lock")
-        with suppress(Timeout):
-            lock.acquire(timeout=POLL)
-        if not lock.is_locked:
-            print(f"trial {trial.user_attrs['number']}  waits for the worker that still has its folder", flush=True)
-        while not lock.is_locked:
-            with suppress(Timeout):
-                lock.acquire(timeout=WAIT)
-            self._beat(trial)
+    def _objective(self, trial: Trial) -> float:
+        """Claim a trial, run it, and return its best value."""
+        settings = self.task.suggest(trial)
+        folder = self.folder / f"trial-{original_number(trial):04}"
+        _record(trial, settings=settings, folder=str(folder), host=socket.gethostname())
+        study = self.backend.get_study_id_from_name(self.study.study_name)
+        self.backend.record_heartbeat(self.backend.get_trial_id_from_study_id_trial_number(study, trial.number))
+        _record(trial, claim=trial.number)  # after the first heartbeat: from now on, missing ones are noticed
+        self._claimed = trial
+        self._claiming.close()
+        started = time.monotonic()
         try:
-            yield
-        finally:
-            lock.release()
+            value = self._train(trial, folder, trial_process.command(self.config, self.flags, settings))
+        except (TrialFailedError, TrialPruned, UserError) as error:
+            _record(
+                trial, seconds=round(time.monotonic() - started, 1), **({"error": str(error)} if str(error) else {})
+            )
+            raise
+        _record(trial, seconds=round(time.monotonic() - started, 1))
+        return value
 
-    def _follow(self, trial: Trial, process: processes.TrialProcess, folder: Path) -> bool:
-        """Report the accuracies of a trial until it ends or is not worth going on with; return whether it is not."""
-        reported, last_beat = 0, time.monotonic()
-        while True:
-            status = process.wait(POLL)  # first, so that nothing of its last moments is missed
-            run = processes.run_folder(folder)
-            for epoch, accuracy in processes.accuracies(run)[reported:] if run else ():
-                trial.report(accuracy, reported)
-                reported += 1
-                if not _is_last(reported, epoch, run) and trial.should_prune():
-                    return True  # even if it is just over: chance must not choose what later trials go by
-            if status is not None:
-                return False
-            if time.monotonic() - last_beat > (self._backend.heartbeat_interval or 0):
-                self._beat(trial)
-                last_beat = time.monotonic()
+    def _train(self, trial: Trial, folder: Path, arguments: Sequence[str]) -> float:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _exclusive(trial, folder), trial_process.TrialProcess(arguments, folder) as process:
+            status = self._follow(trial, process, folder)
+        if status == DIVERGED and isinstance(self.task, Search):  # a bad choice of settings, not a failure
+            raise TrialPruned(process.error_message())
+        if status == UserError.exit_status:
+            raise UserError(process.error_message())
+        if status != 0:
+            raise TrialFailedError(process.error_message())
+        run = trial_process.newest_run(folder)
+        values = self._values(run)
+        if run is None or not values:
+            raise TrialFailedError(f"there is no {self.monitor}, because nothing was validated")
+        tested = (run.read_test_metrics() or {}).get(name_in_test(self.monitor))
+        _record(trial, config=run.read_config(), **({} if tested is None else {"test": tested}))
+        best = max if self.study.direction == StudyDirection.MAXIMIZE else min
+        return best(value for _, value in values)
 
-    def _beat(self, trial: Trial) -> None:
-        """Give a sign of life.
+    def _follow(self, trial: Trial, process: trial_process.TrialProcess, folder: Path) -> int:
+        """Report every value of the metric until the process ends, and return its exit status.
 
         Raises:
-            UpdateFinishedTrialError: If it came too late, and the trial is another worker's.
+            TrialPruned: If the trial is not promising, even if it has just ended: later trials must not depend on when
+                this was noticed.
+            UpdateFinishedTrialError: If another worker has taken the trial over.
         """
-        self._require_mine(trial)
-        self._backend.record_heartbeat(trial._trial_id)
+        reported, checked = 0, time.monotonic()
+        while True:
+            status = process.wait(POLL)  # before the values are read, so that none of the last is missed
+            run = trial_process.newest_run(folder)
+            for epoch, value in self._values(run)[reported:]:
+                trial.report(value, reported)
+                reported += 1
+                if trial.should_prune() and not _is_last(run, epoch):  # in the last epoch, it would save little
+                    raise TrialPruned
+            if status is not None:
+                return status
+            if time.monotonic() - checked > (self.backend.get_heartbeat_interval() or 0):
+                checked = time.monotonic()
+                if not self._is_running(trial):
+                    raise UpdateFinishedTrialError
 
-    def _is_mine(self, trial: Trial) -> bool:
-        """Whether nobody has taken the trial from this worker: then it would have failed."""
+    def _values(self, run: Run | None) -> list[tuple[int, float]]:
+        """Return the epoch and the value of every validation of a run so far."""
+        values = [] if run is None else run.read_metric(self.monitor)
+        return [(epoch, value) for epoch, value in values if math.isfinite(value)]
+
+    def _report(self, study: Study, trial: FrozenTrial) -> None:
+        print(trial_line(trial, self.monitor), flush=True)
+
+    def _is_running(self, trial: Trial) -> bool:
         return self._trials()[trial.number].state == TrialState.RUNNING
 
-    def _require_mine(self, trial: Trial) -> None:
-        if not self._is_mine(trial):
-            raise UpdateFinishedTrialError
-
-    def _tell(self, trial: Trial, outcome: Outcome, seconds: float) -> None:
-        """Keep what became of a trial, and print it; for whoever holds the lock."""
-        attributes = {**outcome.attributes, "seconds": seconds}
-        for name, value in attributes.items():
-            trial.set_user_attr(name, value)
-        self.study.tell(trial, outcome.accuracy, outcome.state)
-        print(line_of(self._trials()[trial.number]), flush=True)
+    def _is_taken_over(self, trial: Trial) -> bool:
+        """Whether another worker has found the heartbeats of a trial missing, and queued it again."""
+        return any(trial.number in RetryHeartbeatStaleTrialCallback.retry_history(other) for other in self._trials())
 
 
-def _history(trial: FrozenTrial) -> list[int]:
-    """The earlier tries of a trial, by the numbers that Optuna gave them."""
-    history: list[int] = trial.system_attrs.get("retry_history", [])
-    return history
+def _is_last(run: Run | None, epoch: int) -> bool:
+    return run is not None and run.read_config()["trainer"]["max_epochs"] == epoch + 1
 
 
-def _is_last(validation: int, epoch: int, run: Path | None) -> bool:
-    """Whether this validation, counted from 1, is the last of a run, so that stopping it saves nothing."""
-    assert run is not None
-    trainer = processes.read_config(run)["trainer"]
-    interval = trainer.get("val_check_interval")
-    # A share of an epoch; batches, and times, are taken for one epoch.
-    each_epoch = int(1 / interval) if isinstance(interval, float) and 0 < interval < 1 else 1
-    return epoch + 1 == trainer["max_epochs"] and validation % each_epoch == 0
+def _record(trial: Trial, **attributes: object) -> None:
+    for name, value in attributes.items():
+        trial.set_user_attr(name, value)
 
 
-def _open(
-    backend: RDBStorage, storage: Storage, name: str, task: Search | Repetition, purpose: Mapping[str, Any]
-) -> optuna.Study:
-    """Return the study of a name, new or for the same purpose; for whoever holds the lock."""
-    study = optuna.create_study(
-        storage=backend, study_name=name, direction="maximize", load_if_exists=True, pruner=task.pruner()
-    )
-    known, trials = study.user_attrs, study.get_trials(deepcopy=False)
-    if "purpose" not in known and trials:
-        raise UserError(f"{storage} has a study {name!r} that is no sweep; choose another --name")
-    changed = [words for words, value in purpose.items() if "purpose" in known and known["purpose"].get(words) != value]
-    if changed and (not trials or any(trial.state in (*ENDED, TrialState.RUNNING) for trial in trials)):
-        raise UserError(
-            f"the sweep {name!r} in {storage} was begun with {changed[0]}; give the same again, or another --name"
-        )
-    if changed:  # nothing has come of it but failures: it may have been a mistake
-        optuna.delete_study(study_name=name, storage=backend)
-        return _open(backend, storage, name, task, purpose)
-    study.set_user_attr("kind", task.kind)
-    study.set_user_attr("purpose", dict(purpose))
-    return study
-
-
-def _quieten() -> None:
-    """Silence Optuna, which logs every trial, and its warnings of what is tried here."""
-    optuna.logging.set_verbosity(logging.ERROR)
-    warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats, and groups of settings
-    warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to be used")  # here, the worker beats
+@contextmanager
+def _exclusive(trial: Trial, folder: Path) -> Iterator[None]:
+    """Wait until no other worker uses the folder of a trial: one whose heartbeats are missing may only be suspended."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=POLL)
+    except Timeout:
+        print(f"trial {original_number(trial)}  waits for the worker that still uses its folder", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

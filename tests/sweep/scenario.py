@@ -52,10 +52,10 @@ def run(folder: Path, storage: str | None = None) -> None:
     rows = results(folder)
     states = Counter(row["state"] for row in rows)
     assert states["complete"] + states["pruned"] == N_TRIALS
-    assert (states["tried again"], len(rows)) == (1, N_TRIALS + 1)
+    assert (states["interrupted"], len(rows)) == (1, N_TRIALS + 1)
     assert 0 <= by_other < N_TRIALS
     first, second = (row for row in rows if Path(row["folder"]).name == struck)
-    assert (first["state"], second["state"]) == ("tried again", "complete")
+    assert (first["state"], second["state"]) == ("interrupted", "complete")
     assert first["model.optimizer.lr"] == second["model.optimizer.lr"]
     assert not any(is_alive(process) for process, _ in processes(folder).values())
 
@@ -64,7 +64,7 @@ def start(folder: Path, storage: str | None = None, n_trials: int = N_TRIALS) ->
     """Start a worker."""
     (folder / "space.yaml").write_text(SPACE)
     (folder / "cnn.yaml").write_text("trainer: {max_epochs: 10}\n")
-    words = ["sweep", "--config=cnn.yaml", "--space=space.yaml", f"--n-trials={n_trials}", "--trainer.max_epochs=10"]
+    words = ["sweep", "--config=cnn.yaml", "--space=space.yaml", f"--n_trials={n_trials}", "--trainer.max_epochs=10"]
     return subprocess.Popen(
         [sys.executable, "-m", "sweep.program", *words, "--stub.seconds=0.1"]
         + ([] if storage is None else [f"--storage={storage}"]),

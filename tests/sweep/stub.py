@@ -3,7 +3,7 @@
 Flags:
     --trainer.max_epochs: Epochs, 3 unless given.
     --stub.seconds: How long each lasts.
-    --model.optimizer.lr: Decides about the accuracy, which is best at 0.01.
+    --model.optimizer.lr: Decides the accuracy, which is best at 0.01; the loss is 1 − the accuracy.
     --stub.dies: The exit status with which it ends after its first epoch, negative for a signal.
     --stub.says: What it says then, on stderr.
 """
@@ -35,7 +35,7 @@ def accuracy(lr: float, epoch: int) -> float:
 
 def write(run: Path, rows: list[dict[str, object]]) -> None:
     with atomic_write(run / "metrics.csv") as path, path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["epoch", "step", "val/acc"])
+        writer = csv.DictWriter(file, ["epoch", "step", "val/acc", "val/loss"])
         writer.writeheader()
         writer.writerows(rows)
 
@@ -55,7 +55,8 @@ def main(words: list[str]) -> int:
             rows = [*csv.DictReader(file)]
     for epoch in range(len(rows), epochs):
         time.sleep(float(flags.get("stub.seconds", 0)))
-        rows.append({"epoch": epoch, "step": 10 * epoch, "val/acc": accuracy(lr, epoch)})
+        value = accuracy(lr, epoch)
+        rows.append({"epoch": epoch, "step": 10 * epoch, "val/acc": value, "val/loss": 1 - value})
         write(run, rows)
         if "stub.dies" in flags:
             print("a warning", flags.get("stub.says", ""), sep="\n", file=sys.stderr, flush=True)

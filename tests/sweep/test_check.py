@@ -5,9 +5,10 @@ import sys
 
 import pytest
 
-from lightning_cnn.commands.sweep import read_space
+from lightning_cnn.config.yaml import read_config
 from lightning_cnn.errors import UserError
 from lightning_cnn.sweep import check as sweep_check
+from lightning_cnn.sweep.space import build_space
 from lightning_cnn.sweep.trial_process import command
 
 
@@ -43,7 +44,7 @@ def test_every_space_that_ships_is_sound_and_fits(fit, configs):
     spaces = sorted((configs / "sweeps").glob("*.yaml"))
     assert spaces
     for path in spaces:
-        examples = read_space(path).examples()
+        examples = build_space(read_config(path), str(path)).examples()
         sweep_check.check([command(configs / "mnist" / "cnn.yaml", [], settings) for settings in examples])
 
 

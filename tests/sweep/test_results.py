@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import optuna
+import pytest
 import yaml
 from filelock import FileLock
 from optuna.distributions import CategoricalDistribution, FloatDistribution
@@ -21,8 +22,12 @@ SGD = {"model.optimizer": "SGD", "model.optimizer.lr": 0.05, "model.optimizer.mo
 GIVEN = {"trainer": {"default_root_dir": "logs", "enable_progress_bar": None}, "plots": {"enabled": True}}
 
 
-def new_study(kind: str = "search") -> optuna.Study:
-    study = optuna.create_study(study_name="sweep-cnn", direction="maximize")
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+
+
+def new_study(kind: str = "search", monitor: str = "val/acc", direction: str = "maximize") -> optuna.Study:
+    study = optuna.create_study(study_name="sweep-cnn", direction=direction)
+    study.set_metric_names([monitor])
     study.set_user_attr("kind", kind)
     return study
 
@@ -50,7 +55,7 @@ def add(
             params=params,
             distributions=distributions,
             intermediate_values=reported,
-            user_attrs=known | {name.replace("_", "/"): value for name, value in attributes.items()},
+            user_attrs=known | attributes,
             system_attrs={"retry_history": attributes.get("retries", [])},
         )
     )
@@ -82,7 +87,7 @@ def test_every_trial_has_a_row_with_its_settings_in_columns(tmp_path):
         "folder": "/sweep/trial-0",
         "error": "",
     }
-    assert (pruned["state"], pruned["val/acc"], pruned["model.optimizer.momentum"]) == ("pruned", "0.75", "0.9")
+    assert (pruned["state"], pruned["val/acc"], pruned["model.optimizer.momentum"]) == ("pruned", "0.625", "0.9")
     assert (failed["state"], failed["val/acc"], failed["error"]) == ("failed", "", "no room")
 
 
@@ -90,17 +95,17 @@ def test_trials_that_others_work_on_or_go_on_with_have_rows_as_well(tmp_path):
     study = new_study()
     add(study, None, state=TrialState.FAIL, reported={0: 0.5})
     add(study, 0.9, number=0, retries=[0])
-    study.ask(DISTRIBUTIONS)
-    study.enqueue_trial({})
+    study.ask(DISTRIBUTIONS).set_user_attr("number", 2)
+    study.enqueue_trial({}, user_attrs={"number": 3})
     printed = results.write(study, tmp_path, GIVEN)
 
     assert [(row["number"], row["state"]) for row in rows(tmp_path)] == [
-        ("0", "tried again"),
+        ("0", "interrupted"),
         ("0", "complete"),
         ("2", "running"),
         ("3", "waiting"),
     ]
-    assert "Trials:     1 complete, 1 running, 1 waiting (after 1 attempt cut short)" in printed.splitlines()
+    assert "Trials:     1 complete, 1 running, 1 waiting (after 1 interrupted attempt)" in printed.splitlines()
 
 
 def test_settings_stand_as_flags_have_them(tmp_path):
@@ -144,10 +149,25 @@ def test_of_many_trials_the_best_ten_are_printed(tmp_path):
     assert [int(line.split()[0]) for line in printed[1 : printed.index("")]] == [11, 10, 9, 8, 7, 6, 5, 4, 3, 2]
 
 
-def test_names_of_settings_are_as_short_as_they_can_be_told_apart():
-    names = ["model.optimizer.lr", "model.scheduler.lr", "data.batch_size", "batch_size"]
+def test_names_of_settings_are_printed_as_short_as_they_can_be_told_apart(tmp_path):
+    study = new_study()
+    add(study, 0.9, {"model.optimizer.lr": 0.1, "model.scheduler.lr": 2, "data.batch_size": 3})
+    printed = results.write(study, tmp_path, GIVEN).splitlines()
 
-    assert results._short(names) == ["optimizer.lr", "scheduler.lr", "data.batch_size", "batch_size"]
+    assert printed[0].split() == ["trial", "val/acc", "optimizer.lr", "scheduler.lr", "batch_size", "time"]
+
+
+def test_a_loss_is_minimized_and_not_printed_in_percent(tmp_path):
+    study = new_study(monitor="val/loss", direction="minimize")
+    add(study, 2.5)
+    add(study, 0.0123456)
+    printed = results.write(study, tmp_path, GIVEN).splitlines()
+
+    assert [line.split()[:2] for line in printed[:3]] == [["trial", "val/loss"], ["1", "0.01235"], ["0", "2.5"]]
+    assert rows(tmp_path)[1]["val/loss"] == "0.0123456"
+    assert (
+        (tmp_path / "best.yaml").read_text().startswith('# The best trial of "sweep-cnn": trial 1, val/loss 0.01235.')
+    )
 
 
 def test_best_yaml_is_the_config_of_the_best_trial_without_what_trials_have_of_their_own(tmp_path):
@@ -158,7 +178,7 @@ def test_best_yaml_is_the_config_of_the_best_trial_without_what_trials_have_of_t
     text = (tmp_path / "best.yaml").read_text()
 
     assert text.splitlines()[:2] == [
-        '# The best of "sweep-cnn": trial 1, val/acc 95.00 %.',
+        '# The best trial of "sweep-cnn": trial 1, val/acc 95.00 %.',
         f"# Train it: lightning-cnn fit --config {tmp_path}/best.yaml",
     ]
     assert yaml.safe_load(text) == {
@@ -192,9 +212,9 @@ def test_importance_is_drawn_when_enough_trials_are_complete(tmp_path):
 
     add(study, 0.9, ADAM)
     results.write(study, tmp_path, GIVEN)
-    pictures = [*tmp_path.glob("*.png")]
-    assert {path.name for path in pictures} == {"history.png", "settings.png", "importance.png"}
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+    figures = [*tmp_path.glob("*.png")]
+    assert {path.name for path in figures} == {"history.png", "settings.png", "importance.png"}
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in figures)
 
 
 def test_importance_of_a_single_setting_is_not_drawn(tmp_path):
@@ -206,8 +226,8 @@ def test_importance_of_a_single_setting_is_not_drawn(tmp_path):
     assert not (tmp_path / "importance.png").exists()
 
 
-def test_pictures_of_an_earlier_sweep_do_not_stay(tmp_path):
-    for name in results.PICTURES:
+def test_figures_of_an_earlier_sweep_are_deleted(tmp_path):
+    for name in results.FIGURES:
         (tmp_path / name).write_text("old")
     study = new_study()
     add(study, None, state=TrialState.FAIL, error="no room")
@@ -236,7 +256,7 @@ def test_who_writes_last_has_seen_all(tmp_path):
 def test_seeds_come_to_a_mean_with_deviation_and_interval(tmp_path):
     study = new_study("repeat")
     for seed, accuracy in enumerate((0.90, 0.91, 0.92, 0.93)):
-        add(study, accuracy, {"seed_everything": seed}, test_acc=accuracy - 0.1)
+        add(study, accuracy, {"seed_everything": seed}, test=accuracy - 0.1)
     printed = results.write(study, tmp_path, GIVEN).splitlines()
 
     assert printed == [

@@ -5,7 +5,9 @@ import pytest
 
 from lightning_cnn.config import yaml as configs
 from lightning_cnn.errors import UserError
-from lightning_cnn.sweep.space import build_space, flag, repetitions
+from lightning_cnn.sweep.space import build_space
+from lightning_cnn.sweep.tasks import repetitions
+from lightning_cnn.sweep.trial_process import flag
 
 SPACE = """
 model.optimizer: [Adam, SGD, RMSprop]
@@ -77,18 +79,32 @@ def test_examples_are_what_trials_could_choose(suggested):
     assert {tuple(example) for example in space(SPACE).examples()} <= shapes
 
 
+@pytest.mark.parametrize(("low", "high"), [(-1, 2), (0, 2), (1, 3)])
+def test_a_range_of_few_integers_has_all_of_them(low, high):
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    found = space(f"n: {{from: {low}, to: {high}}}")
+
+    assert {found.suggest(study.ask())["n"] for _ in range(60)} == {*range(low, high + 1)}
+
+
+def test_a_setting_given_twice_is_refused():
+    with pytest.raises(UserError, match=r"space.yaml is not a valid config: 'lr' is given twice \(line 2\); keep one"):
+        space("lr: [1, 2]\nlr: [3, 4]")
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("{}", "space.yaml has no settings to search"),
-        ("lr: 0.1", "space.yaml: lr must have choices, such as [32, 64], or a range"),
+        ("lr: 0.1", "space.yaml: lr: must be choices, as in [32, 64], or a range"),
         ("--lr: [1, 2]", "space.yaml: --lr: settings have no dashes here; write lr"),
-        ("1: [1, 2]", "space.yaml: 1 is not the name of a setting"),
-        ("a b: [1, 2]", "space.yaml: a b is not the name of a setting"),
-        ("ckpt_path: [a, b]", "space.yaml: ckpt_path cannot be searched"),
-        ("test: [true, false]", "space.yaml: test cannot be searched"),
-        ("lr: {from: 1, too: 3}", "space.yaml: lr: there is no word 'too'; did you mean 'to'?"),
-        ("lr: {low: 1, high: 3}", "(known are choices, from, to, log, step, if)"),
+        ("1: [1, 2]", "space.yaml: 1: not the name of a setting"),
+        ("a b: [1, 2]", "space.yaml: a b: not the name of a setting"),
+        ("ckpt_path: [a, b]", "space.yaml: ckpt_path: cannot be searched"),
+        ("test: [true, false]", "space.yaml: test: cannot be searched"),
+        ("lr: {from: 1, too: 3}", "space.yaml: lr: unknown key 'too'; did you mean 'to'?"),
+        ("lr: {low: 1, high: 3}", "; known are choices, from, to, log, step, if"),
         ("lr: {from: 1.0}", "space.yaml: lr: a range needs 'to'"),
         ("lr: {to: 1.0}", "space.yaml: lr: a range needs 'from'"),
         ("lr: {from: 0.5, to: 0.5}", "from must be less than to, got from 0.5 to 0.5"),
@@ -99,23 +115,24 @@ def test_examples_are_what_trials_could_choose(suggested):
         ("lr: {from: 0.0, to: 1.0, log: true}", "with log, from must be more than 0, got 0.0"),
         ("lr: {from: -1, to: 10, log: true}", "with log, from must be more than 0, got -1"),
         ("lr: {from: 1.0, to: 2.0, log: 1}", "log must be true or false, got 1"),
-        ("lr: {from: 0, to: 1}", "write 0.0 and 1.0 for all numbers between, or [0, 1] for these two"),
-        ("lr: {from: 0.0, to: 1.0, step: 1}", "step is for whole numbers without log"),
-        ("lr: {from: 1, to: 8, step: 2, log: true}", "step is for whole numbers without log"),
-        ("lr: {from: 1, to: 8, step: 0}", "step must be a whole number of at least 1, got 0"),
-        ("lr: {from: 1, to: 8, step: 0.5}", "step must be a whole number of at least 1, got 0.5"),
-        ("lr: {from: 1, to: 8, step: 2}", "steps of 2 from 1 do not come to 8; end at 7"),
+        ("lr: {from: 0, to: 1}", "write 0.0 and 1.0 for a range of floats, or [0, 1] for these two"),
+        ("n: {from: 1, to: 2}", "there is no integer between 1 and 2"),
+        ("lr: {from: 0.0, to: 1.0, step: 1}", "step is for integers without log"),
+        ("lr: {from: 1, to: 8, step: 2, log: true}", "step is for integers without log"),
+        ("lr: {from: 1, to: 8, step: 0}", "step must be an integer of at least 1, got 0"),
+        ("lr: {from: 1, to: 8, step: 0.5}", "step must be an integer of at least 1, got 0.5"),
+        ("lr: {from: 1, to: 8, step: 2}", "steps of 2 from 1 do not reach 8; end at 7"),
         ("lr: []", "must have at least two choices, got 0"),
-        ("lr: [0.5]", "must have at least two choices, got 1; give it to the sweep as --…=0.5"),
-        ("lr: [1, 2, 1]", "the choice 1 is there twice"),
-        ("lr: [1, true]", "the choice True is there twice"),
-        ("lr: [1, [2]]", "a choice must be a number, a word, true, false or null, got [2]"),
+        ("lr: [0.5]", "must have at least two choices, got 1; for a single value, give the sweep --…=0.5"),
+        ("lr: [1, 2, 1]", "the choice 1 is given twice"),
+        ("lr: [1, true]", "the choice True is given twice"),
+        ("lr: [1, [2]]", "a choice must be a number, a string, true, false or null, got [2]"),
         ("lr: {choices: 3}", "choices must be a list, such as [32, 64], got 3"),
-        ("lr: {choices: [1, 2], from: 1}", "choices have no 'from'"),
+        ("lr: {choices: [1, 2], from: 1}", "'from' cannot be combined with choices"),
         ("b: {from: 0.0, to: 1.0, if: {a: 1}}\na: [1, 2]", "if names a, which is not among the settings before it"),
         ("opt: [1, 2]\nb: {choices: [3, 4], if: {optt: 1}}", "did you mean 'opt'?"),
-        ("a: [1, 2]\nb: {choices: [3, 4], if: {a: 3}}", "if wants a to be 3, but its choices are 1, 2"),
-        ("a: [1, 2]\nb: {choices: [3, 4], if: {a: []}}", "if wants a to be [], but its choices are 1, 2"),
+        ("a: [1, 2]\nb: {choices: [3, 4], if: {a: 3}}", "if names 3 for a, but its choices are 1, 2"),
+        ("a: [1, 2]\nb: {choices: [3, 4], if: {a: []}}", "if names no value of a; its choices are 1, 2"),
         ("a: {from: 0.0, to: 1.0}\nb: {choices: [3, 4], if: {a: 1.0}}", "if names a, which is a range"),
         ("a: [1, 2]\nb: {choices: [3, 4], if: a}", "if must have settings and their choices"),
     ],

@@ -13,10 +13,10 @@ from lightning_cnn.sweep.storage import Storage, StorageError
     [
         ("nonsense:secret", "--storage is not the address of a storage; give sqlite:///FILE, or postgresql://"),
         ("postgresql://me:secret@host:port/db", "--storage is not the address of a storage"),
-        ("mysql://me:secret@host/db", "--storage: 'mysql' is no storage for a sweep"),
-        ("sqlite://", "--storage sqlite:// keeps nothing"),
-        ("sqlite:///:memory:", "--storage sqlite:///:memory: keeps nothing"),
-        ("sqlite:////nowhere/study.db", "/nowhere is no folder that can be written to; name another"),
+        ("mysql://me:secret@host/db", "--storage: 'mysql' is not supported"),
+        ("sqlite://", "--storage sqlite:// stores nothing"),
+        ("sqlite:///:memory:", "--storage sqlite:///:memory: stores nothing"),
+        ("sqlite:////nowhere/study.db", "/nowhere is not a writable folder; give another"),
     ],
 )
 def test_a_wrong_address_is_refused_in_one_line(url, reason):

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from lightning_cnn.run import Run
 from lightning_cnn.sweep import trial_process
-from lightning_cnn.sweep.trial_process import TrialProcess, accuracies, accuracy_in_test, command, run_folder
+from lightning_cnn.sweep.trial_process import TrialProcess, command, newest_run
 
 
 @pytest.fixture
@@ -52,55 +53,41 @@ def test_a_trial_that_does_not_stop_is_killed(make_process, tmp_path, monkeypatc
         while not (tmp_path / "stdout.txt").read_text():
             assert process.wait(0.02) is None
 
-    assert process.status == -signal.SIGKILL
+    assert process.wait(0) == -signal.SIGKILL
 
 
 def test_a_trial_ends_when_its_block_is_left_by_an_error(make_process):
     with pytest.raises(ZeroDivisionError), make_process("import time; time.sleep(60)") as process:
         raise ZeroDivisionError
 
-    assert process.status == -signal.SIGTERM
+    assert process.wait(0) == -signal.SIGTERM
 
 
 @pytest.mark.parametrize(
-    ("code", "words"),
+    ("code", "message"),
     [
-        ("sys.exit(1)", "nothing"),
+        ("sys.exit(1)", "no message on stderr"),
         ("print('a\\nb\\n\\n', file=sys.stderr); sys.exit(1)", "b"),
         ("print('lightning-cnn: error: no data\\nlooked in:\\n - here', file=sys.stderr); sys.exit(1)", "no data"),
-        ("print('a', file=sys.stderr, flush=True); os.kill(os.getpid(), 11)", "killed by SIGSEGV; its last words: a"),
-        ("os.kill(os.getpid(), 9)", "killed by SIGKILL, perhaps for want of memory; its last words: nothing"),
+        ("print('a', file=sys.stderr, flush=True); os.kill(os.getpid(), 11)", "killed by SIGSEGV: a"),
+        ("os.kill(os.getpid(), 9)", "killed by SIGKILL (perhaps out of memory)"),
     ],
 )
-def test_the_last_words_say_how_a_trial_ended(make_process, code, words):
+def test_the_error_message_says_how_a_trial_ended(make_process, code, message):
     with make_process(f"import os, sys; {code}") as process:
         process.wait(10)
 
-    assert process.last_words() == words
+    assert process.error_message() == message
 
 
 def test_the_run_of_a_trial_is_its_newest(tmp_path):
-    assert run_folder(tmp_path) is None
+    assert newest_run(tmp_path) is None
     for version in (9, 10, 11):
         (tmp_path / "mnist-cnn" / f"version_{version}").mkdir(parents=True)
     for version in (9, 10):  # the other has not begun
         (tmp_path / "mnist-cnn" / f"version_{version}" / "config.yaml").touch()
 
-    assert run_folder(tmp_path) == tmp_path / "mnist-cnn" / "version_10"
-
-
-def test_every_validation_counts(tmp_path):
-    assert accuracies(tmp_path) == []
-    (tmp_path / "metrics.csv").write_text("epoch,step,lr,val/acc\n,0,0.1,\n0,4,,0.5\n0,9,,0.625\n1.0,14,,0.75\n")
-
-    assert accuracies(tmp_path) == [(0, 0.5), (0, 0.625), (1, 0.75)]
-
-
-def test_the_test_accuracy_is_that_of_the_run(tmp_path):
-    assert accuracy_in_test(tmp_path) is None
-    (tmp_path / "test_metrics.json").write_text('{"test/acc": 0.75}')
-
-    assert accuracy_in_test(tmp_path) == 0.75
+    assert newest_run(tmp_path) == Run(tmp_path / "mnist-cnn" / "version_10")
 
 
 def test_it_leaves_no_open_pipe(make_process):

@@ -4,20 +4,21 @@ from pathlib import Path
 
 import optuna
 import pytest
-import yaml
 from optuna.trial import TrialState
 from sweep import scenario
 
 from lightning_cnn.errors import UserError
-from lightning_cnn.sweep.space import build_space, repetitions
+from lightning_cnn.sweep.space import build_space
 from lightning_cnn.sweep.storage import Storage
-from lightning_cnn.sweep.tasks import Repetition, Search, SweepError
-from lightning_cnn.sweep.worker import Worker, _is_last
+from lightning_cnn.sweep.study import open_study
+from lightning_cnn.sweep.tasks import Repetition, Search, SweepError, repetitions
+from lightning_cnn.sweep.trial_main import DIVERGED
+from lightning_cnn.sweep.worker import Worker
 
 LR = {"model.optimizer.lr": {"from": 1e-4, "to": 1.0, "log": True}}
 MAYBE_BROKEN = {
     "stub.kind": ["sound", "broken"],
-    "stub.dies": {"choices": [1, 2, -9], "if": {"stub.kind": "broken"}},
+    "stub.dies": {"choices": [1, 2, DIVERGED, -9], "if": {"stub.kind": "broken"}},
 }
 BROKEN = {"stub.kind": "broken"}
 SOUND = {"stub.kind": "sound"}
@@ -27,10 +28,11 @@ SOUND = {"stub.kind": "sound"}
 def make_worker(_stubs, tmp_path):
     """Make a worker of a sweep whose trials only pretend to train."""
 
-    def make(task, *flags, name="sweep", purpose=()):
+    def make(task, *flags, name="sweep", purpose=(), monitor="val/acc", mode="max"):
         tmp_path.joinpath(name).mkdir(exist_ok=True)
         storage = Storage(f"sqlite:///{tmp_path}/{name}/study.db")
-        return Worker(storage, name, tmp_path / name, task, Path("cnn.yaml"), flags, dict(purpose))
+        study, backend = open_study(storage, name, task, monitor, mode, dict(purpose))
+        return Worker(storage, study, backend, tmp_path / name, task, Path("cnn.yaml"), flags)
 
     return make
 
@@ -39,10 +41,10 @@ def make_worker(_stubs, tmp_path):
 def search(make_worker):
     """Search a space to the end, with some trials given, and return the worker."""
 
-    def run(space, n_trials, *flags, given=(), seed=0, name="sweep"):
-        worker = make_worker(Search(build_space(space, "space.yaml"), n_trials, seed), *flags, name=name)
-        for settings in given:
-            worker.study.enqueue_trial(settings)
+    def run(space, n_trials, *flags, given=(), seed=0, **options):
+        worker = make_worker(Search(build_space(space, "space.yaml"), n_trials, seed), *flags, **options)
+        for number, settings in enumerate(given):
+            worker.study.enqueue_trial(settings, user_attrs={"number": number})
         worker.run()
         return worker
 
@@ -67,6 +69,7 @@ def test_a_search_ends_with_as_many_trials_as_were_asked_for(search, tmp_path, c
     assert first.user_attrs["settings"] == {"model.optimizer.lr": 0.01}
     assert first.user_attrs["folder"] == str(tmp_path / "sweep" / "trial-0000")
     assert first.user_attrs["config"]["model"] == {"lr": 0.01}
+    assert worker.study.metric_names == ["val/acc"]
     assert first.user_attrs["seconds"] < 10
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("trial 0  complete  val/acc 78.75 %  lr=0.01  ")
@@ -93,7 +96,10 @@ def test_the_same_command_goes_on_if_it_asks_for_more_and_does_nothing_otherwise
 def test_one_worker_with_the_same_seed_repeats_its_trials_however_often_it_is_stopped(search):
     space = {**LR, "data.batch_size": [32, 64], "stub.word": {"choices": ["a", "b"], "if": {"data.batch_size": 64}}}
     at_once = search(space, 12, name="once")
-    search(space, 5, name="parts").study.ask()  # and is killed here
+    killed = search(space, 5, name="parts").study
+    killed.enqueue_trial({}, user_attrs={"number": 5})
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        killed.ask()  # and is killed here
     in_parts = search(space, 12, name="parts")
     other = search(space, 2, seed=1, name="other")
 
@@ -131,16 +137,6 @@ def test_a_sweep_of_which_nothing_has_come_may_be_begun_anew(make_worker):
     assert states(again) == ["COMPLETE"] * 2
 
 
-@pytest.mark.parametrize(
-    ("interval", "epochs", "last"), [(1.0, [0, 1], [2]), (0.25, [0] * 4 + [1] * 4, [8]), (50, [0, 1, 1], [2, 3])]
-)
-def test_the_last_validation_of_a_run(tmp_path, interval, epochs, last):
-    settings = {"trainer": {"max_epochs": 2, "val_check_interval": interval}}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
-
-    assert [number for number, epoch in enumerate(epochs, 1) if _is_last(number, epoch, tmp_path)] == last
-
-
 def test_a_trial_at_its_last_validation_is_let_end(search):
     space = {"model.optimizer.lr": [0.01, 1.0], "stub.seconds": [0, 0.3]}
     good, bad = {"model.optimizer.lr": 0.01, "stub.seconds": 0}, {"model.optimizer.lr": 1.0, "stub.seconds": 0.3}
@@ -150,11 +146,43 @@ def test_a_trial_at_its_last_validation_is_let_end(search):
     assert states(worker) == ["COMPLETE"] * 6
 
 
+def test_the_metric_and_its_direction_are_those_of_the_config(search):
+    given = [{"model.optimizer.lr": 0.01}, {"model.optimizer.lr": 1.0}]
+    worker = search(LR, 2, given=given, monitor="val/loss", mode="min")
+
+    assert [trial.value for trial in worker.study.trials] == pytest.approx([0.1 + 0.9 / 8, 0.3 + 0.7 / 8])
+    assert worker.study.best_trial.params == given[0]
+
+
+def test_a_metric_that_no_run_logs_is_an_error(search):
+    with pytest.raises(SweepError, match="there is no val/f1, because nothing was validated"):
+        search(LR, 1, monitor="val/f1")
+
+
+@pytest.mark.parametrize("n_epochs", [1, 3])
+def test_a_trial_that_diverges_is_pruned_with_its_last_value(search, capsys, n_epochs):
+    given = [{**BROKEN, "stub.dies": DIVERGED}]
+    says = "--stub.says=lightning-cnn: error: training has diverged: NaN in the loss"
+    worker = search(MAYBE_BROKEN, 1, says, f"--trainer.max_epochs={n_epochs}", given=given)
+
+    (trial,) = worker.study.trials
+    assert (trial.state.name, trial.value) == ("PRUNED", pytest.approx(0.45))
+    assert trial.user_attrs["error"] == "training has diverged: NaN in the loss"
+    assert capsys.readouterr().out.startswith("trial 0  pruned  val/acc 45.00 %  ")
+
+
+def test_a_run_of_a_repetition_that_diverges_has_failed(make_worker):
+    worker = make_worker(Repetition(repetitions(2, None)), f"--stub.dies={DIVERGED}")
+    worker.run()
+
+    assert states(worker) == ["FAIL"] * 2
+
+
 @pytest.mark.parametrize(
     ("status", "error"),
-    [(1, "the loss is nan"), (-9, "killed by SIGKILL, perhaps for want of memory; its last words: the loss is nan")],
+    [(1, "the loss is nan"), (-9, "killed by SIGKILL (perhaps out of memory): the loss is nan")],
 )
-def test_a_trial_that_fails_is_noted_and_made_up_for(search, capsys, status, error):
+def test_a_trial_that_fails_is_noted_and_replaced(search, capsys, status, error):
     worker = search(
         MAYBE_BROKEN,
         1,
@@ -185,7 +213,7 @@ def test_settings_that_fit_refuses_stop_the_sweep(search):
     [("--stub.dies=1", "a warning"), ("--trainer.max_epochs=0", "there is no val/acc, because nothing was validated")],
 )
 def test_a_search_in_which_all_fails_gives_up(search, make_worker, flag, reason):
-    with pytest.raises(SweepError, match=f"^5 trials in a row have failed, the last one so: {reason}$") as failed:
+    with pytest.raises(SweepError, match=f"^the last 5 trials have failed: {reason}$") as failed:
         search(LR, 9, flag)
 
     assert failed.value.exit_status == 1
@@ -196,7 +224,9 @@ def test_a_search_in_which_all_fails_gives_up(search, make_worker, flag, reason)
 
 def test_a_trial_that_was_taken_but_not_begun_is_begun_by_another(search, make_worker):
     dead = make_worker(Search(build_space(LR, "space.yaml"), 2))
-    dead.study.ask()  # and here it is killed
+    dead.study.enqueue_trial({}, user_attrs={"number": 0})
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        dead.study.ask()  # and here it is killed
 
     worker = search(LR, 2)
 
@@ -211,7 +241,7 @@ def test_a_repetition_does_each_run_once(make_worker, capsys):
         worker.require_complete()
 
     assert [trial.user_attrs["settings"] for trial in worker.study.trials] == repetitions(3, None)
-    assert [trial.user_attrs["test/acc"] for trial in worker.study.trials] == [0.5] * 3
+    assert [trial.user_attrs["test"] for trial in worker.study.trials] == [0.5] * 3
     assert worker.study.user_attrs["kind"] == "repeat"
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.startswith("trial 2  complete  val/acc 78.75 %  test/acc 50.00 %  seed_everything=2  ")
@@ -235,7 +265,7 @@ def test_a_sweep_goes_on_only_with_the_same_purpose(make_worker):
     task = Repetition(repetitions(2, None))
     make_worker(task, purpose={"another --config": 1, "another --space": 2})
 
-    with pytest.raises(UserError, match=r"the sweep 'sweep' in sqlite:.* was begun with another --space; give"):
+    with pytest.raises(UserError, match=r"the sweep 'sweep' in sqlite:.* was started with another --space; give"):
         make_worker(task, purpose={"another --config": 1, "another --space": 3})
 
 
@@ -244,7 +274,7 @@ def test_a_study_of_somebody_else_is_left_alone(make_worker, tmp_path):
     theirs = optuna.create_study(storage=f"sqlite:///{tmp_path}/sweep/study.db", study_name="sweep")
     theirs.add_trial(optuna.create_trial(state=TrialState.COMPLETE, value=1.0))
 
-    with pytest.raises(UserError, match="has a study 'sweep' that is no sweep; choose another --name"):
+    with pytest.raises(UserError, match="has a study 'sweep' that is not a sweep; choose another --name"):
         make_worker(Repetition(repetitions(2, None)))
     assert theirs.user_attrs == {}
 
@@ -272,7 +302,7 @@ def test_a_worker_that_has_slept_leaves_its_trial_to_who_has_taken_it(tmp_path):
     assert [errors for _, errors in outputs] == ["", ""]
     number = int(struck[-4:])
     assert f"trial {number}  was taken over by another worker" in outputs[0][0]
-    assert f"trial {number}  waits for the worker that still has its folder" in outputs[1][0]
+    assert f"trial {number}  waits for the worker that still uses its folder" in outputs[1][0]
     assert [row["state"] for row in scenario.results(tmp_path)].count("complete") == 2
     assert not any(scenario.is_alive(process) for process, _ in scenario.processes(tmp_path).values())
 
@@ -284,7 +314,7 @@ def test_a_worker_that_is_stopped_leaves_its_trial_to_the_next(tmp_path):
         _, errors = stopped.communicate(timeout=scenario.TOO_LONG)
     (process, _) = scenario.processes(tmp_path)["trial-0000"]
     assert stopped.returncode == 128 + signal.SIGTERM
-    assert errors == "lightning-cnn: stopped by SIGTERM; trial 0 goes on with the same command\n"
+    assert errors == "lightning-cnn: stopped by SIGTERM; trial 0 is resumed by the same command\n"
     assert not scenario.is_alive(process)
 
     with scenario.start(tmp_path, n_trials=1) as other:  # at once: nobody need be taken for dead first
@@ -292,7 +322,7 @@ def test_a_worker_that_is_stopped_leaves_its_trial_to_the_next(tmp_path):
 
     assert (other.returncode, errors) == (0, "")
     assert "Waiting" not in printed
-    assert [row["state"] for row in scenario.results(tmp_path)] == ["tried again", "complete"]
+    assert [row["state"] for row in scenario.results(tmp_path)] == ["interrupted", "complete"]
     assert [*(tmp_path / "logs/sweep-cnn").glob("trial-*/mnist-cnn/version_*")] == [
         tmp_path / "logs/sweep-cnn/trial-0000/mnist-cnn/version_0"
     ]
