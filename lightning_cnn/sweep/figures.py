@@ -56,7 +56,7 @@ def _history(study: Study, monitor: str, is_share: bool) -> Axes:
         axes.scatter(*zip(*points, strict=True), marker="x", color="#D55E00", label="pruned (last value)")
     axes.set(title=f"{monitor} of each trial", xlabel="trials in the order of their start")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
     _scale([axes], [*_values(study), *(value for _, value in points)], is_share)
     return axes
 

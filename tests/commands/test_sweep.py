@@ -42,7 +42,7 @@ def _stubs(monkeypatch):
 
 @pytest.mark.usefixtures("_stubs")
 def test_a_search_from_beginning_to_end(cli, asked):
-    words = ("sweep", "--config", "cnn.yaml", "--space", "space.yaml", "--n-trials", 2, "--stub.say", "a=b", "--x=-1")
+    words = ("sweep", "--config", "cnn.yaml", "--space", "space.yaml", "--n_trials", 2, "--stub.say", "a=b", "--x=-1")
     outcome = cli(*words)
 
     assert (outcome.status, outcome.err) == (0, "")
@@ -85,7 +85,7 @@ def test_another_sweep_needs_another_name(cli, words, what):
     outcome = cli("sweep", *words.split())
 
     assert outcome.status == 2
-    assert f"was begun with {what}; give the same again, or another --name" in outcome.err
+    assert f"was started with {what}; give the same again, or another --name" in outcome.err
 
 
 @pytest.mark.usefixtures("_stubs", "asked")
@@ -108,22 +108,22 @@ def test_each_machine_may_have_its_own_data_folder(cli):
         ("--config cnn.yaml --space space.yaml --n-trials 0", "must be a whole number of at least 1, got '0'"),
         ("--config cnn.yaml --space space.yaml --seed -1", "must be a whole number of at least 0, got '-1'"),
         ("--config cnn.yaml --space space.yaml --seeds 2", "--space cannot be combined with --seeds or --folds"),
-        ("--config cnn.yaml --folds 2 --n-trials 3", "--n-trials is for --space"),
+        ("--config cnn.yaml --folds 2 --n_trials 3", "--n_trials is for --space"),
         ("--config cnn.yaml --space space.yaml --test true", "the test images are not for choosing settings"),
         ("--config cnn.yaml --seeds 2 --ckpt_path last", "--ckpt_path cannot be given to a sweep"),
         ("--config cnn.yaml --seeds 2 --resume=auto", "--resume cannot be given to a sweep"),
-        ("--config cnn.yaml --seeds 2 --seed_everything 1", "--seed_everything is what this sweep varies"),
-        ("--config cnn.yaml --folds 2 --data.fold=1", "--data.fold is what this sweep varies"),
+        ("--config cnn.yaml --seeds 2 --seed_everything 1", "--seed_everything is varied by this sweep"),
+        ("--config cnn.yaml --folds 2 --data.fold=1", "--data.fold is varied by this sweep"),
         (
             "--config cnn.yaml --space space.yaml --model.optimizer.lr 1",
-            "--model.optimizer.lr is what this sweep varies",
+            "--model.optimizer.lr is varied by this sweep",
         ),
         ("--config cnn.yaml --seeds 2 extra", "'extra' is not an option"),
         ("--config cnn.yaml --seeds 2 --print_config", "a flag of `fit` needs a value: --print_config VALUE"),
         ("--config cnn.yaml --seeds 2 --a --b 1", "a flag of `fit` needs a value: --a VALUE"),
         ("--config cnn.yaml --seeds 2 --name a/b", "--name 'a/b' must be the name of a folder"),
         ("--config cnn.yaml --seeds 2 --name ..", "--name '..' must be the name of a folder"),
-        ("--config cnn.yaml --seeds 2 --storage mysql://me:secret@host/db", "'mysql' is no storage for a sweep"),
+        ("--config cnn.yaml --seeds 2 --storage mysql://me:secret@host/db", "'mysql' is not supported"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_and_nothing_is_made(cli, tmp_path, words, message):
@@ -136,7 +136,7 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_made(cli, tmp_path, wo
 
 def test_what_fit_would_refuse_is_said_before_anything_is_made(cli, tmp_path, monkeypatch):
     for said, message in [
-        ("there is no option --n_trial", "there is no option --n_trial; did you mean '--n-trials'?"),
+        ("there is no option --n_trial", "there is no option --n_trial; did you mean '--n_trials'?"),
         ("there is no option --x; did you mean '--y'?", "there is no option --x; did you mean '--y'?"),
     ]:
         monkeypatch.setattr(sweep, "CHECK", (sys.executable, "-c", f"import sys; sys.exit({said!r})"))
@@ -167,7 +167,7 @@ def test_help_comes_without_torch_and_optuna():
     assert "OMP_NUM_THREADS" in done.stdout
 
 
-def test_real_runs_are_gone_on_with_after_their_worker_was_killed(tiny_data, tmp_path):
+def test_real_runs_are_resumed_after_their_worker_was_killed(tiny_data, tmp_path):
     config = {
         "model": "CNNClassifier",
         "data": {"class_path": "MNISTDataModule", "init_args": {"val_size": 50, "batch_size": 15}},

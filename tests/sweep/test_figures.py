@@ -1,100 +1,93 @@
-import math
+import warnings
 
-import numpy as np
+import optuna
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib import pyplot as plt
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import TrialState, create_trial
 
 from lightning_cnn.sweep import figures
-from lightning_cnn.sweep.figures import Setting
 
-NAN = math.nan
-
-
-def drawn(figure: Figure) -> dict[str, tuple[list[float], list[float]]]:
-    """What lines of the first axes show, by their labels, without what is not there."""
-    lines = {}
-    for line in figure.axes[0].lines:
-        x, y = np.asarray(line.get_xdata(), dtype=float), np.asarray(line.get_ydata(), dtype=float)
-        seen = ~(np.isnan(x) | np.isnan(y))
-        lines[line.get_label()] = (x[seen].tolist(), pytest.approx(y[seen].tolist()))
-    return lines
+DISTRIBUTIONS = {
+    "model.optimizer": CategoricalDistribution(["torch.optim.Adam", "torch.optim.SGD"]),
+    "model.optimizer.lr": FloatDistribution(1e-4, 1.0, log=True),
+    "model.optimizer.momentum": FloatDistribution(0.0, 0.99),
+}
+ADAM = {"model.optimizer": "torch.optim.Adam", "model.optimizer.lr": 0.01}
+SGD = {"model.optimizer": "torch.optim.SGD", "model.optimizer.lr": 0.1, "model.optimizer.momentum": 0.9}
 
 
-def test_history_shows_errors_of_complete_and_pruned_trials_and_the_best_complete_one_until_then():
-    figure = figures.history([0, 1, 2, 3, 5], [0.9, 0.95, 0.8, NAN, 0.96], [False, False, False, True, True])
+@pytest.fixture
+def draw(tmp_path, monkeypatch):
+    """Draw the figures of trials, and return the axes of each by its file name."""
+    drawn = {}
+    save = plt.savefig
 
-    assert drawn(figure) == {
-        "complete": ([0, 1, 2], [10, 5, 20]),
-        "pruned: best until it was stopped": ([5], [4]),
-        "best until then": ([0, 1, 2, 3, 5], [10, 5, 5, 5, 5]),
-    }
+    def keep(path, **options):
+        save(path, **options)
+        drawn[path.name[1:].partition(".")[0]] = plt.gcf().axes
 
+    def run(*trials, monitor="val/acc"):
+        study = optuna.create_study(direction="maximize")
+        for state, value, params in trials:
+            distributions = {name: DISTRIBUTIONS[name] for name in params}
+            study.add_trial(create_trial(state=state, value=value, params=params, distributions=distributions))
+        monkeypatch.setattr(plt, "savefig", keep)
+        before = plt.rcParams["axes.facecolor"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            figures.write_figures(study, tmp_path, monitor, monitor == "val/acc")
+        assert not plt.get_fignums() and plt.rcParams["axes.facecolor"] == before
+        return drawn
 
-def test_history_starts_its_best_with_the_first_complete_trial():
-    figure = figures.history([0, 1], [0.95, 0.9], [True, False])
-
-    assert drawn(figure)["best until then"] == ([1], [10])
-
-
-def test_the_scale_tells_accuracy_and_better_is_above():
-    figure = figures.history([0, 1, 2], [0.1, 0.9, 0.99], [False] * 3)
-    FigureCanvasAgg(figure).draw()
-    (axes,) = figure.axes
-
-    assert axes.get_yscale() == "log"
-    assert axes.yaxis_inverted()
-    assert {"50", "90", "95", "99"} <= {label.get_text() for label in axes.get_yticklabels()}
-    heights = axes.transData.transform([(0, 90), (0, 10), (0, 1)])[:, 1]
-    assert heights[0] < heights[1] < heights[2]
+    return run
 
 
-def test_no_error_at_all_can_be_drawn():
-    figure = figures.history([0, 1], [1.0, 1.0], [False, False])
-    FigureCanvasAgg(figure).draw()
-
-    assert drawn(figure)["complete"] == ([0, 1], [0.01, 0.01])
+def complete(value, params=ADAM):
+    return TrialState.COMPLETE, value, params
 
 
-def test_without_pruned_trials_the_legend_has_none():
-    (legend,) = figures.history([0], [0.9], [False]).legends
-
-    assert [text.get_text() for text in legend.get_texts()] == ["complete", "best until then"]
+def labels(axis):
+    return [label.get_text() for label in axis.get_ticklabels()]
 
 
-def test_each_setting_has_a_panel_with_the_trials_that_had_it():
-    values = {
-        "model.optimizer": Setting(["SGD", "Adam", "SGD"]),
-        "model.optimizer.momentum": Setting([0.5, None, 0.9]),
-        "model.optimizer.lr": Setting([0.1, 0.01, 0.001], is_log=True),
-        "data.batch_size": Setting([32, 64, 128]),
-    }
-    figure = figures.settings(values, [0.9, 0.8, 0.95], [False, False, True])
-    FigureCanvasAgg(figure).draw()
-    optimizer, momentum, lr, batch_size = figure.axes
+def test_history_shows_complete_and_pruned_trials_and_the_best_so_far(draw):
+    (axes,) = draw(complete(0.90), complete(0.95), (TrialState.PRUNED, 0.8, SGD), complete(0.93))["history"]
 
-    assert [axes.get_xlabel() for axes in figure.axes] == list(values)
-    assert [label.get_text() for label in optimizer.get_xticklabels()] == ["Adam", "SGD"]
-    assert optimizer.lines[0].get_xdata().tolist() == [1, 0]
-    np.testing.assert_array_equal(momentum.lines[0].get_xdata(), [0.5, NAN])
-    assert momentum.lines[1].get_xdata().tolist() == [0.9]
-    assert [axes.get_xscale() for axes in figure.axes] == ["linear", "linear", "log", "linear"]
-    assert lr.get_ylim() == batch_size.get_ylim() == optimizer.get_ylim()
+    complete_trials, _, pruned = axes.collections
+    assert complete_trials.get_offsets().tolist() == [[0, 0.9], [1, 0.95], [3, 0.93]]
+    assert pruned.get_offsets().tolist() == [[2, 0.8]]
+    assert axes.lines[0].get_ydata().tolist() == [0.9, 0.95, 0.95, 0.95]
+    assert axes.get_ylabel() == "val/acc" and all("%" in label for label in labels(axes.yaxis))
 
 
-def test_many_words_of_a_choice_do_not_overlap():
-    words = [f"torch.optim.lr_scheduler.Scheduler{n}" for n in range(4)]
-    figure = figures.settings({"model.scheduler": Setting(words)}, [0.9] * 4, [False] * 4)
-    (axes,) = figure.axes
+def test_a_trial_that_learned_nothing_does_not_flatten_the_others(draw):
+    (axes,) = draw(complete(0.1), complete(0.99), complete(0.98), complete(1.0))["history"]
+    heights = axes.transAxes.inverted().transform(axes.transData.transform([(0, 0.1), (0, 0.98), (0, 0.99)]))[:, 1]
 
-    assert {label.get_rotation() for label in axes.get_xticklabels()} == {20}
+    assert heights[2] - heights[1] > 0.05
+    assert {"50%", "90%", "98%", "99%"} <= {label.partition(".")[0].rstrip("%") + "%" for label in labels(axes.yaxis)}
 
 
-def test_importance_has_the_most_important_setting_on_top():
-    figure = figures.importance({"lr": 0.7, "batch_size": 0.1, "momentum": 0.2}, trials=12)
-    (axes,) = figure.axes
+def test_each_setting_has_a_panel_with_the_trials_that_have_it(draw):
+    optimizer, lr, momentum, _ = draw(complete(0.9), complete(0.95, SGD), complete(0.93, SGD))["settings"]
 
-    assert axes.get_title(loc="left") == "What sets the best quarter of 12 trials apart"
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["batch_size", "momentum", "lr"]
-    assert [bar.get_width() for bar in axes.patches] == pytest.approx([10, 20, 70])
-    assert [text.get_text() for text in axes.texts] == ["10 %", "20 %", "70 %"]
+    assert [axes.get_xlabel() for axes in (optimizer, lr, momentum)] == [*DISTRIBUTIONS]
+    assert labels(optimizer.xaxis) == ["Adam", "SGD"]
+    assert lr.get_xscale() == "log"
+    assert len(lr.collections[0].get_offsets()) == 3 and len(momentum.collections[0].get_offsets()) == 2
+
+
+def test_a_single_trial_and_a_loss_can_be_drawn(draw):
+    drawn = draw(complete(123.0, SGD), monitor="val/loss")
+
+    assert {*drawn} == {"history", "settings"}
+    assert not any("%" in label for label in labels(drawn["history"][0].yaxis))
+
+
+def test_importance_has_the_most_important_setting_on_top(draw):
+    trials = [complete(0.9 + n / 1000, {**SGD, "model.optimizer.lr": 10 ** (-n / 5)}) for n in range(12)]
+    (axes,) = draw(*trials)["importance"]
+
+    assert axes.get_title(loc="left") == "What distinguishes the best quarter of 12 trials"
+    assert labels(axes.yaxis)[-1] == "model.optimizer.lr"
