@@ -1,25 +1,36 @@
-"""``python -m lightning_cnn.sweep.check``: does `fit` accept these flags?
+"""``python -m lightning_cnn.sweep.check``: checks whether `fit` accepts commands.
 
-A process of its own, so that a sweep, which only waits for its trials, does without torch and Lightning. It reads a
-list of commands, each a list of arguments, as JSON from stdin, and prints the settings of the first one as JSON.
+`lightning-cnn sweep` runs it as a process of its own, so that the worker, which only waits for its trials, imports
+neither torch nor Lightning. It reads a list of commands, each a list of arguments, as JSON from stdin, and prints all
+settings of the first one as JSON.
 """
 
 import json
 import os
 import sys
+from typing import Any
 
 from lightning_cnn.errors import UserError
 from lightning_cnn.training.cli import settings_of
 
 
+def check(commands: list[list[str]]) -> dict[str, Any]:
+    """Return all settings of the first command, in plain types, if `fit` accepts all of them.
+
+    Raises:
+        UserError: If it does not.
+    """
+    return [settings_of(command) for command in commands][0]
+
+
 def main() -> int:
-    """Check the commands on stdin; return the exit status."""
+    """Check the commands on stdin and return the exit status."""
     try:
-        settings = [settings_of(command) for command in json.load(sys.stdin)]
+        settings = check(json.load(sys.stdin))
     except UserError as error:
         print(error, file=sys.stderr)
         return error.exit_status
-    json.dump(settings[0], sys.stdout)
+    json.dump(settings, sys.stdout)
     return 0
 
 

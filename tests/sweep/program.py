@@ -1,6 +1,6 @@
-"""`lightning-cnn sweep` with a quick heart and no questions, and with stubs unless SWEEP_DATA names a data folder.
+"""`lightning-cnn sweep` with short heartbeats and no check of `fit`, and with stubs unless SWEEP_DATA is set.
 
-`fit`, which the workers start by this name as well, knows the tiny dataset that is there.
+The workers start `fit` by this name as well; it finds the tiny dataset in the folder that SWEEP_DATA names.
 """
 
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 SETTINGS = '{"trainer": {"default_root_dir": "logs", "enable_progress_bar": null}, "plots": {"enabled": true}}'
 
 
-def be_quick() -> None:
+def shorten() -> None:
     from lightning_cnn.commands import sweep
     from lightning_cnn.sweep import storage, trial_process
 
@@ -24,7 +24,7 @@ def be_quick() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "sweep":
-        be_quick()
+        shorten()
     else:
         from chaos.child import know_the_data
 

@@ -26,10 +26,10 @@ T = TypeVar("T")
 
 
 def run(folder: Path, storage: str | None = None) -> None:
-    """Let two workers share a sweep and kill one with SIGKILL in the middle of a trial; assert that all is made good.
+    """Let two workers share a sweep and kill one with SIGKILL in the middle of a trial; assert that nothing is lost.
 
-    Asserted: the trial process of the killed worker ends, its trial is tried again in the same folder, exactly as many
-    trials end as were asked for, nobody fails, and nothing is left running.
+    Asserted: the trial process of the killed worker ends, its trial is resumed in the same folder, exactly as many trials
+    end as were asked for, none fails, and no process is left.
 
     Args:
         folder: An empty folder, for everything that the workers write.

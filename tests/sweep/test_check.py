@@ -32,7 +32,7 @@ def test_the_settings_of_the_first_command_are_returned(fit, tmp_path):
         ("--model.optimizr.lr=0.1", "model has no setting 'optimizr.lr'; did you mean 'optimizer'?"),
         ("--model.optimizer.momentum=0.1", "momentum"),  # Adam has none
         ("--data.batch_size=many", "batch_size"),
-        ("--print_config", "one of its flags only prints"),
+        ("--print_config", "give it to `lightning-cnn fit`"),
     ],
 )
 def test_what_fit_would_refuse_is_refused(fit, capsys, flag, reason):
@@ -48,7 +48,7 @@ def test_every_space_that_ships_is_sound_and_fits(fit, configs):
         sweep_check.check([command(configs / "mnist" / "cnn.yaml", [], settings) for settings in examples])
 
 
-def test_the_answer_goes_to_the_process_that_has_asked(fit, monkeypatch, capsys):
+def test_the_process_prints_settings_or_the_error(fit, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps([fit])))
     assert sweep_check.main() == 0
     assert json.loads(capsys.readouterr().out)["trainer"]["max_epochs"] == 5

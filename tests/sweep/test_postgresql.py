@@ -23,7 +23,7 @@ def assert_failed_in_one_line(worker: "subprocess.Popen[str]", address: str, rea
     assert not any(secret in line for secret in ("s3cret", "wr0ng"))
 
 
-def test_two_workers_share_a_server_and_the_trial_of_a_killed_one_is_tried_again(server, tmp_path):
+def test_two_workers_share_a_server_and_the_trial_of_a_killed_one_is_resumed(server, tmp_path):
     scenario.run(tmp_path, server.create_database("sweep"))
 
 

@@ -91,7 +91,7 @@ def test_every_trial_has_a_row_with_its_settings_in_columns(tmp_path):
     assert (failed["state"], failed["val/acc"], failed["error"]) == ("failed", "", "no room")
 
 
-def test_trials_that_others_work_on_or_go_on_with_have_rows_as_well(tmp_path):
+def test_running_waiting_and_interrupted_trials_have_rows_as_well(tmp_path):
     study = new_study()
     add(study, None, state=TrialState.FAIL, reported={0: 0.5})
     add(study, 0.9, number=0, retries=[0])
@@ -188,7 +188,7 @@ def test_best_yaml_is_the_config_of_the_best_trial_without_what_trials_have_of_t
     }
 
 
-def test_fit_takes_best_yaml_and_comes_to_the_same(tmp_path, fit):
+def test_fit_repeats_the_best_run_with_best_yaml(tmp_path, fit):
     run = fit("fashion_mnist/mlp.yaml", "--model.optimizer.lr", 0.25, "--trainer.default_root_dir", tmp_path / "trial")
     config = yaml.safe_load((run / "config.yaml").read_text())
     study = new_study()
@@ -238,7 +238,7 @@ def test_figures_of_an_earlier_sweep_are_deleted(tmp_path):
     assert printed.splitlines()[:2] == ["Trials:     1 failed", f"Results:    results.csv in {tmp_path}"]
 
 
-def test_who_writes_last_has_seen_all(tmp_path):
+def test_the_last_writer_has_read_all_trials(tmp_path):
     study = new_study()
     add(study, 0.9)
     with FileLock(tmp_path / ".results.lock"):
@@ -253,7 +253,7 @@ def test_who_writes_last_has_seen_all(tmp_path):
     assert not [*tmp_path.glob(".*.part")]
 
 
-def test_seeds_come_to_a_mean_with_deviation_and_interval(tmp_path):
+def test_seeds_have_a_mean_with_deviation_and_interval(tmp_path):
     study = new_study("repeat")
     for seed, accuracy in enumerate((0.90, 0.91, 0.92, 0.93)):
         add(study, accuracy, {"seed_everything": seed}, test=accuracy - 0.1)
@@ -270,7 +270,7 @@ def test_seeds_come_to_a_mean_with_deviation_and_interval(tmp_path):
     assert not (tmp_path / "best.yaml").exists()  # the best seed is but the luckiest
 
 
-def test_folds_come_to_a_mean_whose_interval_is_called_rough(tmp_path):
+def test_folds_have_a_mean_whose_interval_is_called_rough(tmp_path):
     study = new_study("repeat")
     for fold, accuracy in enumerate((0.90, 0.91, 0.92, 0.93)):
         add(study, accuracy, {"data.folds": 4, "data.fold": fold})

@@ -20,7 +20,7 @@ def make_process(tmp_path, monkeypatch):
     return make
 
 
-def test_what_a_trial_has_chosen_comes_after_what_the_user_said():
+def test_the_settings_of_a_trial_come_after_the_flags_of_the_user():
     words = command(Path("cnn.yaml"), ["--plots.enabled=true", "--trainer.max_epochs=3"], {"model.lr": 0.5, "x": None})
 
     assert words[:3] == ["fit", "--config", "cnn.yaml"]
@@ -28,7 +28,7 @@ def test_what_a_trial_has_chosen_comes_after_what_the_user_said():
     assert words[-3:] == ["--trainer.max_epochs=3", "--model.lr=0.5", "--x=null"]
 
 
-def test_a_trial_is_told_its_folder_and_to_go_on(make_process, tmp_path):
+def test_a_trial_gets_its_folder_and_resumes(make_process, tmp_path):
     with make_process("import sys; print(sys.argv[1:])") as process:
         assert process.wait(10) == 0
 

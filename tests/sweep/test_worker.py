@@ -84,7 +84,7 @@ def test_the_value_of_a_trial_is_its_highest_accuracy(search, tmp_path):
     assert search(LR, 1).study.trials[0].value == 0.95
 
 
-def test_the_same_command_goes_on_if_it_asks_for_more_and_does_nothing_otherwise(search, capsys):
+def test_the_same_command_resumes_if_it_asks_for_more_trials_and_does_nothing_otherwise(search, capsys):
     search(LR, 1)
     assert len(search(LR, 1).study.trials) == 1
     capsys.readouterr()
@@ -125,7 +125,7 @@ def test_a_bad_trial_is_pruned_early_and_its_process_ends(search, tmp_path):
     assert not scenario.is_alive(int((folder / "process").read_text().split()[0]))
 
 
-def test_a_sweep_of_which_nothing_has_come_may_be_begun_anew(make_worker):
+def test_a_sweep_without_results_may_be_started_with_other_settings(make_worker):
     task = Repetition(repetitions(2, None))
     begun = make_worker(task, "--stub.dies=1", purpose={"another --config": 1})
     begun.run()
@@ -137,7 +137,7 @@ def test_a_sweep_of_which_nothing_has_come_may_be_begun_anew(make_worker):
     assert states(again) == ["COMPLETE"] * 2
 
 
-def test_a_trial_at_its_last_validation_is_let_end(search):
+def test_a_trial_in_its_last_epoch_is_not_pruned(search):
     space = {"model.optimizer.lr": [0.01, 1.0], "stub.seconds": [0, 0.3]}
     good, bad = {"model.optimizer.lr": 0.01, "stub.seconds": 0}, {"model.optimizer.lr": 1.0, "stub.seconds": 0.3}
 
@@ -212,17 +212,17 @@ def test_settings_that_fit_refuses_stop_the_sweep(search):
     ("flag", "reason"),
     [("--stub.dies=1", "a warning"), ("--trainer.max_epochs=0", "there is no val/acc, because nothing was validated")],
 )
-def test_a_search_in_which_all_fails_gives_up(search, make_worker, flag, reason):
+def test_a_search_in_which_every_trial_fails_gives_up(search, make_worker, flag, reason):
     with pytest.raises(SweepError, match=f"^the last 5 trials have failed: {reason}$") as failed:
         search(LR, 9, flag)
 
     assert failed.value.exit_status == 1
     with pytest.raises(SweepError):
-        search(LR, 9, flag)  # tries again
+        search(LR, 9, flag)  # tried again
     assert len(make_worker(Search(build_space(LR, "space.yaml"), 9)).study.trials) == 10
 
 
-def test_a_trial_that_was_taken_but_not_begun_is_begun_by_another(search, make_worker):
+def test_a_trial_of_a_worker_that_died_before_its_first_heartbeat_is_retried(search, make_worker):
     dead = make_worker(Search(build_space(LR, "space.yaml"), 2))
     dead.study.enqueue_trial({}, user_attrs={"number": 0})
     with pytest.warns(UserWarning, match="Heartbeat"):
@@ -247,7 +247,7 @@ def test_a_repetition_does_each_run_once(make_worker, capsys):
     assert line.startswith("trial 2  complete  val/acc 78.75 %  test/acc 50.00 %  seed_everything=2  ")
 
 
-def test_a_run_of_a_repetition_that_fails_is_tried_again_by_the_same_command(make_worker):
+def test_a_run_of_a_repetition_that_fails_is_resumed_by_the_same_command(make_worker):
     task = Repetition(repetitions(2, None))
     failing = make_worker(task, "--stub.dies=1")
     failing.run()
@@ -261,7 +261,7 @@ def test_a_run_of_a_repetition_that_fails_is_tried_again_by_the_same_command(mak
     assert states(mended) == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
 
 
-def test_a_sweep_goes_on_only_with_the_same_purpose(make_worker):
+def test_a_sweep_is_resumed_only_with_the_same_purpose(make_worker):
     task = Repetition(repetitions(2, None))
     make_worker(task, purpose={"another --config": 1, "another --space": 2})
 
@@ -269,7 +269,7 @@ def test_a_sweep_goes_on_only_with_the_same_purpose(make_worker):
         make_worker(task, purpose={"another --config": 1, "another --space": 3})
 
 
-def test_a_study_of_somebody_else_is_left_alone(make_worker, tmp_path):
+def test_a_study_that_is_not_a_sweep_is_refused(make_worker, tmp_path):
     (tmp_path / "sweep").mkdir()
     theirs = optuna.create_study(storage=f"sqlite:///{tmp_path}/sweep/study.db", study_name="sweep")
     theirs.add_trial(optuna.create_trial(state=TrialState.COMPLETE, value=1.0))
@@ -279,11 +279,11 @@ def test_a_study_of_somebody_else_is_left_alone(make_worker, tmp_path):
     assert theirs.user_attrs == {}
 
 
-def test_a_trial_whose_worker_is_killed_is_tried_again(tmp_path):
+def test_a_trial_whose_worker_is_killed_is_resumed(tmp_path):
     scenario.run(tmp_path)
 
 
-def test_a_worker_that_has_slept_leaves_its_trial_to_who_has_taken_it(tmp_path):
+def test_a_suspended_worker_leaves_its_trial_to_the_one_that_has_taken_it_over(tmp_path):
     with scenario.start(tmp_path, n_trials=2) as sleeping:
         struck = scenario.until(lambda: scenario.trial_of(sleeping, tmp_path))
         sleeping.send_signal(signal.SIGSTOP)
@@ -316,6 +316,7 @@ def test_a_worker_that_is_stopped_leaves_its_trial_to_the_next(tmp_path):
     assert stopped.returncode == 128 + signal.SIGTERM
     assert errors == "lightning-cnn: stopped by SIGTERM; trial 0 is resumed by the same command\n"
     assert not scenario.is_alive(process)
+    assert [row["state"] for row in scenario.results(tmp_path)] == ["interrupted", "waiting"]
 
     with scenario.start(tmp_path, n_trials=1) as other:  # at once: nobody need be taken for dead first
         printed, errors = other.communicate(timeout=scenario.TOO_LONG)
