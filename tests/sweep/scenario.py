@@ -28,8 +28,8 @@ T = TypeVar("T")
 def run(folder: Path, storage: str | None = None) -> None:
     """Let two workers share a sweep and kill one with SIGKILL in the middle of a trial; assert that nothing is lost.
 
-    Asserted: the trial process of the killed worker ends, its trial is resumed in the same folder, exactly as many trials
-    end as were asked for, none fails, and no process is left.
+    Asserted: the trial process of the killed worker ends, its trial is resumed in the same folder, exactly as many
+    trials end as were asked for, none fails, and no process is left.
 
     Args:
         folder: An empty folder, for everything that the workers write.
