@@ -20,7 +20,8 @@ def check(commands: list[list[str]]) -> dict[str, Any]:
     Raises:
         UserError: If it does not.
     """
-    return [settings_of(command) for command in commands][0]
+    settings = [settings_of(command) for command in commands]
+    return settings[0]
 
 
 def main() -> int:

@@ -29,10 +29,10 @@ def test_the_settings_of_the_first_command_are_returned(fit, tmp_path):
 @pytest.mark.parametrize(
     ("flag", "reason"),
     [
-        ("--model.optimizr.lr=0.1", "model has no setting 'optimizr.lr'; did you mean 'optimizer'?"),
+        ("--model.optimizr.lr=0.1", "there is no option --model.optimizr.lr"),
         ("--model.optimizer.momentum=0.1", "momentum"),  # Adam has none
         ("--data.batch_size=many", "batch_size"),
-        ("--print_config", "give it to `lightning-cnn fit`"),
+        ("--help", "give it to `lightning-cnn fit`"),
     ],
 )
 def test_what_fit_would_refuse_is_refused(fit, capsys, flag, reason):
