@@ -1,1 +1,1 @@
-"""Measurements of speed: `scripts/benchmark` runs each in a process of its own and compares."""
+"""Benchmarks of `fit` against plain PyTorch; `scripts/benchmark` runs them. Not part of the wheel."""

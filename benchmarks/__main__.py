@@ -1,4 +1,7 @@
-"""``scripts/benchmark``: measure the speed of everything against plain PyTorch, on this machine."""
+"""`scripts/benchmark`: parse the arguments, run the sections, print a table for each.
+
+Imports neither torch nor Lightning: every measurement runs in a process of its own.
+"""
 
 import argparse
 import json
@@ -9,11 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from benchmarks.data import write_uncompressed
+from benchmarks.options import Options
 from benchmarks.process import call
-from benchmarks.sections import SECTIONS, Options
+from benchmarks.sections import SECTIONS
 from benchmarks.systems import BATCH_SIZE, SYSTEMS
 from lightning_cnn.config.options import (
     Parser,
@@ -24,29 +26,24 @@ from lightning_cnn.config.options import (
     require_new,
     require_writable,
 )
-from lightning_cnn.data.facts import FILES
-from lightning_cnn.data.fashion_mnist import FASHION_MNIST
-from lightning_cnn.data.mnist import MNIST
-from lightning_cnn.data.sources import load
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import atomic_write
 
 
 def main(argv: list[str]) -> int:
-    """Run ``benchmark`` with the arguments that follow it and return the exit status.
+    """Run the sections that the arguments name and return the exit status.
 
     Raises:
-        UserError: If an argument is wrong, the data cannot be had, or a measurement fails.
+        UserError: If an argument is invalid, a dataset cannot be had, or a measurement fails.
     """
-    arguments = _parse(argv[1:])
+    arguments = _parse(argv)
     sections = [one_of(SECTIONS, name, "section") for name in arguments.sections] or list(SECTIONS)
     systems = [one_of(SYSTEMS, name, "system") for name in arguments.systems]
-    # Whatever is wrong is better known now than after an hour.
+    # All checks come before the first measurement: a section takes minutes.
     if arguments.output is not None:
         require_writable("--output", arguments.output)
         require_new("--output", arguments.output, arguments.overwrite)
     with tempfile.TemporaryDirectory(prefix="lightning-cnn-") as scratch:
-        unpack(arguments.data_dir, arguments.allow_sample, Path(scratch))
         options = Options(
             repeats=arguments.repeats,
             systems=systems,
@@ -57,13 +54,20 @@ def main(argv: list[str]) -> int:
             limit_batches=arguments.limit_batches,
             processes=arguments.processes,
         )
-        _run(sections, options, arguments.output)
+        write_uncompressed(options)
+        run(sections, options, arguments.output)
     return 0
 
 
-def _run(sections: list[str], options: Options, output: Path | None) -> None:
-    """Run sections, print the table of each, and write what is known after each."""
-    record: dict[str, Any] = {**_header(options), "sections": {}}
+def run(sections: list[str], options: Options, output: Path | None) -> None:
+    """Run sections and print the table of each; the output file is written anew after each."""
+    record: dict[str, Any] = {
+        "machine": call("machine.describe"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "repeats": options.repeats,
+        "limit_batches": options.limit_batches,
+        "sections": {},
+    }
     print(_headline(record), flush=True)
     for name in sections:
         section = SECTIONS[name]
@@ -76,121 +80,78 @@ def _run(sections: list[str], options: Options, output: Path | None) -> None:
                 path.write_text(json.dumps(record, indent=2) + "\n")
 
 
-def _header(options: Options) -> dict[str, Any]:
-    """Return on what, with what and when the figures were measured."""
-    return {
-        "machine": call("machine.describe"),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "repeats": options.repeats,
-        "limit_batches": options.limit_batches,
-    }
-
-
 def _headline(record: dict[str, Any]) -> str:
     machine = record["machine"]
     device = f"{machine['cpu']}, {machine['threads']} threads" + (f", {machine['gpu']}" if machine["gpu"] else "")
     versions = f"Python {machine['python']}, torch {machine['torch']}, lightning {machine['lightning']}"
     repeats = f"{record['repeats']} repeat" + ("s" if record["repeats"] > 1 else "")
     limit = record["limit_batches"]
-    warning = f"; ONLY {limit} BATCHES of each loop, a trial" if limit is not None else ""
+    warning = "" if limit is None else f"; ONLY {limit} BATCHES of each loop, not comparable with a full run"
     return f"{device}; {versions}; {repeats}; {record['date']}{warning}"
-
-
-def unpack(data_dir: Path, allow_sample: bool, folder: Path) -> None:
-    """Write both datasets into a folder as torchvision reads them: verified, and not compressed.
-
-    Args:
-        data_dir: The folder of the datasets; they are fetched into it if they are nowhere on this machine.
-        allow_sample: Whether the small sample will do.
-        folder: Where to write.
-
-    Raises:
-        DataError: If a dataset cannot be had.
-    """
-    for facts in (MNIST, FASHION_MNIST):
-        raw = load(facts, data_dir, allow_sample)
-        arrays = (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels)
-        target = folder / facts.folder / "raw"
-        target.mkdir(parents=True)
-        for file, array in zip(FILES, arrays, strict=True):
-            (target / file).write_bytes(_idx(array))
-
-
-def _idx(array: NDArray[np.uint8]) -> bytes:
-    """Return the bytes of an IDX file: the type (8: uint8), the number of axes, their lengths, the content."""
-    lengths = b"".join(length.to_bytes(4, "big") for length in array.shape)
-    return bytes([0, 0, 8, array.ndim]) + lengths + array.tobytes()
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = Parser(
         prog="scripts/benchmark",
-        description="Measure speed on this machine: against the loop of a notebook, against a bare loop that computes "
-        "the same, against what the machine can do, and in several processes. Every measurement has processes of its "
-        "own; all sections take an hour or more on two cores.",
+        description="Measure the speed of `fit` on this machine: against the loop of a notebook, against a bare loop "
+        "that computes the same, against the peak rate of the machine, and in several processes. Each measurement runs "
+        "in a process of its own; all sections together take an hour or more on two cores.",
         epilog="sections: " + "; ".join(f"{name}: {section.title}" for name, section in SECTIONS.items()),
         allow_abbrev=False,
     )
-    names = "|".join(SECTIONS)
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"what to measure: {names} (default: all)")
-    parser.add_argument(
-        "--repeats", type=positive, default=3, metavar="N", help="times to measure everything (default: %(default)s)"
-    )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="a JSON file for every single measurement")
+    add = parser.add_argument
+    add("sections", nargs="*", metavar="SECTION", help=f"what to measure: {'|'.join(SECTIONS)} (default: all)")
+    add("--repeats", type=positive, default=3, metavar="N", help="repeats of each measurement (default: %(default)s)")
+    add("--output", type=Path, metavar="FILE", help="a JSON file for the single measurements")
     add_overwrite(parser)
-    parser.add_argument(
-        "--systems",
-        nargs="+",
-        default=list(SYSTEMS),
-        metavar="NAME",
-        help=f"the systems to measure, of {', '.join(SYSTEMS)} (default: all)",
-    )
+    names = ", ".join(SYSTEMS)
+    add("--systems", nargs="+", default=list(SYSTEMS), metavar="NAME", help=f"some of {names} (default: all)")
     add_data_dir(parser)
-    parser.add_argument(
+    add(
         *("--allow_sample", "--data.allow_sample"),
         type=_boolean,
-        default=False,
         metavar="true|false",
-        help="whether the small sample that ships with this package will do (default: false)",
+        default=False,
+        help="whether to use the small sample that ships with this package if a dataset is missing (default: false)",
     )
-    parser.add_argument(
+    add(
         "--reference",
         type=_boolean,
-        default=True,
         metavar="true|false",
-        help="whether `accuracy` runs PyTorch's MNIST example as well, which takes minutes (default: true)",
+        default=True,
+        help="whether `accuracy` also runs PyTorch's MNIST example, which takes minutes (default: true)",
     )
-    parser.add_argument(
+    add(
         "--processes",
         nargs="+",
-        type=_several,
+        type=_world_size,
         default=[2],
         metavar="N",
-        help=f"numbers of processes that `scale` compares with one, each a divisor of {BATCH_SIZE}; on GPUs if there is"
-        " one for each process, otherwise on the processor, whose cores they share (default: 2)",
+        help=f"numbers of processes that `scale` compares with one process, divisors of {BATCH_SIZE}; they run on GPUs "
+        "if there is one for each process, otherwise on the CPU, whose cores they share (default: 2)",
     )
-    parser.add_argument(
-        "--limit_batches", type=positive, metavar="N", help="stop every loop after N batches, to try the benchmark out"
-    )
+    add("--limit_batches", type=positive, metavar="N", help="stop every loop after N batches, for a quick test")
     return parser.parse(argv)
 
 
-def _several(word: str) -> int:
-    number = positive(word)
+def _world_size(value: str) -> int:
+    number = positive(value)
     if number == 1 or BATCH_SIZE % number:
-        raise argparse.ArgumentTypeError(f"must be at least 2 and divide a batch of {BATCH_SIZE} images, got {word!r}")
+        raise argparse.ArgumentTypeError(f"must be at least 2 and divide a batch of {BATCH_SIZE} images, got {value!r}")
     return number
 
 
-def _boolean(word: str) -> bool:
-    if word not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"must be true or false, got {word!r}")
-    return word == "true"
+def _boolean(value: str) -> bool:
+    if value not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"must be true or false, got {value!r}")
+    return value == "true"
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(sys.argv))
+        sys.exit(main(sys.argv[1:]))
     except UserError as error:
-        print(f"benchmark: error: {error}", file=sys.stderr)
+        print(f"scripts/benchmark: error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        sys.exit(130)

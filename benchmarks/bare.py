@@ -1,7 +1,7 @@
-"""The same training as `fit`, without anything around it: no trainer, no metrics, no logging, no checkpoints.
+"""The computation of `fit` in a bare loop: no trainer, metrics, logs or checkpoints.
 
-The precision, the memory format, the preprocessing, the augmentation and the optimizer are those of `fit`, so that the
-difference to `fit` is what the framework and the records of a run cost.
+Precision, memory format, preprocessing, augmentation and optimizer are those of `fit`; the difference in time is the
+cost of Lightning and of the run's files.
 """
 
 from itertools import islice
@@ -14,18 +14,20 @@ from torch.optim import Optimizer
 from benchmarks.device import best_device, now
 from benchmarks.systems import BATCH_SIZE, EVAL_BATCH_SIZE, build
 from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.data import ImageDataModule
 from lightning_cnn.data.augment import Augmentation
+from lightning_cnn.data.batches import Images
 from lightning_cnn.startup import tune_process
 
-#: The two precisions that `fit` chooses from by itself.
+#: The precisions that `fit` chooses from.
 PRECISIONS = ("32-true", "bf16-mixed")
 
 
 def autocast(precision: str) -> torch.autocast:
-    """Return the context in which the forward pass has this precision, one of `PRECISIONS`.
+    """Return the context of a forward pass in this precision.
 
     Raises:
-        ValueError: If it is none of them.
+        ValueError: If it is not one of `PRECISIONS`.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
@@ -33,7 +35,7 @@ def autocast(precision: str) -> torch.autocast:
 
 
 def optimizer_of(classifier: ImageClassifier) -> Optimizer:
-    """Return the optimizer that `fit` would use; a schedule does nothing within one epoch."""
+    """Return the optimizer of `fit`, without a learning rate schedule: it changes nothing within one epoch."""
     made = classifier.configure_optimizers()
     optimizer = made["optimizer"] if isinstance(made, dict) else made
     assert isinstance(optimizer, Optimizer)
@@ -57,70 +59,86 @@ def train(
     Args:
         system: One of `SYSTEMS`.
         data_dir: The folder of the datasets.
-        allow_sample: Whether the small sample will do.
-        precision: The one that `fit` chose, of `PRECISIONS`.
+        allow_sample: Whether to use the small sample if the dataset is missing.
+        precision: One of `PRECISIONS`.
         seed: Of weights, order and augmentation.
         limit_batches: Stop after so many batches; None takes all.
 
     Returns:
-        The seconds from before the first batch is taken to after the evaluation, the number of images trained on, and
-        the validation accuracy.
+        The seconds from before the first training batch to after the evaluation, the numbers of images, and the
+        validation accuracy.
     """
-    torch.manual_seed(seed)
-    tune_process()
-    classifier, datamodule = build(system, data_dir, allow_sample)
-    classifier.to(best_device())
-    datamodule.setup("fit")
-    train_set = _on_device(datamodule.train_set.images, datamodule.train_set.targets)
-    val_set = _on_device(datamodule.val_set.images, datamodule.val_set.targets)
+    classifier, datamodule = _prepare(system, data_dir, allow_sample, seed)
     optimizer = optimizer_of(classifier)
 
     started = now()
-    train_images = _epoch(classifier, optimizer, *train_set, datamodule.augment, precision, limit_batches)
-    val_images, val_acc = _evaluate(classifier, *val_set, precision, limit_batches)
+    train_images = _epoch(classifier, optimizer, datamodule.train_set, datamodule.augment, precision, limit_batches)
+    val_images, val_acc = _evaluate(classifier, datamodule.val_set, precision, limit_batches)
     seconds = now() - started
     return {"seconds": seconds, "train_images": train_images, "val_images": val_images, "val_acc": val_acc}
 
 
-def _on_device(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return images and targets where `fit` has them: a batch then has no way to go."""
-    return images.to(best_device()), targets.to(best_device())
+def read_images(
+    system: str, data_dir: str, allow_sample: bool, seed: int, limit_batches: int | None
+) -> dict[str, float]:
+    """Make the training images of a system ready for its network, and return the seconds and the number of images."""
+    classifier, datamodule = _prepare(system, data_dir, allow_sample, seed)
+    loader = datamodule.train_dataloader()
+    started = now()
+    seen = 0
+    with torch.no_grad():
+        for images, targets in islice(loader, limit_batches):
+            classifier.preprocess(images)
+            seen += len(targets)
+    return {"seconds": now() - started, "train_images": seen}
+
+
+def _prepare(system: str, data_dir: str, allow_sample: bool, seed: int) -> tuple[ImageClassifier, ImageDataModule]:
+    """Return the classifier and the data module of a system, all on the device, as in `fit`."""
+    torch.manual_seed(seed)
+    tune_process()
+    classifier, datamodule = build(system, data_dir, allow_sample)
+    datamodule.setup("fit")
+    device = best_device()
+    for name in ("train_set", "val_set"):
+        data: Images = getattr(datamodule, name)
+        setattr(datamodule, name, Images(data.images.to(device), data.targets.to(device)))
+    return classifier.to(device), datamodule
 
 
 def _epoch(
     classifier: ImageClassifier,
     optimizer: Optimizer,
-    images: Tensor,
-    targets: Tensor,
+    data: Images,
     augment: Augmentation | None,
     precision: str,
     limit_batches: int | None,
 ) -> int:
-    """Train on all images in random order, and return how many they were."""
+    """Train on the images in random order, and return their number."""
     classifier.train()
     train_images = 0
-    order = torch.randperm(len(targets)).to(targets.device)
+    order = torch.randperm(len(data)).to(data.targets.device)
     for indices in torch.split(order, BATCH_SIZE)[:limit_batches]:
-        batch = images.index_select(0, indices)
+        batch = data.images.index_select(0, indices)
         if augment is not None:
             batch = augment(batch, torch.rand(len(batch), augment.num_random, device=batch.device))
-        step(classifier, optimizer, batch, targets.index_select(0, indices), precision)
+        step(classifier, optimizer, batch, data.targets.index_select(0, indices), precision)
         train_images += len(indices)
     return train_images
 
 
 @torch.inference_mode()
 def _evaluate(
-    classifier: ImageClassifier, images: Tensor, targets: Tensor, precision: str, limit_batches: int | None
+    classifier: ImageClassifier, data: Images, precision: str, limit_batches: int | None
 ) -> tuple[int, float]:
-    """Return the number of images looked at and the accuracy on them."""
+    """Return the number of images and the accuracy on them."""
     classifier.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=targets.device)
+    correct = torch.zeros((), dtype=torch.int64, device=data.targets.device)
     val_images = 0
-    batches = zip(torch.split(images, EVAL_BATCH_SIZE), torch.split(targets, EVAL_BATCH_SIZE), strict=True)
-    for batch, answers in islice(batches, limit_batches):
+    batches = zip(torch.split(data.images, EVAL_BATCH_SIZE), torch.split(data.targets, EVAL_BATCH_SIZE), strict=True)
+    for images, targets in islice(batches, limit_batches):
         with autocast(precision):
-            logits = classifier(batch)
-        correct += (logits.argmax(dim=1) == answers).sum()
-        val_images += len(answers)
+            logits = classifier(images)
+        correct += (logits.argmax(dim=1) == targets).sum()
+        val_images += len(targets)
     return val_images, correct.item() / val_images

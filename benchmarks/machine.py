@@ -1,4 +1,4 @@
-"""What the machine is, what it can do, and what share of that a training step makes use of."""
+"""The machine: its name, its peak rate, and the rate of training steps."""
 
 import platform
 from collections.abc import Callable
@@ -20,27 +20,23 @@ WARM_UP = 5
 
 
 def describe() -> dict[str, str | int | None]:
-    """Return what has a part in speed: processor, threads, GPU and versions."""
+    """Return the hardware and the versions that speed depends on."""
     return {
         "cpu": processor_name(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpus": torch.cuda.device_count(),
         "python": platform.python_version(),
         "torch": version("torch"),
         "lightning": version("lightning"),
     }
 
 
-def gpus() -> int:
-    """Return how many GPUs processes could have one each of."""
-    return torch.cuda.device_count()
-
-
 def matmul_rates(repeats: int) -> dict[str, float]:
-    """Return the best rate of a matrix multiplication in fp32 and in bf16, in GFLOP/s.
+    """Return the best rate of a matrix product in float32 and in bfloat16, in GFLOP/s.
 
     Args:
-        repeats: Multiplications to time of each type, at least 1.
+        repeats: Products to time in each type, at least 1.
     """
     tune_process()
     rates = {}
@@ -55,11 +51,11 @@ def matmul_rates(repeats: int) -> dict[str, float]:
 def step_rate(system: str, precision: str, repeats: int) -> dict[str, float]:
     """Return the floating-point operations of a training step, its median time in seconds and its rate in GFLOP/s.
 
-    Operations are those of convolutions and matrix products, forward and backward; the images are random.
+    Counts convolutions and matrix products, forward and backward; the images are random.
 
     Args:
         system: One of `SYSTEMS`.
-        precision: The one that `fit` chose, `32-true` or `bf16-mixed`.
+        precision: One of `bare.PRECISIONS`.
         repeats: Steps to time, at least 1.
     """
     tune_process()
@@ -77,7 +73,7 @@ def step_rate(system: str, precision: str, repeats: int) -> dict[str, float]:
 
 
 def _times(work: Callable[[], object], repeats: int) -> list[float]:
-    """Return the seconds that each of several repetitions takes, after the first few, which warm up."""
+    """Return the seconds of each repeat, after a few to warm up."""
     times = []
     for _ in range(WARM_UP + repeats):
         started = now()

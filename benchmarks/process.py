@@ -1,4 +1,4 @@
-"""Processes: one for each measurement, so that none warms the caches or fills the memory of the next."""
+"""A process for each measurement, so that none profits from the caches, or suffers from the memory, of another."""
 
 import json
 import os
@@ -10,52 +10,49 @@ from typing import Any
 
 from lightning_cnn.errors import UserError
 
-#: Where this package is: `fit` finds the callbacks of the benchmark there.
 _ROOT = str(Path(__file__).parents[1])
 
 
 class WorkerError(UserError):
-    """A measurement failed; nothing is wrong with the command itself."""
+    """A measurement failed; the command itself was right."""
 
     exit_status = 1
 
 
 def call(function: str, **arguments: Any) -> Any:
-    """Return what a function of this package returns when it is called in a new process.
+    """Return the result of a function of this package, called in a new process.
 
     Args:
         function: The function as `module.function`, for example `plain.train`.
-        arguments: The function's arguments, in what JSON can hold.
+        arguments: Its arguments, of types that JSON has.
 
     Raises:
         WorkerError: If the process fails.
     """
-    words = ["benchmarks.worker", function, json.dumps(arguments)]
-    return json.loads(_run(words, function, 0).splitlines()[-1])
+    return json.loads(_run(function, ["benchmarks.worker", function, json.dumps(arguments)]).splitlines()[-1])
 
 
-def command(*words: str, status: int = 0) -> float:
-    """Run `lightning-cnn` with these words and return the seconds from the start of the process to its end.
+def command(*arguments: str, status: int = 0) -> float:
+    """Run `lightning-cnn` and return the seconds from the start of the process to its end.
 
     Raises:
         WorkerError: If its exit status is not `status`.
     """
     started = time.perf_counter()
-    _run(["lightning_cnn", *words], f"lightning-cnn {words[0]}", status)
+    _run(f"lightning-cnn {arguments[0]}", ["lightning_cnn", *arguments], status)
     return time.perf_counter() - started
 
 
-def _run(words: list[str], name: str, status: int) -> str:
-    """Run a module of Python and return what it printed."""
+def _run(name: str, arguments: list[str], status: int = 0) -> str:
+    """Run a module and return its output. The modules are those of this checkout, whatever the current folder has."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))}
-    done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, env=environment)
+    done = subprocess.run([sys.executable, "-P", "-m", *arguments], capture_output=True, text=True, env=environment)
     if done.returncode != status:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        why = lines[-1].strip() if lines else "it said nothing"
-        raise WorkerError(f"the worker {name} ended with exit status {done.returncode}: {why}")
+        lines = done.stderr.strip().splitlines() or ["no output on stderr"]
+        raise WorkerError(f"the worker {name} ended with exit status {done.returncode}: {lines[-1].strip()}")
     return done.stdout
 
 
-def say(text: str) -> None:
-    """Tell whoever waits how far the benchmark is."""
+def progress(text: str) -> None:
+    """Print a line about the progress of the benchmark on stderr."""
     print(f"  {text}", file=sys.stderr, flush=True)

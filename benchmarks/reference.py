@@ -1,10 +1,9 @@
-"""The well-known MNIST example of PyTorch, on its own: two convolutions, dropout, Adadelta, and torchvision's data.
+"""PyTorch's MNIST example, independent of this project: two convolutions, dropout, Adadelta and torchvision's data.
 
-After https://github.com/pytorch/examples/blob/main/mnist/main.py, with the arguments that it has by default.
+After https://github.com/pytorch/examples/blob/main/mnist/main.py, with its default arguments.
 """
 
 import time
-from itertools import islice
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms  # type: ignore[import-untyped]  # has no types
 
 from benchmarks.device import best_device, now
+from benchmarks.plain import batches, evaluate
 
 EPOCHS = 14
 
@@ -40,17 +40,17 @@ class Network(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logarithms of the probabilities `(B, 10)` for images `(B, 1, 28, 28)`."""
+        """Return log-probabilities `(B, 10)` for images `(B, 1, 28, 28)`."""
         return functional.log_softmax(self.layers(images), dim=1)
 
 
 def train(folder: str, target: float, started_at: float, limit_batches: int | None) -> dict[str, Any]:
-    """Train on all 60,000 training images and test after every epoch, until the test accuracy is reached.
+    """Train on the 60,000 training images and test after every epoch, until the test accuracy reaches the target.
 
     Args:
-        folder: The folder of the datasets, unpacked.
-        target: The test accuracy to reach, 0 to 1.
-        started_at: The time of day, in seconds, at which the process was started.
+        folder: The folder of the uncompressed datasets.
+        target: Test accuracy, 0 to 1.
+        started_at: When the process was started, in seconds since the Unix epoch.
         limit_batches: Stop an epoch and a test after so many batches; None takes all.
 
     Returns:
@@ -58,39 +58,23 @@ def train(folder: str, target: float, started_at: float, limit_batches: int | No
         the test accuracy and the seconds since the start.
     """
     torch.manual_seed(1)
-    device = best_device()
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
     train_loader = DataLoader(datasets.MNIST(folder, train=True, transform=transform), batch_size=64, shuffle=True)
     test_loader = DataLoader(datasets.MNIST(folder, train=False, transform=transform), batch_size=1000)
-    model = Network().to(device)
+    model = Network().to(best_device())
     optimizer = Adadelta(model.parameters(), lr=1.0)
     scheduler = StepLR(optimizer, step_size=1, gamma=0.7)
 
     epochs: list[dict[str, float]] = []
     while len(epochs) < EPOCHS and not (epochs and epochs[-1]["test_acc"] >= target):
         model.train()
-        for batch in islice(train_loader, limit_batches):
-            images, targets = batch[0].to(device), batch[1].to(device)
+        for images, targets in batches(train_loader, limit_batches):
             optimizer.zero_grad()
-            loss = functional.nll_loss(model(images), targets)
-            loss.backward()  # type: ignore[no-untyped-call]
+            functional.nll_loss(model(images), targets).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        accuracy = _test(model, test_loader, limit_batches)
+        _, accuracy = evaluate(model, test_loader, limit_batches)
         now()  # waits for the GPU
         epochs.append({"test_acc": accuracy, "seconds": time.time() - started_at})
         scheduler.step()
     reached = epochs[-1]["test_acc"] >= target
     return {"seconds": epochs[-1]["seconds"] if reached else None, "target": target, "epochs": epochs}
-
-
-@torch.no_grad()
-def _test(model: nn.Module, loader: DataLoader[Any], limit_batches: int | None) -> float:
-    """Return the share of test images that are classified correctly."""
-    model.eval()
-    device = best_device()
-    correct, seen = 0, 0
-    for batch in islice(loader, limit_batches):
-        images, targets = batch[0].to(device), batch[1].to(device)
-        correct += int((model(images).argmax(dim=1) == targets).sum())
-        seen += len(targets)
-    return correct / seen

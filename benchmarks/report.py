@@ -8,13 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Table:
-    """What a section has to say.
-
-    Attributes:
-        columns: The title of each column.
-        rows: The text of each cell.
-        note: What must be known to read it.
-    """
+    """The table of a section, printed as Markdown; `rows` has the text of each cell, `note` says how to read them."""
 
     columns: list[str]
     rows: list[list[str]]
@@ -30,7 +24,7 @@ class Table:
 
 
 def pairwise(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
-    """Return the ratio within each repeat: what disturbs the machine for minutes disturbs both alike."""
+    """Return the ratio within each repeat, so that a load of the machine that lasts for minutes affects both sides."""
     return [n / d for n, d in zip(numerators, denominators, strict=True)]
 
 
@@ -43,22 +37,22 @@ def spread(values: Sequence[float], digits: int, unit: str = "") -> str:
 
 
 def percent(values: Sequence[float]) -> str:
-    """Return the mean of shares in percent, with the standard deviation if there are several."""
-    shares = [100 * value for value in values]
-    return f"{mean(shares):.2f}" + (f" ± {stdev(shares):.2f}" if len(shares) > 1 else "") + " %"
+    """Return the mean of fractions in percent, with the standard deviation if there are several."""
+    fractions = [100 * value for value in values]
+    return f"{mean(fractions):.2f}" + (f" ± {stdev(fractions):.2f}" if len(fractions) > 1 else "") + " %"
 
 
-def by(measurements: Sequence[dict[str, Any]], key: str) -> dict[str, list[dict[str, Any]]]:
-    """Return the measurements by the value that they have for a key, in the order of their first appearance."""
-    groups: dict[str, list[dict[str, Any]]] = {}
+def by(measurements: Sequence[dict[str, Any]], key: str) -> dict[Any, list[dict[str, Any]]]:
+    """Return the measurements grouped by their value for a key, in the order of its first appearance."""
+    groups: dict[Any, list[dict[str, Any]]] = {}
     for measurement in measurements:
         groups.setdefault(measurement[key], []).append(measurement)
     return groups
 
 
 def column(measurements: Sequence[dict[str, Any]], *keys: str) -> list[float]:
-    """Return one figure of every measurement; more than one key goes down into what the measurements hold."""
-    figures: list[Any] = list(measurements)
+    """Return one value of each measurement; each further key is looked up in the value of the key before."""
+    values: list[Any] = list(measurements)
     for key in keys:
-        figures = [figure[key] for figure in figures]
-    return figures
+        values = [value[key] for value in values]
+    return values

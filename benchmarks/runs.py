@@ -1,132 +1,103 @@
-"""`fit` as a user gives it, in a run folder that is gone afterwards, and what its files say."""
+"""Measurements of `fit`, run as a command like a user's, in a temporary run folder."""
 
 import json
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from benchmarks.options import Options
 from benchmarks.process import WorkerError, command
 from benchmarks.systems import BATCH_SIZE, SYSTEMS, WARM_UP_STEPS
 from lightning_cnn.files import shipped_config
+from lightning_cnn.run import find_runs
 
 
-def fit_system(
-    system: str, data_dir: str, allow_sample: bool, seed: int, limit_batches: int | None
-) -> dict[str, float | str]:
-    """Train a system for one epoch at batch size 64, with everything that a run does by default.
-
-    Args:
-        system: One of `SYSTEMS`.
-        data_dir: The folder of the datasets.
-        allow_sample: Whether the small sample will do.
-        seed: The run's seed.
-        limit_batches: Stop after so many batches; None takes all.
+def fit_system(options: Options, system: str, seed: int) -> dict[str, Any]:
+    """Train a system for one epoch at batch size 64, with all defaults of a run.
 
     Returns:
-        What `timing.Timing` writes, the seconds of the whole process, those from its start to the end of the first
-        step, and the precision that the run chose.
+        The record of `callbacks.Timing`, the seconds of the whole process, and those from its start to the end of the
+        first step.
     """
-    with tempfile.TemporaryDirectory(prefix="lightning-cnn-") as root:
-        timing = Path(root) / "timing.json"
-        started_at = time.time()
-        process_seconds = command(
-            *_fit(SYSTEMS[system], root, data_dir, allow_sample, seed, limit_batches),
-            *("--data.batch_size", str(BATCH_SIZE), "--trainer.max_epochs", "1"),
-            *("--trainer.devices", "1"),  # as many as the others use
-            *("--trainer.callbacks+=benchmarks.timing.Timing", "--trainer.callbacks.file", str(timing)),
-        )
-        record: dict[str, float | str] = json.loads(timing.read_text())
-        config = yaml.safe_load((_run_folder(root) / "config.yaml").read_text())
-    return {
-        **record,
-        "process_seconds": process_seconds,
-        "first_step_seconds": float(record["first_step_at"]) - started_at,
-        "precision": config["trainer"]["precision"] or "32-true",
-    }
+    started_at = time.time()
+    flags = {"--data.batch_size": BATCH_SIZE, "--trainer.max_epochs": 1, "--trainer.devices": 1}
+    with _fit(options, SYSTEMS[system], seed, flags, callback="Timing") as (root, seconds):
+        record: dict[str, Any] = json.loads((root / "Timing.json").read_text())
+    first_step_seconds = record["first_step_at"] - started_at
+    return {**record, "process_seconds": seconds, "first_step_seconds": first_step_seconds}
 
 
 def fit_steps(
-    system: str,
-    processes: int,
-    batch_size: int,
-    precision: str,
-    accelerator: str,
-    data_dir: str,
-    allow_sample: bool,
-    seed: int,
-    limit_batches: int,
+    options: Options, system: str, seed: int, processes: int, batch_size: int, precision: str, accelerator: str
 ) -> dict[str, Any]:
-    """Train a system for some steps in one or more processes, and return what `steps.Steps` writes of them.
+    """Train a system for some steps in one or more processes, and return the record of `callbacks.Steps`.
 
     Args:
+        options: `limit_batches` is the number of steps to time.
         system: One of `SYSTEMS`.
-        processes: How many, each on a GPU of its own, or on its share of the processor's cores.
-        batch_size: Images per step of each process.
-        precision: Of `fit`; with `auto` the run chooses.
-        accelerator: Of `fit`, for example `cpu`.
-        data_dir: The folder of the datasets.
-        allow_sample: Whether the small sample will do.
-        seed: The run's seed.
-        limit_batches: How many steps to time.
+        seed: The seed of the run.
+        processes: Their number; each has a GPU of its own, or its share of the CPU's cores.
+        batch_size: Images per step and process.
+        precision: As in `fit`, for example `auto`.
+        accelerator: As in `fit`, for example `cpu`.
 
     Raises:
-        WorkerError: If the dataset is too small for a step to be timed.
+        WorkerError: If the dataset is too small to time a step.
     """
-    with tempfile.TemporaryDirectory(prefix="lightning-cnn-") as root:
-        steps = Path(root) / "steps.json"
-        command(
-            *_fit(SYSTEMS[system], root, data_dir, allow_sample, seed, WARM_UP_STEPS + limit_batches + 1),
-            *("--data.batch_size", str(batch_size), "--trainer.max_epochs", "1", "--trainer.precision", precision),
-            *("--trainer.accelerator", accelerator, "--trainer.devices", str(processes)),
-            *("--trainer.strategy", "ddp" if processes > 1 else "auto"),
-            *("--trainer.limit_val_batches", "0", "--plots.enabled", "false", "--dashboard.enabled", "false"),
-            *("--trainer.callbacks+=benchmarks.steps.Steps", "--trainer.callbacks.file", str(steps)),
-        )
-        if not steps.is_file():
-            raise WorkerError(
-                f"there are too few images for {processes} processes with {batch_size} each at every step"
-            )
-        record: dict[str, Any] = json.loads(steps.read_text())
+    options = replace(options, limit_batches=WARM_UP_STEPS + (options.limit_batches or 0) + 1)
+    flags = {
+        "--data.batch_size": batch_size,
+        "--trainer.max_epochs": 1,
+        "--trainer.precision": precision,
+        "--trainer.accelerator": accelerator,
+        "--trainer.devices": processes,
+        "--trainer.strategy": "ddp" if processes > 1 else "auto",
+        "--trainer.limit_val_batches": 0,
+        "--plots.enabled": "false",
+        "--dashboard.enabled": "false",
+    }
+    with _fit(options, SYSTEMS[system], seed, flags, callback="Steps") as (root, _):
+        file = root / "Steps.json"
+        if not file.is_file():
+            raise WorkerError(f"there are too few images for {processes} processes and {batch_size} images per step")
+        record: dict[str, Any] = json.loads(file.read_text())
     return record
 
 
-def fit_and_test(
-    config: str, data_dir: str, allow_sample: bool, seed: int, limit_batches: int | None
-) -> dict[str, float]:
-    """Train with a config, test the best checkpoint in the same process, and return seconds and test accuracy.
-
-    Args:
-        config: A config that ships with the package, for example `mnist/fast.yaml`.
-        data_dir: The folder of the datasets.
-        allow_sample: Whether the small sample will do.
-        seed: The run's seed.
-        limit_batches: Stop an epoch and the test after so many batches; None takes all.
-    """
-    with tempfile.TemporaryDirectory(prefix="lightning-cnn-") as root:
-        test = ["--test", "true"]
-        if limit_batches is not None:
-            test += ["--trainer.limit_test_batches", str(limit_batches)]
-        seconds = command(*_fit(config, root, data_dir, allow_sample, seed, limit_batches), *test)
-        metrics = json.loads((_run_folder(root) / "test_metrics.json").read_text())
+def fit_and_test(options: Options, config: str, seed: int) -> dict[str, float]:
+    """Train with a shipped config, test the best checkpoint in the same process, return seconds and test accuracy."""
+    flags: dict[str, object] = {"--test": "true"}
+    if options.limit_batches is not None:
+        flags["--trainer.limit_test_batches"] = options.limit_batches
+    with _fit(options, config, seed, flags) as (root, seconds):
+        (run,) = find_runs(root)
+        metrics = run.read_test_metrics() or {}
     return {"seconds": seconds, "test_acc": metrics["test/acc"]}
 
 
-def _fit(config: str, root: str, data_dir: str, allow_sample: bool, seed: int, limit_batches: int | None) -> list[str]:
-    words: dict[str, Any] = {
-        "--config": shipped_config(config),
-        "--seed_everything": seed,
-        "--data.data_dir": data_dir,
-        "--data.allow_sample": str(allow_sample).lower(),
-        "--trainer.default_root_dir": root,
-    }
-    if limit_batches is not None:
-        words |= {"--trainer.limit_train_batches": limit_batches, "--trainer.limit_val_batches": limit_batches}
-    return ["fit", *(str(word) for pair in words.items() for word in pair)]
-
-
-def _run_folder(root: str) -> Path:
-    (folder,) = Path(root).glob("*/version_0")
-    return folder
+@contextmanager
+def _fit(
+    options: Options, config: str, seed: int, flags: Mapping[str, object], callback: str | None = None
+) -> Iterator[tuple[Path, float]]:
+    """Run `fit`, and yield the folder of its run and the seconds that it took; the callback writes NAME.json there."""
+    with tempfile.TemporaryDirectory(prefix="lightning-cnn-") as root:
+        settings: dict[str, object] = {
+            "--config": shipped_config(config),
+            "--seed_everything": seed,
+            "--data.data_dir": options.data_dir,
+            "--data.allow_sample": str(options.allow_sample).lower(),
+            "--trainer.default_root_dir": root,
+        }
+        if options.limit_batches is not None:
+            settings |= dict.fromkeys(
+                ("--trainer.limit_train_batches", "--trainer.limit_val_batches"), options.limit_batches
+            )
+        arguments = [str(part) for flag in {**settings, **flags}.items() for part in flag]
+        if callback is not None:
+            arguments.append(f"--trainer.callbacks+=benchmarks.callbacks.{callback}")
+            arguments += ["--trainer.callbacks.file", f"{root}/{callback}.json"]
+        yield Path(root), command("fit", *arguments)

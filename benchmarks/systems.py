@@ -1,16 +1,15 @@
-"""The five systems: each with its config, built as `fit` builds it."""
+"""The five systems: the config of each, and its classifier and data module as `fit` builds them."""
 
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from lightning_cnn.config.yaml import read_config
 from lightning_cnn.files import shipped_config
 
 if TYPE_CHECKING:
     from lightning_cnn.classifiers import ImageClassifier
     from lightning_cnn.data import ImageDataModule
 
-#: Each system with the config that trains it.
+#: Each system with its config.
 SYSTEMS = {
     "ShallowCNN": "fashion_mnist/shallow_cnn.yaml",
     "SimpleCNN": "fashion_mnist/simple_cnn.yaml",
@@ -18,29 +17,22 @@ SYSTEMS = {
     "CNN": "mnist/cnn.yaml",
     "DeepCNN": "mnist/deep_cnn.yaml",
 }
-#: Training images per step, in every system and contestant.
+#: Training images per step, in every system and loop.
 BATCH_SIZE = 64
-#: Validation images per step, in every system and contestant; that of `fit`.
+#: Validation images per step, in every system and loop; the default of `fit`.
 EVAL_BATCH_SIZE = 1000
-#: Steps of `fit` to leave out where steps are timed: the first ones are slower.
+#: The first steps of `fit`, which are slower and not timed where steps are.
 WARM_UP_STEPS = 5
 
 
 def settings(system: str) -> dict[str, Any]:
-    """Return what the config of a system says."""
-    content: dict[str, Any] = yaml.safe_load(shipped_config(SYSTEMS[system]).read_text())
-    return content
+    """Return the content of a system's config."""
+    return read_config(shipped_config(SYSTEMS[system]))
 
 
 def build(system: str, data_dir: str, allow_sample: bool) -> tuple["ImageClassifier", "ImageDataModule"]:
-    """Return the classifier and the data module that `fit` would build from the system's config, at batch size 64.
-
-    Args:
-        system: One of `SYSTEMS`.
-        data_dir: The folder of the datasets.
-        allow_sample: Whether the small sample will do where the dataset is missing.
-    """
-    from jsonargparse import ArgumentParser
+    """Return the classifier and the data module of a system's config, at `BATCH_SIZE`."""
+    from jsonargparse import ArgumentParser  # here, because the command itself does without torch
 
     from lightning_cnn.classifiers import ImageClassifier
     from lightning_cnn.data import ImageDataModule
@@ -50,5 +42,5 @@ def build(system: str, data_dir: str, allow_sample: bool) -> tuple["ImageClassif
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(ImageClassifier, "model")
     parser.add_subclass_arguments(ImageDataModule, "data")
-    built = parser.instantiate(parser.parse_object({"model": content["model"], "data": content["data"]}))
+    built = parser.instantiate(parser.parse_object({name: content[name] for name in ("model", "data")}))
     return built.model, built.data

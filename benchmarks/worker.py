@@ -1,6 +1,7 @@
-"""The process of one measurement: `python -m benchmarks plain.train '{"system": "CNN", …}'`.
+"""The process of one measurement: `python -m benchmarks.worker plain.train '{"system": "CNN", …}'`.
 
-The function of the module in this package gets the arguments, and what it returns is printed as the last line.
+Calls a function of a module in this package with keyword arguments in JSON and prints the result in JSON, as the last
+line of its output.
 """
 
 import json
@@ -9,11 +10,10 @@ from importlib import import_module
 
 
 def main(function: str, arguments: str) -> None:
-    """Call `MODULE.FUNCTION` with arguments in JSON and print in JSON what it returns."""
+    """Call `MODULE.FUNCTION`."""
     module, _, name = function.partition(".")
-    result = getattr(import_module(f"benchmarks.{module}"), name)(**json.loads(arguments))
-    print(json.dumps(result))
+    print(json.dumps(getattr(import_module(f"benchmarks.{module}"), name)(**json.loads(arguments))))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(*sys.argv[1:])

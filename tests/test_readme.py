@@ -1,19 +1,22 @@
-"""Every command and every piece of code in the README is run, on tiny data and in the order in which they stand."""
+"""The README's commands and code run: on tiny data, in the order of the README, in one folder."""
 
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from checkout import ROOT
 from idx import write_idx_dataset
 from PIL import Image, ImageDraw
 from script import load
 
-from benchmarks import __main__ as benchmark_command
+from benchmarks import __main__ as benchmark
 from lightning_cnn.cli import main
 from lightning_cnn.commands import data as data_command
 from lightning_cnn.commands import sweep as sweep_command
@@ -24,8 +27,7 @@ from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.sweep import trial_process
 from lightning_cnn.sweep.check import check
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
 COMMANDS = [command for block in BLOCKS for line in block.splitlines() if (command := line.partition("#")[0].strip())]
 PYTHON = {name: code for code in re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -33,33 +35,57 @@ PYTHON = {name: code for code in re.findall(r"^```python\n(.*?)^```", README, re
 #: More images than the default validation set has.
 N_TRAIN = 5_200
 FASTER = ("--trainer.limit_val_batches", "1", "--trainer.limit_train_batches", "10")
+WITHOUT_FIGURES = ("--plots.enabled", "false", "--dashboard.enabled", "false")
+ONE_DEVICE = ("--trainer.devices", "1", "--trainer.strategy", "auto")
+
+
+@dataclass
+class Workplace:
+    """A folder like a fresh checkout, and how many of the README's commands have run in it."""
+
+    folder: Path
+    n_done: int = 0
+
+
+@pytest.fixture(scope="module")
+def checkout_with_tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    """The folder that all commands share: each may use the runs of those before it."""
+    folder = tmp_path_factory.mktemp("readme")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.syspath_prepend(folder)
+        monkeypatch.delenv("LIGHTNING_CNN_DATA_DIR", raising=False)
+        (folder / "configs").symlink_to(ROOT / "configs")
+        for module, facts in ((MNISTDataModule, MNIST), (FashionMNISTDataModule, FASHION_MNIST)):
+            tiny = write_idx_dataset(folder / "data", facts, n_train=N_TRAIN)
+            monkeypatch.setattr(module, "facts", tiny)
+            monkeypatch.setitem(data_command.DATASETS, facts.name, tiny)
+        (folder / "digits").mkdir()
+        digit = Image.new("L", (60, 90), "white")
+        ImageDraw.Draw(digit).line((30, 15, 30, 75), fill="black", width=6)
+        digit.save(folder / "digits/one.png")
+        (folder / "wide_mlp.py").write_text(PYTHON["WideMLPClassifier"])
+        facts = DatasetFacts("letters", "Letters", "Letters", MNIST.classes, 0.17, 0.33, {})
+        letters = write_idx_dataset(folder / "data", facts, n_train=N_TRAIN)
+        code = PYTHON["LettersDataModule"]
+        for file, digest in letters.sha256.items():
+            assert f'"{file}": "…"' in code
+            code = code.replace(f'"{file}": "…"', f'"{file}": "{digest}"')
+        (folder / "letters.py").write_text(code)
+        yield Workplace(folder)
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder like a fresh checkout, with tiny datasets in place."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delenv("LIGHTNING_CNN_DATA_DIR", raising=False)
-    Path("configs").symlink_to(ROOT / "configs")
-    for module, facts in ((MNISTDataModule, MNIST), (FashionMNISTDataModule, FASHION_MNIST)):
-        tiny = write_idx_dataset(Path("data"), facts, n_train=N_TRAIN)
-        monkeypatch.setattr(module, "facts", tiny)
-        monkeypatch.setitem(data_command.DATASETS, facts.name, tiny)
-    Path("digits").mkdir()
-    digit = Image.new("L", (60, 90), "white")
-    ImageDraw.Draw(digit).line((30, 15, 30, 75), fill="black", width=6)
-    digit.save("digits/one.png")
-    Path("wide_mlp.py").write_text(PYTHON["WideMLPClassifier"])
-    letters = write_idx_dataset(
-        Path("data"), DatasetFacts("letters", "Letters", "Letters", MNIST.classes, 0.17, 0.33, {}), n_train=N_TRAIN
-    )
-    code = PYTHON["LettersDataModule"]
-    for file, digest in letters.sha256.items():
-        assert f'"{file}": "…"' in code
-        code = code.replace(f'"{file}": "…"', f'"{file}": "{digest}"')
-    Path("letters.py").write_text(code)
-    return tmp_path
+def workplace(checkout_with_tiny_data: Workplace, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+    """The shared folder, as the current folder."""
+    monkeypatch.chdir(checkout_with_tiny_data.folder)
+    return checkout_with_tiny_data
+
+
+def run_up_to(number: int, workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the commands before `number` that have not run yet: one test may be selected alone."""
+    while workplace.n_done < number:
+        workplace.n_done += 1
+        run(COMMANDS[workplace.n_done - 1], monkeypatch)
 
 
 def run_script(name: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,8 +96,8 @@ def run_script(name: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch)
 
 def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     words = shlex.split(command)
-    if words[0].startswith("scripts/"):
-        assert (ROOT / words[0]).stat().st_mode & 0o111, f"{words[0]} is not executable"  # run in test_scripts.py
+    if words[0].startswith("scripts/") and words[0] != "scripts/benchmark":
+        assert (ROOT / words[0]).stat().st_mode & 0o111, f"{words[0]} is not executable"  # it runs in test_scripts.py
     elif words[:2] == [".venv/bin/python", "scripts/pictures"]:
         if shutil.which("chromium"):
             run_script("pictures", words[2:], monkeypatch)
@@ -80,10 +106,10 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
         run_script("chaos", [*words[2:], "divergence", "--share", "0.05"], monkeypatch)
     elif words[:2] == [".venv/bin/python", "scripts/image_files"]:
         run_script("image_files", [*words[2:], "--images", "50"], monkeypatch)
-    elif words[0] == "scripts/benchmark":  # its processes know no tiny datasets; each section has tests of its own
-        monkeypatch.setattr(benchmark_command, "unpack", lambda *_: None)
-        monkeypatch.setattr(benchmark_command, "_run", lambda *_: None)
-        assert benchmark_command.main(words) == 0, command
+    elif words[0] == "scripts/benchmark":  # its processes do not have the tiny datasets; see tests/benchmarks
+        monkeypatch.setattr(benchmark, "write_uncompressed", lambda *_: None)
+        monkeypatch.setattr(benchmark, "run", lambda *_: None)
+        assert benchmark.main(words[1:]) == 0
     elif words[0] == "sbatch":
         assert next(word for word in words if word.startswith("scripts/")) == "scripts/slurm.sbatch"  # in test_slurm.py
     elif words[0] == "torchrun":  # several processes are run in tests/distributed
@@ -96,34 +122,42 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
         if arguments[0] == "sweep":
             sweep(arguments, monkeypatch)
             return
-        alone = ("--trainer.devices", "1", "--trainer.strategy", "auto") if "--trainer.devices" in arguments else ()
-        plain = (
-            ("--plots.enabled", "false") if "--test" not in arguments else ()
-        )  # pictures that are shown are of tests
-        assert main([*arguments, *((*FASTER, *plain) if arguments[0] == "fit" else ()), *alone]) == 0, command
+        if arguments[0] == "fit":
+            arguments += FASTER if "--test" in arguments else (*FASTER, *WITHOUT_FIGURES)
+        if "--trainer.devices" in arguments:
+            arguments += ONE_DEVICE
+        assert main(arguments) == 0
 
 
 def sweep(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ask `fit` about all trials, but let others pretend to train; on a file, if it is said to be on a server."""
+    """Check all trials as `sweep` does, but run a stub in place of `fit`; a file takes the place of a server."""
     monkeypatch.setattr(sweep_command, "_checked", check)
     monkeypatch.setattr(trial_process, "PROGRAM", (sys.executable, "-m", "sweep.stub"))
     words = ["sqlite:///shared.db" if word.startswith("postgresql://") else word for word in arguments]
-    words = ["2" if flag in ("--seeds", "--folds", "--n-trials") else word for flag, word in pairwise(["", *words])]
-    assert main(words) == 0, arguments
-    if "configs/sweeps/cnn.yaml" in words:  # those who pretend have no settings that could be trained with
+    words = ["2" if flag in ("--seeds", "--folds", "--n_trials") else word for flag, word in pairwise(["", *words])]
+    assert main(words) == 0
+    if "configs/sweeps/cnn.yaml" in words:  # the stub's settings cannot be trained with
         assert Path("logs/sweep-cnn/best.yaml").is_file()
         shutil.copy("configs/mnist/cnn.yaml", "logs/sweep-cnn/best.yaml")
 
 
-@pytest.mark.usefixtures("workplace")
-def test_every_command_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(COMMANDS) > 15
-    for command in COMMANDS:
-        run(command, monkeypatch)
+@pytest.mark.parametrize("number", range(len(COMMANDS)), ids=COMMANDS)
+def test_command(
+    number: int, workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_up_to(number, workplace, monkeypatch)
+    capsys.readouterr()
 
-    assert "Test accuracy: " in capsys.readouterr().out
-    folders = {folder.name for folder in Path("logs").iterdir()}
-    assert folders == {
+    run_up_to(number + 1, workplace, monkeypatch)
+
+    is_test = re.search(r"lightning-cnn test|lightning_cnn test|fit .*--test true", COMMANDS[number])
+    assert ("Test accuracy: " in capsys.readouterr().out) == bool(is_test)
+
+
+def test_the_commands_have_made_these_runs(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_up_to(len(COMMANDS), workplace, monkeypatch)
+
+    assert {folder.name for folder in Path("logs").iterdir()} == {
         "mnist-cnn", "fashion_mnist-cnn", "mnist-mlp", "mnist-wide_mlp", "letters-cnn", "mnist-fast_cnn",
         "fashion_mnist-fast_cnn", "fashion_mnist-simple_cnn", "fashion_mnist-shallow_cnn", "fashion_mnist-mlp",
         "sweep-cnn", "folds-cnn", "seeds-fast", "seeds-cnn", "seeds-deep_cnn", "seeds-mlp", "seeds-shallow_cnn",
@@ -131,8 +165,8 @@ def test_every_command_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch, capsy
     }  # fmt: skip
 
 
-def test_the_readme_names_no_file_that_is_not_there() -> None:
-    named = set(re.findall(r"\b(?:configs|scripts|lightning_cnn|tests)/[\w./]+\w", README))
+def test_the_files_that_the_readme_names_exist() -> None:
+    named = set(re.findall(r"\b(?:benchmarks|configs|docs|scripts|lightning_cnn|tests)/[\w./]+\w", README))
     examples = {"lightning_cnn/networks/wide_mlp.py", "configs/mnist/wide_mlp.yaml"}
 
     assert {name for name in named - examples if not (ROOT / name).exists()} == set()

@@ -1,24 +1,35 @@
-"""The sample that ships with the package, in the place of both datasets."""
+"""The small sample that ships with the package, in place of both datasets."""
 
 from pathlib import Path
 
 import pytest
 
+from benchmarks.data import write_uncompressed
+from benchmarks.options import Options
+
 
 @pytest.fixture
-def sample(_one_thread, tmp_path, monkeypatch) -> Path:
-    """The folder of both samples as torchvision reads them; the data modules have them as well."""
+def options(tmp_path) -> Options:
+    return Options(
+        repeats=2,
+        systems=["CNN", "MLP"],
+        data_dir=tmp_path / "data",
+        allow_sample=True,
+        torchvision_dir=tmp_path / "uncompressed",
+        reference=True,
+        limit_batches=None,
+        processes=[2, 4],
+    )
+
+
+@pytest.fixture
+def sample(_one_thread, options, monkeypatch) -> Path:
+    """The folder of both samples, for torchvision; the data modules load them as well."""
     import torch
 
-    from benchmarks import __main__ as benchmark
     from lightning_cnn.data import sources
 
-    def load(facts, data_dir, allow_sample=False):
-        return sources.load_sample(facts)
-
-    monkeypatch.setattr(sources, "load", load)
-    monkeypatch.setattr(benchmark, "load", load)
-    folder = tmp_path / "unpacked"
-    benchmark.unpack(tmp_path, allow_sample=True, folder=folder)
-    yield folder
-    torch.set_flush_denormal(False)  # what loops set for their own process
+    monkeypatch.setattr(sources, "load", lambda facts, data_dir, allow_sample=False: sources.load_sample(facts))
+    write_uncompressed(options)
+    yield options.torchvision_dir
+    torch.set_flush_denormal(False)  # `tune_process` sets it

@@ -3,28 +3,30 @@ import subprocess
 import sys
 
 import pytest
+from checkout import ROOT
 
 from benchmarks import __main__ as benchmark
 from benchmarks.report import Table
 from benchmarks.sections import Section
+from lightning_cnn.data import sources
 from lightning_cnn.errors import DataError, UserError
 
 
 @pytest.fixture
 def nothing_heavy(monkeypatch):
-    """One section, `fast`, that measures two figures; no data and no process."""
+    """One section, `fast`, with two measurements; neither data nor a process."""
     measurements = [{"seconds": 1.0}, {"seconds": 3.0}]
     section = Section("Fast things", lambda options: measurements, lambda runs: Table(["s"], [["2.0"]], "Median."))
     monkeypatch.setattr(benchmark, "SECTIONS", {"fast": section})
-    monkeypatch.setattr(benchmark, "unpack", lambda *arguments: None)
+    monkeypatch.setattr(benchmark, "write_uncompressed", lambda *arguments: None)
     machine = {"cpu": "A CPU", "threads": 2, "gpu": None, "python": "3.11.7", "torch": "2.10", "lightning": "2.6.6"}
     monkeypatch.setattr(benchmark, "call", lambda function: machine)
 
 
 def test_the_file_has_the_header_every_measurement_and_the_table(nothing_heavy, tmp_path, capsys):
-    file = tmp_path / "figures.json"
+    file = tmp_path / "record.json"
 
-    assert benchmark.main(["benchmark", "--repeats", "2", "--output", str(file)]) == 0
+    assert benchmark.main(["--repeats", "2", "--output", str(file)]) == 0
 
     record = json.loads(file.read_text())
     assert record.keys() == {"machine", "date", "repeats", "limit_batches", "sections"}
@@ -41,8 +43,8 @@ def test_the_file_has_the_header_every_measurement_and_the_table(nothing_heavy, 
     assert "## Fast things\n\n| s   |\n|-----|\n| 2.0 |\n\nMedian.\n" in printed
 
 
-def test_a_trial_says_that_it_is_one(nothing_heavy, capsys):
-    benchmark.main(["benchmark", "fast", "--limit_batches", "2", "--repeats", "1"])
+def test_limited_loops_are_announced_as_such(nothing_heavy, capsys):
+    benchmark.main(["fast", "--limit_batches", "2", "--repeats", "1"])
 
     assert "1 repeat;" in (printed := capsys.readouterr().out)
     assert "ONLY 2 BATCHES of each loop" in printed
@@ -87,7 +89,7 @@ def test_a_trial_says_that_it_is_one(nothing_heavy, capsys):
 )
 def test_wrong_arguments_are_one_clear_line(argv, message):
     with pytest.raises(UserError) as caught:
-        benchmark.main(["benchmark", *argv])
+        benchmark.main(argv)
 
     assert str(caught.value) == message
     assert caught.value.exit_status == 2
@@ -96,51 +98,51 @@ def test_wrong_arguments_are_one_clear_line(argv, message):
 @pytest.fixture
 def _no_work(monkeypatch):
     def work(*arguments):
-        raise AssertionError("the work has begun")
+        raise AssertionError("the measurements have begun")
 
-    monkeypatch.setattr(benchmark, "unpack", work)
+    monkeypatch.setattr(benchmark, "write_uncompressed", work)
 
 
 @pytest.mark.usefixtures("_no_work")
-def test_a_file_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+def test_a_file_that_cannot_be_written_is_refused_before_the_measurements(tmp_path):
     with pytest.raises(UserError, match=r"nowhere/b\.json cannot be written \(no such file or directory\)"):
-        benchmark.main(["benchmark", "startup", "--output", str(tmp_path / "nowhere" / "b.json")])
+        benchmark.main(["startup", "--output", str(tmp_path / "nowhere" / "b.json")])
     with pytest.raises(UserError, match="is a folder; name a file in it"):
-        benchmark.main(["benchmark", "startup", "--output", str(tmp_path)])
+        benchmark.main(["startup", "--output", str(tmp_path)])
 
 
 @pytest.mark.usefixtures("_no_work")
-def test_a_file_that_exists_is_refused_before_the_work(tmp_path):
-    file = tmp_path / "figures.json"
+def test_a_file_that_exists_is_refused_before_the_measurements(tmp_path):
+    file = tmp_path / "record.json"
     file.write_text("the work of weeks")
 
-    with pytest.raises(UserError, match=r"figures\.json exists; add --overwrite to replace it, or name another$"):
-        benchmark.main(["benchmark", "startup", "--output", str(file)])
+    with pytest.raises(UserError, match=r"record\.json exists; add --overwrite to replace it, or name another$"):
+        benchmark.main(["startup", "--output", str(file)])
     assert file.read_text() == "the work of weeks"
 
 
-def test_a_file_that_exists_is_replaced_if_told_so(nothing_heavy, tmp_path):
-    file = tmp_path / "figures.json"
+def test_a_file_that_exists_is_replaced_with_overwrite(nothing_heavy, tmp_path):
+    file = tmp_path / "record.json"
     file.write_text("the work of weeks")
 
-    assert benchmark.main(["benchmark", "--output", str(file), "--overwrite"]) == 0
+    assert benchmark.main(["--output", str(file), "--overwrite"]) == 0
     assert "Fast things" in file.read_text()
 
 
-def test_missing_data_is_refused_before_the_work(tmp_path, monkeypatch):
+def test_missing_data_is_refused_before_the_measurements(tmp_path, monkeypatch):
     def load(facts, data_dir, allow_sample):
         raise DataError(f"{facts.title} is not in {data_dir}")
 
-    monkeypatch.setattr(benchmark, "load", load)
+    monkeypatch.setattr(sources, "load", load)
 
     with pytest.raises(DataError, match=f"MNIST is not in {tmp_path}"):
-        benchmark.main(["benchmark", "startup", "--data_dir", str(tmp_path)])
+        benchmark.main(["startup", "--data_dir", str(tmp_path)])
 
 
-def test_help_does_not_wait_for_torch():
+def test_help_does_not_import_torch():
     code = (
         "import sys; from benchmarks.__main__ import main\n"
-        "try: main(['benchmark', '--help'])\n"
+        "try: main(['--help'])\n"
         "finally: print(sorted({'torch', 'torchvision', 'lightning', 'jsonargparse'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -151,16 +153,43 @@ def test_help_does_not_wait_for_torch():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_the_contestants_run_as_processes(real_data_dir, tmp_path, monkeypatch, capsys):
+def test_the_loops_run_as_processes(real_data_dir, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    file = tmp_path / "figures.json"
+    file = tmp_path / "record.json"
 
     argv = ["systems", "--systems", "MLP", "--repeats", "1", "--limit_batches", "2", "--output", str(file)]
-    assert benchmark.main(["benchmark", *argv]) == 0
+    assert benchmark.main(argv) == 0
 
     (run,) = json.loads(file.read_text())["sections"]["systems"]["measurements"]
-    assert [run[contestant]["train_images"] for contestant in ("plain", "ours", "bare")] == [128, 128, 128]
-    assert 0 < run["ours"]["seconds"] < run["ours"]["first_step_seconds"] + run["ours"]["seconds"]
-    assert run["ours"]["seconds"] < run["ours"]["process_seconds"]
-    assert run["ours"]["precision"] in ("32-true", "bf16-mixed")
+    assert [run[loop]["train_images"] for loop in ("plain", "fit", "bare")] == [128, 128, 128]
+    assert 0 < run["fit"]["first_step_seconds"] < run["fit"]["process_seconds"]
+    assert 0 < run["fit"]["seconds"] < run["fit"]["process_seconds"]
+    assert run["fit"]["precision"] in ("32-true", "bf16-mixed")
     assert "| MLP " in capsys.readouterr().out
+
+
+def test_an_error_is_one_line_from_any_folder(tmp_path):
+    """Even from a folder with a package of the same name, and from a checkout whose path has a space."""
+    checkout, elsewhere = tmp_path / "check out", tmp_path / "elsewhere"
+    for name in ("benchmarks", "lightning_cnn", "scripts/benchmark"):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).symlink_to(ROOT / name)
+    (checkout / "scripts/bootstrap").write_text("#!/bin/sh\n")
+    (checkout / "scripts/bootstrap").chmod(0o755)
+    (checkout / ".venv/bin").mkdir(parents=True)
+    (checkout / ".venv/bin/python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (checkout / ".venv/bin/python").chmod(0o755)
+    (elsewhere / "benchmarks").mkdir(parents=True)
+    (elsewhere / "benchmarks/__init__.py").write_text("raise RuntimeError('a package of somebody else')\n")
+
+    done = subprocess.run(
+        [checkout / "scripts/benchmark", "systms"],
+        cwd=elsewhere,
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("scripts/benchmark: error: 'systms' is not a section; did you mean 'systems'?")
+    assert done.stderr.count("\n") == 1

@@ -1,4 +1,3 @@
-import csv
 import json
 from pathlib import Path
 
@@ -6,20 +5,21 @@ import pytest
 import torch
 from torchvision import datasets, transforms
 
-from benchmarks import bare, pipeline, plain
+from benchmarks import bare, plain
 from benchmarks.systems import SYSTEMS, build
 from lightning_cnn.data import sources
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.mnist import MNIST
+from lightning_cnn.run import find_runs
 
-#: Of the 2,000 training images of a sample, 166 are the share that 5,000 are of 60,000.
+#: A sample has 2,000 training images, and validates on the same share of them as 5,000 of 60,000.
 N_TRAIN, N_VAL = 1_834, 166
 OURS = {"data_dir": "", "allow_sample": True}
 
 every_system = pytest.mark.parametrize("system", SYSTEMS)
 
 
-def test_torchvision_reads_what_was_unpacked(sample):
+def test_torchvision_reads_the_uncompressed_files(sample):
     for facts, dataset in ((MNIST, datasets.MNIST), (FASHION_MNIST, datasets.FashionMNIST)):
         raw = sources.load_sample(facts)
         train, test = dataset(sample, train=True), dataset(sample, train=False)
@@ -45,15 +45,15 @@ def test_the_plain_loop_has_the_optimizer_of_the_config(system):
     ours, _ = build(system, "", allow_sample=True)
     expected = bare.optimizer_of(ours)
     optimizer = plain.optimizer(system, plain.network(system))
-    how_not_what = {"fused", "foreach"}  # how steps are computed does not change them
+    implementation = {"fused", "foreach"}  # they change how a step is computed, not its result
 
     assert type(optimizer) is type(expected)
-    assert {k: v for k, v in optimizer.defaults.items() if k not in how_not_what} == {
-        k: v for k, v in expected.defaults.items() if k not in how_not_what
+    assert {k: v for k, v in optimizer.defaults.items() if k not in implementation} == {
+        k: v for k, v in expected.defaults.items() if k not in implementation
     }
 
 
-def test_the_optimizer_is_not_that_of_the_class():
+def test_the_optimizer_has_the_arguments_of_the_config():
     optimizer = plain.optimizer("DeepCNN", plain.network("DeepCNN"))
 
     assert isinstance(optimizer, torch.optim.SGD)
@@ -61,7 +61,7 @@ def test_the_optimizer_is_not_that_of_the_class():
 
 
 @every_system
-def test_the_plain_loop_sees_our_images(sample, system):
+def test_the_plain_loop_has_the_images_of_fit(sample, system):
     classifier, datamodule = build(system, "", allow_sample=True)
     datamodule.setup("fit")
     train, val = plain.subsets(system, str(sample))
@@ -85,10 +85,10 @@ def test_only_deep_cnn_is_augmented_and_only_in_training(sample):
     assert [type(t) for t in cnn.dataset.transform.transforms] == [transforms.ToTensor, transforms.Normalize]
 
 
-def test_all_contestants_train_on_the_same_number_of_images(sample, cli, configs):
+def test_all_loops_train_on_the_same_number_of_images(sample, cli, configs):
     by_plain = plain.train("MLP", str(sample), seed=0, limit_batches=None)
     by_bare = bare.train("MLP", **OURS, precision="32-true", seed=0, limit_batches=None)
-    timing = "benchmarks.timing.Timing"
+    timing = "benchmarks.callbacks.Timing"
     config = configs / "fashion_mnist" / "mlp.yaml"
     flags = (f"--trainer.callbacks+={timing}", "--trainer.callbacks.file", "timing.json", "--trainer.max_epochs", 1)
     flags += ("--trainer.precision", "32-true")
@@ -97,22 +97,21 @@ def test_all_contestants_train_on_the_same_number_of_images(sample, cli, configs
 
     assert by_plain["train_images"] == by_bare["train_images"] == by_fit["train_images"] == N_TRAIN
     assert by_plain["val_images"] == by_bare["val_images"] == N_VAL
-    assert pipeline.plain("MLP", str(sample), 0, None)["train_images"] == N_TRAIN
-    assert pipeline.ours("MLP", **OURS, seed=0, limit_batches=None)["train_images"] == N_TRAIN
-    (metrics,) = Path("logs").glob("*/version_0/metrics.csv")
-    with metrics.open(newline="") as file:
-        (logged,) = (float(row["val/acc"]) for row in csv.DictReader(file) if row["val/acc"])
+    assert plain.read_images("MLP", str(sample), 0, None)["train_images"] == N_TRAIN
+    assert bare.read_images("MLP", **OURS, seed=0, limit_batches=None)["train_images"] == N_TRAIN
+    (run,) = find_runs(Path("logs"))
+    ((_, logged),) = run.read_metric("val/acc")
     assert by_fit["val_acc"] == pytest.approx(logged)
-    assert 0 < by_fit["seconds"] < by_fit["seconds_with_pictures"]
+    assert 0 < by_fit["seconds"] < by_fit["seconds_with_plots"]
     assert by_fit["peak_memory_bytes"] > 100 * 2**20
 
 
-def test_all_loops_stop_where_they_are_told(sample):
+def test_all_loops_stop_after_limit_batches(sample):
     runs = [
         plain.train("DeepCNN", str(sample), seed=0, limit_batches=2),
         bare.train("DeepCNN", **OURS, precision="bf16-mixed", seed=0, limit_batches=2),
-        pipeline.plain("DeepCNN", str(sample), seed=0, limit_batches=2),
-        pipeline.ours("DeepCNN", **OURS, seed=0, limit_batches=2),
+        plain.read_images("DeepCNN", str(sample), seed=0, limit_batches=2),
+        bare.read_images("DeepCNN", **OURS, seed=0, limit_batches=2),
     ]
 
     assert [run["train_images"] for run in runs] == [128] * 4
@@ -127,6 +126,6 @@ def test_the_loops_learn(sample):
     assert by_bare["val_acc"] > 0.6
 
 
-def test_a_bare_loop_knows_the_two_precisions_that_fit_chooses_from():
+def test_an_unknown_precision_is_refused():
     with pytest.raises(ValueError, match="precision must be one of 32-true, bf16-mixed, got '64-true'"):
         bare.autocast("64-true")

@@ -13,7 +13,7 @@ def test_the_machine_is_described():
 
     assert described["python"] == platform.python_version()
     assert described["threads"] >= 1 and described["cpu"]
-    assert described.keys() == {"cpu", "threads", "gpu", "python", "torch", "lightning"}
+    assert described.keys() == {"cpu", "threads", "gpu", "gpus", "python", "torch", "lightning"}
 
 
 def test_matrix_products_are_timed_in_both_precisions(monkeypatch):

@@ -13,14 +13,14 @@ def test_the_network_is_that_of_the_example():
     torch.testing.assert_close(logarithms.exp().sum(dim=1), torch.ones(3))
 
 
-def test_it_stops_when_the_target_is_reached(sample):
+def test_it_stops_at_the_target(sample):
     run = reference.train(str(sample), target=0.0, started_at=time.time() - 100, limit_batches=2)
 
     assert len(run["epochs"]) == 1
     assert 100 < run["seconds"] == run["epochs"][0]["seconds"]
 
 
-def test_it_gives_up_after_its_last_epoch(sample, monkeypatch):
+def test_it_stops_after_its_last_epoch(sample, monkeypatch):
     monkeypatch.setattr(reference, "EPOCHS", 2)
 
     run = reference.train(str(sample), target=1.1, started_at=time.time(), limit_batches=1)

@@ -13,7 +13,7 @@ def test_a_spread_is_median_minimum_and_maximum():
     assert spread([12_345.6], 0, " ×") == "12,346 ×"
 
 
-def test_shares_are_mean_and_deviation_in_percent():
+def test_fractions_are_mean_and_standard_deviation_in_percent():
     assert percent([0.99, 0.991, 0.992]) == "99.10 ± 0.10 %"
     assert percent([0.9]) == "90.00 %"
 

@@ -1,32 +1,17 @@
 from dataclasses import replace
-from pathlib import Path
+from inspect import signature
 
 import pytest
 
-from benchmarks import sections
-from benchmarks.sections import SECTIONS, Options
+from benchmarks import runs, sections
+from benchmarks.sections import SECTIONS
 
-
-@pytest.fixture
-def options() -> Options:
-    return Options(
-        repeats=2,
-        systems=["CNN", "MLP"],
-        data_dir=Path("data"),
-        allow_sample=False,
-        torchvision_dir=Path("unpacked"),
-        reference=True,
-        limit_batches=None,
-        processes=[2, 4],
-    )
-
-
-#: What the stand-ins return, besides seconds.
+#: What the replaced functions return, besides seconds.
 RESULTS = {
     "plain.train": {"train_images": 100, "val_acc": 0.5},
     "fit_system": {"precision": "bf16-mixed", "first_step_seconds": 8.0},
-    "pipeline.plain": {"train_images": 100},
-    "pipeline.ours": {"train_images": 100},
+    "plain.read_images": {"train_images": 100},
+    "bare.read_images": {"train_images": 100},
     "fit_and_test": {"test_acc": 0.99},
     "reference.train": {"target": 0.99, "epochs": [{"test_acc": 0.98}, {"test_acc": 0.991}]},
     "fit_steps": {"precision": "bf16-mixed", "step_seconds": 0.01},
@@ -36,32 +21,36 @@ RESULTS = {
 
 @pytest.fixture
 def calls(monkeypatch) -> list:
-    """What was run, in order; nothing is, and everything takes so many seconds as there were runs before, and one."""
+    """The calls in their order, in place of all processes; the nth call takes n seconds."""
     ran = []
 
     def run(name, **arguments):
         ran.append((name, arguments))
-        if name == "machine.gpus":
-            return 2
+        if name == "machine.describe":
+            return {"gpus": 2}
         if name == "machine.matmul_rates":
             return {"32-true": 100.0, "bf16-mixed": 200.0}
         return {"seconds": float(len(ran)), **RESULTS.get(name, {})}
 
     monkeypatch.setattr(sections, "call", run)
-    monkeypatch.setattr(sections, "fit_system", lambda system, **more: run("fit_system", system=system, **more))
-    monkeypatch.setattr(sections, "fit_and_test", lambda config, **more: run("fit_and_test", config=config, **more))
-    monkeypatch.setattr(sections, "fit_steps", lambda *words, **more: run("fit_steps", words=words, **more))
-    monkeypatch.setattr(sections, "command", lambda *words, status=0: run(words[0], status=status)["seconds"])
+    for name in ("fit_system", "fit_and_test", "fit_steps"):
+        function = getattr(runs, name)
+
+        def fit(*arguments, function=function):
+            return run(function.__name__, **signature(function).bind(*arguments).arguments)
+
+        monkeypatch.setattr(sections, name, fit)
+    monkeypatch.setattr(sections, "command", lambda argument, status=0: run(argument, status=status)["seconds"])
     return ran
 
 
-def test_contestants_take_turns(options, calls):
+def test_the_loops_alternate(options, calls):
     measurements = SECTIONS["systems"].measure(options)
 
     assert [name for name, _ in calls] == ["plain.train", "fit_system", "bare.train"] * 4
     assert [arguments["system"] for _, arguments in calls] == ["CNN"] * 6 + ["MLP"] * 6
     assert [(run["system"], run["repeat"]) for run in measurements] == [("CNN", 0), ("CNN", 1), ("MLP", 0), ("MLP", 1)]
-    assert calls[2][1]["precision"] == "bf16-mixed"  # the bare loop's is the one that fit chose
+    assert calls[2][1]["precision"] == "bf16-mixed"  # chosen by fit
     assert {arguments["seed"] for _, arguments in calls[:3]} == {0}
 
 
@@ -71,10 +60,10 @@ def test_the_table_of_systems():
             "system": "CNN",
             "repeat": repeat,
             "plain": {"seconds": plain, "val_acc": 0.98},
-            "ours": {"seconds": ours, "val_acc": acc, "precision": "32-true", "peak_memory_bytes": memory},
+            "fit": {"seconds": fit, "val_acc": acc, "precision": "32-true", "peak_memory_bytes": memory},
             "bare": {"seconds": bare, "val_acc": 0.97},
         }
-        for repeat, (plain, ours, bare, acc, memory) in enumerate(
+        for repeat, (plain, fit, bare, acc, memory) in enumerate(
             [(20.0, 10.0, 9.0, 0.98, 2**29), (30.0, 10.0, 10.0, 0.99, 2**30), (20.0, 5.0, 4.0, 0.97, 2**29)]
         )
     ]
@@ -85,25 +74,25 @@ def test_the_table_of_systems():
         "system": "CNN",
         "precision": "32-true",
         "plain s": "20.00 (20.00–30.00)",
-        "ours s": "10.00 (5.00–10.00)",
+        "fit s": "10.00 (5.00–10.00)",
         "bare s": "9.00 (4.00–10.00)",
-        "plain/ours": "3.00 × (2.00–4.00)",
-        "ours/bare": "1.111 × (1.000–1.250)",
-        "peak memory of ours": "1,024 MiB",
+        "plain/fit": "3.00 × (2.00–4.00)",
+        "fit/bare": "1.111 × (1.000–1.250)",
+        "peak memory of fit": "1,024 MiB",
         "val acc plain": "98.00 ± 0.00 %",
-        "val acc ours": "98.00 ± 1.00 %",
+        "val acc fit": "98.00 ± 1.00 %",
         "val acc bare": "97.00 ± 0.00 %",
     }
 
 
-def test_pipelines_are_images_per_second(options, calls):
+def test_input_pipelines_are_compared_in_images_per_second(options, calls):
     table = SECTIONS["pipeline"].table(SECTIONS["pipeline"].measure(options))
 
     # 100 images in 1 and 3 s, against 2 and 4 s.
     assert table.rows[0] == ["CNN", "67 (33–100)", "38 (25–50)", "0.6 × (0.5–0.8)"]
 
 
-def test_time_to_accuracy_is_that_of_all_seeds_and_of_the_example(options, calls):
+def test_time_to_accuracy_has_all_seeds_and_the_example(options, calls):
     table = SECTIONS["accuracy"].table(SECTIONS["accuracy"].measure(options))
 
     assert [arguments.get("seed") for _, arguments in calls] == [0, 1, 0, 1, None]
@@ -122,13 +111,13 @@ def test_the_example_may_miss_its_target():
     assert table.rows == [["PyTorch's MNIST example", "99.0 %", "98.00 %", "not in 14 epochs", ""]]
 
 
-def test_the_start_has_a_row_for_each_wait(options, calls):
+def test_startup_has_a_row_for_each_command(options, calls):
     table = SECTIONS["startup"].table(SECTIONS["startup"].measure(options))
 
     assert [row[0] for row in table.rows] == ["--version", "--help", "an unknown command", "first training step"]
     assert table.rows[0][1] == "3.00 (1.00–5.00)"
     assert table.rows[3][1] == "8.00 (8.00–8.00)"
-    assert calls[3][1]["limit_batches"] == 1
+    assert calls[3][1]["options"].limit_batches == 1
 
 
 def test_steps_are_compared_with_the_matrix_product_of_their_precision(options, calls):
@@ -141,21 +130,20 @@ def test_steps_are_compared_with_the_matrix_product_of_their_precision(options, 
     assert table.rows[2] == ["CNN", "bf16-mixed", "4.000", "3000.00", "50", "25 %"]
 
 
-def test_one_process_and_several_take_turns_in_one_precision(options, calls):
+def test_one_process_and_several_alternate_in_one_precision(options, calls):
     measurements = SECTIONS["scale"].measure(replace(options, systems=["CNN"], limit_batches=3))
 
     del calls[0]  # how many GPUs there are
-    assert [arguments["words"] for _, arguments in calls[:5]] == [
+    assert [(a["system"], a["processes"], a["batch_size"], a["precision"]) for _, a in calls[:5]] == [
         ("CNN", 1, 64, "auto"),
-        *[("CNN", 2, 32), ("CNN", 2, 64), ("CNN", 4, 16), ("CNN", 4, 64)],
+        *[("CNN", n, size, "bf16-mixed") for n, size in [(2, 32), (2, 64), (4, 16), (4, 64)]],
     ]
-    assert {arguments["precision"] for _, arguments in calls[1:5]} == {"bf16-mixed"}
     assert [arguments["seed"] for _, arguments in calls] == [0] * 5 + [1] * 5
-    assert {(arguments["limit_batches"], arguments["accelerator"]) for _, arguments in calls} == {(3, "cpu")}
+    assert {(arguments["options"].limit_batches, arguments["accelerator"]) for _, arguments in calls} == {(3, "cpu")}
     assert [(run["processes"], run["repeat"]) for run in measurements] == [(2, 0), (4, 0), (2, 1), (4, 1)]
 
 
-def test_processes_that_could_have_a_gpu_each_get_one(options, calls):
+def test_processes_run_on_gpus_if_each_can_have_one(options, calls):
     SECTIONS["scale"].measure(replace(options, processes=[2]))
 
     assert {arguments["accelerator"] for name, arguments in calls if name == "fit_steps"} == {"gpu"}
