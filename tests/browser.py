@@ -1,6 +1,6 @@
-"""A browser without a window, for tests of what is meant to be looked at.
+"""Fixtures for tests of web pages in headless Chromium.
 
-A test module asks for the fixtures with `pytest_plugins = ["browser"]`.
+A test module loads them with `pytest_plugins = ["browser"]`.
 """
 
 import os
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Visit:
-    """A page in the browser, what went wrong on it, and every address that was asked for, `data:` included."""
+    """A page in the browser with its errors and all requested addresses, `data:` included."""
 
     page: "Page"
     errors: list[str] = field(default_factory=list)
@@ -31,16 +31,16 @@ class Visit:
         return width
 
 
-# For a module and not for the session: Playwright keeps an event loop running in this thread as long as it lives.
+# Of the module, not of the session: Playwright keeps an event loop in this thread while it runs.
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """Chromium, where the system has it."""
+    """Chromium; the test is skipped if it is not installed."""
     executable = shutil.which("chromium")
     if executable is None:
         pytest.skip("there is no Chromium here: install the system's package chromium")
     from playwright.sync_api import sync_playwright
 
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # it refuses to work for root otherwise
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # root cannot use the sandbox
     with (
         sync_playwright() as playwright,
         playwright.chromium.launch(executable_path=executable, args=arguments) as browser,
@@ -50,9 +50,9 @@ def browser() -> Iterator["Browser"]:
 
 @pytest.fixture
 def visit(browser: "Browser") -> Iterator[Callable[..., Visit]]:
-    """Open a file or an address in a window of its own, which is closed after the test.
+    """Open a file or an address in a new window, which is closed after the test.
 
-    Further options, `color_scheme` say, are those of Playwright's `Browser.new_page`.
+    Further options are those of Playwright's `Browser.new_page`, for example `color_scheme`.
     """
     with ExitStack() as pages:
 

@@ -1,4 +1,4 @@
-"""This checkout: what tests, and the processes that they start, import; whatever is installed."""
+"""Paths of this checkout, which tests and the processes that they start import instead of an installed package."""
 
 import os
 from pathlib import Path

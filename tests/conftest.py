@@ -1,4 +1,4 @@
-"""What every test starts from: a folder of its own, no network, and tiny data when it asks for them."""
+"""Fixtures of all tests: an empty current folder, no network, and tiny datasets on request."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ def _cache(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _isolated(tmp_path, _cache, monkeypatch):
-    """Work in a folder of one's own, and reach nothing outside this machine."""
+    """Run each test in a temporary folder, and refuse connections to other machines."""
     connect = socket.socket.connect
 
     def connect_to_this_machine(self, address):
@@ -34,14 +34,14 @@ def _isolated(tmp_path, _cache, monkeypatch):
         return connect(self, address)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", PYTHONPATH)  # of the processes that a test starts
+    monkeypatch.setenv("PYTHONPATH", PYTHONPATH)  # for processes that a test starts
     monkeypatch.setenv("XDG_CACHE_HOME", str(_cache))
     monkeypatch.setattr(socket.socket, "connect", connect_to_this_machine)
 
 
 @pytest.fixture(autouse=True)
 def _handlers():
-    """Let signals do after a test what they did before: a run that was ended by one ignores all others."""
+    """Restore the signal handlers: a run that is ended by a signal ignores further signals."""
     before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
     yield
     for signum, handler in before.items():
@@ -61,7 +61,7 @@ def _tiny_datasets(tmp_path_factory) -> tuple[Path, dict[str, DatasetFacts]]:
 
 @pytest.fixture
 def _one_thread():
-    """Compute in one thread: several wait for each other longer than tiny batches take."""
+    """Compute in one thread: for tiny batches, threads cost more than they save."""
     import torch
 
     before = torch.get_num_threads()
@@ -72,7 +72,7 @@ def _one_thread():
 
 @pytest.fixture
 def tiny_data(_tiny_datasets, _one_thread, monkeypatch) -> Path:
-    """The data folder with 200 learnable training and 100 test images of each dataset; both data modules know them."""
+    """A data folder with 200 learnable training and 100 test images per dataset; the data modules have its facts."""
     from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
 
     folder, facts = _tiny_datasets
@@ -84,7 +84,7 @@ def tiny_data(_tiny_datasets, _one_thread, monkeypatch) -> Path:
 
 @pytest.fixture
 def real_data_dir(monkeypatch) -> Path:
-    """The data folder with the real files of both datasets, wherever they are on this machine."""
+    """The data folder with the real files of both datasets; the test is skipped if there is none."""
     candidates = [ROOT.parent / "shared" / "data", ROOT / "data"]
     if given := os.environ.get("LIGHTNING_CNN_DATA_DIR"):
         candidates.insert(0, Path(given))
@@ -101,7 +101,7 @@ def _has_files(folder: Path) -> bool:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command line came to."""
+    """Exit status and output of a command."""
 
     status: int
     out: str
@@ -110,11 +110,11 @@ class Outcome:
 
 @pytest.fixture
 def cli(capsys) -> Callable[..., Outcome]:
-    """Run a command line in this process."""
+    """Run a command in this process."""
 
     def run(*argv: object) -> Outcome:
         capsys.readouterr()
-        status = main([str(word) for word in argv])
+        status = main([str(argument) for argument in argv])
         out, err = capsys.readouterr()
         return Outcome(status, out, err)
 
@@ -123,7 +123,7 @@ def cli(capsys) -> Callable[..., Outcome]:
 
 @pytest.fixture
 def fit(cli, tiny_data, configs) -> Callable[..., Path]:
-    """Train on tiny data, one epoch and with nothing drawn unless told otherwise, and return the run folder."""
+    """Train on tiny data, for one epoch and without figures by default, and return the run folder."""
 
     def run(config: str, *flags: object) -> Path:
         plain = ("--plots.enabled", "false", "--dashboard.enabled", "false")
@@ -139,7 +139,7 @@ def fit(cli, tiny_data, configs) -> Callable[..., Path]:
 
 @pytest.fixture
 def trainer(_one_thread, tmp_path):
-    """Make a bare Trainer, Lightning's or ours: no output, no files, only what a test asks for."""
+    """Create a Trainer, Lightning's or ours, without output and files by default."""
 
     def make(ours=False, **options):
         from lightning.pytorch import Trainer

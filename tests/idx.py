@@ -1,7 +1,6 @@
-"""Tiny datasets in MNIST's format, for every test that needs one.
+"""Tiny datasets in MNIST's format.
 
-The bytes are put together by hand here, so that tests of the package's own reading and writing have something
-independent to agree with.
+The bytes are encoded here, independently of `lightning_cnn.data.idx`, which is tested against them.
 """
 
 import dataclasses
@@ -19,9 +18,10 @@ from lightning_cnn.data.facts import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRA
 def write_idx_dataset(
     data_dir: Path, facts: DatasetFacts, n_train: int = 200, n_test: int = 100, seed: int = 0, compress: bool = False
 ) -> DatasetFacts:
-    """Write a balanced, learnable dataset in torchvision's layout, and return facts that fit it.
+    """Write a balanced, learnable dataset in torchvision's layout.
 
-    The facts have the checksums of these files, and no source but the data folder.
+    Returns:
+        The facts with the checksums of these files, and with no source but the data folder.
     """
     folder = data_dir / facts.folder / "raw"
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def idx_files(n_train: int = 200, n_test: int = 100, seed: int = 0, n_classes: i
 
 
 def images_and_labels(n: int, n_classes: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return n images: a bright square whose place tells the class, on noise; the classes in random order."""
+    """Return n images with their labels: a bright square on noise, its position determined by the class."""
     labels = rng.permutation(np.arange(n) % n_classes).astype(np.uint8)
     images = rng.integers(0, 96, size=(n, 28, 28), dtype=np.uint8)
     for image, label in zip(images, labels, strict=True):

@@ -1,4 +1,4 @@
-"""The project's Python scripts as modules, for tests of what is in them."""
+"""Imports the project's Python scripts, which have no suffix, for tests of their functions."""
 
 import importlib.util
 from importlib.machinery import SourceFileLoader

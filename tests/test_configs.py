@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-#: Of each config: the model, the data, optimizer and settings, schedule and settings, batch size, epochs.
+#: Of each config: model, dataset, optimizer and its arguments, schedule, batch size, epochs.
 RECIPES = {
     "fashion_mnist/shallow_cnn": ("ShallowCNN", "FashionMNIST", "SGD", {"momentum": 0.9}, None, 64, 2),
     "mnist/deep_cnn": ("DeepCNN", "MNIST", "SGD", {"momentum": 0.9}, "StepLR", 512, 20),
@@ -9,8 +9,8 @@ RECIPES = {
     "fashion_mnist/mlp": ("MLP", "FashionMNIST", "SGD", {}, None, 64, 10),  # 5 or more
     "mnist/cnn": ("CNN", "MNIST", "Adam", {}, None, 64, 5),
 }
-LEARNING_RATES = {"fashion_mnist/mlp": 0.01}  # the others are free
-#: Of each config that is not published, but made to be fast: the data, the mean and deviation of its pixels, epochs.
+LEARNING_RATES = {"fashion_mnist/mlp": 0.01}  # only this one was published
+#: The configs of our own: dataset, mean and standard deviation of its pixels, epochs.
 FAST = {"mnist/fast": ("MNIST", 0.1307, 0.3081, 1), "fashion_mnist/fast": ("FashionMNIST", 0.286, 0.353, 2)}
 
 every_config = pytest.mark.parametrize("name", RECIPES)
@@ -21,7 +21,7 @@ def config(configs, name):
     return yaml.safe_load((configs / f"{name}.yaml").read_text())
 
 
-def test_these_are_all(configs):
+def test_there_are_no_other_configs(configs):
     found = {str(path.relative_to(configs).with_suffix("")) for path in configs.rglob("*.yaml")}
 
     assert found == {*RECIPES, *FAST, "default", "sweeps/cnn", "sweeps/learning_rate"}
@@ -106,6 +106,6 @@ def test_a_fast_schedule_takes_its_length_from_the_run(config):
 
 
 @pytest.mark.parametrize("name", FAST)
-def test_a_fast_run_does_nothing_but_train(config):
+def test_a_fast_run_draws_no_plots(config):
     assert config["plots"] == {"enabled": False}
     assert config["trainer"]["num_sanity_val_steps"] == 0

@@ -1,4 +1,4 @@
-"""With the real datasets, where they are at hand."""
+"""Tests on the real datasets; skipped where these are missing."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ TEST_DIGITS = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 @pytest.mark.parametrize(
     ("facts", "train", "test"), [(MNIST, TRAIN_DIGITS, TEST_DIGITS), (FASHION_MNIST, [6_000] * 10, [1_000] * 10)]
 )
-def test_the_datasets_are_whole(real_data_dir, facts, train, test):
+def test_the_datasets_are_complete(real_data_dir, facts, train, test):
     raw = sources.load(facts, real_data_dir)
 
     assert raw.train_images.shape == (60_000, 28, 28)

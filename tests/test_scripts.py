@@ -1,13 +1,15 @@
-"""The scripts, run as a newcomer runs them, where this checkout has been installed with them."""
+"""The shell scripts; most tests need a checkout that scripts/bootstrap has installed."""
 
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
+from checkout import ROOT
 
-ROOT = Path(__file__).parents[1]
 installed = pytest.mark.skipif(
     not (ROOT / ".venv/bootstrapped").is_file(), reason="this checkout was not installed by scripts/bootstrap"
 )
@@ -20,7 +22,7 @@ def run(*command: str, cwd: Path = ROOT, **environment: str) -> subprocess.Compl
 
 
 @installed
-def test_bootstrap_has_nothing_to_do_the_second_time() -> None:
+def test_bootstrap_does_nothing_the_second_time() -> None:
     before = (ROOT / ".venv/bootstrapped").stat().st_mtime_ns
 
     done = run("scripts/bootstrap")
@@ -30,7 +32,7 @@ def test_bootstrap_has_nothing_to_do_the_second_time() -> None:
 
 
 def test_bootstrap_refuses_an_old_python(tmp_path: Path) -> None:
-    """With nothing on the path but what the script needs, and a Python that says no to every question."""
+    """The PATH has only what the script needs, and a Python that fails."""
     checkout, tools = tmp_path / "check out", tmp_path / "bin"
     (checkout / "scripts").mkdir(parents=True)
     shutil.copy(ROOT / "scripts/bootstrap", checkout / "scripts")
@@ -60,7 +62,7 @@ def test_test_passes_its_arguments_on() -> None:
 
 @installed
 def test_quickstart_trains_and_tests(real_data_dir: Path, tmp_path: Path) -> None:
-    """The main job, cut short; from another folder, as scripts are also called."""
+    """With few batches, and called from another folder."""
     flags = ("--trainer.max_epochs", "1", "--trainer.limit_train_batches", "20", "--trainer.default_root_dir")
 
     done = run(
@@ -73,3 +75,13 @@ def test_quickstart_trains_and_tests(real_data_dir: Path, tmp_path: Path) -> Non
     assert f"Run folder: {tmp_path}/fashion_mnist-simple_cnn/version_0" in done.stdout
     assert ".venv/bin/tensorboard --logdir" in done.stdout
     assert (tmp_path / "fashion_mnist-simple_cnn/version_0/test_metrics.json").is_file()
+
+
+def test_the_wheel_has_the_package_and_its_configs_only(tmp_path: Path) -> None:
+    done = run(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+
+    (wheel,) = tmp_path.glob("*.whl")
+    names = ZipFile(wheel).namelist()
+    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"lightning_cnn"}
+    assert "lightning_cnn/configs/default.yaml" in names

@@ -1,4 +1,4 @@
-"""A web server on this machine that behaves as badly as a test asks it to."""
+"""A local web server with faults for tests of downloads."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Server:
-    """The address of a running server, and the paths that it was asked for."""
+    """The address of a running server, and the requested paths."""
 
     address: str
     requests: list[str] = field(default_factory=list)
@@ -27,11 +27,11 @@ def serve(behaviours: Mapping[str, bytes | Behaviour] | Behaviour) -> Iterator[S
         def do_GET(self) -> None:
             server.requests.append(self.path)
             behaviour = behaviours if callable(behaviours) else behaviours.get(self.path, not_found)
-            # A client that has had enough is what some tests are about.
+            # Some tests are about clients that close the connection.
             with suppress(BrokenPipeError, ConnectionResetError):
                 (send(behaviour) if isinstance(behaviour, bytes) else behaviour)(self, server)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name is the base class's  # noqa: A002  # the name is the base class's
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name in the base class
             pass
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -49,7 +49,7 @@ def serve(behaviours: Mapping[str, bytes | Behaviour] | Behaviour) -> Iterator[S
 
 
 def send(content: bytes, announced: int | None = None) -> Behaviour:
-    """Send the content, after announcing its length or another one, and close the connection."""
+    """Send the content with its length, or another one, in the header, and close the connection."""
 
     def behave(handler: BaseHTTPRequestHandler, server: Server) -> None:
         handler.send_response(200)
@@ -61,7 +61,7 @@ def send(content: bytes, announced: int | None = None) -> Behaviour:
 
 
 def send_without_end(handler: BaseHTTPRequestHandler, server: Server) -> None:
-    """Send bytes until the client hangs up."""
+    """Send bytes until the client closes the connection."""
     handler.send_response(200)
     handler.end_headers()
     while not server.done.is_set():
@@ -69,12 +69,12 @@ def send_without_end(handler: BaseHTTPRequestHandler, server: Server) -> None:
 
 
 def stall(handler: BaseHTTPRequestHandler, server: Server) -> None:
-    """Accept the request and say nothing."""
+    """Accept the request and send nothing."""
     server.done.wait()
 
 
 def stall_midway(handler: BaseHTTPRequestHandler, server: Server) -> None:
-    """Announce a file, send its beginning, and say nothing more."""
+    """Send the header and the beginning of a file, and then nothing."""
     handler.send_response(200)
     handler.send_header("Content-Length", "1000")
     handler.end_headers()
