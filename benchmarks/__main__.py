@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.data import write_uncompressed
-from benchmarks.options import Options
+from benchmarks.options import Options, write_uncompressed
 from benchmarks.process import call
 from benchmarks.sections import SECTIONS
 from benchmarks.systems import BATCH_SIZE, SYSTEMS

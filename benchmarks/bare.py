@@ -15,7 +15,6 @@ from benchmarks.device import best_device, now
 from benchmarks.systems import BATCH_SIZE, EVAL_BATCH_SIZE, build
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.data import ImageDataModule
-from lightning_cnn.data.augment import Augmentation
 from lightning_cnn.data.batches import Images
 from lightning_cnn.startup import tune_process
 
@@ -56,23 +55,22 @@ def train(
 ) -> dict[str, float]:
     """Train a system for one epoch and evaluate it.
 
-    Args:
-        system: One of `SYSTEMS`.
-        data_dir: The folder of the datasets.
-        allow_sample: Whether to use the small sample if the dataset is missing.
-        precision: One of `PRECISIONS`.
-        seed: Of weights, order and augmentation.
-        limit_batches: Stop after so many batches; None takes all.
-
-    Returns:
-        The seconds from before the first training batch to after the evaluation, the numbers of images, and the
-        validation accuracy.
+    Arguments and result are those of `plain.train`, with the data of `fit` and one of `PRECISIONS`.
     """
     classifier, datamodule = _prepare(system, data_dir, allow_sample, seed)
     optimizer = optimizer_of(classifier)
+    data, augment = datamodule.train_set, datamodule.augment
 
     started = now()
-    train_images = _epoch(classifier, optimizer, datamodule.train_set, datamodule.augment, precision, limit_batches)
+    classifier.train()
+    train_images = 0
+    order = torch.randperm(len(data)).to(data.targets.device)
+    for indices in torch.split(order, BATCH_SIZE)[:limit_batches]:
+        images = data.images.index_select(0, indices)
+        if augment is not None:
+            images = augment(images, torch.rand(len(images), augment.num_random, device=images.device))
+        step(classifier, optimizer, images, data.targets.index_select(0, indices), precision)
+        train_images += len(indices)
     val_images, val_acc = _evaluate(classifier, datamodule.val_set, precision, limit_batches)
     seconds = now() - started
     return {"seconds": seconds, "train_images": train_images, "val_images": val_images, "val_acc": val_acc}
@@ -104,27 +102,6 @@ def _prepare(system: str, data_dir: str, allow_sample: bool, seed: int) -> tuple
         data: Images = getattr(datamodule, name)
         setattr(datamodule, name, Images(data.images.to(device), data.targets.to(device)))
     return classifier.to(device), datamodule
-
-
-def _epoch(
-    classifier: ImageClassifier,
-    optimizer: Optimizer,
-    data: Images,
-    augment: Augmentation | None,
-    precision: str,
-    limit_batches: int | None,
-) -> int:
-    """Train on the images in random order, and return their number."""
-    classifier.train()
-    train_images = 0
-    order = torch.randperm(len(data)).to(data.targets.device)
-    for indices in torch.split(order, BATCH_SIZE)[:limit_batches]:
-        batch = data.images.index_select(0, indices)
-        if augment is not None:
-            batch = augment(batch, torch.rand(len(batch), augment.num_random, device=batch.device))
-        step(classifier, optimizer, batch, data.targets.index_select(0, indices), precision)
-        train_images += len(indices)
-    return train_images
 
 
 @torch.inference_mode()

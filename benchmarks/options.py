@@ -1,8 +1,13 @@
-"""The options of the benchmark, as every section needs them."""
+"""The options of the benchmark, and the datasets that they select."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from lightning_cnn.data import idx, sources
+from lightning_cnn.data.facts import FILES
+from lightning_cnn.data.fashion_mnist import FASHION_MNIST
+from lightning_cnn.data.mnist import MNIST
 
 
 @dataclass(frozen=True)
@@ -38,3 +43,18 @@ class Options:
     def of_torchvision(self) -> dict[str, Any]:
         """The arguments of a worker that reads the data through torchvision."""
         return {"folder": str(self.torchvision_dir), "limit_batches": self.limit_batches}
+
+
+def write_uncompressed(options: Options) -> None:
+    """Verify both datasets, fetch them if they are missing, and write them uncompressed into `torchvision_dir`.
+
+    Raises:
+        DataError: If a dataset cannot be had.
+    """
+    for facts in (MNIST, FASHION_MNIST):
+        raw = sources.load(facts, options.data_dir, options.allow_sample)
+        arrays = (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels)
+        folder = options.torchvision_dir / facts.folder / "raw"
+        folder.mkdir(parents=True)
+        for file, array in zip(FILES, arrays, strict=True):
+            (folder / file).write_bytes(idx.encode(array))

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.data import write_uncompressed
-from benchmarks.options import Options
+from benchmarks.options import Options, write_uncompressed
 
 
 @pytest.fixture
