@@ -51,14 +51,14 @@ from pathlib import Path
 from lightning_cnn.files import atomic_write
 from lightning_cnn.startup import quick_imports
 with quick_imports():
-    from lightning_cnn.callbacks.run_folder import create
+    from lightning_cnn.run import Run
 
 def work(job):
     barrier.wait()
     made = []
     for _ in range(job["times"]):
         if "root" in job:
-            made.append(str(create(Path(job["root"]), "a-run")))
+            made.append(str(Run.create(Path(job["root"]), "a-run").folder))
         else:
             with atomic_write(Path(job["path"])) as part:
                 part.write_text(job["content"])

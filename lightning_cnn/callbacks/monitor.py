@@ -1,0 +1,44 @@
+"""The metric that decides which checkpoint of a run is the best, for the callbacks that show it."""
+
+from typing import NamedTuple
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from lightning_cnn.callbacks.checkpoints import Checkpoints
+
+
+class Monitor(NamedTuple):
+    """What a checkpoint callback monitors.
+
+    Attributes:
+        metric: Name of the metric, for example `val/acc`.
+        mode: Whether a higher (`max`) or a lower (`min`) value is better.
+        best: The value of the best checkpoint so far; None if there is none.
+
+    Example:
+        >>> Monitor("val/loss", "min", best=0.3).is_better(0.2)
+        True
+    """
+
+    metric: str
+    mode: str
+    best: float | None
+
+    def is_better(self, value: float) -> bool:
+        """Whether a value is better than the best so far."""
+        return self.best is None or (value > self.best if self.mode == "max" else value < self.best)
+
+
+def monitor_of(trainer: Trainer) -> Monitor | None:
+    """Return what the first checkpoint callback with a `monitor` monitors; None if there is no such callback.
+
+    Checkpoint callbacks run after all others, so other callbacks still find the best of the validations before.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it from outside
+        if isinstance(callback, ModelCheckpoint) and callback.monitor is not None:
+            score = callback.best_model_score
+            return Monitor(callback.monitor, callback.mode, None if score is None else score.item())
+        if isinstance(callback, Checkpoints):
+            return Monitor("val/acc", "max", callback.best_acc)
+    return None
