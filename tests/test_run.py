@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,6 +17,29 @@ def make_run(folder, *names: str, time: int | None = None):
     if time is not None:
         os.utime(folder / "checkpoints", (time, time))
     return Run(folder)
+
+
+def test_run_folders_are_numbered(tmp_path):
+    names = [Run.create(tmp_path / "logs", "mnist-cnn").folder.name for _ in range(11)]
+
+    assert names == [f"version_{n}" for n in range(11)]  # version_10 after version_9, not after version_1
+    assert Run.create(tmp_path / "logs", "mnist-mlp").folder == tmp_path / "logs" / "mnist-mlp" / "version_0"
+
+
+def test_the_next_number_follows_the_highest(tmp_path):
+    (tmp_path / "run" / "version_7").mkdir(parents=True)
+    (tmp_path / "run" / "version_old").mkdir()
+    (tmp_path / "run" / "notes").mkdir()
+
+    assert Run.create(tmp_path, "run").folder.name == "version_8"
+
+
+def test_threads_that_start_at_once_get_different_folders(tmp_path):
+    with ThreadPoolExecutor(16) as pool:
+        folders = list(pool.map(lambda _: Run.create(tmp_path, "run").folder, range(64)))
+
+    assert len(set(folders)) == 64
+    assert all(folder.is_dir() for folder in folders)
 
 
 def test_a_file_means_itself(tmp_path):

@@ -14,7 +14,7 @@ from lightning_cnn.callbacks.inside import at_rest, feature_maps, first_filters,
 from lightning_cnn.callbacks.plots import FOLDER as PICTURES
 from lightning_cnn.callbacks.plots import Plots
 from lightning_cnn.callbacks.predictions import Predictions, PredictionsCallback, Stage
-from lightning_cnn.callbacks.run_folder import RunFolder
+from lightning_cnn.callbacks.run_record import RunRecord
 from lightning_cnn.callbacks.tensorboard import (
     TensorBoard,
     add_embedding,
@@ -202,7 +202,7 @@ def _is_shown(number: int) -> bool:
 def _config(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
     """All that was asked for, if it is known; otherwise what model and data know of themselves."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it from outside
-        if isinstance(callback, RunFolder):
+        if isinstance(callback, RunRecord):
             return callback.config
     return checkpoints.describe(pl_module)["config"]
 

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.callbacks.predictions import Predictions, PredictionsCallback, Stage
-from lightning_cnn.callbacks.run_folder import data_record
+from lightning_cnn.callbacks.run_record import data_record
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import atomic_write, sha256

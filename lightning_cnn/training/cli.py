@@ -15,7 +15,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_cnn import checkpoint as checkpoints
-from lightning_cnn.callbacks import Checkpoints, Dashboard, Plots, RunFolder, TestResults
+from lightning_cnn.callbacks import Checkpoints, Dashboard, Plots, RunRecord, TestResults
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.config.flags import read_command_line
 from lightning_cnn.config.messages import explain, in_one_line, root_cause
@@ -106,7 +106,7 @@ class SettingsCLI(LightningCLI):
             trainer_class=Trainer,
             subclass_mode_model=True,
             subclass_mode_data=True,
-            save_config_callback=None,  # RunFolder does it
+            save_config_callback=None,  # RunRecord does it
             load_from_checkpoint_support=False,  # checkpoints describe themselves
             auto_configure_optimizers=False,  # classifiers get theirs injected
             seed_everything_default=0,
@@ -235,7 +235,7 @@ class TrainingCLI(SettingsCLI):
         )
         folder = self._open_run(Path(options["default_root_dir"] or "."))
         loggers = setup.make_loggers(options["logger"], Run(folder), self.first_step)
-        callbacks += [RankSynchronisation(self.first_step), RunFolder(folder, self._record(folder, precision))]
+        callbacks += [RankSynchronisation(self.first_step), RunRecord(folder, self._record(folder, precision))]
         callbacks += setup.learning_rate_monitors(loggers)
         if options["enable_checkpointing"] is not False:
             callbacks.append(self.config_init["checkpoints"])
@@ -334,7 +334,7 @@ class TrainingCLI(SettingsCLI):
 
     def _resume_hint(self) -> str:
         callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # set from outside
-        folders = (callback.folder for callback in callbacks if isinstance(callback, RunFolder))  # in all processes
+        folders = (callback.folder for callback in callbacks if isinstance(callback, RunRecord))  # in all processes
         run = Run(next(folders, None) or Path(self.trainer.default_root_dir))
         flags = user_classes(self.model, self.datamodule) + (" --test true" if self.settings["test"] else "")
         return resume_hint(run, self.first_step, flags)

@@ -2,7 +2,6 @@ import json
 import platform
 import shutil
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,39 +10,15 @@ import torch
 import yaml
 
 import lightning_cnn
-from lightning_cnn.callbacks import RunFolder
-from lightning_cnn.callbacks.run_folder import create
+from lightning_cnn.callbacks import RunRecord
 from lightning_cnn.checkpoint import read_description
 from lightning_cnn.classifiers import MLPClassifier
 from lightning_cnn.data import FashionMNISTDataModule
 
 
-def test_folders_are_numbered(tmp_path):
-    names = [create(tmp_path / "logs", "mnist-cnn").name for _ in range(11)]
-
-    assert names == [f"version_{n}" for n in range(11)]  # version_10 after version_9, not after version_1
-    assert create(tmp_path / "logs", "mnist-mlp") == tmp_path / "logs" / "mnist-mlp" / "version_0"
-
-
-def test_a_number_is_not_used_twice_and_other_names_do_not_count(tmp_path):
-    (tmp_path / "run" / "version_7").mkdir(parents=True)
-    (tmp_path / "run" / "version_old").mkdir()
-    (tmp_path / "run" / "notes").mkdir()
-
-    assert create(tmp_path, "run").name == "version_8"
-
-
-def test_threads_that_start_at_once_get_different_folders(tmp_path):
-    with ThreadPoolExecutor(16) as pool:
-        folders = list(pool.map(lambda _: create(tmp_path, "run"), range(64)))
-
-    assert len(set(folders)) == 64
-    assert all(folder.is_dir() for folder in folders)
-
-
 def test_config_and_origin_of_the_data_are_written_down(tiny_data, trainer, tmp_path):
     config = {"seed_everything": 3, "model": {"class_path": "some.Class"}}
-    run = trainer(callbacks=[RunFolder(tmp_path, config)])
+    run = trainer(callbacks=[RunRecord(tmp_path, config)])
     run.fit(MLPClassifier(), datamodule=FashionMNISTDataModule(val_size=50))
 
     assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == config
@@ -61,7 +36,7 @@ def git(*arguments):
 
 def environment(trainer, folder):
     """Train a bit, and return what is written of what it ran on."""
-    trainer(callbacks=[RunFolder(folder, {})], max_steps=1, limit_val_batches=0).fit(
+    trainer(callbacks=[RunRecord(folder, {})], max_steps=1, limit_val_batches=0).fit(
         MLPClassifier(), datamodule=FashionMNISTDataModule(val_size=50)
     )
     return json.loads((folder / "environment.json").read_text())
@@ -116,7 +91,7 @@ def test_without_git_there_is_no_commit(tiny_data, trainer, tmp_path, monkeypatc
 
 def test_checkpoints_say_all_that_was_asked_for(tiny_data, trainer, tmp_path):
     config = {"seed_everything": 3, "model": {"class_path": "some.Class"}, "trainer": {"max_epochs": 1}}
-    run = trainer(callbacks=[RunFolder(tmp_path, config)])
+    run = trainer(callbacks=[RunRecord(tmp_path, config)])
     run.fit(MLPClassifier(), datamodule=FashionMNISTDataModule(val_size=50))
 
     run.save_checkpoint(tmp_path / "some.ckpt")
@@ -128,7 +103,7 @@ def test_checkpoints_say_all_that_was_asked_for(tiny_data, trainer, tmp_path):
 
 
 def test_measuring_writes_no_config(tiny_data, trainer, tmp_path):
-    run = trainer(callbacks=[RunFolder(tmp_path, {})])
+    run = trainer(callbacks=[RunRecord(tmp_path, {})])
     run.validate(MLPClassifier(), datamodule=FashionMNISTDataModule(val_size=50), verbose=False)
 
     assert list(tmp_path.iterdir()) == []

@@ -23,7 +23,7 @@ ENVIRONMENT = "environment.json"
 _SAME_BITS = ("processor", "device", "processes", "threads", "versions")
 
 
-class RunFolder(Callback):
+class RunRecord(Callback):
     """Writes `config.yaml`, `environment.json` and `data.json`, and puts the whole config into every checkpoint.
 
     Args:
