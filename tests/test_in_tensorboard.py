@@ -1,4 +1,4 @@
-"""A run in TensorBoard, as whoever opens it sees it."""
+"""What a browser shows of a run in TensorBoard."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import pytest
 from script import load
 
 pytest_plugins = ["browser"]
-#: What starting TensorBoard and loading its pages may take, in milliseconds; the first page is half of it.
+#: Milliseconds that TensorBoard may take to start and to load its pages.
 PATIENCE = 60_000
 
 
@@ -23,7 +23,7 @@ def tested_run(fit, cli) -> Path:
 
 @pytest.fixture
 def address(tested_run: Path) -> Iterator[str]:
-    """Where TensorBoard serves the logs of the run."""
+    """The address at which TensorBoard serves the logs of the run."""
     with load("pictures").tensorboard(tested_run.parents[1]) as address:
         yield address
 
@@ -40,17 +40,17 @@ def test_scalars_images_and_hyperparameters_are_there(visit, address, tested_run
             page.get_by_text(text).first.wait_for()
         return page
 
-    # Losses, accuracies, and the accuracies of all classes: as many lines on each chart as it is meant to have.
-    charts = see("custom_scalars", "training and validation", "accuracy of each class, validation")
+    # Losses, accuracies, and accuracies per class: the number of lines on each chart.
+    charts = see("custom_scalars", "training and validation", "validation accuracy per class")
     for matches in ("Matches (2)", "Matches (10)"):
         charts.get_by_text(matches).first.wait_for()
 
-    pictures = see("images", "training/samples", "training/confusion_matrix", "training/filters", "test/mistakes")
-    images = pictures.locator("tf-image-loader img")
+    images_tab = see("images", "training/samples", "training/confusion_matrix", "training/filters", "test/mistakes")
+    images = images_tab.locator("tf-image-loader img")
     images.first.wait_for()
-    pictures.wait_for_function("all => all.every(one => one.naturalWidth > 0)", arg=images.element_handles())
+    images_tab.wait_for_function("all => all.every(one => one.naturalWidth > 0)", arg=images.element_handles())
 
-    # TensorBoard writes five digits.
+    # TensorBoard shows five digits.
     see("hparams", "model.optimizer.lr", "test/acc", f"{test['test/acc']:#.5g}", f"{test['test/loss']:#.5g}")
 
     assert [visited.errors for visited in visits] == [[], [], []]

@@ -93,6 +93,14 @@ def test_runs_are_found_newest_checkpoint_first(tmp_path):
     assert find_runs(tmp_path / "nowhere") == []
 
 
+def test_event_files_are_those_of_the_run_alone(tmp_path):
+    (tmp_path / "version_0").mkdir()
+    (events := tmp_path / "version_0" / "events.out.tfevents.1.host.2.0").touch()
+
+    assert Run(tmp_path).event_files() == Run(tmp_path / "missing").event_files() == []
+    assert Run(tmp_path / "version_0").event_files() == [events]
+
+
 def test_the_run_of_a_checkpoint_is_its_folder(tmp_path):
     assert Run.of_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt") == Run(tmp_path / "run")
     assert Run.of_checkpoint(tmp_path / "mail" / "best.ckpt") == Run(tmp_path / "mail")

@@ -1,4 +1,4 @@
-"""What watches a run and keeps its results."""
+"""Lightning callbacks and loggers: what a run shows, records and saves."""
 
 from lightning_cnn.callbacks.checkpoints import Checkpoints
 from lightning_cnn.callbacks.dashboard import Dashboard

@@ -1,4 +1,4 @@
-"""`metrics.csv`: every figure that a run logged, one row for each step at which something was logged."""
+"""The logger that writes `metrics.csv`: one row per step at which anything was logged."""
 
 import csv
 from argparse import Namespace
@@ -9,63 +9,66 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_cnn.files import atomic_write
+from lightning_cnn.run import Run
 
 _FIRST_COLUMNS = ("epoch", "step")
 
 
 class MetricsCSV(Logger):
-    """Collects rows and writes the file before each checkpoint, and at the end.
+    """Keeps all rows in memory and writes the file before each checkpoint and at the end.
 
-    A run that goes on in the same folder keeps the rows up to where it goes on; Lightning's CSVLogger would delete
-    them. What the file has beyond that is logged again.
+    Lightning's `CSVLogger` is no base for it: it deletes the rows of a resumed run, appends in place, and writes a row
+    for each call.
 
     Args:
         folder: The run folder.
-        first_step: Where a run goes on; rows of this step and later ones are forgotten. None for a new run.
+        first_step: The step at which a run is resumed; rows from it on are dropped and logged again. None for a new
+            run.
     """
+
+    name = ""  # the run folder is not below a folder of this logger …
+    version = ""  # … and has a version of its own
 
     def __init__(self, folder: Path, first_step: int | None = None) -> None:
         super().__init__()
-        self.path = folder / "metrics.csv"
+        self.path = Run(folder).metrics_file
         self._rows: list[dict[str, Any]] = []
         if first_step is not None and self.path.is_file():
             with self.path.open(newline="") as file:
                 rows = [(int(row["step"]), row) for row in csv.DictReader(file)]
             self._rows = [{**row, "step": step} for step, row in rows if step < first_step]
+        self._has_just_logged = False
 
     @property
     def save_dir(self) -> str:
         """The run folder."""
         return str(self.path.parent)
 
-    @property
-    def name(self) -> str:
-        """Empty: the run folder is not below this logger's."""
-        return ""
-
-    @property
-    def version(self) -> str:
-        """Empty: the run folder has its version already."""
-        return ""
-
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Do nothing: `config.yaml` has them."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Add figures to the row of their step."""
+        """Add values to the row of their step."""
         assert step is not None
         if not self._rows or self._rows[-1]["step"] != step:
             self._rows.append({"step": step})
         self._rows[-1].update(metrics)
-
-    def finalize(self, status: str) -> None:
-        """Write the file."""
-        self.save()
+        self._has_just_logged = True
 
     @rank_zero_only
     def save(self) -> None:
+        """Write the file, but not in the call that Lightning adds to every `log_metrics`: it takes milliseconds."""
+        if not self._has_just_logged:
+            self._write()
+        self._has_just_logged = False
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
         """Write the file."""
+        self._write()
+
+    def _write(self) -> None:
         if not self._rows:
             return
         names = sorted({name for row in self._rows for name in row} - set(_FIRST_COLUMNS))

@@ -1,4 +1,4 @@
-"""Training progress as plain lines."""
+"""The training loss in plain lines."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 class PrintLoss(Callback):
     """Prints the training loss of a batch and the position in the epoch, for example `loss: 2.297 [ 6400/55000]`.
 
-    Both are those of all processes together.
+    Both count all processes.
 
     Args:
         every_n_batches: Batches between two lines, at least 1.
@@ -26,25 +26,25 @@ class PrintLoss(Callback):
         self._seen = 0
 
     def state_dict(self) -> dict[str, int]:
-        """Return how many images of the epoch were counted."""
+        """Return the number of images of the epoch so far."""
         return {"seen": self._seen}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on from there."""
+        """Restore it."""
         self._seen = state_dict["seen"]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start counting the images of the epoch."""
+        """Reset the number of images."""
         self._seen = 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
-        """Print a line where one is due."""
+        """Count the images, and print every `every_n_batches` batches."""
         self._seen += len(batch[1]) * trainer.world_size
         if batch_idx % self.every_n_batches == 0 and isinstance(outputs, dict):
-            loss: torch.Tensor = outputs["loss"] * trainer.accumulate_grad_batches  # Lightning hands on its share
+            loss: torch.Tensor = outputs["loss"] * trainer.accumulate_grad_batches  # Lightning has divided it
             loss = trainer.strategy.reduce(loss, reduce_op="mean")
             total = len(trainer.train_dataloader.dataset)  # type: ignore[union-attr]
-            seen = min(self._seen, total)  # the last batch is not the same in all processes
+            seen = min(self._seen, total)  # the last batches of the processes may differ in size
             pl_module.print(f"epoch {trainer.current_epoch + 1} · loss: {loss.item():.4f} [{seen:>5}/{total}]")

@@ -1,4 +1,4 @@
-"""The folder of a run: what was asked for, which data answered, and a checkpoint that knows both."""
+"""What a run records about itself: config, environment and data, in its folder, its checkpoints and the loggers."""
 
 import json
 import os
@@ -9,26 +9,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn.callbacks.hyperparameters import hyperparameters
+from lightning_cnn.config import yaml
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.environment import job_id, processor_name
 from lightning_cnn.files import atomic_write
+from lightning_cnn.run import Run
 
-ENVIRONMENT = "environment.json"
-#: What must stay the same for the same bits: other machines, devices and versions round differently.
-_SAME_BITS = ("processor", "device", "processes", "threads", "versions")
+#: What must stay the same for a bit-exact resume: other machines, devices and versions round differently.
+_BIT_EXACT = ("processor", "device", "processes", "threads", "versions")
 
 
 class RunRecord(Callback):
-    """Writes `config.yaml`, `environment.json` and `data.json`, and puts the whole config into every checkpoint.
+    """Writes `config.yaml`, `environment.json` and `data.json`, and puts the config into every checkpoint.
+
+    The loggers of the trainer get the hyperparameters.
 
     Args:
-        folder: The run folder; None in all processes but the first, which tells it to them.
-        config: The parsed configuration as plain types.
+        folder: The run folder; None on all ranks but 0, which broadcasts it.
+        config: The parsed config as plain types.
     """
 
     def __init__(self, folder: Path | None, config: dict[str, Any]) -> None:
@@ -36,49 +39,39 @@ class RunRecord(Callback):
         self.config = config
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Tell the folder to all processes."""
+        """Broadcast the folder."""
         self.folder = trainer.strategy.broadcast(self.folder)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write down what is known before the first step: not earlier, when a resumed run could still be refused."""
+        """Write the files before the first step; not earlier, because a resumed run may still be refused."""
         assert self.folder is not None
         if not trainer.is_global_zero:
             return
-        with atomic_write(self.folder / "config.yaml") as path:
-            path.write_text(yaml.safe_dump(self.config, sort_keys=False))
-        self._write_environment(environment_record(trainer, pl_module))
+        run = Run(self.folder)
+        with atomic_write(run.config_file) as path:
+            path.write_text(yaml.dump(self.config))
+        _write_environment(run, environment_record(trainer, pl_module))
         datamodule = getattr(trainer, "datamodule", None)
         if isinstance(datamodule, ImageDataModule) and datamodule.raw is not None:
-            _write_json(self.folder / "data.json", data_record(datamodule))
-
-    def _write_environment(self, record: dict[str, Any]) -> None:
-        """Write on what the run runs; what it ran on before, if that was something else, is kept beside it."""
-        assert self.folder is not None
-        path = self.folder / ENVIRONMENT
-        if path.is_file():
-            before = json.loads(path.read_text())
-            earlier = before.pop("earlier", [])
-            changed = [name for name in _SAME_BITS if before.get(name) != record[name]]
-            for name in changed:
-                rank_zero_info(f"Not to the bit what it would have been: {name} {before.get(name)} → {record[name]}")
-            record["earlier"] = [*earlier, before] if changed else earlier
-        _write_json(path, record)
+            _write_json(run.data_file, data_record(datamodule))
+        for logger in trainer.loggers:
+            logger.log_hyperparams(hyperparameters(self.config))
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Let the checkpoint describe itself with all that the user gave, beyond what the model knows of itself."""
+        """Describe the checkpoint by the whole config; the model alone knows only its own."""
         checkpoint[checkpoints.KEY] = {**checkpoints.describe(pl_module), "config": self.config}
 
 
 def data_record(datamodule: ImageDataModule) -> dict[str, Any]:
-    """Return which data the run has seen, in plain types."""
+    """Return which data the run uses, as plain types."""
     raw = datamodule.raw
     assert raw is not None
     return {"dataset": datamodule.facts.title, "origin": raw.origin, "sample": raw.is_sample}
 
 
 def environment_record(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-    """Return on what the run has run, in plain types: whoever repeats it needs the same for the same figures."""
-    seed = os.environ.get("PL_GLOBAL_SEED")  # where Lightning keeps the seed of the run
+    """Return what a repetition needs besides the config, as plain types: machine, versions, seed and git revision."""
+    seed = os.environ.get("PL_GLOBAL_SEED")  # set by Lightning's `seed_everything`
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -94,12 +87,23 @@ def environment_record(trainer: Trainer, pl_module: LightningModule) -> dict[str
     }
 
 
+def _write_environment(run: Run, record: dict[str, Any]) -> None:
+    """Write the environment; `earlier` keeps those in which a resumed run was trained before."""
+    if before := run.read_environment():
+        earlier = before.pop("earlier", [])
+        if changed := [name for name in _BIT_EXACT if before.get(name) != record[name]]:
+            changes = ", ".join(f"{name} {before.get(name)} → {record[name]}" for name in changed)
+            rank_zero_info(f"Resume is not bit-exact, because the environment has changed: {changes}")
+        record = record | {"earlier": [*earlier, before] if before != record else earlier}
+    _write_json(run.environment_file, record)
+
+
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _git_revision() -> str | None:
-    """The commit of the working folder, with `-dirty` if files are changed; None where there is no git or commit."""
+    """Return the commit of the working directory, with `-dirty` after changes; None without git or a commit."""
     git = shutil.which("git")
     if git is None:
         return None

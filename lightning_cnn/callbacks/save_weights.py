@@ -1,4 +1,4 @@
-"""The weights alone, for whoever wants the network without this project."""
+"""The weights of the network alone, to be used without this project."""
 
 from pathlib import Path, PureWindowsPath
 
@@ -12,36 +12,36 @@ from lightning_cnn.files import atomic_write
 
 
 class SaveWeights(Callback):
-    """Saves the network's bare state dict into the run folder when training ends.
+    """Saves the state dict of the network in the run folder after training.
 
-    These are the weights after the last epoch, without optimizer and preprocessing; load them with
-    `network.load_state_dict(torch.load(path, weights_only=True))`, or those of a safetensors file with
+    These are the weights of the last epoch, without optimizer and preprocessing. Load them with
+    `network.load_state_dict(torch.load(path, weights_only=True))`, or a safetensors file with
     `network.load_state_dict(safetensors.torch.load_file(path))`. To share all that `predict` needs, use
     `lightning-cnn export`.
 
     Args:
-        filename: Name of the file in the run folder. One that ends in `.safetensors` is of that format.
+        filename: Name of the file in the run folder; with the suffix `.safetensors`, it is written in that format.
 
     Raises:
-        ValueError: If `filename` is not simply a name: checkpoints hold it, and shall not write anywhere else.
+        ValueError: If `filename` is a path: it may come from a checkpoint, which must not write elsewhere.
     """
 
     def __init__(self, filename: str = "model.pth") -> None:
-        # As Windows sees it: of what divides folders there, everything divides them that does so elsewhere.
+        # Whatever separates folders on any system does so on Windows.
         if filename in ("", ".", "..") or PureWindowsPath(filename).name != filename or not filename.isprintable():
             raise ValueError(f"filename must be a name without folders, such as model.pth, got {filename!r}")
         self.filename = filename
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file."""
         assert isinstance(pl_module, ImageClassifier)
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         path = Path(trainer.default_root_dir) / self.filename
-        weights = {name: tensor.cpu() for name, tensor in pl_module.network.state_dict().items()}
+        weights = {name: tensor.cpu().contiguous() for name, tensor in pl_module.network.state_dict().items()}
         with atomic_write(path) as temporary:
             if path.suffix == SUFFIX:
-                temporary.write_bytes(safetensors.torch.save({name: w.contiguous() for name, w in weights.items()}))
+                temporary.write_bytes(safetensors.torch.save(weights))
             else:
                 torch.save(weights, temporary)
         print(f"Weights: {path}")

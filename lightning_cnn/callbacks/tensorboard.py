@@ -1,4 +1,4 @@
-"""TensorBoard's event files, in the run folder."""
+"""The logger that writes TensorBoard's event files, and what `SummaryWriter` has no method for; used by `Dashboard`."""
 
 import io
 import shutil
@@ -17,7 +17,7 @@ from torch.utils.tensorboard.summary import hparams
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Columns of the HParams tab whatever a run has; it takes all columns from one of its runs. Values stand for types.
+#: Columns of every run in the HParams tab, which takes its columns from one run only. Values stand for their types.
 _COLUMNS: dict[str, str | float | bool] = {
     "seed_everything": 0,
     "trainer.max_epochs": 0,
@@ -35,11 +35,11 @@ _COLUMNS: dict[str, str | float | bool] = {
 
 
 class TensorBoard(TensorBoardLogger):
-    """Writes events into the run folder, and nothing else: `config.yaml` has the hyperparameters.
+    """Writes event files into the run folder, and no `hparams.yaml`: `config.yaml` has the hyperparameters.
 
     Args:
         folder: The run folder.
-        first_step: Where a run goes on; what an earlier one wrote of this step and later ones is not shown any more.
+        first_step: The step at which a run is resumed; TensorBoard hides earlier events from that step on.
     """
 
     def __init__(self, folder: Path, first_step: int | None = None) -> None:
@@ -48,33 +48,31 @@ class TensorBoard(TensorBoardLogger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Write what still waits in memory, and close the file; a signal may have interrupted just that."""
+        """Flush and close the file, once: a signal may interrupt it, and then Lightning calls it again."""
         if not self._is_closed:
             self._is_closed = True
             super().finalize(status)
 
     @rank_zero_only
     def save(self) -> None:
-        """Write what still waits in memory."""
+        """Flush the file."""
         self.experiment.flush()
 
 
-def has_events(folder: Path) -> bool:
-    """Whether a run has left events in its folder."""
-    return any(folder.glob("events.out.tfevents.*"))
+def add_hyperparameters(writer: SummaryWriter, values: dict[str, str | float | bool], metrics: Collection[str]) -> None:
+    """Add the hyperparameters of a run to the HParams tab, which shows the scalars with the tags `metrics` beside them.
 
-
-def add_hyperparameters(writer: SummaryWriter, values: dict[str, str | float | bool], figures: Collection[str]) -> None:
-    """Add the hyperparameters of a run to the HParams tab, which shows the scalars named `figures` beside them."""
-    names = dict.fromkeys(figures, 0.0)  # no values: those are the scalars'
-    for_all_runs, _, _ = hparams({**_COLUMNS, **values}, names)  # type: ignore[no-untyped-call]
-    _, of_this_run, _ = hparams(values, names)  # type: ignore[no-untyped-call]
-    _add(writer, for_all_runs)
-    _add(writer, of_this_run)
+    `SummaryWriter.add_hparams` would begin another run, with made-up values of these scalars.
+    """
+    tags = dict.fromkeys(metrics, 0.0)
+    columns, _, _ = hparams({**_COLUMNS, **values}, tags)  # type: ignore[no-untyped-call]
+    _, run, _ = hparams(values, tags)  # type: ignore[no-untyped-call]
+    _add(writer, columns)
+    _add(writer, run)
 
 
 def add_png(writer: SummaryWriter, tag: str, png: bytes, step: int) -> None:
-    """Add a picture that is drawn and compressed already; `SummaryWriter.add_image` would do both again."""
+    """Add an image that is encoded already; `SummaryWriter.add_image` would encode it again."""
     image = Summary.Image(encoded_image_string=png, colorspace=4)
     _add(writer, Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
@@ -82,15 +80,15 @@ def add_png(writer: SummaryWriter, tag: str, png: bytes, step: int) -> None:
 def add_figure(writer: SummaryWriter, tag: str, figure: "Figure", step: int) -> None:
     """Add a figure; `SummaryWriter.add_figure` would import pyplot, with its windows and its global state."""
     file = io.BytesIO()
-    # Hardly compressed: a confusion matrix, which training waits for, takes 47 ms instead of 54.
+    # Little compression: training waits 47 ms for a confusion matrix instead of 54.
     figure.savefig(file, format="png", dpi=120, pil_kwargs={"compress_level": 1})
     add_png(writer, tag, file.getvalue(), step)
 
 
 def add_graph(writer: SummaryWriter, network: nn.Module, example: Tensor) -> None:
-    """Add the layers of a network, as they handle an example of its input."""
+    """Add the graph of a network for an example of its input."""
     with warnings.catch_warnings():
-        # TensorBoard's graphs can be had from nothing but the tracer that torch is giving up.
+        # TensorBoard's graphs need the tracer, which torch has deprecated.
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.trace\w*` is (deprecated|not supported)")
         writer.add_graph(network, example)
 
@@ -98,8 +96,8 @@ def add_graph(writer: SummaryWriter, network: nn.Module, example: Tensor) -> Non
 def add_embedding(
     writer: SummaryWriter, tag: str, features: Tensor, labels: list[str], images: Tensor, step: int
 ) -> None:
-    """Put features `(N, F)` of images `(N, 1, H, W)`, grey values 0 to 255, into the projector, alone at their step."""
-    earlier = Path(writer.log_dir) / f"{step:05d}" / tag  # where the writer puts it, and complains of what is there
+    """Add features `(N, F)` of uint8 images `(N, 1, H, W)` to the projector, in place of earlier ones at this step."""
+    earlier = Path(writer.log_dir) / f"{step:05d}" / tag  # where the writer puts it; it warns of an existing folder
     if earlier.is_dir():
         shutil.rmtree(earlier)
     sprites = (images / 255).expand(-1, 3, -1, -1)
@@ -107,5 +105,5 @@ def add_embedding(
 
 
 def _add(writer: SummaryWriter, summary: Summary, step: int | None = None) -> None:
-    """Add what `SummaryWriter` has no method for."""
-    writer._get_file_writer().add_summary(summary, step)  # type: ignore[no-untyped-call]
+    assert writer.file_writer is not None, "add_… before closing the writer"
+    writer.file_writer.add_summary(summary, step)

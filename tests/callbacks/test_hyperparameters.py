@@ -50,7 +50,7 @@ CONFIG = {
 }
 
 
-def test_what_changes_what_is_learned_is_a_hyperparameter_and_nothing_else():
+def test_settings_that_change_what_is_learned_are_hyperparameters():
     assert hyperparameters(CONFIG) == {
         "seed_everything": 3,
         "trainer.max_epochs": 5,
@@ -73,7 +73,7 @@ def test_what_changes_what_is_learned_is_a_hyperparameter_and_nothing_else():
     }
 
 
-def test_types_stay():
+def test_types_are_kept():
     found = hyperparameters(CONFIG)
 
     assert type(found["model.optimizer.amsgrad"]) is bool
@@ -81,7 +81,7 @@ def test_types_stay():
     assert type(found["data.batch_size"]) is int
 
 
-def test_the_config_stays_as_it_is():
+def test_the_config_is_not_changed():
     before = repr(CONFIG)
 
     hyperparameters(CONFIG)
@@ -89,18 +89,18 @@ def test_the_config_stays_as_it_is():
     assert repr(CONFIG) == before
 
 
-def test_any_section_may_be_missing():
+def test_sections_may_be_missing():
     assert hyperparameters({}) == {}
     assert hyperparameters({"model": None, "data": None, "seed_everything": None}) == {}
 
 
-def test_a_class_without_arguments_is_its_name():
+def test_a_class_without_arguments_is_given_by_its_name():
     config = {"model": {"class_path": "wide_mlp.WideMLPClassifier"}, "data": {"class_path": "letters.Letters"}}
 
     assert hyperparameters(config) == {"model": "WideMLPClassifier", "data": "Letters"}
 
 
-def test_a_setting_of_ones_own_with_parts_is_named_by_them():
+def test_nested_settings_have_dotted_names():
     config = {"model": {"class_path": "Own", "init_args": {"sizes": {"first": 8, "data_dir": "x"}, "names": ["a"]}}}
 
     assert hyperparameters(config) == {"model": "Own", "model.sizes.first": 8, "model.names": "['a']"}

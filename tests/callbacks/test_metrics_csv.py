@@ -11,14 +11,14 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def logged(folder: Path, *figures: tuple[int, dict[str, float]], first_step: int | None = None) -> MetricsCSV:
+def logged(folder: Path, *rows: tuple[int, dict[str, float]], first_step: int | None = None) -> MetricsCSV:
     logger = MetricsCSV(folder, first_step)
-    for step, metrics in figures:
+    for step, metrics in rows:
         logger.log_metrics(metrics, step)
     return logger
 
 
-def test_figures_of_a_step_share_a_row(tmp_path):
+def test_metrics_of_a_step_share_a_row(tmp_path):
     logger = logged(
         tmp_path,
         (4, {"epoch": 0, "train/loss_step": 2.5}),
@@ -35,22 +35,23 @@ def test_figures_of_a_step_share_a_row(tmp_path):
     ]
 
 
-def test_nothing_is_written_before_a_checkpoint_is(tmp_path):
+def test_the_save_after_each_log_writes_nothing_but_that_before_a_checkpoint_does(tmp_path):
     logger = logged(tmp_path, (1, {"epoch": 0, "val/acc": 0.5}))
+    logger.save()  # by Lightning
     assert list(tmp_path.iterdir()) == []
 
-    logger.save()
+    logger.save()  # by `Checkpoints`
 
     assert rows(tmp_path) == [{"epoch": "0", "step": "1", "val/acc": "0.5"}]
 
 
-def test_nothing_logged_is_no_file(tmp_path):
+def test_without_metrics_there_is_no_file(tmp_path):
     MetricsCSV(tmp_path).finalize("success")
 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_that_goes_on_keeps_its_rows(tmp_path):
+def test_a_resumed_run_keeps_its_rows(tmp_path):
     logged(tmp_path, (9, {"epoch": 0, "val/acc": 0.5})).finalize("success")
 
     logged(tmp_path, (19, {"epoch": 1, "val/acc": 0.6}), first_step=10).finalize("success")
@@ -61,7 +62,7 @@ def test_a_run_that_goes_on_keeps_its_rows(tmp_path):
     ]
 
 
-def test_a_run_that_goes_on_from_before_drops_what_came_after(tmp_path):
+def test_a_run_resumed_from_an_earlier_step_drops_later_rows(tmp_path):
     logged(
         tmp_path,
         (9, {"epoch": 0, "val/acc": 0.5}),
@@ -80,7 +81,7 @@ def test_a_run_that_goes_on_from_before_drops_what_came_after(tmp_path):
     ]
 
 
-def test_a_new_figure_gets_a_column_for_all_rows(tmp_path):
+def test_a_new_metric_gets_a_column_in_all_rows(tmp_path):
     logged(tmp_path, (9, {"epoch": 0, "val/acc": 0.5})).finalize("success")
 
     logged(tmp_path, (19, {"epoch": 1, "lr-SGD": 0.1}), first_step=10).finalize("success")

@@ -16,13 +16,13 @@ def printed(trainer, capsys, every_n_batches: int, epochs: int = 1) -> list[str]
 
 
 @pytest.mark.parametrize(("every", "seen"), [(1, [40, 80, 120, 150]), (2, [40, 120]), (3, [40, 150]), (100, [40])])
-def test_a_line_every_n_batches_says_how_many_images_were_seen(tiny_data, trainer, capsys, every, seen):
+def test_every_n_batches_a_line_has_the_number_of_images_so_far(tiny_data, trainer, capsys, every, seen):
     lines = printed(trainer, capsys, every)
 
     assert [int(re.search(r"\[ *(\d+)/150\]", line)[1]) for line in lines] == seen
 
 
-def test_counting_starts_anew_each_epoch(tiny_data, trainer, capsys):
+def test_the_count_restarts_with_each_epoch(tiny_data, trainer, capsys):
     lines = printed(trainer, capsys, every_n_batches=2, epochs=2)
 
     assert [re.sub(r"\d+\.\d{4}", "LOSS", line) for line in lines] == [
@@ -51,6 +51,6 @@ def test_the_loss_is_that_of_the_batch(tiny_data, trainer, capsys):
 
 
 @pytest.mark.parametrize("every", [0, -1])
-def test_less_than_every_batch_is_refused(every):
+def test_every_n_batches_must_be_positive(every):
     with pytest.raises(ValueError, match=f"^every_n_batches must be at least 1, got {every}$"):
         PrintLoss(every)

@@ -1,3 +1,4 @@
+import csv
 import json
 import platform
 import shutil
@@ -8,15 +9,19 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from lightning.pytorch.loggers import CSVLogger
 
 import lightning_cnn
 from lightning_cnn.callbacks import RunRecord
+from lightning_cnn.callbacks.metrics_csv import MetricsCSV
+from lightning_cnn.callbacks.tensorboard import TensorBoard
 from lightning_cnn.checkpoint import read_description
 from lightning_cnn.classifiers import MLPClassifier
 from lightning_cnn.data import FashionMNISTDataModule
+from lightning_cnn.run import Run
 
 
-def test_config_and_origin_of_the_data_are_written_down(tiny_data, trainer, tmp_path):
+def test_config_and_origin_of_the_data_are_recorded(tiny_data, trainer, tmp_path):
     config = {"seed_everything": 3, "model": {"class_path": "some.Class"}}
     run = trainer(callbacks=[RunRecord(tmp_path, config)])
     run.fit(MLPClassifier(), datamodule=FashionMNISTDataModule(val_size=50))
@@ -35,14 +40,14 @@ def git(*arguments):
 
 
 def environment(trainer, folder):
-    """Train a bit, and return what is written of what it ran on."""
+    """Train for a step, and return the recorded environment."""
     trainer(callbacks=[RunRecord(folder, {})], max_steps=1, limit_val_batches=0).fit(
         MLPClassifier(), datamodule=FashionMNISTDataModule(val_size=50)
     )
     return json.loads((folder / "environment.json").read_text())
 
 
-def test_what_the_run_ran_on_is_written_down(tiny_data, trainer, tmp_path, monkeypatch):
+def test_the_environment_is_recorded(tiny_data, trainer, tmp_path, monkeypatch):
     monkeypatch.setenv("PL_GLOBAL_SEED", "7")
 
     found = environment(trainer, tmp_path)
@@ -55,14 +60,14 @@ def test_what_the_run_ran_on_is_written_down(tiny_data, trainer, tmp_path, monke
     assert found["versions"]["lightning-cnn"] == lightning_cnn.__version__
 
 
-def test_without_a_seed_none_is_written_down(tiny_data, trainer, tmp_path, monkeypatch):
+def test_without_a_seed_none_is_recorded(tiny_data, trainer, tmp_path, monkeypatch):
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
 
     assert environment(trainer, tmp_path)["seed"] is None
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-def test_the_commit_of_the_working_folder_is_written_down(tiny_data, trainer, tmp_path, monkeypatch):
+def test_the_git_revision_of_the_working_directory_is_recorded(tiny_data, trainer, tmp_path, monkeypatch):
     (tmp_path / "code").mkdir()
     (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path / "code")
@@ -83,13 +88,52 @@ def test_the_commit_of_the_working_folder_is_written_down(tiny_data, trainer, tm
     assert environment(trainer, tmp_path / "run")["git_revision"] == f"{commit}-dirty"
 
 
-def test_without_git_there_is_no_commit(tiny_data, trainer, tmp_path, monkeypatch):
+def test_without_git_there_is_no_revision(tiny_data, trainer, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
 
     assert environment(trainer, tmp_path)["git_revision"] is None
 
 
-def test_checkpoints_say_all_that_was_asked_for(tiny_data, trainer, tmp_path):
+def test_the_earlier_environment_of_a_resumed_run_is_kept_if_anything_has_changed(
+    tiny_data, trainer, tmp_path, monkeypatch, caplog
+):
+    (tmp_path / "code").mkdir()
+    monkeypatch.chdir(tmp_path / "code")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    first = environment(trainer, tmp_path)
+    assert "earlier" not in first
+    assert environment(trainer, tmp_path)["earlier"] == []  # nothing has changed
+
+    (tmp_path / "environment.json").write_text(json.dumps(first | {"git_revision": "abc"}))
+    changed = environment(trainer, tmp_path)
+    assert changed == first | {"earlier": [first | {"git_revision": "abc"}]}
+    assert "bit-exact" not in caplog.text
+
+    (tmp_path / "environment.json").write_text(json.dumps(changed | {"threads": 7, "device": "cuda"}))
+    assert len(environment(trainer, tmp_path)["earlier"]) == 2
+    changes = "device cuda → cpu, threads 7 → 1"
+    assert f"Resume is not bit-exact, because the environment has changed: {changes}" in caplog.text
+
+
+def val_accs(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [row["val/acc"] for row in csv.DictReader(file) if row["val/acc"]]
+
+
+def test_loggers_get_the_hyperparameters(tiny_data, trainer, tmp_path):
+    config = {"seed_everything": 3, "model": {"class_path": "some.Class"}, "plots": {"enabled": True}}
+    theirs = CSVLogger(tmp_path / "theirs", name="", version="")
+    run = trainer(callbacks=[RunRecord(tmp_path, config)], logger=[MetricsCSV(tmp_path), TensorBoard(tmp_path), theirs])
+    run.fit(MLPClassifier(), datamodule=FashionMNISTDataModule(val_size=50))
+
+    logged = yaml.safe_load((tmp_path / "theirs" / "hparams.yaml").read_text())
+    assert logged == {"seed_everything": 3, "model": "Class"}
+    assert not (tmp_path / "hparams.yaml").exists()
+    assert val_accs(tmp_path) == val_accs(tmp_path / "theirs") != []
+    assert Run(tmp_path).event_files()
+
+
+def test_checkpoints_have_the_whole_config(tiny_data, trainer, tmp_path):
     config = {"seed_everything": 3, "model": {"class_path": "some.Class"}, "trainer": {"max_epochs": 1}}
     run = trainer(callbacks=[RunRecord(tmp_path, config)])
     run.fit(MLPClassifier(), datamodule=FashionMNISTDataModule(val_size=50))
@@ -102,7 +146,7 @@ def test_checkpoints_say_all_that_was_asked_for(tiny_data, trainer, tmp_path):
     assert description["preprocessing"] == {"mean": 0, "std": 1}
 
 
-def test_measuring_writes_no_config(tiny_data, trainer, tmp_path):
+def test_validation_records_nothing(tiny_data, trainer, tmp_path):
     run = trainer(callbacks=[RunRecord(tmp_path, {})])
     run.validate(MLPClassifier(), datamodule=FashionMNISTDataModule(val_size=50), verbose=False)
 

@@ -11,7 +11,7 @@ from lightning_cnn.networks import CNN, DeepCNN
 
 
 @pytest.mark.parametrize(("classifier_class", "network_class"), [(CNNClassifier, CNN), (DeepCNNClassifier, DeepCNN)])
-def test_the_file_holds_the_last_weights_of_the_bare_network(
+def test_the_file_has_the_last_weights_of_the_network(
     tiny_data, trainer, tmp_path, capsys, classifier_class, network_class
 ):
     classifier = classifier_class()
@@ -26,7 +26,7 @@ def test_the_file_holds_the_last_weights_of_the_bare_network(
     assert f"Weights: {tmp_path / 'weights.pth'}" in capsys.readouterr().out
 
 
-def test_nothing_half_written_is_left(tiny_data, trainer, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_old_file(tiny_data, trainer, tmp_path, monkeypatch):
     (tmp_path / "model.pth").write_text("old")
 
     def full(*_):
@@ -39,7 +39,7 @@ def test_nothing_half_written_is_left(tiny_data, trainer, tmp_path, monkeypatch)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("model.pth", "old")]
 
 
-def test_a_safetensors_file_holds_the_same(tiny_data, trainer, tmp_path):
+def test_a_safetensors_file_has_the_same_weights(tiny_data, trainer, tmp_path):
     run = trainer(callbacks=[SaveWeights("weights.safetensors"), SaveWeights("weights.pth")])
     run.fit(CNNClassifier(), datamodule=MNISTDataModule(val_size=170))
 
@@ -53,6 +53,6 @@ def test_a_safetensors_file_holds_the_same(tiny_data, trainer, tmp_path):
 @pytest.mark.parametrize(
     "filename", ["", ".", "..", "../a.pth", "/tmp/a.pth", "a/b.pth", "a/", "a\\b.pth", "C:a", "a\0"]
 )
-def test_the_file_is_in_the_run_folder(filename):
+def test_a_path_is_refused(filename):
     with pytest.raises(ValueError, match=r"filename must be a name without folders, such as model\.pth, got"):
         SaveWeights(filename)

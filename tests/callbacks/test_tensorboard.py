@@ -17,7 +17,6 @@ from lightning_cnn.callbacks.tensorboard import (
     add_graph,
     add_hyperparameters,
     add_png,
-    has_events,
 )
 
 
@@ -55,7 +54,7 @@ def test_the_logger_writes_events_into_the_run_folder_and_nothing_else(tmp_path)
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_no_figure_of_its_own_is_made_up(tmp_path):
+def test_logging_hyperparameters_adds_no_scalar(tmp_path):
     logger = TensorBoard(tmp_path)
     logger.log_hyperparams({"lr": 0.1})
     logger.finalize("success")
@@ -63,22 +62,11 @@ def test_no_figure_of_its_own_is_made_up(tmp_path):
     assert EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"] == []
 
 
-def test_a_folder_has_events_if_a_run_wrote_some(tmp_path):
-    assert not has_events(tmp_path)
-    assert not has_events(tmp_path / "missing")
-    (tmp_path / "metrics.csv").write_text("epoch,step\n")
-    (tmp_path / "version_0").mkdir()
-    (tmp_path / "version_0" / "events.out.tfevents.1.host.2.0").touch()
-    assert not has_events(tmp_path)  # they are another run's
-
-    assert has_events(tmp_path / "version_0")
-
-
-# What is added
+# Additions to the writer
 
 
 def hparams(writer):
-    """What the HParams tab reads: its columns, and the values of the run."""
+    """The columns of the HParams tab, and the values of the run."""
     metadata = events(writer).summary_metadata
     parts = [metadata[f"_hparams_/{name}"].plugin_data.content for name in ("experiment", "session_start_info")]
     experiment, start = map(HParamsPluginData.FromString, parts)
@@ -89,13 +77,13 @@ def test_hyperparameters_keep_their_values_and_types(writer):
     add_hyperparameters(writer, {"model": "MLP", "model.optimizer.lr": 0.25, "own": "[1, 2]"}, ["test/acc"])
 
     _, values = hparams(writer)
-    assert set(values) == {"model", "model.optimizer.lr", "own"}  # what a run does not have is no value of it
+    assert set(values) == {"model", "model.optimizer.lr", "own"}  # columns of other runs have no value
     assert values["model"].string_value == "MLP"
     assert values["model.optimizer.lr"].number_value == 0.25
     assert values["own"].string_value == "[1, 2]"
 
 
-def test_all_runs_have_columns_for_what_is_usually_compared(writer):
+def test_all_runs_have_the_common_columns(writer):
     add_hyperparameters(writer, {"model": "MLP", "own": 3}, ["best/val_acc", "test/acc"])
 
     experiment, _ = hparams(writer)
@@ -105,23 +93,23 @@ def test_all_runs_have_columns_for_what_is_usually_compared(writer):
     assert [metric.name.tag for metric in experiment.metric_infos] == ["best/val_acc", "test/acc"]
 
 
-def test_hyperparameters_make_no_scalars_up(writer):
+def test_the_hparams_tab_adds_no_scalars(writer):
     add_hyperparameters(writer, {"model": "MLP"}, ["test/acc"])
 
     assert events(writer).Tags()["scalars"] == []
 
 
-def test_a_picture_is_added_as_it_is(writer):
-    picture = png(30, 20)
+def test_a_png_is_added_unchanged(writer):
+    image = png(30, 20)
 
-    add_png(writer, "test/mistakes", picture, step=9)
+    add_png(writer, "test/mistakes", image, step=9)
 
     (event,) = events(writer).Images("test/mistakes")
     assert event.step == 9
-    assert event.encoded_image_string == picture
+    assert event.encoded_image_string == image
 
 
-def test_a_figure_becomes_a_picture_of_its_size(writer):
+def test_a_figure_is_added_in_its_size(writer):
     add_figure(writer, "val/confusion_matrix", Figure(figsize=(3, 2)), step=5)
 
     (event,) = events(writer).Images("val/confusion_matrix")
@@ -141,7 +129,7 @@ def test_the_graph_has_the_layers_of_the_network(writer):
     assert "aten::linear" in operations
 
 
-def test_the_graph_draws_no_random_numbers_and_leaves_the_network_as_it_is(writer):
+def test_adding_the_graph_changes_neither_random_state_nor_network(writer):
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(), nn.Flatten()).eval()
     weights, random = {name: tensor.clone() for name, tensor in network.state_dict().items()}, torch.get_rng_state()
 
@@ -154,7 +142,7 @@ def test_the_graph_draws_no_random_numbers_and_leaves_the_network_as_it_is(write
 # The projector
 
 
-def test_an_embedding_has_features_labels_and_pictures(writer, tmp_path, capsys):
+def test_an_embedding_has_features_labels_and_sprites(writer, tmp_path, capsys):
     features = torch.tensor([[1.0, 2.5], [3.0, -4.0], [0.0, 0.5]])
     images = torch.stack([torch.full((1, 4, 6), value, dtype=torch.uint8) for value in (0, 51, 255)])
 
@@ -173,7 +161,7 @@ def test_an_embedding_has_features_labels_and_pictures(writer, tmp_path, capsys)
     assert capsys.readouterr().out == ""
 
 
-def test_an_embedding_takes_the_place_of_one_of_the_same_step(writer, tmp_path, capsys):
+def test_an_embedding_replaces_one_of_the_same_step(writer, tmp_path, capsys):
     images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
     for value in (1.0, 2.0):
         add_embedding(writer, "test", torch.full((2, 3), value), ["a", "b"], images, step=1)
