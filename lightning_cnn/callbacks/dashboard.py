@@ -132,7 +132,7 @@ class Dashboard(PredictionsCallback):
         for name, of_class in zip(names, per_class(counts), strict=True):
             writer.add_scalar(f"val_acc_per_class/{name.replace('/', ' or ')}", of_class.accuracy, step)
         if _is_drawn(self._validations):
-            from lightning_cnn.plots import figures  # matplotlib is slow to import
+            from lightning_cnn.plots import images as figures  # matplotlib is slow to import
 
             matrix = figures.confusion_matrix(counts, names, "Validation images")
             add_figure(writer, "training/confusion_matrix", matrix, step)
@@ -166,7 +166,7 @@ class Dashboard(PredictionsCallback):
         datamodule = getattr(trainer, "datamodule", None)
         if not isinstance(datamodule, ImageDataModule) or (writer := self._writer(trainer)) is None:
             return
-        from lightning_cnn.plots import figures
+        from lightning_cnn.plots import images as figures
 
         assert isinstance(pl_module, ImageClassifier)
         step = _last_step(trainer)

@@ -53,7 +53,7 @@ class Plots(PredictionsCallback):
         # A run that goes on has shown its first batch long ago.
         if not self._draws(trainer) or trainer.ckpt_path is not None or not isinstance(datamodule, ImageDataModule):
             return
-        from lightning_cnn.plots import figures as plots  # matplotlib is not for those who want no pictures
+        from lightning_cnn.plots import images as plots  # matplotlib is not for those who want no pictures
 
         assert isinstance(pl_module, ImageClassifier)
         images, targets = (tensor[:SAMPLES] for tensor in next(iter(datamodule.train_dataloader())))
@@ -70,7 +70,7 @@ class Plots(PredictionsCallback):
                 self._draw_history(logger.path)
 
     def _draw_history(self, metrics: Path) -> None:
-        from lightning_cnn.plots import figures as plots
+        from lightning_cnn.plots import images as plots
 
         curves = Run(metrics.parent).read_history()
         if curves:
@@ -97,7 +97,7 @@ class Plots(PredictionsCallback):
 
 def _draw_figures(predictions: Predictions, names: list[str], folder: Path) -> None:
     """What the whole test comes to."""
-    from lightning_cnn.plots import figures as plots
+    from lightning_cnn.plots import images as plots
 
     targets, predicted = predictions.targets.numpy(), predictions.predicted.numpy()
     counts = confusion(targets, predicted, len(names))
@@ -108,7 +108,7 @@ def _draw_figures(predictions: Predictions, names: list[str], folder: Path) -> N
 
 def _draw_images(predictions: Predictions, images: torch.Tensor, names: list[str], folder: Path, first: int) -> None:
     """The first images, and the worst mistakes."""
-    from lightning_cnn.plots import figures as plots
+    from lightning_cnn.plots import images as plots
 
     targets, predicted = predictions.targets, predictions.predicted
     first = min(first, len(targets))  # the test may have been shortened

@@ -10,8 +10,8 @@ from lightning_cnn.files import atomic_write
 from lightning_cnn.predict.output import printable
 from lightning_cnn.report.comparison import comparison_page, labels
 from lightning_cnn.report.page import run_page
-from lightning_cnn.report.run import Run as RunReport
-from lightning_cnn.report.run import is_run, read_run
+from lightning_cnn.report.summary import Run as RunReport
+from lightning_cnn.report.summary import is_run, read_run
 from lightning_cnn.run import DEFAULT_ROOT, Run, find_runs, resolve_checkpoint
 from lightning_cnn.startup import filter_warnings
 

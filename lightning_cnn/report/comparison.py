@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from lightning_cnn.report import pictures, words
+from lightning_cnn.report import figures as pictures
+from lightning_cnn.report import words
 from lightning_cnn.report.predictions import printable
-from lightning_cnn.report.run import Run
+from lightning_cnn.report.summary import Run
 from lightning_cnn.report.settings import differing
 from lightning_cnn.report.template import render
 

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from shlex import quote
 
-from lightning_cnn.report import pictures, words
-from lightning_cnn.report.pictures import Picture
-from lightning_cnn.report.run import Run
+from lightning_cnn.report import figures as pictures
+from lightning_cnn.report import words
+from lightning_cnn.report.figures import Picture
+from lightning_cnn.report.summary import Run
 from lightning_cnn.report.template import NOT_RECORDED, render
 
 MISTAKES = 20

@@ -18,7 +18,7 @@ from lightning_cnn.data import ImageDataModule
 from lightning_cnn.data.augment import CropAndRotate
 from lightning_cnn.data.facts import DatasetFacts
 from lightning_cnn.data.mnist import MNIST
-from lightning_cnn.plots import figures as plots
+from lightning_cnn.plots import images as plots
 from lightning_cnn.startup import filter_warnings
 
 pytestmark = pytest.mark.usefixtures("quiet")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from runs import TEST, text, write_run
 
-from lightning_cnn.report import pictures
-from lightning_cnn.report.pictures import Picture
+from lightning_cnn.report import figures as pictures
+from lightning_cnn.report.figures import Picture
 
 
 @pytest.fixture(autouse=True)

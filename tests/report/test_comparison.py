@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from runs import CONFIG, DATA, METRICS, TEST, rows, text, write_run
 
-from lightning_cnn.report import pictures
+from lightning_cnn.report import figures as pictures
 from lightning_cnn.report.comparison import comparison_page, labels
-from lightning_cnn.report.pictures import Picture
-from lightning_cnn.report.run import read_run
+from lightning_cnn.report.figures import Picture
+from lightning_cnn.report.summary import read_run
 
 HEADINGS = ["Run", "Network", "Dataset", "Test accuracy", "Best validation accuracy", "Test loss",
             "Calibration error", "Parameters", "Epochs", "Seed", "Precision"]  # fmt: skip

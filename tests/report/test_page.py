@@ -7,10 +7,10 @@ import pytest
 from runs import CONFIG, DATA, METRICS, OLD_TEST, PREDICTIONS, TEST, rows, text, write_run
 
 from lightning_cnn.report import page as pages
-from lightning_cnn.report import pictures
+from lightning_cnn.report import figures as pictures
 from lightning_cnn.report.page import run_page
-from lightning_cnn.report.pictures import Picture
-from lightning_cnn.report.run import read_run
+from lightning_cnn.report.figures import Picture
+from lightning_cnn.report.summary import read_run
 
 EVIL = "</pre><script>alert('x')</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}"
 

@@ -9,7 +9,7 @@ from matplotlib.textpath import TextPath
 from numpy.typing import NDArray
 
 from lightning_cnn.plots import evaluation
-from lightning_cnn.plots import figures as plots
+from lightning_cnn.plots import images as plots
 
 CLASSES = ("T-shirt/top", "Trouser", "Ankle boot")
 LONG_CLASSES = ("Donaudampfschifffahrtsgesellschaftskapitän", "a name of several words that is long", "$x$ and $y$")

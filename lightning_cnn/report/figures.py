@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import matplotlib
 from matplotlib.figure import Figure
 
-from lightning_cnn.plots import figures as plots
+from lightning_cnn.plots import images as plots
 from lightning_cnn.report.predictions import Predictions
-from lightning_cnn.report.run import Run
+from lightning_cnn.report.summary import Run
 from lightning_cnn.report.words import count, percent
 
 #: With more classes than this the cells of a confusion matrix cannot be read, and its picture would be large.

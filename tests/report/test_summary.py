@@ -7,7 +7,7 @@ import pytest
 from runs import CONFIG, DATA, ENVIRONMENT, METRICS, PREDICTIONS, TEST, write_run
 
 from lightning_cnn.errors import UserError
-from lightning_cnn.report.run import Data, is_run, read_run
+from lightning_cnn.report.summary import Data, is_run, read_run
 
 
 def test_a_whole_run_is_read(tmp_path):

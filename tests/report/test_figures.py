@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from runs import METRICS, OLD_TEST, PREDICTIONS, TEST, png, write_run
 
-from lightning_cnn.plots import figures as plots
-from lightning_cnn.report import pictures
-from lightning_cnn.report.run import Run, read_run
+from lightning_cnn.plots import images as plots
+from lightning_cnn.report import figures as pictures
+from lightning_cnn.report.summary import Run, read_run
 
 
 @pytest.fixture(scope="module")
