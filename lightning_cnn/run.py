@@ -271,7 +271,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         record = json.loads(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not text in UTF-8; repair or delete it") from error
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a ValueError also of a number with thousands of digits
         raise UserError(f"{path} is not valid JSON: {error}; repair or delete it") from error
     if not isinstance(record, dict):
         raise UserError(f"{path} must hold values by name, got {record!r:.60}; repair or delete it")

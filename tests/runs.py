@@ -1,5 +1,6 @@
 """Run folders written by hand, and what stands on the pages about them."""
 
+import hashlib
 import html
 import json
 import re
@@ -51,12 +52,11 @@ TEST = {
     "test/loss": 0.6875,
     "images": 8,
     "checkpoint": "logs/a/checkpoints/best.ckpt",
+    "checkpoint_sha256": hashlib.sha256(b"weights").hexdigest(),
     "data": DATA,
     "class_names": CLASSES,
 }
-#: What older versions wrote: no class names.
-OLD_TEST = {"test/acc": 0.5, "test/loss": 0.75}
-#: True class, predicted class, confidence, loss; five of eight are right.
+#: True class, predicted class, confidence, loss; five of eight are correct.
 PREDICTIONS = (
     ("T-shirt/top", "T-shirt/top", 0.75, 0.2877),
     ("T-shirt/top", "Bag", 0.5, 1.5),
@@ -77,7 +77,7 @@ def write_run(
     environment: object = ENVIRONMENT,
     test: object = TEST,
     predictions: Sequence[tuple[object, ...]] | str | None = PREDICTIONS,
-    pictures: Sequence[str] = ("samples", "predictions", "mistakes"),
+    figures: Sequence[str] = ("samples", "predictions", "mistakes"),
 ) -> Path:
     """Write a run folder without what is None; a string is written as it is. Returns the folder."""
     if predictions is not None and not isinstance(predictions, str):
@@ -98,14 +98,20 @@ def write_run(
         if content is not None:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-    for name in pictures:
+    for name in figures:
         (folder / "plots").mkdir(exist_ok=True)
         (folder / "plots" / f"{name}.png").write_bytes(png(8, 4))
     return folder
 
 
+def results_of(predictions: Sequence[tuple[object, ...]]) -> dict[str, object]:
+    """Return the metrics of a test with these predictions; classes are in the order of the alphabet."""
+    names = sorted({str(name) for true, predicted, *_ in predictions for name in (true, predicted)})
+    return {**TEST, "images": len(predictions), "class_names": names}
+
+
 def png(width: int, height: int) -> bytes:
-    """Return a black PNG picture."""
+    """Return a black PNG file."""
     parts = {
         b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0),
         b"IDAT": zlib.compress(bytes((width + 1) * height)),

@@ -3,16 +3,17 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch.utils.tensorboard import SummaryWriter
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.callbacks.hyperparameters import hyperparameters
-from lightning_cnn.callbacks.inside import at_rest, feature_maps, first_filters, last_features
+from lightning_cnn.callbacks.inside import eval_mode, feature_maps, first_filters, last_features
 from lightning_cnn.callbacks.monitor import Monitor, monitor_of
 from lightning_cnn.callbacks.plots import Plots
-from lightning_cnn.callbacks.predictions import Predictions, PredictionsCallback, Stage
+from lightning_cnn.callbacks.predictions import PredictionsCallback, Stage
 from lightning_cnn.callbacks.run_record import RunRecord
 from lightning_cnn.callbacks.tensorboard import (
     TensorBoard,
@@ -25,7 +26,7 @@ from lightning_cnn.callbacks.tensorboard import (
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.config import yaml
 from lightning_cnn.data import ImageDataModule
-from lightning_cnn.plots.evaluation import calibration, confusion, per_class
+from lightning_cnn.plots.evaluation import Predictions
 from lightning_cnn.run import Run
 
 #: Custom scalars: training and validation on one chart. Tags are regular expressions.
@@ -128,13 +129,12 @@ class Dashboard(PredictionsCallback):
         for tag, value in self._best.items():
             writer.add_scalar(tag, value, step)
         names = pl_module.class_names
-        counts = confusion(predictions.targets, predictions.predicted, len(names))
-        for name, of_class in zip(names, per_class(counts), strict=True):
+        for name, of_class in zip(names, predictions.per_class, strict=True):
             writer.add_scalar(f"val_acc_per_class/{name.replace('/', ' or ')}", of_class.accuracy, step)
         if _is_drawn(self._validations):
-            from lightning_cnn.plots import images as figures  # matplotlib is slow to import
+            from lightning_cnn.plots import figures  # matplotlib is slow to import
 
-            matrix = figures.confusion_matrix(counts, names, "Validation images")
+            matrix = figures.confusion_matrix(predictions.confusion_matrix, names, "Validation images")
             add_figure(writer, "training/confusion_matrix", matrix, step)
         self._validations += 1
 
@@ -145,12 +145,12 @@ class Dashboard(PredictionsCallback):
         for name, value in trainer.callback_metrics.items():
             if name.startswith("test/"):
                 writer.add_scalar(name, value.item(), step)
-        error = calibration(predictions.predicted == predictions.targets, predictions.confidence).error
-        writer.add_scalar("test/calibration_error", error, step)
+        writer.add_scalar("test/calibration_error", predictions.calibration.error, step)
         names = pl_module.class_names
-        if predictions.probabilities.isfinite().all():
+        probabilities = predictions.probabilities
+        if probabilities is not None and np.isfinite(probabilities).all():
             for index, name in enumerate(names):
-                is_class, probability = predictions.targets == index, predictions.probabilities[:, index]
+                is_class, probability = predictions.targets == index, probabilities[:, index]
                 writer.add_pr_curve(f"test_pr_curve/{name}", is_class, probability, step)
         _add_plots(writer, trainer, Run(Path(writer.log_dir)), "test", _TEST_PLOTS, step)
         datamodule = getattr(trainer, "datamodule", None)
@@ -166,13 +166,13 @@ class Dashboard(PredictionsCallback):
         datamodule = getattr(trainer, "datamodule", None)
         if not isinstance(datamodule, ImageDataModule) or (writer := self._writer(trainer)) is None:
             return
-        from lightning_cnn.plots import images as figures
+        from lightning_cnn.plots import figures
 
         assert isinstance(pl_module, ImageClassifier)
         step = _last_step(trainer)
         image = datamodule.val_set.images[:1].to(pl_module.device)  # the model has been moved to the CPU
         example = pl_module.preprocess(image)
-        with at_rest(pl_module.network):
+        with eval_mode(pl_module.network):
             add_graph(writer, pl_module.network, example)
         filters = first_filters(pl_module.network, *image.shape[2:])
         if filters is not None:

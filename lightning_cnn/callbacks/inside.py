@@ -1,4 +1,4 @@
-"""A trained network from inside: the filters of its first layer, its feature maps, and what its last layer sees."""
+"""The inside of a trained network: filters of the first layer, feature maps, features before the last layer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,54 +9,55 @@ from torch.utils.hooks import RemovableHandle
 
 
 def first_filters(network: nn.Module, height: int, width: int) -> Tensor | None:
-    """Return the weights of the first layer as pictures, `(K, h, w)`; None if that layer has none that could be seen.
+    """Return the weights of the first layer as images, `(K, h, w)`; None if it is not a layer over pixels.
 
     Args:
-        network: Takes images of one channel.
-        height: Of the images; a linear layer with a weight for each pixel has filters of that size.
-        width: Of the images.
+        network: A network for images with one channel.
+        height: Height of the images; a linear layer with a weight for each pixel has filters of that size.
+        width: Width of the images.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             return module.weight.detach()[:, 0]
         if isinstance(module, nn.Linear):
-            seen = module.in_features == height * width
-            return module.weight.detach().view(-1, height, width) if seen else None
+            over_pixels = module.in_features == height * width
+            return module.weight.detach().view(-1, height, width) if over_pixels else None
     return None
 
 
 def feature_maps(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """Return what each convolution makes of the images, `(B, K, h, w)`, by its name and in the order of the layers.
+    """Return the output of each convolution, `(B, K, h, w)`, by name and in the order in which they run.
 
     Args:
-        network: Is left as it is.
-        images: What it takes, `(B, 1, H, W)`.
+        network: The network; modes, statistics and hooks are left as they are.
+        images: Its input, `(B, 1, H, W)`.
     """
     maps: list[Tensor] = []
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    _look(network, images, [c.register_forward_hook(lambda _, __, output: maps.append(output)) for c in convolutions])
+    hooks = [module.register_forward_hook(lambda _, __, output: maps.append(output)) for module in convolutions]
+    _run(network, images, hooks)
     return {f"convolution {number}": of_layer for number, of_layer in enumerate(maps, 1)}
 
 
 def last_features(network: nn.Module, images: Tensor) -> Tensor | None:
-    """Return what the last linear layer is given, `(B, F)`; None if there is no such layer.
+    """Return the input of the last linear layer, `(B, F)`; None if there is no linear layer.
 
     Args:
-        network: Is left as it is.
-        images: What it takes, `(B, 1, H, W)`.
+        network: The network; modes, statistics and hooks are left as they are.
+        images: Its input, `(B, 1, H, W)`.
     """
     linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
     if not linear:
         return None
-    seen: list[Tensor] = []
-    _look(network, images, [linear[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))])
-    return seen[0].flatten(1)
+    features: list[Tensor] = []
+    _run(network, images, [linear[-1].register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))])
+    return features[0].flatten(1)
 
 
-def _look(network: nn.Module, images: Tensor, hooks: list[RemovableHandle]) -> None:
-    """Run the network as it will be used, and take the hooks away again."""
+def _run(network: nn.Module, images: Tensor, hooks: list[RemovableHandle]) -> None:
+    """Run the network in eval mode without gradients, and remove the hooks."""
     try:
-        with at_rest(network), torch.no_grad():
+        with eval_mode(network), torch.no_grad():
             network(images)
     finally:
         for hook in hooks:
@@ -64,8 +65,8 @@ def _look(network: nn.Module, images: Tensor, hooks: list[RemovableHandle]) -> N
 
 
 @contextmanager
-def at_rest(network: nn.Module) -> Iterator[None]:
-    """Switch dropout and the learning of statistics off for the block."""
+def eval_mode(network: nn.Module) -> Iterator[None]:
+    """Set the network to eval mode for the block; afterwards each of its modules has its earlier mode."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:

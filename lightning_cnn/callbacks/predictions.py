@@ -1,61 +1,22 @@
-"""All predictions of a validation or a test together, for callbacks that look at them."""
+"""Base of the callbacks that need all predictions of a validation or a test at once."""
 
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 from torch.nn import functional
 
+from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.plots.evaluation import Predictions
+
 Stage = Literal["val", "test"]
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """What was predicted for all images of a dataset, in their order; on the CPU.
-
-    Attributes:
-        targets: True classes, int64, `(N,)`.
-        logits: float32, `(N, C)`.
-    """
-
-    targets: Tensor
-    logits: Tensor
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    @cached_property
-    def predicted(self) -> Tensor:
-        """The most probable classes, int64, `(N,)`."""
-        return self.logits.argmax(dim=1)
-
-    @cached_property
-    def probabilities(self) -> Tensor:
-        """Probability of each class, `(N, C)`."""
-        return self.logits.softmax(dim=1)
-
-    @cached_property
-    def confidence(self) -> Tensor:
-        """Probability of the predicted class, `(N,)`."""
-        return self.probabilities.amax(dim=1)
-
-    @cached_property
-    def losses(self) -> Tensor:
-        """Cross-entropy of each image, `(N,)`."""
-        return functional.cross_entropy(self.logits, self.targets, reduction="none")
-
-    def worst_mistakes(self, n: int) -> Tensor:
-        """The indices of at most n wrong predictions, highest loss first."""
-        order = self.losses.argsort(descending=True, stable=True)
-        return order[self.predicted[order] != self.targets[order]][:n]
-
-
 class PredictionsCallback(Callback):
-    """Base of the callbacks that look at all predictions together: they override `on_predictions`."""
+    """Collects targets and logits of every batch and passes them on as `Predictions`; override `on_predictions`."""
 
     #: When to collect.
     stages: ClassVar[tuple[Stage, ...]] = ("test",)
@@ -63,7 +24,7 @@ class PredictionsCallback(Callback):
     def on_predictions(
         self, trainer: Trainer, pl_module: LightningModule, stage: Stage, predictions: Predictions
     ) -> None:
-        """Look at the predictions, in the first process only, after the figures of the stage were logged."""
+        """Use the predictions; called on rank 0 only, when the metrics of the stage have been logged."""
         raise NotImplementedError
 
     def _begin(self) -> None:
@@ -79,18 +40,19 @@ class PredictionsCallback(Callback):
     def _end(self, trainer: Trainer, pl_module: LightningModule, stage: Stage) -> None:
         if stage not in self.stages or trainer.sanity_checking or not self._targets:
             return
-        targets, logits = _of_all_processes(trainer, self._targets), _of_all_processes(trainer, self._logits)
+        targets, logits = all_batches(trainer, self._targets), all_batches(trainer, self._logits)
         self._begin()
         if trainer.is_global_zero:
-            predictions = Predictions(torch.cat(targets).cpu(), torch.cat(logits).float().cpu())
+            assert isinstance(pl_module, ImageClassifier)
+            predictions = from_logits(torch.cat(targets), torch.cat(logits), pl_module.class_names)
             self.on_predictions(trainer, pl_module, stage, predictions)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget an earlier validation."""
+        """Discard batches of a validation that was interrupted."""
         self._begin()
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget an earlier test."""
+        """Discard batches of a test that was interrupted."""
         self._begin()
 
     def on_validation_batch_end(
@@ -102,7 +64,7 @@ class PredictionsCallback(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep targets and logits."""
+        """Collect the batch."""
         self._add("val", outputs, batch)
 
     def on_test_batch_end(
@@ -114,20 +76,41 @@ class PredictionsCallback(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep targets and logits."""
+        """Collect the batch."""
         self._add("test", outputs, batch)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put them together."""
+        """Pass all predictions on."""
         self._end(trainer, pl_module, "val")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put them together."""
+        """Pass all predictions on."""
         self._end(trainer, pl_module, "test")
 
 
-def _of_all_processes(trainer: Trainer, batches: list[Tensor]) -> list[Tensor]:
-    """Return the batches of all processes in the order of the dataset: they have taken turns in them."""
+def from_logits(targets: Tensor, logits: Tensor, class_names: list[str]) -> Predictions:
+    """Return the predictions that logits stand for.
+
+    Args:
+        targets: True class of each image, `(N,)`, on any device.
+        logits: Output of the network, `(N, C)`, on any device.
+        class_names: Names of the C classes.
+    """
+    targets, logits = targets.cpu(), logits.float().cpu()
+    probabilities = logits.softmax(dim=1)
+    return Predictions(
+        class_names=class_names,
+        targets=targets.numpy(),
+        predicted=logits.argmax(dim=1).numpy(),
+        confidence=probabilities.amax(dim=1).numpy(),
+        losses=functional.cross_entropy(logits, targets, reduction="none").numpy(),
+        index=np.arange(len(targets)),
+        probabilities=probabilities.numpy(),
+    )
+
+
+def all_batches(trainer: Trainer, batches: list[Tensor]) -> list[Tensor]:
+    """Return the batches of all ranks in the order of the dataset, whose batches the ranks take in turn."""
     if trainer.world_size == 1:
         return batches
     gathered: list[Any] = [None] * trainer.world_size

@@ -1,70 +1,66 @@
-"""What a test leaves behind: its figures and every single prediction."""
+"""Writes the results of a test: its metrics and the prediction for every image."""
 
-import csv
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 
 from lightning_cnn import checkpoint as checkpoints
-from lightning_cnn.callbacks.predictions import Predictions, PredictionsCallback, Stage
+from lightning_cnn.callbacks.predictions import PredictionsCallback, Stage
 from lightning_cnn.callbacks.run_record import data_record
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import atomic_write, sha256
-
-METRICS = "test_metrics.json"
-PREDICTIONS = "test_predictions.csv"
+from lightning_cnn.plots.evaluation import Predictions
+from lightning_cnn.run import Run
 
 
 class TestResults(PredictionsCallback):
-    """Writes `test_metrics.json` and `test_predictions.csv` beside the tested checkpoint and sums them up in `summary`.
+    """Writes `test_metrics.json` and `test_predictions.csv` beside the tested checkpoint; `summary` is a short text.
 
     Results of a whole test are replaced only by those of a whole test of the same weights on the same data.
 
     Args:
         folder: Where to write.
         checkpoint: The tested file, to be named in the results.
-        overwrite: Whether to replace any results that are there.
+        overwrite: Whether to replace results of other weights, other data or more images.
     """
 
-    __test__ = False  # the name begins like a test's, and pytest would collect it
+    __test__ = False  # pytest would collect it because of its name
 
     def __init__(self, folder: Path, checkpoint: Path, overwrite: bool = False) -> None:
-        self.folder = folder
+        self.run = Run(folder)
         self.checkpoint = checkpoint
         self.overwrite = overwrite
         self.summary = ""
         self._val_acc: float | None = None
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Remember what training reported for the weights."""
+        """Remember the validation accuracy of the weights."""
         self._val_acc = checkpoint[checkpoints.KEY]["metrics"].get("val/acc")
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look whether there is a place for the results.
+        """Check that the results may be written.
 
         Raises:
-            UserError: If nothing can be written in the folder, or what is there must not be replaced.
+            UserError: If the folder is not writable, or has results that must not be replaced.
         """
         super().on_test_start(trainer, pl_module)
-        if trainer.is_global_zero:  # which writes them
-            self._prepare(trainer)
-
-    def _prepare(self, trainer: Trainer) -> None:
-        if not os.access(self.folder, os.W_OK):
+        if not trainer.is_global_zero:
+            return
+        if not os.access(self.run.folder, os.W_OK):
             raise UserError(
-                f"the results belong into {self.folder}, which is not writable; test a copy of the checkpoint"
+                f"the results belong into {self.run.folder}, which is not writable; test a copy of the checkpoint"
             )
-        self._test = self._describe(trainer)  # now: what is tested is loaded, and training may replace the file
+        # The checksum is taken now, because a training that is still running may replace the file during the test.
+        self._record = self._describe(trainer)
         if not self.overwrite:
             self._require_repetition()
 
     def _describe(self, trainer: Trainer) -> dict[str, Any]:
-        """Return what is tested on what, in plain types."""
+        """Return what is tested on which data, in plain types."""
         datamodule = getattr(trainer, "datamodule", None)
         assert isinstance(datamodule, ImageDataModule)
         assert trainer.test_dataloaders is not None
@@ -77,58 +73,39 @@ class TestResults(PredictionsCallback):
         }
 
     def _require_repetition(self) -> None:
-        """Refuse to replace the results of a whole test by other ones."""
-        path = self.folder / METRICS
-        if not path.exists():
-            return
+        """Refuse to replace results of a whole test by different ones."""
+        path, now = self.run.test_metrics_file, self._record
         way_out = "add `--overwrite true` to replace them, or test a copy of the checkpoint in another folder"
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-            if before.get("shortened"):
+            before = self.run.read_test_metrics()
+            if before is None or before["shortened"]:
                 return
-            weights, data = before["checkpoint_sha256"], (before["data"]["dataset"], before["data"]["sample"])
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise UserError(f"{path} has results of an earlier version, or damaged ones; {way_out}") from error
-        now = self._test["data"]
-        if self._test["shortened"]:
-            raise UserError(f"{path} has the results of a whole test, and this one is shortened; {way_out}")
-        if weights != self._test["checkpoint_sha256"]:
-            tested = before.get("checkpoint")
-            why = "which has changed since" if tested == self._test["checkpoint"] else "another file"
+            tested, weights, data = before["checkpoint"], before["checkpoint_sha256"], before["data"]["dataset"]
+            same_data = (data, before["data"]["sample"]) == (now["data"]["dataset"], now["data"]["sample"])
+        except (UserError, LookupError, TypeError) as error:
+            raise UserError(f"{path} is damaged or incomplete; {way_out}") from error
+        if now["shortened"]:
+            raise UserError(f"{path} has the results of a whole test, and this test is shortened; {way_out}")
+        if weights != now["checkpoint_sha256"]:
+            why = "which has changed since" if tested == now["checkpoint"] else "another file"
             raise UserError(f"{path} has the results of {tested}, {why}; {way_out}")
-        if data != (now["dataset"], now["sample"]):
-            raise UserError(f"{path} has the results on other data, {data[0]}; {way_out}")
+        if not same_data:
+            raise UserError(f"{path} has the results on other data, {data}; {way_out}")
 
     def on_predictions(
         self, trainer: Trainer, pl_module: LightningModule, stage: Stage, predictions: Predictions
     ) -> None:
-        """Write both files, whole or not at all, and put them in their places one right after the other."""
+        """Write both files; neither is left half-written."""
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
-        record = {**metrics, "images": len(predictions), **self._test}
-        with atomic_write(self.folder / METRICS) as figures, atomic_write(self.folder / PREDICTIONS) as rows:
-            figures.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-            _write_predictions(rows, predictions, self._test["class_names"])
-        self.summary = (
-            f"Test accuracy: {100 * metrics['test/acc']:.2f} % of {len(predictions):,} images"
-            f"{self._in_training()}\n"
-            f"Written: {self.folder / METRICS}, {self.folder / PREDICTIONS}"
+        record = {**metrics, "images": len(predictions), **self._record}
+        json_file, csv_file = self.run.test_metrics_file, self.run.test_predictions_file
+        with atomic_write(json_file) as metrics_path, atomic_write(csv_file) as predictions_path:
+            metrics_path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            predictions.write_csv(predictions_path)
+        in_training = (
+            "" if self._val_acc is None else f" (validation accuracy in training: {100 * self._val_acc:.2f} %)"
         )
-
-    def _in_training(self) -> str:
-        """What training reported for the same weights, where the checkpoint says it."""
-        return "" if self._val_acc is None else f" (validation accuracy in training: {100 * self._val_acc:.2f} %)"
-
-
-def _write_predictions(path: Path, predictions: Predictions, names: Sequence[str]) -> None:
-    rows = zip(
-        predictions.targets.tolist(),
-        predictions.predicted.tolist(),
-        predictions.confidence.tolist(),
-        predictions.losses.tolist(),
-        strict=True,
-    )
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("index", "true", "predicted", "confidence", "loss"))
-        for index, (true, predicted, confidence, loss) in enumerate(rows):
-            writer.writerow((index, names[true], names[predicted], f"{confidence:.6f}", f"{loss:.6f}"))
+        self.summary = (
+            f"Test accuracy: {100 * metrics['test/acc']:.2f} % of {len(predictions):,} images{in_training}\n"
+            f"Written: {json_file}, {csv_file}"
+        )

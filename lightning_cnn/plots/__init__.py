@@ -1,1 +1,1 @@
-"""Pictures of runs and predictions, drawn from plain arrays."""
+"""Figures of runs and predictions (`figures`), and the metrics behind them (`evaluation`); nothing here needs torch."""

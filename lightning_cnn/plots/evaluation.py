@@ -1,66 +1,88 @@
-"""What predictions come to, from plain arrays: who is taken for whom, figures of each class, calibration.
+"""The predictions of a validation or a test, and the metrics computed from them.
 
-numpy is enough for this, and a report of finished runs need not wait for torch.
+Callbacks make `Predictions` from logits; a report reads them from `test_predictions.csv`. Imports numpy only, because a
+report does not wait for torch.
 """
 
+import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lightning_cnn.errors import UserError
+from lightning_cnn.text import spreadsheet_safe
+
+_COLUMNS = ("index", "true", "predicted", "confidence", "loss")
+
 
 def confusion(targets: ArrayLike, predicted: ArrayLike, num_classes: int) -> NDArray[np.int64]:
-    """Return how many images of each class (row) were taken for each class (column), `(C, C)`.
+    """Return the confusion matrix: how many images of each class (row) were predicted as each class (column).
 
     Args:
         targets: True class of each image, `(N,)`, 0 to `num_classes` − 1.
         predicted: Predicted class of each image, likewise.
         num_classes: Number of classes, C.
+
+    Returns:
+        Numbers of images, `(C, C)`.
+
+    Example:
+        >>> confusion([0, 0, 1], [0, 1, 1], num_classes=2).tolist()
+        [[1, 1], [0, 1]]
     """
     pairs = num_classes * np.asarray(targets, dtype=np.int64) + np.asarray(predicted, dtype=np.int64)
     return np.bincount(pairs, minlength=num_classes**2).astype(np.int64).reshape(num_classes, num_classes)
 
 
 @dataclass(frozen=True)
-class ClassFigures:
-    """Figures of one class; NaN where nothing was there to divide by.
+class ClassMetrics:
+    """Metrics of one class; NaN for 0 / 0.
 
     Attributes:
-        images: Images of this class.
-        accuracy: Share of them that were recognised, 0 to 1; also called recall.
-        precision: Share of the images taken for this class that are of it, 0 to 1.
-        f1: Harmonic mean of the two.
+        images: Number of images of this class.
+        accuracy: Share of them that were predicted correctly, 0 to 1; also called recall.
+        precision: Share of the images predicted as this class that belong to it, 0 to 1.
+        f1: Harmonic mean of accuracy and precision, 0 to 1.
+        confused_with: The other class that its images were most often predicted as; the first of equals.
+        confusions: Number of its images that were predicted as that class.
     """
 
     images: int
     accuracy: float
     precision: float
     f1: float
+    confused_with: int
+    confusions: int
 
 
-def per_class(counts: NDArray[np.int64]) -> list[ClassFigures]:
-    """Return the figures of each class.
+def per_class(counts: NDArray[np.int64]) -> list[ClassMetrics]:
+    """Return the metrics of each class.
 
     Args:
-        counts: What `confusion` returns, `(C, C)`.
+        counts: The confusion matrix, `(C, C)`.
     """
     hits, images, guesses = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
-    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, and meant
+    errors = counts - np.diag(hits)
+    with np.errstate(invalid="ignore"):
         accuracy, precision, f1 = hits / images, hits / guesses, 2 * hits / (images + guesses)
-    rows = zip(images.tolist(), accuracy.tolist(), precision.tolist(), f1.tolist(), strict=True)
-    return [ClassFigures(*row) for row in rows]
+    columns = (images, accuracy, precision, f1, errors.argmax(axis=1), errors.max(axis=1))
+    return [ClassMetrics(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far confidence can be taken at its word.
+    """Accuracy against confidence.
 
     Attributes:
-        edges: Borders of the bins of confidence, `(B + 1,)`, 0 to 1.
-        images: Images in each bin, `(B,)`.
-        accuracy: Share of them that was predicted correctly, `(B,)`; NaN in empty bins.
+        edges: Edges of the bins of confidence, `(B + 1,)`, 0 to 1.
+        images: Number of images in each bin, `(B,)`.
+        accuracy: Share of them that were predicted correctly, `(B,)`; NaN in empty bins.
         confidence: Their mean confidence, `(B,)`; NaN in empty bins.
-        error: Expected calibration error, 0 to 1: the mean over all images of the distance between the two.
+        error: Expected calibration error, 0 to 1: mean of |accuracy − confidence| over all images.
     """
 
     edges: NDArray[np.float64]
@@ -76,16 +98,131 @@ def calibration(correct: ArrayLike, confidence: ArrayLike, bins: int = 15) -> Ca
     Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", arXiv:1706.04599, 2017.
 
     Args:
-        correct: Whether each prediction is right, `(N,)`, with N at least 1.
+        correct: Whether each prediction is correct, `(N,)`, with N at least 1.
         confidence: Probability of each predicted class, `(N,)`, 0 to 1.
         bins: Number of bins, B.
     """
     hits, shares = np.asarray(correct, dtype=np.float64), np.asarray(confidence, dtype=np.float64)
     edges = np.linspace(0, 1, bins + 1)
-    of_bin = np.clip(np.searchsorted(edges, shares, side="left") - 1, 0, bins - 1)  # the upper border belongs to a bin
+    of_bin = np.clip(np.searchsorted(edges, shares, side="left") - 1, 0, bins - 1)  # the upper edge belongs to a bin
     images = np.bincount(of_bin, minlength=bins)
     with np.errstate(invalid="ignore"):
         accuracy = np.bincount(of_bin, hits, minlength=bins) / images
         mean_confidence = np.bincount(of_bin, shares, minlength=bins) / images
     error = float(np.nansum(images * np.abs(accuracy - mean_confidence)) / len(shares))
     return Calibration(edges, images, accuracy, mean_confidence, error)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """The predictions for N images.
+
+    Attributes:
+        class_names: Names of the C classes, in the order of the labels.
+        targets: True class of each image, `(N,)`, 0 to C − 1.
+        predicted: Predicted class of each image, `(N,)`, 0 to C − 1.
+        confidence: Probability of each predicted class, `(N,)`, 0 to 1; NaN if the network returned NaN.
+        losses: Cross-entropy of each image, `(N,)`.
+        index: Position of each image in the dataset, `(N,)`, from 0.
+        probabilities: Probability of each class, `(N, C)`; None if the predictions were read from a file.
+
+    Example:
+        >>> arrays = map(np.array, ([0, 1], [1, 1], [0.5, 0.75], [0.7, 0.3], [0, 1]))
+        >>> predictions = Predictions(["cat", "dog"], *arrays)
+        >>> predictions.accuracy, predictions.worst_mistakes(5).tolist()
+        (0.5, [0])
+    """
+
+    class_names: Sequence[str]
+    targets: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    confidence: NDArray[np.floating]
+    losses: NDArray[np.floating]
+    index: NDArray[np.int64]
+    probabilities: NDArray[np.floating] | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @cached_property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether each prediction is correct, `(N,)`."""
+        return np.equal(self.targets, self.predicted)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of correct predictions, 0 to 1."""
+        return float(self.correct.mean())
+
+    @property
+    def mean_confidence(self) -> float:
+        """Mean probability of the predicted classes, 0 to 1."""
+        return float(self.confidence.mean())
+
+    @cached_property
+    def confusion_matrix(self) -> NDArray[np.int64]:
+        """How many images of each class (row) were predicted as each class (column), `(C, C)`."""
+        return confusion(self.targets, self.predicted, len(self.class_names))
+
+    @cached_property
+    def per_class(self) -> list[ClassMetrics]:
+        """The metrics of each class."""
+        return per_class(self.confusion_matrix)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """Accuracy against confidence, in 15 bins."""
+        return calibration(self.correct, self.confidence)
+
+    def worst_mistakes(self, n: int) -> NDArray[np.int64]:
+        """Return the positions, 0 to N − 1, of at most n wrong predictions, highest loss first."""
+        order = np.argsort(-self.losses, kind="stable")
+        return order[~self.correct[order]][:n]
+
+    def write_csv(self, path: Path) -> None:
+        """Write a row for each image, with names in place of the labels; a spreadsheet computes none of them."""
+        names = [spreadsheet_safe(name) for name in self.class_names]
+        arrays = (self.index, self.targets, self.predicted, self.confidence, self.losses)
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(_COLUMNS)
+            for index, true, guess, confidence, loss in zip(*(array.tolist() for array in arrays), strict=True):
+                writer.writerow((index, names[true], names[guess], f"{confidence:.6f}", f"{loss:.6f}"))
+
+    @classmethod
+    def read_csv(cls, path: Path, class_names: Sequence[str]) -> "Predictions":
+        """Read what `write_csv` has written.
+
+        Args:
+            path: The file.
+            class_names: Names of the classes, in the order of the labels.
+
+        Raises:
+            UserError: If the file is damaged, has no predictions, or has a class that is not in `class_names`.
+        """
+        labels = {spreadsheet_safe(name): label for label, name in enumerate(class_names)}
+        rows = []
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.reader(file)
+            try:
+                if (heading := next(reader, [])) != [*_COLUMNS]:
+                    raise ValueError(f"the columns must be {', '.join(_COLUMNS)}, got {', '.join(heading)}")
+                rows = [_parse(row, labels) for row in reader]
+            except (ValueError, csv.Error) as error:
+                raise UserError(f"{path} is damaged near line {reader.line_num} ({error}); test again") from error
+        if not rows:
+            raise UserError(f"{path} has no predictions; test again")
+        index, targets, predicted, confidence, losses = map(np.array, zip(*rows, strict=True))
+        return cls(class_names, targets, predicted, confidence, losses, index)
+
+
+def _parse(row: list[str], labels: dict[str, int]) -> tuple[int, int, int, float, float]:
+    if len(row) != len(_COLUMNS):
+        raise ValueError(f"a row must have {len(_COLUMNS)} values, got {len(row)}")
+    index, true, predicted, confidence, loss = row
+    for name in (true, predicted):
+        if name not in labels:
+            raise ValueError(f"test_metrics.json has no class {name!r:.60}")
+    if not (0 <= float(confidence) <= 1 or confidence == "nan"):
+        raise ValueError(f"the confidence must be 0 to 1, got {confidence:.60}")
+    return int(index), labels[true], labels[predicted], float(confidence), float(loss)

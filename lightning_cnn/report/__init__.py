@@ -1,4 +1,4 @@
-"""Pages about runs that are finished: read from their folders, and drawn without torch.
+"""Pages about finished runs, made from the files in their folders, without torch.
 
-A page is one file that needs nothing else: pictures and style are in it, and it runs no script.
+A page is one HTML file that needs nothing else: figures and style are embedded, and it runs no script.
 """

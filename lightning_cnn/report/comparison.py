@@ -1,62 +1,58 @@
 """The page that compares several runs."""
 
+import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-from lightning_cnn.report import figures as pictures
-from lightning_cnn.report import words
-from lightning_cnn.report.predictions import printable
-from lightning_cnn.report.summary import Run
-from lightning_cnn.report.settings import differing
-from lightning_cnn.report.template import render
+from lightning_cnn.report import figures
+from lightning_cnn.report.summary import RunSummary
+from lightning_cnn.report.template import decimal, percent, render, whole
+from lightning_cnn.text import printable
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of figures in the comparison.
+    """A column of metrics in the comparison.
 
     Attributes:
         title: Its heading.
-        value: The figure of a run; NaN where there is none.
-        form: The figure in words.
-        best: Picks the best of several figures; None where no figure is better than another.
+        value: The value of a run; NaN if it has none.
+        form: Turns the value into text.
+        best: Picks the best of several values; None if no value is better than another.
     """
 
     title: str
-    value: Callable[[Run], float]
+    value: Callable[[RunSummary], float]
     form: Callable[[float], str]
     best: Callable[[Sequence[float]], float] | None = None
 
 
-def _whole(value: float) -> str:
-    return words.NOTHING if math.isnan(value) else f"{value:,.0f}"
-
-
-def _tested(accuracy: float) -> str:
-    return "not tested" if math.isnan(accuracy) else words.percent(accuracy)
+def _test_accuracy(accuracy: float) -> str:
+    return "not tested" if math.isnan(accuracy) else percent(accuracy)
 
 
 COLUMNS = (
-    Column("Test accuracy", lambda run: run.test_acc, _tested, max),
-    Column("Best validation accuracy", lambda run: run.best_val_acc, words.percent, max),
-    Column("Test loss", lambda run: run.test_loss, words.figure, min),
-    Column("Calibration error", lambda run: run.calibration_error, words.percent, min),
-    Column("Parameters", lambda run: float("nan") if run.parameters is None else run.parameters, _whole),
-    Column("Epochs", lambda run: run.epochs, _whole),
+    Column("Test accuracy", lambda run: run.test_acc, _test_accuracy, max),
+    Column("Validation accuracy", lambda run: run.best_val_acc, percent, max),
+    Column("Test loss", lambda run: run.test_loss, decimal, min),
+    Column("Calibration error", lambda run: run.calibration_error, percent, min),
+    Column("Parameters", lambda run: run.parameters, whole),
+    Column("Epochs", lambda run: run.epochs, whole),
 )
 
 
-def comparison_page(runs: Mapping[str, Run], pages: Mapping[str, Path], output: Path) -> str:
+def comparison_page(runs: Mapping[str, RunSummary], pages: Mapping[str, Path], output: Path) -> str:
     """Return the page that compares runs.
 
     Args:
-        runs: At least two runs, by what they are called.
+        runs: At least two runs, by their names on the page.
         pages: The page of each run.
-        output: The file that this page is for: links to the others start there.
+        output: The file of this page; links to the others are relative to it.
     """
     ranked = dict(sorted(runs.items(), key=lambda item: _rank(item[1])))
     start = output.resolve().parent
@@ -65,75 +61,97 @@ def comparison_page(runs: Mapping[str, Run], pages: Mapping[str, Path], output: 
         runs=ranked,
         links={label: quote(os.path.relpath(pages[label].resolve(), start)) for label in ranked},
         columns=COLUMNS,
-        marked=_marked(ranked),
-        curves=pictures.comparison(ranked),
-        settings=differing([run.config for run in ranked.values()]),
+        marked=_best_values(ranked),
+        curves=figures.comparison(ranked),
+        settings=differing_settings([run.config for run in ranked.values()]),
         notes=_notes(ranked),
     )
 
 
-def _rank(run: Run) -> tuple[bool, float]:
-    """What to sort by: test accuracy, or validation accuracy where there is none, highest first."""
-    accuracy = run.best_val_acc if math.isnan(run.test_acc) else run.test_acc
+def _rank(run: RunSummary) -> tuple[bool, float]:
+    """Return the key to sort by: test accuracy or, without a test, validation accuracy; highest first."""
+    accuracy = run.test_acc if run.test else run.best_val_acc
     return math.isnan(accuracy), -accuracy
 
 
-def _marked(runs: Mapping[str, Run]) -> set[tuple[str, str]]:
-    """Label and column of the best figures, each among the runs that were measured on the same data."""
+def _best_values(runs: Mapping[str, RunSummary]) -> set[tuple[str, str]]:
+    """Return label and column of the best values, each among the runs on the same data."""
     marked = set()
-    for data in {run.measured_on for run in runs.values()}:
+    for data in {run.evaluated_on for run in runs.values()}:
         for column in COLUMNS:
-            figures = {label: column.value(run) for label, run in runs.items() if run.measured_on == data}
-            known = [value for value in figures.values() if not math.isnan(value)]
+            values = {label: column.value(run) for label, run in runs.items() if run.evaluated_on == data}
+            known = [value for value in values.values() if not math.isnan(value)]
             if column.best is not None and len(set(known)) > 1:
                 best = column.best(known)
-                marked |= {(label, column.title) for label, value in figures.items() if value == best}
+                marked |= {(label, column.title) for label, value in values.items() if value == best}
     return marked
 
 
-def _notes(runs: Mapping[str, Run]) -> list[str]:
-    """What has to be known before runs are compared."""
+def _notes(runs: Mapping[str, RunSummary]) -> list[str]:
+    """Return what a reader must know before comparing the runs."""
     notes = []
-    if len(data := {run.measured_on for run in runs.values()}) > 1:
+    if len(data := {run.evaluated_on for run in runs.values()}) > 1:
         titles = sorted(f"{dataset}, the small sample" if sample else dataset for dataset, sample in data)
         notes.append(
-            f"These runs were measured on different data ({'; '.join(titles)}). Figures on different data cannot be "
+            f"These runs were evaluated on different data ({'; '.join(titles)}). Metrics on different data cannot be "
             "compared; the best is marked among runs on the same data only."
         )
-    if sample := [label for label, run in runs.items() if run.measured_on[1]]:
-        notes.append(
-            f"Measured on the small sample that ships with the package, not on the whole dataset: {_list(sample)}. "
-            "Such figures are a trial, no result."
-        )
-    if untested := [label for label, run in runs.items() if run.test is None]:
-        notes.append(
-            f"Not tested yet: {_list(untested)}. Their place follows from validation accuracy, by which the weights "
-            "were chosen; it tends to be too high."
-        )
-    extents = {(run.measured_on, run.test.images) for run in runs.values() if run.test and run.test.images is not None}
-    if len(extents) > len({data for data, _ in extents}):
-        numbers = sorted({images for _, images in extents})
-        notes.append(f"Tests were of different numbers of images: {_list([f'{n:,}' for n in numbers])}.")
-    for what, labels in (
-        (
-            "Trained further after the test, whose figures are those of earlier weights",
-            [label for label, run in runs.items() if run.test and run.test.is_stale],
-        ),
-        ("Trained or validated on a part of the data only", [label for label, run in runs.items() if run.limits]),
-        ("No epoch was measured, so there are no curves", [label for label, run in runs.items() if not run.curves]),
-        ("Settings were not recorded", [label for label, run in runs.items() if not run.config]),
-    ):
-        if labels:
-            notes.append(f"{what}: {_list(labels)}.")
+    tests = [(run.evaluated_on, run.test.images) for run in runs.values() if run.test]
+    if len(set(tests)) > len({data for data, _ in tests}):
+        numbers = sorted({images for _, images in tests})
+        notes.append(f"The numbers of test images differ: {', '.join(f'{n:,}' for n in numbers)}.")
+    for applies, text, remark in _REMARKS:
+        if labels := [label for label, run in runs.items() if applies(run)]:
+            notes.append(f"{text}: {', '.join(labels)}.{remark}")
     return notes
 
 
-def _list(labels: Sequence[str]) -> str:
-    return ", ".join(labels)
+#: What may have to be said about runs: whether it applies, the text before their names, and the text behind.
+_REMARKS: tuple[tuple[Callable[[RunSummary], bool], str, str], ...] = (
+    (
+        lambda run: run.evaluated_on[1],
+        "Evaluated on the small sample that ships with the package, not on the whole dataset",
+        " Such metrics only show that everything works.",
+    ),
+    (
+        lambda run: run.test is None,
+        "Not tested",
+        " Without a test, runs are ranked by validation accuracy, which is optimistic: the weights were chosen by it.",
+    ),
+    (
+        lambda run: run.test is not None and run.test.is_stale,
+        "Trained further after the test, whose metrics are those of earlier weights",
+        "",
+    ),
+    (lambda run: bool(run.limits), "Trained or validated on a part of the data only", ""),
+    (lambda run: not run.curves, "No epoch was logged, so there are no curves", ""),
+    (lambda run: not run.config, "Settings were not recorded", ""),
+)
+
+
+def differing_settings(configs: Sequence[Mapping[Any, Any]]) -> list[tuple[str, list[str | None]]]:
+    """Return the settings that are not the same in all configs, with the value in each config or None.
+
+    Args:
+        configs: The settings of at least one run.
+    """
+    flat = [dict(_flatten(config)) for config in configs]
+    keys = dict.fromkeys(key for config in flat for key in config)  # a set that keeps the order
+    rows = [(key, [config.get(key) for config in flat]) for key in keys]
+    return [(key, values) for key, values in rows if len(set(values)) > 1]
+
+
+def _flatten(settings: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each setting with its dotted name and its value as text, for example `model.init_args.mean`, `0.5`."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def labels(folders: Sequence[Path]) -> list[str]:
-    """Return what to call each run: as much of the end of its path as tells all of them apart, two names at least.
+    """Return short names of runs: as much of the end of each path as tells all of them apart, two parts at least.
 
     Args:
         folders: The run folders, each once.

@@ -1,18 +1,17 @@
-"""The page about a run."""
+"""The page about one run."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from shlex import quote
 
-from lightning_cnn.report import figures as pictures
-from lightning_cnn.report import words
-from lightning_cnn.report.figures import Picture
-from lightning_cnn.report.summary import Run
-from lightning_cnn.report.template import NOT_RECORDED, render
+from lightning_cnn.config.yaml import dump
+from lightning_cnn.report import figures
+from lightning_cnn.report.figures import EmbeddedImage
+from lightning_cnn.report.summary import RunSummary, setting
+from lightning_cnn.report.template import NOT_RECORDED, count, render
 
 MISTAKES = 20
-#: More epochs are shown as every second, third, …
+#: Of more epochs every second, third, … is shown.
 MAX_EPOCH_ROWS = 100
 _MORE_EPOCHS = 5
 _ENVIRONMENT = {
@@ -27,87 +26,77 @@ _ENVIRONMENT = {
 }
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """A row of the table of epochs: the epoch from 1, and its figures, NaN where there are none."""
-
-    number: int
-    train_loss: float
-    train_acc: float
-    val_loss: float
-    val_acc: float
-
-
-def run_page(run: Run, label: str) -> str:
+def run_page(run: RunSummary, label: str) -> str:
     """Return the page about a run.
 
     Args:
         run: The run.
-        label: What the run is called.
+        label: Its name on the page.
     """
-    predictions = run.predictions
+    predictions = run.test.predictions if run.test else None
     return render(
         "run.html",
         run=run,
         label=label,
-        history=pictures.history(run),
-        confusion_matrix=predictions and pictures.confusion_matrix(predictions),
-        calibration=predictions and pictures.calibration(predictions),
-        shown=_embedded(run),
+        predictions=predictions,
+        history=figures.history(run),
+        confusion_matrix=predictions and figures.confusion_matrix(predictions),
+        calibration=predictions and figures.calibration(predictions),
+        shown=_shown(run),
         epochs=_epochs(run),
-        class_rows=predictions.class_rows() if predictions else [],
-        mistakes=predictions.worst_mistakes(MISTAKES) if predictions else [],
+        mistakes=predictions.worst_mistakes(MISTAKES).tolist() if predictions else [],
         environment=_environment(run),
         commands=_commands(run),
+        config=dump(run.config) if run.config else "",
     )
 
 
-def _embedded(run: Run) -> dict[str, Picture]:
-    """The pictures that the run itself has drawn."""
-    found = run.predictions
-    wrong = f"; {found.wrong:,} of all {words.count(len(found), 'test image')} are wrong" if found else ""
+def _shown(run: RunSummary) -> dict[str, EmbeddedImage]:
+    """Return the figures that the run itself has drawn."""
+    wrong = ""
+    if run.test and run.test.predictions:
+        correct = run.test.predictions.correct
+        wrong = f"; {(~correct).sum():,} of all {count(len(correct), 'test image')} are wrong"
     alts = {
         "samples": f"Training images of {run.dataset} as the network sees them, each under its class.",
         "predictions": f"The first test images with true and predicted class{wrong}.",
         "mistakes": f"The worst mistakes, with true and predicted class{wrong}.",
     }
-    return {name: pictures.png(content, alts[name]) for name, content in run.pictures.items()}
+    return {name: figures.embed_png(content, alts[name]) for name, content in run.figures.items()}
 
 
-def _epochs(run: Run) -> list[Epoch]:
-    """The rows of the table of epochs: all, or of very many those at equal distances, with the best and the last."""
-    if not run.curves:
-        return []
-    step = math.ceil(run.epochs / MAX_EPOCH_ROWS)
-    numbers = {*range(step, run.epochs + 1, step), run.best_epoch or run.epochs, run.epochs}
+def _epochs(run: RunSummary) -> list[dict[str, float]]:
+    """Return the rows of the table of epochs: all or, of very many, some at equal distances, the best and the last."""
+    step = max(1, math.ceil(run.epochs / MAX_EPOCH_ROWS))
+    numbers = {*range(step, run.epochs + 1, step), run.best_epoch or run.epochs, run.epochs} - {0}
     return [
-        Epoch(number, **{curve: float(values[number - 1]) for curve, values in run.curves.items()})
+        {"number": number, **{curve: float(values[number - 1]) for curve, values in run.curves.items()}}
         for number in sorted(numbers)
     ]
 
 
-def _environment(run: Run) -> list[tuple[str, str]]:
-    """The rows of the table of machine and versions: what is always asked for, then whatever else was recorded."""
+def _environment(run: RunSummary) -> list[tuple[str, str]]:
+    """Return the rows of the table of machine and versions, the best-known ones first."""
     record = {**run.environment, "seed": run.environment.get("seed", run.seed)}
     versions = record.pop("versions", None)
-    record.pop("parameters", None)  # a key figure of the page
+    record.pop("parameters", None)  # stands at the top of the page
     rows = [(title, record.pop(key, None)) for key, title in _ENVIRONMENT.items()] + sorted(record.items())
     if isinstance(versions, Mapping):
         rows += sorted(versions.items())
     return [(str(title), NOT_RECORDED if value is None else str(value)) for title, value in rows]
 
 
-def _commands(run: Run) -> dict[str, str]:
-    """The command lines to test the run and to go on with it, those that its checkpoints allow."""
+def _commands(run: RunSummary) -> dict[str, str]:
+    """Return the command lines that test and resume the run, as far as its checkpoints allow it."""
     folder = quote(str(run.folder))
     commands = {}
     if "best" in run.checkpoints:
-        commands["Test it"] = f"lightning-cnn test --ckpt_path {folder}"
-    if "last" in run.checkpoints and run.epochs:  # otherwise nothing tells how far it is
-        planned = run.setting("trainer", "max_epochs")
-        on = f"lightning-cnn fit --ckpt_path {folder}"
+        commands["Test"] = f"lightning-cnn test --ckpt_path {folder}"
+    if "last" in run.checkpoints and run.epochs:
+        planned = setting(run.config, "trainer", "max_epochs")
+        resume = f"lightning-cnn fit --ckpt_path {folder}"
         if isinstance(planned, int) and run.epochs < planned:
-            commands["Finish it"] = on
+            commands["Resume"] = resume
         else:
-            commands["Go on with it"] = f"{on} --trainer.max_epochs {run.epochs + _MORE_EPOCHS}"
+            commands["Train further"] = f"{resume} --trainer.max_epochs {run.epochs + _MORE_EPOCHS}"
     return commands

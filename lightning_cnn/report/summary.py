@@ -1,8 +1,6 @@
-"""A run, read from its folder: what `fit` and `test` have written there, and no more."""
+"""What a report says about a run, read from the files that `fit` and `test` have written into its folder."""
 
-import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -10,26 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import sha256
-from lightning_cnn.report.predictions import Predictions, read_predictions
-from lightning_cnn.run import Run as RunFolder
+from lightning_cnn.plots.evaluation import Predictions
+from lightning_cnn.run import Run, read_json
 
-#: A folder is that of a run if it has one of these.
-_SIGNS = ("config.yaml", "metrics.csv", "test_metrics.json")
-#: Pictures that cannot be drawn again from the files of a run, because they show images of the dataset.
-_PICTURES = ("samples", "predictions", "mistakes")
+#: Figures that cannot be drawn again from the files of a run, because they show images of the dataset.
+_FIGURES = ("samples", "predictions", "mistakes")
 #: Settings of the trainer that leave out a part of the data.
 _LIMITS = ("limit_train_batches", "limit_val_batches", "overfit_batches")
 _PNG = b"\x89PNG\r\n\x1a\n"
+_NAN = float("nan")
 
 
 @dataclass(frozen=True)
 class Data:
-    """Which data a run has seen.
+    """The data of a training or a test.
 
     Attributes:
         dataset: Name of the dataset.
@@ -44,57 +40,55 @@ class Data:
 
 @dataclass(frozen=True)
 class Test:
-    """What a test has measured.
+    """The results of a test.
 
     Attributes:
-        accuracy: Share of the images that were recognised, 0 to 1; NaN where it was not recorded.
-        loss: Mean cross-entropy; NaN where it was not recorded.
-        images: Number of images; None where it was not recorded.
-        checkpoint: The tested file; empty where it was not recorded.
-        data: Which data was tested on; None where it was not recorded.
-        class_names: Names in the order of the classes; None where they were not recorded.
-        is_stale: Whether the tested file is another one by now, because training went on.
+        accuracy: Share of correct predictions, 0 to 1.
+        loss: Mean cross-entropy.
+        images: Number of images.
+        checkpoint: The tested file.
+        data: The data that was tested on.
+        is_stale: Whether training has replaced the tested file since.
+        predictions: The predictions for all images; None if their file is missing.
     """
 
-    __test__ = False  # the name begins like a test's, and pytest would collect it
+    __test__ = False  # pytest would collect it because of its name
 
     accuracy: float
     loss: float
-    images: int | None
+    images: int
     checkpoint: str
-    data: Data | None
-    class_names: list[str] | None
+    data: Data
     is_stale: bool
+    predictions: Predictions | None
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run.
+class RunSummary:
+    """A run in numbers.
 
     Attributes:
-        folder: Its folder, as it was given.
-        started: When it was started, in UTC; None where nothing tells.
-        config: The settings; empty where they were not recorded.
-        config_text: The same as the text of `config.yaml`.
-        data: Which data it was trained on; None where it was not recorded.
-        environment: Machine and versions; empty where they were not recorded.
-        curves: `train_loss`, `train_acc`, `val_loss` and `val_acc`, each `(E,)`; empty if nothing was measured.
-        test: What the test has measured; None if there was none.
-        predictions: The predictions of the test; None where they are missing.
-        pictures: PNG files by name: `samples`, `predictions`, `mistakes`, those that there are.
-        checkpoints: Names of the checkpoints that there are: `best`, `last`.
+        folder: The run folder, as it was given.
+        started: When the run was started, in UTC; None if unknown.
+        config: The settings; empty if they were not recorded.
+        data: The data it was trained on; None if it was not recorded.
+        environment: Machine and versions; empty if they were not recorded.
+        curves: `train_loss`, `train_acc`, `val_loss` and `val_acc`, each `(E,)`; empty if nothing was logged.
+        monitored: The metric that decides which epoch is the best, `(E,)`; NaN where it was not logged.
+        test: The results of the test; None if the run was not tested.
+        figures: PNG files that show images, by name: `samples`, `predictions`, `mistakes`, those that exist.
+        checkpoints: Names of the checkpoints that exist: `best`, `last`.
     """
 
     folder: Path
     started: datetime | None
     config: dict[str, Any]
-    config_text: str
     data: Data | None
     environment: dict[str, Any]
     curves: dict[str, NDArray[np.float64]]
+    monitored: NDArray[np.float64]
     test: Test | None
-    predictions: Predictions | None
-    pictures: dict[str, bytes]
+    figures: dict[str, bytes]
     checkpoints: frozenset[str]
 
     @property
@@ -104,50 +98,46 @@ class Run:
 
     @property
     def dataset(self) -> str:
-        """Name of the dataset that it was trained on, as far as it is known."""
+        """Name of the dataset that the run was trained on."""
         if self.data is not None:
             return self.data.dataset
         name = self._class_name("data").removesuffix("DataModule")
-        if not name and self.test is not None and self.test.data is not None:
-            return self.test.data.dataset
-        return name or "an unknown dataset"
+        return name or (self.test.data.dataset if self.test else "an unknown dataset")
 
     @property
-    def measured_on(self) -> tuple[str, bool]:
-        """The dataset that its figures are about, and whether it was only the sample of it."""
-        data = self.data if self.test is None or self.test.data is None else self.test.data
-        return (self.dataset, False) if data is None else (data.dataset, data.sample)
+    def evaluated_on(self) -> tuple[str, bool]:
+        """The dataset of the metrics, and whether it was only its sample."""
+        data = self.test.data if self.test else self.data
+        return (data.dataset, data.sample) if data else (self.dataset, False)
 
     def _class_name(self, key: str) -> str:
-        return str(self.setting(key, "class_path") or "").rpartition(".")[2]
-
-    def setting(self, *keys: str) -> Any:
-        """Return a setting, for example `setting("trainer", "precision")`; None where there is none."""
-        value: Any = self.config
-        for key in keys:
-            value = value.get(key) if isinstance(value, dict) else None
-        return value
+        return str(setting(self.config, key, "class_path") or "").rpartition(".")[2]
 
     @property
     def seed(self) -> Any:
-        """The seed; None where it was not recorded."""
-        return self.setting("seed_everything")
+        """The seed; None if it was not recorded."""
+        return setting(self.config, "seed_everything")
 
     @property
     def precision(self) -> Any:
-        """The precision, for example `bf16-mixed`; None where it was not recorded."""
-        return self.setting("trainer", "precision")
+        """The precision, for example `bf16-mixed`; None if it was not recorded."""
+        return setting(self.config, "trainer", "precision")
 
     @property
-    def parameters(self) -> int | None:
-        """Number of parameters; None where it was not recorded."""
+    def monitor(self) -> str:
+        """Name of the metric that decides which epoch is the best."""
+        return str(setting(self.config, "checkpoints", "monitor") or "val/acc")
+
+    @property
+    def parameters(self) -> float:
+        """Number of parameters; NaN if it was not recorded."""
         value = self.environment.get("parameters")
-        return value if isinstance(value, int) else None
+        return value if isinstance(value, int) else _NAN
 
     @property
     def limits(self) -> dict[str, Any]:
-        """Settings by which the run has seen only a part of its data, for example `{"limit_train_batches": 10}`."""
-        values = {name: self.setting("trainer", name) for name in _LIMITS}
+        """Settings that leave out a part of the data, for example `{"limit_train_batches": 10}`."""
+        values = {name: setting(self.config, "trainer", name) for name in _LIMITS}
         # All batches are None, or the share 1.0; the number 1 is a single batch. No overfitting is 0.0.
         return {
             name: value for name, value in values.items() if value and not (value == 1 and isinstance(value, float))
@@ -155,132 +145,123 @@ class Run:
 
     @property
     def epochs(self) -> int:
-        """Number of epochs that were measured."""
+        """Number of epochs that were logged."""
         return len(self.curves["train_loss"]) if self.curves else 0
 
     @cached_property
     def best_epoch(self) -> int | None:
-        """The epoch with the highest validation accuracy, from 1, the first of equals; None if there was none."""
-        accuracy = self.curves.get("val_acc", np.array([]))
-        return None if np.isnan(accuracy).all() else int(np.nanargmax(accuracy)) + 1
+        """The epoch with the best value of the monitored metric, from 1, the first of equals; None if there is none."""
+        if np.isnan(self.monitored).all():
+            return None
+        minimized = setting(self.config, "checkpoints", "mode") == "min"
+        return int(np.nanargmin(self.monitored) if minimized else np.nanargmax(self.monitored)) + 1
 
     @property
     def best_val_acc(self) -> float:
-        """The highest validation accuracy, 0 to 1; NaN if there was none."""
-        return float("nan") if self.best_epoch is None else float(self.curves["val_acc"][self.best_epoch - 1])
+        """The validation accuracy of the best epoch, 0 to 1; NaN if there is none."""
+        return _NAN if self.best_epoch is None else float(self.curves["val_acc"][self.best_epoch - 1])
 
     @property
     def test_acc(self) -> float:
-        """The test accuracy, 0 to 1; NaN if it was not tested."""
-        return float("nan") if self.test is None else self.test.accuracy
+        """The test accuracy, 0 to 1; NaN if the run was not tested."""
+        return self.test.accuracy if self.test else _NAN
 
     @property
     def test_loss(self) -> float:
-        """The test loss; NaN if it was not tested."""
-        return float("nan") if self.test is None else self.test.loss
+        """The test loss; NaN if the run was not tested."""
+        return self.test.loss if self.test else _NAN
 
     @property
     def calibration_error(self) -> float:
         """The expected calibration error, 0 to 1; NaN if there are no predictions."""
-        return float("nan") if self.predictions is None else self.predictions.calibration.error
+        return self.test.predictions.calibration.error if self.test and self.test.predictions else _NAN
 
 
-def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a run."""
-    return any((folder / name).is_file() for name in _SIGNS)
+def setting(config: dict[str, Any], *keys: str) -> Any:
+    """Return a setting, for example `setting(config, "trainer", "precision")`; None if it is missing."""
+    value: Any = config
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
-def read_run(folder: Path) -> Run:
+def read_summary(run: Run) -> RunSummary:
     """Read a run folder.
 
     Raises:
-        UserError: If one of its files is damaged; the message names it.
+        UserError: If a file is damaged; the message names it.
     """
-    config, config_text = _read_config(folder / "config.yaml")
-    test = _read_test(folder / "test_metrics.json")
-    pictures = folder / "plots"
-    return Run(
-        folder=folder,
-        started=_started(folder),
+    config = run.read_config() if run.config_file.is_file() else {}
+    curves = run.read_history()
+    summary = RunSummary(
+        folder=run.folder,
+        started=_started(run),
         config=config,
-        config_text=config_text,
-        data=_data(_read_json(folder / "data.json")),
-        environment=_read_json(folder / "environment.json") or {},
-        curves=RunFolder(folder).read_history(),
-        test=test,
-        predictions=_read_predictions(folder / "test_predictions.csv", test),
-        pictures={name: _read_png(path) for name in _PICTURES if (path := pictures / f"{name}.png").is_file()},
-        checkpoints=frozenset(name for name in ("best", "last") if (folder / "checkpoints" / f"{name}.ckpt").is_file()),
+        data=_read_data(run),
+        environment=run.read_environment(),
+        curves=curves,
+        monitored=np.full(len(curves["val_acc"]) if curves else 0, _NAN),
+        test=_read_test(run),
+        figures={name: _read_png(run.plot(name)) for name in _FIGURES if run.plot(name).is_file()},
+        checkpoints=frozenset(name for name in ("best", "last") if run.checkpoint(name).is_file()),
     )
+    for epoch, value in run.read_metric(summary.monitor):
+        if epoch < len(summary.monitored):
+            summary.monitored[epoch] = value
+    return summary
 
 
-def _started(folder: Path) -> datetime | None:
-    """The second that the first TensorBoard file has in its name; a copied folder keeps it, unlike dates of files."""
-    found = (re.search(r"\.tfevents\.(\d{10})\.", path.name) for path in folder.glob("events.out.tfevents.*"))
+def _started(run: Run) -> datetime | None:
+    """Return the time in the name of the first TensorBoard file, which a copied folder keeps, unlike dates of files."""
+    found = (re.search(r"\.tfevents\.(\d{10})\.", path.name) for path in run.event_files())
     seconds = [int(match[1]) for match in found if match]
-    if not seconds and (config := folder / "config.yaml").is_file():
-        seconds = [int(config.stat().st_mtime)]
+    if not seconds and run.config_file.is_file():
+        seconds = [int(run.config_file.stat().st_mtime)]
     return datetime.fromtimestamp(min(seconds), UTC) if seconds else None
 
 
-def _read_config(path: Path) -> tuple[dict[str, Any], str]:
-    if not path.is_file():
-        return {}, ""
-    text = _read_text(path)
-    try:
-        config = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # a date that there is not, for example, is a ValueError
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}; mend or delete it") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path} must hold settings by name, got {config!r:.60}; mend or delete it")
-    return config, text
-
-
-def _read_test(path: Path) -> Test | None:
-    record = _read_json(path)
-    if record is None:
+def _read_data(run: Run) -> Data | None:
+    if (record := read_json(run.data_file)) is None:
         return None
-    names = record.get("class_names")
-    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise UserError(f"{path}: class_names must be a list of names, got {names!r:.60}; test again")
-    images = record.get("images")
-    return Test(
-        accuracy=_number(record, "test/acc", path),
-        loss=_number(record, "test/loss", path),
-        images=images if isinstance(images, int) else None,
-        checkpoint=str(record.get("checkpoint") or ""),
-        data=_data(record.get("data")),
-        class_names=names,
-        is_stale=_is_stale(record, path.parent),
-    )
-
-
-def _is_stale(record: Mapping[str, Any], folder: Path) -> bool:
-    """Whether the checkpoint that was tested has been written anew; its folder may have been moved."""
-    checkpoint = folder / "checkpoints" / Path(str(record.get("checkpoint"))).name
-    return "checkpoint_sha256" in record and checkpoint.is_file() and sha256(checkpoint) != record["checkpoint_sha256"]
-
-
-def _number(record: Mapping[str, Any], key: str, path: Path) -> float:
-    value = record.get(key, float("nan"))
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UserError(f"{path}: {key} must be a number, got {value!r:.60}; test again")
-    return float(value)
+    if (data := _data(record)) is None:
+        raise UserError(f"{run.data_file} is damaged or incomplete; repair or delete it")
+    return data
 
 
 def _data(record: Any) -> Data | None:
-    if not isinstance(record, dict) or "dataset" not in record:
-        return None
-    return Data(str(record["dataset"]), str(record.get("origin") or "an unknown place"), record.get("sample") is True)
+    match record:
+        case {"dataset": str(dataset), "origin": str(origin), "sample": bool(sample)}:
+            return Data(dataset, origin, sample)
+    return None
 
 
-def _read_predictions(path: Path, test: Test | None) -> Predictions | None:
-    if test is None or not path.is_file():  # `test` writes its figures last: without them it was not finished
+def _read_test(run: Run) -> Test | None:
+    match run.read_test_metrics():
+        case None:
+            return None
+        case {
+            "test/acc": float(accuracy),
+            "test/loss": float(loss),
+            "images": int(images),
+            "checkpoint": str(checkpoint),
+            "checkpoint_sha256": str(checksum),
+            "class_names": [str(), *_] as names,
+            "data": record,
+        } if (data := _data(record)) and all(isinstance(name, str) for name in names):
+            tested = run.checkpoint(Path(checkpoint).stem)  # the run may have been moved
+            is_stale = tested.is_file() and sha256(tested) != checksum
+            return Test(accuracy, loss, images, checkpoint, data, is_stale, _read_predictions(run, names, images))
+    raise UserError(f"{run.test_metrics_file} is damaged or incomplete; test again")
+
+
+def _read_predictions(run: Run, class_names: list[str], images: int) -> Predictions | None:
+    path = run.test_predictions_file
+    if not path.is_file():
         return None
-    predictions = read_predictions(path, test.class_names)
-    if test.images not in (None, len(predictions)):
+    predictions = Predictions.read_csv(path, class_names)
+    if len(predictions) != images:
         raise UserError(
-            f"{path} has {len(predictions):,} predictions, test_metrics.json speaks of {test.images:,}; test again"
+            f"{path} has {len(predictions):,} predictions, but {run.test_metrics_file} says {images:,}; test again"
         )
     return predictions
 
@@ -288,25 +269,5 @@ def _read_predictions(path: Path, test: Test | None) -> Predictions | None:
 def _read_png(path: Path) -> bytes:
     content = path.read_bytes()
     if not content.startswith(_PNG) or len(content) < 24:  # as far as width and height
-        raise UserError(f"{path} is not a PNG picture, or damaged; delete it")
+        raise UserError(f"{path} is damaged or not a PNG file; delete it")
     return content
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """Return what the file holds, or None if there is no file."""
-    if not path.is_file():
-        return None
-    try:
-        record = json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not valid JSON: {error}; mend or delete it") from error
-    if not isinstance(record, dict):
-        raise UserError(f"{path} must hold values by name, got {record!r:.60}; mend or delete it")
-    return record
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not text in UTF-8; mend or delete it") from error

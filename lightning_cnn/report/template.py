@@ -1,5 +1,6 @@
-"""Where pages get their form: the templates beside this module."""
+"""Fills the HTML templates in `templates/`, and says how numbers are written in them."""
 
+import math
 import re
 from pathlib import Path
 
@@ -7,17 +8,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from lightning_cnn import __version__
-from lightning_cnn.report import words
+from lightning_cnn.text import printable
 
 NOT_RECORDED = "not recorded"
+#: Stands for a value that is missing or NaN.
+NOTHING = "–"
 
 
 def render(name: str, **values: object) -> str:
     """Fill a template.
 
     Args:
-        name: Its file, for example `run.html`.
-        values: What it asks for; text is escaped, as it comes from files that anybody may have written.
+        name: File name of the template, for example `run.html`.
+        values: Its variables; text is escaped, because the files of a run may have been written by anybody.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
@@ -26,11 +29,33 @@ def render(name: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=words.percent, figure=words.figure, count=words.count, breakable=breakable)
-    environment.globals.update(version=__version__, NOTHING=words.NOTHING, NOT_RECORDED=NOT_RECORDED)
+    environment.filters.update(
+        percent=percent, decimal=decimal, whole=whole, count=count, breakable=breakable, printable=printable
+    )
+    environment.globals.update(version=__version__, NOTHING=NOTHING, NOT_RECORDED=NOT_RECORDED)
     return environment.get_template(name).render(values)
 
 
+def percent(share: float) -> str:
+    """Return a share, 0 to 1, as percent, for example `89.53 %`."""
+    return NOTHING if math.isnan(share) else f"{100 * share:.2f} %"
+
+
+def decimal(value: float) -> str:
+    """Return a loss, for example `0.2958`."""
+    return NOTHING if math.isnan(value) else f"{value:.4f}"
+
+
+def whole(value: float) -> str:
+    """Return a whole number, for example `402,986`."""
+    return NOTHING if math.isnan(value) else f"{value:,.0f}"
+
+
+def count(n: int, one: str, many: str = "") -> str:
+    """Return a number of things, for example `1 epoch`, `10,000 images`, `2 classes`."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
 def breakable(text: str) -> Markup:
-    """Let a line end after `/`, `.`, `_` or `-`, unless a number follows, in a path or the name of a setting."""
+    """Allow a line break after `/`, `.`, `_` or `-`, unless a digit follows, in a path or the name of a setting."""
     return Markup("<wbr>").join(re.split(r"(?<=[/._-])(?=\D)", text))

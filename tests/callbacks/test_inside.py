@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_cnn.callbacks.inside import at_rest, feature_maps, first_filters, last_features
+from lightning_cnn.callbacks.inside import eval_mode, feature_maps, first_filters, last_features
 from lightning_cnn.networks import CNN, MLP
 
 
@@ -68,7 +68,7 @@ def test_filters_of_a_linear_layer_have_a_weight_for_each_pixel():
     assert first_filters(network, 2, 3).tolist() == [[[1, 2, 3], [4, 5, 6]], [[0, 0, 0], [0, 0, 0]]]
 
 
-def test_a_linear_layer_that_sees_no_pixels_has_no_filters():
+def test_a_linear_layer_that_is_not_over_pixels_has_no_filters():
     assert first_filters(nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(196, 10)), 28, 28) is None
 
 
@@ -117,18 +117,18 @@ def test_without_linear_layers_there_are_no_features():
     assert last_features(nn.Sequential(nn.Conv2d(1, 10, 28), nn.Flatten()), torch.zeros(2, 1, 28, 28)) is None
 
 
-# Leaving everything as it is
+# Side effects
 
-LOOKS = pytest.mark.parametrize("look", [feature_maps, last_features])
+BOTH = pytest.mark.parametrize("function", [feature_maps, last_features])
 
 
-@LOOKS
-def test_a_look_leaves_modes_weights_and_gradients_as_they_are(look, network):
+@BOTH
+def test_modes_weights_and_gradients_stay_as_they_are(function, network):
     network.train()
     network[3].eval()  # by itself, as if it were frozen
     before = modes(network), {name: weight.clone() for name, weight in network.state_dict().items()}
 
-    look(network, IMAGES)
+    function(network, IMAGES)
 
     assert modes(network) == before[0]
     assert all(torch.equal(before[1][name], weight) for name, weight in network.state_dict().items())
@@ -136,59 +136,59 @@ def test_a_look_leaves_modes_weights_and_gradients_as_they_are(look, network):
     assert hooks(network) == 0
 
 
-@LOOKS
-def test_statistics_are_not_learned_from_a_look(look):
+@BOTH
+def test_running_statistics_are_not_updated(function):
     network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(4, 2)).train()
 
-    look(network, IMAGES)
+    function(network, IMAGES)
 
     assert network[1].num_batches_tracked.item() == 0
     assert network[1].running_mean.tolist() == [0, 0]
     assert network.training and network[1].training
 
 
-@LOOKS
-def test_a_look_that_fails_leaves_no_hook_and_no_mode(look, network):
+@BOTH
+def test_after_an_error_hooks_are_removed_and_modes_restored(function, network):
     network.train()
     before = modes(network)
 
     with pytest.raises(RuntimeError, match=r"shapes? cannot be multiplied"):
-        look(network, torch.zeros(1, 1, 5, 5))
+        function(network, torch.zeros(1, 1, 5, 5))
 
     assert hooks(network) == 0
     assert modes(network) == before
 
 
-@LOOKS
-def test_hooks_of_others_stay(look, network):
+@BOTH
+def test_other_hooks_stay(function, network):
     calls = []
     network[0].register_forward_hook(lambda *_: calls.append("seen"))
 
-    look(network, IMAGES)
+    function(network, IMAGES)
 
     assert calls == ["seen"]
     assert hooks(network) == 1
 
 
-@LOOKS
-def test_a_look_draws_no_random_numbers(look, network):
+@BOTH
+def test_no_random_numbers_are_drawn(function, network):
     network.train()  # its dropout would
     before = torch.get_rng_state()
 
-    look(network, IMAGES)
+    function(network, IMAGES)
 
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_at_rest_gives_every_module_its_mode_back(network):
+def test_eval_mode_gives_every_module_its_mode_back(network):
     network.train()
     network[3].eval()
     before = modes(network)
 
-    with at_rest(network):
+    with eval_mode(network):
         assert not any(modes(network))
     assert modes(network) == before
 
-    with pytest.raises(ValueError, match="stop"), at_rest(network):
+    with pytest.raises(ValueError, match="stop"), eval_mode(network):
         raise ValueError("stop")
     assert modes(network) == before

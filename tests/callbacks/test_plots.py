@@ -18,7 +18,7 @@ from lightning_cnn.data import ImageDataModule
 from lightning_cnn.data.augment import CropAndRotate
 from lightning_cnn.data.facts import DatasetFacts
 from lightning_cnn.data.mnist import MNIST
-from lightning_cnn.plots import images as plots
+from lightning_cnn.plots import figures
 from lightning_cnn.startup import filter_warnings
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -56,14 +56,14 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
     names = ("samples", "history", "predictions", "mistakes", "confusion_matrix", "calibration")
     calls: dict[str, list[Any]] = {name: [] for name in names}
     for name, drawn in calls.items():
-        original = getattr(plots, name)
+        original = getattr(figures, name)
 
         def draw(*args: Any, original: Any = original, drawn: list[Any] = drawn, **kwargs: Any) -> Figure:
             drawn.append(args or kwargs)
             figure: Figure = original(*args, **kwargs)
             return figure
 
-        monkeypatch.setattr(plots, name, draw)
+        monkeypatch.setattr(figures, name, draw)
     return calls
 
 
@@ -89,14 +89,14 @@ def classifier(num_classes: int = 10) -> ImageClassifier:
     return ImageClassifier(network, mean=0.5, std=0.25, num_classes=num_classes)
 
 
-def pictures(folder: Path) -> set[str]:
+def drawn(folder: Path) -> set[str]:
     return {path.name for path in (folder / "plots").glob("*")}
 
 
 def test_fit_leaves_samples_and_history_and_nothing_half_written(tmp_path: Path, datamodule: ImageDataModule) -> None:
     trainer(tmp_path, Plots()).fit(classifier(), datamodule)
-    assert pictures(tmp_path) == {"samples.png", "history.png"}
-    assert all((tmp_path / "plots" / name).read_bytes().startswith(PNG) for name in pictures(tmp_path))
+    assert drawn(tmp_path) == {"samples.png", "history.png"}
+    assert all((tmp_path / "plots" / name).read_bytes().startswith(PNG) for name in drawn(tmp_path))
     assert imread(tmp_path / "plots" / "samples.png").std() > 0.1
 
 
@@ -128,13 +128,13 @@ def test_samples_are_what_the_network_sees_first(
 
 
 def test_samples_are_augmented(tmp_path: Path, datamodule: ImageDataModule, shown: dict[str, list[Any]]) -> None:
-    drawn = []
+    calls = []
     for augment in (None, CropAndRotate(crop_probability=0.5)):
         datamodule.augment = augment
         trainer(tmp_path, Plots(), max_epochs=1).fit(classifier(), datamodule)
-        drawn.append(shown["samples"][-1])
-    assert drawn[0][1].tolist() == drawn[1][1].tolist()
-    assert not np.array_equal(drawn[0][0], drawn[1][0])
+        calls.append(shown["samples"][-1])
+    assert calls[0][1].tolist() == calls[1][1].tolist()
+    assert not np.array_equal(calls[0][0], calls[1][0])
 
 
 def test_small_batches_are_shown_whole_and_accumulated_ones_once(
@@ -196,18 +196,18 @@ def test_predictions_are_the_first_test_images_as_they_were(
 ) -> None:
     model = classifier()
     trainer(tmp_path, Plots(test_images=n)).test(model, datamodule, verbose=False)
-    assert pictures(tmp_path) == OF_TEST
+    assert drawn(tmp_path) == OF_TEST
     assert all((tmp_path / "plots" / name).read_bytes().startswith(PNG) for name in OF_TEST)
-    ((images, targets, predicted, names),) = shown["predictions"]
+    ((images, predictions),) = shown["predictions"]
     first = datamodule.test_set.images[:n]  # of 25, in batches of ten
     assert images.dtype == np.uint8
     np.testing.assert_array_equal(images, first[:, 0].numpy())
-    assert targets.tolist() == datamodule.test_set.targets[:n].tolist()
-    assert predicted.tolist() == model(first).argmax(dim=1).tolist()
-    assert names == list(MNIST.classes)
+    assert predictions.targets.tolist() == datamodule.test_set.targets.tolist()
+    assert predictions.predicted[:n].tolist() == model(first).argmax(dim=1).tolist()
+    assert predictions.class_names == list(MNIST.classes)
 
 
-def test_pictures_of_a_test_are_of_all_its_images(
+def test_figures_of_a_test_are_of_all_its_images(
     tmp_path: Path, datamodule: ImageDataModule, shown: dict[str, list[Any]]
 ) -> None:
     model = classifier()
@@ -235,19 +235,17 @@ def test_mistakes_are_the_worst_ones(tmp_path: Path, datamodule: ImageDataModule
     wrong = [i for i in range(25) if shares[i].argmax() != targets[i]]
     assert len(wrong) > 16
     worst = sorted(wrong, key=lambda i: shares[i, targets[i]].item())[:16]
-    ((pixels, true, predicted, confidence, names),) = shown["mistakes"]
+    ((pixels, predictions),) = shown["mistakes"]
     np.testing.assert_array_equal(pixels, images[worst, 0].numpy())
-    assert true.tolist() == targets[worst].tolist()
-    assert predicted.tolist() == shares[worst].argmax(dim=1).tolist()
-    assert confidence.tolist() == pytest.approx(shares[worst].amax(dim=1).tolist())
-    assert names == list(MNIST.classes)
+    assert predictions.worst_mistakes(16).tolist() == worst
+    assert predictions.confidence[worst].tolist() == pytest.approx(shares[worst].amax(dim=1).tolist())
 
 
-def test_without_mistakes_there_is_no_picture_of_any_and_no_earlier_one(
+def test_without_mistakes_there_is_no_figure_of_them_and_no_earlier_one(
     tmp_path: Path, datamodule: ImageDataModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer(tmp_path, Plots()).test(classifier(), datamodule, verbose=False)
-    assert pictures(tmp_path) == OF_TEST
+    assert drawn(tmp_path) == OF_TEST
     datamodule.setup("test")
     datamodule.test_set.images[:, 0, 0, 0] = datamodule.test_set.targets.to(torch.uint8)
     monkeypatch.setattr(datamodule, "setup", lambda stage: None)
@@ -257,7 +255,7 @@ def test_without_mistakes_there_is_no_picture_of_any_and_no_earlier_one(
             return 5 * torch.eye(10)[(images[:, 0, 0, 0] * 255).round().long()]
 
     trainer(tmp_path, Plots()).test(ImageClassifier(Right()), datamodule, verbose=False)
-    assert pictures(tmp_path) == OF_TEST - {"mistakes.png"}
+    assert drawn(tmp_path) == OF_TEST - {"mistakes.png"}
 
 
 def test_predictions_lie_beside_the_tested_checkpoint(tmp_path: Path, datamodule: ImageDataModule) -> None:
@@ -268,16 +266,14 @@ def test_predictions_lie_beside_the_tested_checkpoint(tmp_path: Path, datamodule
     path = tmp_path / "run" / "checkpoints" / "best.ckpt"
     run.save_checkpoint(path)
     run.test(model, datamodule, ckpt_path=path, verbose=False, weights_only=True)
-    assert pictures(tmp_path / "run") == OF_TEST
-    assert not OF_TEST & pictures(tmp_path / "elsewhere")
+    assert drawn(tmp_path / "run") == OF_TEST
+    assert not OF_TEST & drawn(tmp_path / "elsewhere")
 
 
-def test_without_a_data_module_there_are_figures_with_numbers_but_no_images(
-    tmp_path: Path, shown: dict[str, list[Any]]
-) -> None:
+def test_without_a_data_module_no_images_are_drawn(tmp_path: Path, shown: dict[str, list[Any]]) -> None:
     batch = (torch.zeros(3, 1, 28, 28, dtype=torch.uint8), torch.tensor([0, 1, 2]))
     trainer(tmp_path, Plots()).test(classifier(3), torch.utils.data.DataLoader([batch], batch_size=None), verbose=False)
-    assert pictures(tmp_path) == {"confusion_matrix.png", "calibration.png"}
+    assert drawn(tmp_path) == {"confusion_matrix.png", "calibration.png"}
     ((counts, names, _),) = shown["confusion_matrix"]
     assert counts.sum() == 3
     assert names == ["0", "1", "2"]
@@ -285,7 +281,7 @@ def test_without_a_data_module_there_are_figures_with_numbers_but_no_images(
 
 def test_a_test_in_bfloat16_is_drawn(tmp_path: Path, datamodule: ImageDataModule) -> None:
     trainer(tmp_path, Plots(), precision="bf16-mixed").test(classifier(), datamodule, verbose=False)
-    assert pictures(tmp_path) == OF_TEST
+    assert drawn(tmp_path) == OF_TEST
 
 
 def test_only_the_first_process_draws(

@@ -116,7 +116,7 @@ def contents(folder: Path) -> list[str]:
 
 
 def change(folder: Path, **entries: object) -> None:
-    """Change entries of the figures, or leave out those that are None."""
+    """Change entries of the metrics, or leave out those that are None."""
     path = folder / "test_metrics.json"
     record = {**json.loads(path.read_text()), **entries}
     path.write_text(json.dumps({key: value for key, value in record.items() if value is not None}))
@@ -145,7 +145,7 @@ def test_whole_results_are_not_replaced_by_shortened_ones_unless_told_so(tested,
     before = contents(folder)
 
     with pytest.raises(
-        UserError, match=r"test_metrics\.json has the results of a whole test, and this one is shortened; add `--over"
+        UserError, match=r"test_metrics\.json has the results of a whole test, and this test is shortened; add `--over"
     ):
         again(limit_test_batches=2)
     assert contents(folder) == before
@@ -186,21 +186,24 @@ def test_results_are_not_replaced_by_those_on_other_data(tested, again):
         again(datamodule=MNISTDataModule)
 
 
-@pytest.mark.parametrize("entry", ["checkpoint_sha256", "data"])
-def test_results_that_do_not_say_of_what_they_are_stay(tested, again, entry):
+@pytest.mark.parametrize("entry", ["checkpoint_sha256", "data", "shortened"])
+def test_incomplete_results_stay(tested, again, entry):
     *_, folder = tested
     change(folder, **{entry: None})
 
-    with pytest.raises(UserError, match=r"has results of an earlier version, or damaged ones; add `--overwrite true`"):
+    with pytest.raises(UserError, match=r"is damaged or incomplete; add `--overwrite true`"):
         again()
     assert again(overwrite=True)
 
 
-@pytest.mark.parametrize("content", ["", "[1]", '{"data": 3, "checkpoint_sha256": ""}', "\0"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "[1]", '{"shortened": false, "data": 3, "checkpoint": "", "checkpoint_sha256": ""}', "\0", "[" * 100_000],
+)
 def test_damaged_results_stay(tested, again, content):
     *_, folder = tested
     (folder / "test_metrics.json").write_text(content)
 
-    with pytest.raises(UserError, match=r"has results of an earlier version, or damaged ones"):
+    with pytest.raises(UserError, match=r"is damaged or incomplete"):
         again()
     assert (folder / "test_metrics.json").read_text() == content

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from runs import TEST, text, write_run
 
-from lightning_cnn.report import figures as pictures
-from lightning_cnn.report.figures import Picture
+from lightning_cnn.report import figures
+from lightning_cnn.report.figures import EmbeddedImage
 
 
 @pytest.fixture(autouse=True)
 def _undrawn(monkeypatch):
-    """Leave out the drawing, which takes most of the time and is tested in report/test_pictures.py."""
-    monkeypatch.setattr(pictures, "_draw", lambda figure, alt: Picture("data:image/svg+xml;base64,", 1, 1, alt))
+    """Leave out the drawing, which takes most of the time and is tested in report/test_figures.py."""
+    monkeypatch.setattr(figures, "_draw", lambda figure, alt: EmbeddedImage("data:image/svg+xml;base64,", 1, 1, alt))
 
 
 @pytest.fixture
@@ -112,11 +112,11 @@ def test_runs_of_the_same_name_are_told_apart(cli, tmp_path):
     assert "old/mnist-cnn/version_0" in words and "new/mnist-cnn/version_0" in words
 
 
-@pytest.mark.parametrize("word", ["logs/a/version_0/checkpoints/best.ckpt", "best", "last"])
-def test_a_checkpoint_means_its_run(cli, tmp_path, word):
+@pytest.mark.parametrize("reference", ["logs/a/version_0/checkpoints/best.ckpt", "best", "last"])
+def test_a_checkpoint_means_its_run(cli, tmp_path, reference):
     write_run(tmp_path / "logs" / "a" / "version_0")
 
-    assert cli("report", word).out == "Written: logs/a/version_0/report.html\n"
+    assert cli("report", reference).out == "Written: logs/a/version_0/report.html\n"
 
 
 def test_best_is_that_of_the_newest_run(cli, two):
@@ -139,10 +139,10 @@ def test_a_page_of_a_real_run(cli, fit):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         ("", "the following arguments are required: RUN (see `lightning-cnn report --help`)"),
-        ("nowhere", "'nowhere' does not exist; give the folder of a run, such as logs/mnist-cnn/version_0"),
+        ("nowhere", "'nowhere' does not exist; give a run folder, such as logs/mnist-cnn/version_0"),
         (
             "logs",
             "'logs' is not a run folder: it has neither config.yaml nor metrics.csv; give a run in it, such as ",
@@ -155,15 +155,18 @@ def test_a_page_of_a_real_run(cli, fit):
         ("logs/a/version_0 --output empty.HTML", "--output empty.HTML is a folder; name a file in it"),
         ("logs/a/version_0 --output logs/a/version_0/config.yaml", "config.yaml: the name must end in .html"),
         ("logs/a/version_0 --output no/x.html", "--output no/x.html cannot be written (no such file or directory)"),
-        ("logs/a/version_0 logs/a/version_1 --output logs/a/version_1/report.html", "but the page of a run goes there"),
+        (
+            "logs/a/version_0 logs/a/version_1 --output logs/a/version_1/report.html",
+            "is the page of a run; name another file for the comparison",
+        ),
         ("logs/a/version_0 --ouput x", "'--ouput' is not an option; did you mean '--output'?"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(cli, tmp_path, two, words, message):
+def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(cli, tmp_path, two, arguments, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty.HTML").mkdir()
     (tmp_path / "file.txt").write_text("no run")
-    outcome = cli("report", *words.split())
+    outcome = cli("report", *arguments.split())
 
     assert outcome.status == 2
     assert message in outcome.err

@@ -1,4 +1,4 @@
-"""Figures of predictions, against values counted by hand and against torchmetrics."""
+"""Metrics of predictions, against values counted by hand and against torchmetrics."""
 
 import numpy as np
 import pytest
@@ -34,15 +34,15 @@ def test_confusion_is_torchmetrics(guesses):
     assert confusion(targets, predicted, 4).tolist() == reference.tolist()
 
 
-def test_figures_of_a_class_by_hand():
-    # Class 0: two of three recognised, three of four guesses wrong in one case.
+def test_metrics_of_a_class_by_hand():
+    # Class 0: two of three images predicted correctly, two of three predictions correct.
     first, second = per_class(np.array([[2, 1], [1, 4]]))
 
     assert (first.images, first.accuracy, first.precision, first.f1) == pytest.approx((3, 2 / 3, 2 / 3, 2 / 3))
     assert (second.images, second.accuracy, second.precision) == pytest.approx((5, 4 / 5, 4 / 5))
 
 
-def test_figures_of_each_class_are_torchmetrics(guesses):
+def test_metrics_of_each_class_are_torchmetrics(guesses):
     targets, probabilities = guesses
     predicted = probabilities.argmax(axis=1)
     figures = per_class(confusion(targets, predicted, 4))

@@ -5,19 +5,20 @@ from pathlib import Path
 import pytest
 from runs import CONFIG, DATA, METRICS, TEST, rows, text, write_run
 
-from lightning_cnn.report import figures as pictures
-from lightning_cnn.report.comparison import comparison_page, labels
-from lightning_cnn.report.figures import Picture
-from lightning_cnn.report.summary import read_run
+from lightning_cnn.report import figures
+from lightning_cnn.report.comparison import comparison_page, differing_settings, labels
+from lightning_cnn.report.figures import EmbeddedImage
+from lightning_cnn.report.summary import read_summary
+from lightning_cnn.run import Run
 
-HEADINGS = ["Run", "Network", "Dataset", "Test accuracy", "Best validation accuracy", "Test loss",
+HEADINGS = ["Run", "Network", "Dataset", "Test accuracy", "Validation accuracy", "Test loss",
             "Calibration error", "Parameters", "Epochs", "Seed", "Precision"]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
 def _undrawn(monkeypatch):
-    """Leave out the drawing, which takes most of the time and is tested in test_pictures.py."""
-    monkeypatch.setattr(pictures, "_draw", lambda figure, alt: Picture("data:image/svg+xml;base64,", 1, 1, alt))
+    """Leave out the drawing, which takes most of the time and is tested in test_figures.py."""
+    monkeypatch.setattr(figures, "_draw", lambda figure, alt: EmbeddedImage("data:image/svg+xml;base64,", 1, 1, alt))
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def compare(tmp_path):
     """Write runs, each with other pieces, and return the page that compares them."""
 
     def page(**pieces_of):
-        runs = {label: read_run(write_run(tmp_path / label, **pieces)) for label, pieces in pieces_of.items()}
+        runs = {label: read_summary(Run(write_run(tmp_path / label, **pieces))) for label, pieces in pieces_of.items()}
         files = {label: run.folder / "report.html" for label, run in runs.items()}
         return comparison_page(runs, files, tmp_path / "comparison.html")
 
@@ -41,7 +42,7 @@ UNTESTED = {"test": None, "predictions": None}
 
 def column(page, title):
     """The cells of a column by the runs they are of."""
-    heading, *body = rows(page, "figures")
+    heading, *body = rows(page, "metrics")
     return {row[0]: row[heading.index(title)] for row in body}
 
 
@@ -49,11 +50,11 @@ def notes(page):
     return text(page[page.index("<header>") : page.index("<main>")])
 
 
-def test_the_table_has_the_figures_of_the_files(compare):
+def test_the_table_has_the_metrics_of_the_files(compare):
     page = compare(one={}, two=having(0.5, **{"test/loss": 0.5}))
 
     same = ["29.69 %", "402,986", "3", "3", "bf16-mixed"]
-    assert rows(page, "figures") == [
+    assert rows(page, "metrics") == [
         HEADINGS,
         ["one", "ShallowCNN", "Fashion-MNIST", "★ 62.50 %", "93.75 %", "0.6875", *same],
         ["two", "ShallowCNN", "Fashion-MNIST", "50.00 %", "93.75 %", "★ 0.5000", *same],
@@ -61,23 +62,23 @@ def test_the_table_has_the_figures_of_the_files(compare):
 
 
 def test_runs_are_sorted_by_test_accuracy_or_else_validation_accuracy(compare):
-    unmeasured = {**UNTESTED, "metrics": None}
-    page = compare(low=having(0.25), unmeasured=unmeasured, untested=UNTESTED, high=having(0.96875))
+    unlogged = {**UNTESTED, "metrics": None}
+    page = compare(low=having(0.25), unlogged=unlogged, untested=UNTESTED, high=having(0.96875))
 
     assert column(page, "Test accuracy") == {
         "high": "★ 96.88 %",
         "untested": "not tested",
         "low": "25.00 %",
-        "unmeasured": "not tested",
+        "unlogged": "not tested",
     }
-    assert list(column(page, "Run")) == ["high", "untested", "low", "unmeasured"]
+    assert list(column(page, "Run")) == ["high", "untested", "low", "unlogged"]
 
 
-def test_equal_figures_are_all_the_best_but_not_if_all_are_equal(compare):
+def test_equal_values_are_all_the_best_but_not_if_all_are_equal(compare):
     page = compare(a=having(0.75), b=having(0.75), c=having(0.5))
 
     assert column(page, "Test accuracy") == {"a": "★ 75.00 %", "b": "★ 75.00 %", "c": "50.00 %"}
-    assert "★" not in "".join(column(page, "Best validation accuracy").values())
+    assert "★" not in "".join(column(page, "Validation accuracy").values())
 
 
 def test_the_best_is_found_among_runs_on_the_same_data_only(compare):
@@ -94,7 +95,7 @@ def test_the_best_is_found_among_runs_on_the_same_data_only(compare):
         **{"digits": "MNIST", "sample": "Fashion-MNIST (sample)"},
         **{"a": "Fashion-MNIST", "b": "Fashion-MNIST"},
     }
-    assert "measured on different data (Fashion-MNIST; Fashion-MNIST, the small sample; MNIST)" in notes(page)
+    assert "evaluated on different data (Fashion-MNIST; Fashion-MNIST, the small sample; MNIST)" in notes(page)
     assert "not on the whole dataset: sample." in notes(page)
 
 
@@ -110,19 +111,19 @@ def test_runs_that_can_be_compared_need_no_words(compare):
 
 def test_what_cannot_be_compared_is_said(compare):
     short = CONFIG.replace("max_epochs: 3", "limit_train_batches: 10")
-    page = compare(a={"metrics": None, "config": short}, b={**UNTESTED, "config": None}, c=having(0.5, images=None))
+    page = compare(a={"metrics": None, "config": short}, b={**UNTESTED, "config": None}, c=having(0.5))
 
-    assert "Not tested yet: b." in notes(page)
-    assert "No epoch was measured, so there are no curves: a." in notes(page)
+    assert "Not tested: b." in notes(page)
+    assert "No epoch was logged, so there are no curves: a." in notes(page)
     assert "Settings were not recorded: b." in notes(page)
     assert "Trained or validated on a part of the data only: a." in notes(page)
-    assert "different numbers of images" not in notes(page)
+    assert "numbers of test images" not in notes(page)
 
 
-def test_tests_of_different_extent_are_said(compare):
-    some = "index,true,predicted,confidence\n0,Bag,Bag,0.5\n"
+def test_different_numbers_of_test_images_are_said(compare):
+    some = [("Bag", "Bag", 0.5, 1)]
 
-    assert "Tests were of different numbers of images: 1, 8." in notes(
+    assert "The numbers of test images differ: 1, 8." in notes(
         compare(a={}, b={**having(1.0, images=1), "predictions": some})
     )
 
@@ -145,7 +146,7 @@ def test_equal_settings_and_no_curves_are_said(compare):
     page = compare(a={"metrics": None}, b={"metrics": None})
 
     assert "None: the runs have the same settings." in text(page)
-    assert "No run has measured an epoch." in text(page)
+    assert "No run has logged an epoch." in text(page)
     assert "<img" not in page
 
 
@@ -153,12 +154,12 @@ def test_the_curves_are_in_the_page(compare):
     page = compare(a={}, b={"metrics": METRICS.replace("0.9375", "0.96875")})
 
     (alt,) = re.findall(r'<img src="data:image/svg\+xml;base64,[^"]*" width="\d+" height="\d+" alt="([^"]*)">', page)
-    assert alt == "Curves of loss and accuracy of 2 runs over each other; the best validation accuracy is 96.88 %."
+    assert alt == "Curves of loss and accuracy of 2 runs over each other."
 
 
 def test_links_lead_from_the_page_to_those_of_the_runs(tmp_path):
     label = "50% of a#b?/version_0"
-    runs = {label: read_run(write_run(tmp_path / label)), "b": read_run(write_run(tmp_path / "b"))}
+    runs = {name: read_summary(Run(write_run(tmp_path / name))) for name in (label, "b")}
     files = {name: run.folder / "report.html" for name, run in runs.items()}
     page = comparison_page(runs, files, tmp_path / "pages" / "x.html")
 
@@ -171,12 +172,34 @@ def test_nothing_from_a_file_becomes_part_of_the_page(tmp_path):
     runs = {}
     for n in range(2):
         config = json.dumps({"seed_everything": evil, evil: n, "trainer": {"precision": evil}})  # which YAML is, too
-        test = {**TEST, "data": {"dataset": evil}}
-        runs[f"{evil}{n}"] = read_run(write_run(tmp_path / str(n), config=config, test=test))
+        test = {**TEST, "data": {**DATA, "dataset": evil}}
+        runs[f"{evil}{n}"] = read_summary(Run(write_run(tmp_path / str(n), config=config, test=test)))
     page = comparison_page(runs, {label: run.folder / "report.html" for label, run in runs.items()}, tmp_path / "x")
 
     assert "<script" not in page
     assert text(page).count("<script>alert(1)") >= 4
+
+
+def test_only_what_differs_is_left_with_none_where_it_is_missing():
+    configs = [
+        {"seed": 0, "same": [1, 2], "model": {"class_path": "CNN", "lr": 0.1}},
+        {"seed": 1, "same": [1, 2], "model": {"class_path": "CNN", "momentum": 0.9}},
+        {"seed": 0, "same": [1, 2], "model": {"class_path": "CNN", "lr": 0.1}},
+    ]
+
+    assert differing_settings(configs) == [
+        ("seed", ["0", "1", "0"]),
+        ("model.lr", ["0.1", None, "0.1"]),
+        ("model.momentum", [None, "0.9", None]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1e-8, "1e-08"), ("cnn: 3", "cnn: 3"), (True, "true"), ({}, "{}"), ([{"a": ["ä"]}], '[{"a": ["ä"]}]')],
+)
+def test_values_of_settings_are_in_one_line(value, text):
+    assert differing_settings([{"x": {"y": value}}, {}]) == [("x.y", [text, None])]
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,17 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from runs import METRICS, OLD_TEST, PREDICTIONS, TEST, png, write_run
+from runs import METRICS, PREDICTIONS, TEST, png, write_run
 
-from lightning_cnn.plots import images as plots
-from lightning_cnn.report import figures as pictures
-from lightning_cnn.report.summary import Run, read_run
+from lightning_cnn.plots import figures as plots
+from lightning_cnn.report import figures
+from lightning_cnn.report.summary import RunSummary, read_summary
+from lightning_cnn.run import Run
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Run:
-    return read_run(write_run(tmp_path_factory.mktemp("whole") / "run"))
+def run(tmp_path_factory) -> RunSummary:
+    return read_summary(Run(write_run(tmp_path_factory.mktemp("whole") / "run")))
 
 
 @pytest.fixture
@@ -31,13 +32,13 @@ def drawn(monkeypatch):
     return calls
 
 
-def content(picture):
-    kind, _, code = picture.source.removeprefix("data:").partition(";base64,")
+def content(image):
+    kind, _, code = image.source.removeprefix("data:").partition(";base64,")
     return kind, base64.b64decode(code)
 
 
 def test_the_history_is_that_of_the_file(run, drawn):
-    picture = pictures.history(run)
+    image = figures.history(run)
 
     assert {name: values.tolist() for name, values in drawn["history"].items()} == {
         "train_loss": [0.5, 0.4375, 0.25],
@@ -45,80 +46,79 @@ def test_the_history_is_that_of_the_file(run, drawn):
         "val_loss": [0.4375, 0.25, 0.375],
         "val_acc": [0.875, 0.9375, 0.90625],
     }
-    assert picture.alt == "Curves of loss and accuracy over 3 epochs; best validation accuracy 93.75 % in epoch 2."
+    assert image.alt == "Curves of loss and accuracy over 3 epochs; best epoch 2, validation accuracy 93.75 %."
 
 
 def test_the_confusion_matrix_is_that_of_the_predictions(run, drawn):
-    picture = pictures.confusion_matrix(run.predictions)
+    image = figures.confusion_matrix(run.test.predictions)
 
     counts, names, _ = drawn["confusion_matrix"]
     assert counts.tolist() == [[2, 0, 2], [0, 2, 0], [1, 0, 1]]
     assert names == ["T-shirt/top", "Trouser", "Bag"]
-    assert picture.alt == "Confusion matrix of 3 classes: most often T-shirt/top was taken for Bag, 2 times."
+    assert image.alt == "Confusion matrix of 3 classes: most often T-shirt/top was predicted as Bag, 2 times."
 
 
 def test_a_perfect_confusion_matrix_says_so(tmp_path):
     perfect = [(true, true, share, loss) for true, _, share, loss in PREDICTIONS]
-    run = read_run(write_run(tmp_path / "run", predictions=perfect))
+    run = read_summary(Run(write_run(tmp_path / "run", predictions=perfect)))
 
-    assert pictures.confusion_matrix(run.predictions).alt == "Confusion matrix of 3 classes: no mistakes."
+    assert figures.confusion_matrix(run.test.predictions).alt == "Confusion matrix of 3 classes: no mistakes."
 
 
 def test_the_calibration_is_that_of_the_predictions(run, drawn):
-    picture = pictures.calibration(run.predictions)
+    image = figures.calibration(run.test.predictions)
 
-    assert drawn["calibration"] == (run.predictions.calibration,)
-    assert picture.alt == "Accuracy over confidence in 15 bins: expected calibration error 29.69 %."
+    assert drawn["calibration"] == (run.test.predictions.calibration,)
+    assert image.alt == "Accuracy over confidence in 15 bins: expected calibration error 29.69 %."
 
 
 def test_the_comparison_has_those_runs_that_have_curves(run, drawn):
     empty = dataclasses.replace(run, curves={})
-    picture = pictures.comparison({"a": run, "none": empty, "b": run})
+    image = figures.comparison({"a": run, "none": empty, "b": run})
 
     assert list(drawn["comparison"][0]) == ["a", "b"]
-    assert picture.alt.startswith("Curves of loss and accuracy of 2 runs over each other")
-    assert "93.75 %" in picture.alt
-    assert pictures.comparison({"none": empty}) is None
-    assert pictures.history(empty) is None
+    assert image.alt == "Curves of loss and accuracy of 2 runs over each other."
+    assert figures.comparison({"none": empty}) is None
+    assert figures.history(empty) is None
 
 
 def test_runs_without_validation_can_be_compared(tmp_path):
-    run = read_run(write_run(tmp_path / "run", metrics="epoch,step,train/loss\n0,1,0.5\n"))
+    run = read_summary(Run(write_run(tmp_path / "run", metrics="epoch,step,train/loss\n0,1,0.5\n")))
 
-    assert pictures.comparison({"a": run, "b": run}).alt == "Curves of loss and accuracy of 2 runs over each other."
+    assert figures.comparison({"a": run, "b": run}).alt == "Curves of loss and accuracy of 2 runs over each other."
 
 
 def test_drawings_are_svg_of_the_size_that_they_say(run):
-    picture = pictures.history(run)
-    kind, svg = content(picture)
+    image = figures.history(run)
+    kind, svg = content(image)
 
     assert kind == "image/svg+xml"
     root = ElementTree.fromstring(svg)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
-    assert float(root.get("width").removesuffix("pt")) * 96 / 72 == pytest.approx(picture.width, abs=0.5)
-    assert float(root.get("height").removesuffix("pt")) * 96 / 72 == pytest.approx(picture.height, abs=0.5)
+    assert float(root.get("width").removesuffix("pt")) * 96 / 72 == pytest.approx(image.width, abs=0.5)
+    assert float(root.get("height").removesuffix("pt")) * 96 / 72 == pytest.approx(image.height, abs=0.5)
 
 
 def test_the_same_run_makes_the_same_drawing(run):
-    assert pictures.history(run) == pictures.history(run)
-    assert b"<dc:date>" not in content(pictures.history(run))[1]
+    assert figures.history(run) == figures.history(run)
+    assert b"<dc:date>" not in content(figures.history(run))[1]
 
 
 @pytest.mark.parametrize("name", ["</style><script>alert(1)</script>", "--><b>", "a & b", "$x^{2$", "\ud7ff\x00\x1b"])
-def test_drawings_with_any_class_names_are_sound_xml(tmp_path, name):
-    predictions = f'index,true,predicted,confidence\n0,"{name}",b,0.5\n'
-    run = read_run(write_run(tmp_path / "run", test=OLD_TEST, predictions=predictions))
+def test_drawings_with_any_class_names_are_sound_xml(run, name):
+    predictions = dataclasses.replace(run.test.predictions, class_names=[name, "b", "c"])
 
-    ElementTree.fromstring(content(pictures.confusion_matrix(run.predictions))[1])
+    ElementTree.fromstring(content(figures.confusion_matrix(predictions))[1])
 
 
 def of_classes(run, n):
     names = [f"class {number}" for number in range(n)]
     everyone = np.arange(n)
     return dataclasses.replace(
-        run.predictions,
+        run.test.predictions,
         class_names=names,
         index=np.arange(n * n),
+        losses=np.full(n * n, 0.5),
         targets=np.repeat(everyone, n),
         predicted=np.tile(everyone, n),
         confidence=np.full(n * n, 0.5),
@@ -126,32 +126,32 @@ def of_classes(run, n):
 
 
 def test_a_matrix_of_many_classes_is_small_enough_for_a_page(run):
-    picture = pictures.confusion_matrix(of_classes(run, 26))
+    image = figures.confusion_matrix(of_classes(run, 26))
 
-    assert len(picture.source) < 600_000
+    assert len(image.source) < 600_000
 
 
 def test_a_drawing_that_would_be_large_is_png(run, monkeypatch):
-    sharp = pictures.history(run)
-    monkeypatch.setattr(pictures, "_MAX_SVG", 1000)
-    picture = pictures.history(run)
+    sharp = figures.history(run)
+    monkeypatch.setattr(figures, "_MAX_SVG", 1000)
+    image = figures.history(run)
 
-    kind, content_ = content(picture)
+    kind, content_ = content(image)
     assert kind == "image/png"
     assert content_.startswith(b"\x89PNG")
     assert sharp.source.startswith("data:image/svg+xml;")
-    assert (picture.width, picture.height, picture.alt) == (sharp.width, sharp.height, sharp.alt)
+    assert (image.width, image.height, image.alt) == (sharp.width, sharp.height, sharp.alt)
 
 
 def test_more_classes_than_can_be_read_have_no_matrix(run):
-    assert pictures.confusion_matrix(of_classes(run, pictures.MAX_CLASSES + 1)) is None
+    assert figures.confusion_matrix(of_classes(run, figures.MAX_CLASSES + 1)) is None
 
 
 def test_a_png_is_taken_as_it_is():
-    picture = pictures.png(png(30, 20), "What it shows.")
+    image = figures.embed_png(png(30, 20), "What it shows.")
 
-    assert content(picture) == ("image/png", png(30, 20))
-    assert (picture.width, picture.height, picture.alt) == (30, 20, "What it shows.")
+    assert content(image) == ("image/png", png(30, 20))
+    assert (image.width, image.height, image.alt) == (30, 20, "What it shows.")
 
 
 def test_the_handwritten_files_fit_each_other():

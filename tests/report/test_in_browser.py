@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from runs import OLD_TEST, write_run
+from runs import results_of, write_run
 
 from lightning_cnn.cli import main
 
@@ -19,8 +19,8 @@ def written(tmp_path_factory) -> dict[str, Path]:
     nothing = dict.fromkeys(("metrics", "data", "environment", "test", "predictions"))
     runs = {
         "whole": write_run(root / "fashion_mnist-shallow_cnn" / "version_0"),
-        "letters": write_run(root / "letters-wide_mlp" / "version_0", test=OLD_TEST, predictions=letters),
-        "nothing": write_run(root / "mnist-cnn" / "version_0", **nothing, pictures=()),
+        "letters": write_run(root / "letters-wide_mlp" / "version_0", test=results_of(letters), predictions=letters),
+        "nothing": write_run(root / "mnist-cnn" / "version_0", **nothing, figures=()),
     }
     many = [write_run(root / "a-folder-with-a-rather-long-name" / f"version_{n}") for n in range(6)]
     argv = ["report", *map(str, [*runs.values(), *many]), "--output", str(root / "many.html")]

@@ -1,28 +1,28 @@
-import hashlib
 import json
 import re
 from html.parser import HTMLParser
 
 import pytest
-from runs import CONFIG, DATA, METRICS, OLD_TEST, PREDICTIONS, TEST, rows, text, write_run
+from runs import CONFIG, DATA, METRICS, PREDICTIONS, TEST, results_of, rows, text, write_run
 
+from lightning_cnn.report import figures
 from lightning_cnn.report import page as pages
-from lightning_cnn.report import figures as pictures
+from lightning_cnn.report.figures import EmbeddedImage
 from lightning_cnn.report.page import run_page
-from lightning_cnn.report.figures import Picture
-from lightning_cnn.report.summary import read_run
+from lightning_cnn.report.summary import read_summary
+from lightning_cnn.run import Run
 
 EVIL = "</pre><script>alert('x')</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}"
 
 
 def page_of(folder, **pieces):
-    return run_page(read_run(write_run(folder, **pieces)), "a/version_0")
+    return run_page(read_summary(Run(write_run(folder, **pieces))), "a/version_0")
 
 
 @pytest.fixture(autouse=True)
 def _undrawn(monkeypatch):
-    """Leave out the drawing, which takes most of the time and is tested in test_pictures.py."""
-    monkeypatch.setattr(pictures, "_draw", lambda figure, alt: Picture("data:image/svg+xml;base64,", 1, 1, alt))
+    """Leave out the drawing, which takes most of the time and is tested in test_figures.py."""
+    monkeypatch.setattr(figures, "_draw", lambda figure, alt: EmbeddedImage("data:image/svg+xml;base64,", 1, 1, alt))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ class Structure(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_key_figures_are_those_of_the_files(page):
+def test_the_key_metrics_are_those_of_the_files(page):
     header = text(page[: page.index("<main>")])
 
     assert "ShallowCNN on Fashion-MNIST" in header
@@ -56,7 +56,7 @@ def test_the_key_figures_are_those_of_the_files(page):
     assert "21 November 2026, 18:31 UTC · 3 epochs · seed 3 · bf16-mixed" in header
     assert "test accuracy 62.50 % of 8 images" in header
     assert "test loss 0.6875" in header
-    assert "best validation accuracy 93.75 % in epoch 2 of 3" in header
+    assert "validation accuracy of the best epoch 93.75 % epoch 2 of 3" in header
     assert "expected calibration error 29.69 %" in header
     assert "parameters 402,986" in header
     assert "sample" not in header and "part of the data" not in header
@@ -70,7 +70,7 @@ def test_the_tables_are_those_of_the_files(page):
     ]
     assert rows(page, "test")[1:] == [
         ["T-shirt/top", "4", "50.00 %", "66.67 %", "57.14 %", "Bag (2 times)"],
-        ["Trouser", "2", "100.00 %", "100.00 %", "100.00 %", "none"],
+        ["Trouser", "2", "100.00 %", "100.00 %", "100.00 %", "no other class"],
         ["Bag", "2", "50.00 %", "33.33 %", "40.00 %", "T-shirt/top (1 time)"],
     ]
     assert rows(page, "mistakes") == [
@@ -92,7 +92,7 @@ def test_data_settings_and_weights_are_named(page):
     assert words.count("on Fashion-MNIST: gz files in data/FashionMNIST/raw") == 2
     assert "Tested weights: logs/a/checkpoints/best.ckpt" in words
     assert "lr: 0.03" in re.search(r"<details>.*</details>", page, flags=re.DOTALL)[0]
-    assert "3 of 8 images were taken for another class" in words
+    assert "3 of 8 images were predicted as another class" in words
 
 
 def test_commands_name_the_folder_as_a_shell_reads_it(tmp_path):
@@ -103,13 +103,13 @@ def test_commands_name_the_folder_as_a_shell_reads_it(tmp_path):
     assert f"lightning-cnn fit --ckpt_path '{folder}' --trainer.max_epochs 8" in words
 
 
-def test_a_run_that_was_interrupted_is_to_be_finished(tmp_path):
+def test_a_run_that_was_interrupted_is_to_be_resumed(tmp_path):
     words = text(page_of(tmp_path / "run", config=CONFIG.replace("max_epochs: 3", "max_epochs: 9")))
 
-    assert f"Finish it lightning-cnn fit --ckpt_path {tmp_path / 'run'} All settings" in words
+    assert f"Resume lightning-cnn fit --ckpt_path {tmp_path / 'run'} All settings" in words
 
 
-def test_every_picture_is_in_the_page_and_says_what_it_shows(page):
+def test_every_figure_is_in_the_page_and_says_what_it_shows(page):
     images = [attributes for tag, attributes in Structure(page).elements if tag == "img"]
 
     assert [image["alt"].partition(" ")[0] for image in images] == [
@@ -141,19 +141,19 @@ def test_the_same_files_make_the_same_page(tmp_path):
 
 def test_what_is_not_there_is_said(tmp_path):
     pieces = dict.fromkeys(("metrics", "data", "environment", "test", "predictions"))
-    page = page_of(tmp_path / "run", **pieces, pictures=())
+    page = page_of(tmp_path / "run", **pieces, figures=())
     words = text(page)
 
     Structure(page)
     assert "<img" not in page
     assert "test accuracy and loss not tested yet" in words
-    assert "best validation accuracy not measured" in words
-    assert "parameters not recorded" in words
-    assert f"Not tested yet. This does it, and then a new report will have its results: lightning-cnn test --ckpt_path {tmp_path / 'run'}" in words  # fmt: skip  # noqa: E501
+    assert "validation accuracy not logged" in words
+    assert "parameters –" in words
+    assert f"Not tested yet. Test the run, then write the report again: lightning-cnn test --ckpt_path {tmp_path / 'run'}" in words  # fmt: skip  # noqa: E501
     assert "metrics.csv is missing" in words
     assert "Trained on not recorded" in words
     assert "plots/samples.png is missing" in words
-    assert "there is no environment.json" in words
+    assert "environment.json is missing" in words
     assert 'id="mistakes"' not in page and "#mistakes" not in page
 
 
@@ -161,10 +161,10 @@ def test_neither_checkpoints_nor_settings(tmp_path):
     folder = write_run(tmp_path / "run", config=None, test=None, predictions=None)
     for path in folder.glob("checkpoints/*"):
         path.unlink()
-    words = text(run_page(read_run(folder), "x"))
+    words = text(run_page(read_summary(Run(folder)), "x"))
 
-    assert "No best.ckpt is left in the folder to be tested" in words
-    assert "No last.ckpt is left in the folder: this run cannot go on" in words
+    assert "There is no best.ckpt to be tested" in words
+    assert "There is no last.ckpt: this run cannot be resumed" in words
     assert "config.yaml is missing" in words
     assert "lightning-cnn fit" not in words
 
@@ -173,26 +173,18 @@ def test_a_test_without_its_predictions(tmp_path):
     words = text(page_of(tmp_path / "run", predictions=None))
 
     assert "test accuracy 62.50 %" in words
-    assert "There is no test_predictions.csv" in words
+    assert "Without test_predictions.csv nothing is known about single classes" in words
     assert "calibration" not in words
-
-
-def test_older_runs_without_losses_rank_mistakes_by_confidence(tmp_path):
-    old = "index,true,predicted,confidence\n0,7,2,0.5\n1,7,7,1.0\n2,2,7,0.75\n"
-    page = page_of(tmp_path / "run", test=OLD_TEST, predictions=old)
-
-    assert "those with the highest confidence (the loss was not recorded)" in text(page)
-    assert rows(page, "mistakes")[1:] == [["2", "2", "7", "75.00 %"], ["0", "7", "2", "50.00 %"]]
 
 
 def test_a_perfect_test(tmp_path):
     perfect = [(true, true, share, loss) for true, _, share, loss in PREDICTIONS]
     words = text(page_of(tmp_path / "run", predictions=perfect))
 
-    assert "None: all of 8 images were recognised." in words
+    assert "None: 8 images were all predicted correctly." in words
 
 
-def test_the_sample_is_no_result(tmp_path):
+def test_the_sample_is_said_to_be_one(tmp_path):
     sample = {**DATA, "sample": True}
     words = text(page_of(tmp_path / "run", data=sample, test={**TEST, "data": sample}))
 
@@ -200,14 +192,14 @@ def test_the_sample_is_no_result(tmp_path):
     assert "Fashion-MNIST, the small sample that ships with the package: gz files" in words
 
 
-def test_a_part_of_the_data_is_no_result(tmp_path):
+def test_a_part_of_the_data_is_said_to_be_one(tmp_path):
     config = CONFIG.replace("max_epochs: 3", "limit_train_batches: 200\n  overfit_batches: 0.5")
     words = text(page_of(tmp_path / "run", config=config))
 
     assert "Only a part of the data was used: limit_train_batches 200, overfit_batches 0.5." in words
 
 
-def test_what_was_not_measured_is_a_dash(tmp_path):
+def test_what_was_not_logged_is_a_dash(tmp_path):
     page = page_of(tmp_path / "run", metrics="epoch,step,train/loss,val/acc\n0,1,0.5,\n1,2,nan,0.5\n")
 
     assert rows(page, "training")[1:] == [["1", "0.5000", "–", "–", "–"], ["★ 2", "–", "–", "–", "50.00 %"]]
@@ -226,7 +218,7 @@ def test_of_very_many_epochs_some_are_shown_with_the_best_and_the_last(tmp_path)
 
 def test_only_the_worst_mistakes_are_listed(tmp_path):
     many = [("a", "b", 0.5, number) for number in range(50)]
-    page = page_of(tmp_path / "run", test=OLD_TEST, predictions=many)
+    page = page_of(tmp_path / "run", test=results_of(many), predictions=many)
 
     listed = rows(page, "mistakes")[1:]
     assert len(listed) == pages.MISTAKES
@@ -239,10 +231,16 @@ def test_nothing_from_a_file_becomes_part_of_the_page(tmp_path):
         "config": json.dumps({"seed_everything": EVIL, "model": {"class_path": EVIL}}),  # which YAML is, too
         "data": {"dataset": EVIL, "origin": EVIL, "sample": False},
         "environment": {"processor": EVIL, EVIL: EVIL, "versions": {EVIL: EVIL}},
-        "test": {**TEST, "checkpoint": EVIL, "class_names": [EVIL, "b"], "images": 1, "data": {"dataset": EVIL}},
+        "test": {
+            **TEST,
+            "checkpoint": EVIL,
+            "class_names": [EVIL, "b"],
+            "images": 1,
+            "data": {**DATA, "dataset": EVIL},
+        },
         "predictions": f'index,true,predicted,confidence,loss\n0,"{quoted}",b,0.5,1\n',
     }
-    run = read_run(write_run(tmp_path / "run", **pieces))
+    run = read_summary(Run(write_run(tmp_path / "run", **pieces)))
     page = run_page(run, EVIL)
 
     elements = Structure(page).elements
@@ -253,11 +251,11 @@ def test_nothing_from_a_file_becomes_part_of_the_page(tmp_path):
     assert text(page).count("alert('x')") > 10
 
 
-def test_many_classes_have_a_table_and_words_instead_of_a_matrix(tmp_path):
+def test_many_classes_have_a_table_and_text_instead_of_a_matrix(tmp_path):
     many = [(f"class {n}", f"class {(n + 1) % 60}", 0.5, 1.0) for n in range(60)]
-    page = page_of(tmp_path / "run", test=OLD_TEST, predictions=many)
+    page = page_of(tmp_path / "run", test=results_of(many), predictions=many)
 
-    assert "There are 60 classes: too many for a picture" in text(page)
+    assert "There are 60 classes: too many for a figure" in text(page)
     assert len(rows(page, "test")) == 61
 
 
@@ -267,18 +265,17 @@ def test_gaps_in_the_history_are_drawn(tmp_path, metrics):
 
 
 def test_a_test_of_earlier_weights_is_said_to_be_one(tmp_path):
-    earlier = {**TEST, "checkpoint_sha256": hashlib.sha256(b"weights").hexdigest()}
-    folder = write_run(tmp_path / "run", test=earlier)
-    words = "Training went on after this test"
-    assert words not in text(run_page(read_run(folder), "run"))
+    folder = write_run(tmp_path / "run")
+    words = "The run was trained further after this test"
+    assert words not in text(run_page(read_summary(Run(folder)), "run"))
 
     (folder / "checkpoints" / "best.ckpt").write_text("other weights")
 
-    assert words in text(run_page(read_run(folder), "run"))
+    assert words in text(run_page(read_summary(Run(folder)), "run"))
 
 
-def test_a_run_that_measured_nothing_is_not_said_to_be_unfinished(tmp_path):
-    page = text(run_page(read_run(write_run(tmp_path / "run", metrics=None)), "run"))
+def test_a_run_that_logged_nothing_is_not_said_to_be_unfinished(tmp_path):
+    page = text(run_page(read_summary(Run(write_run(tmp_path / "run", metrics=None))), "run"))
 
-    assert "Finish it" not in page
-    assert "Go on with it" not in page
+    assert "Resume" not in page
+    assert "Train further" not in page

@@ -1,0 +1,21 @@
+import pytest
+
+from lightning_cnn.text import printable, spreadsheet_safe
+
+
+def test_letters_of_all_languages_are_printable():
+    assert printable("Größe 龙 – “x”") == "Größe 龙 – “x”"
+
+
+def test_what_a_terminal_would_obey_is_escaped():
+    assert printable("\u202eevil\x07\n\x1b[31m\udcff") == "\\u202eevil\\x07\\n\\x1b[31m\\udcff"
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_no_cell_begins_like_a_formula(start):
+    assert spreadsheet_safe(f"{start}1") == f"'{start}1"
+    assert spreadsheet_safe(f"{start}1.png", prefix="./") == f"./{start}1.png"
+
+
+def test_different_texts_stay_different():
+    assert len({spreadsheet_safe(text) for text in ("=1", "'=1", "''=1", "'", "1")}) == 5
