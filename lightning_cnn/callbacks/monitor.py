@@ -5,8 +5,6 @@ from typing import NamedTuple
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lightning_cnn.callbacks.checkpoints import Checkpoints
-
 
 class Monitor(NamedTuple):
     """What a checkpoint callback monitors.
@@ -39,6 +37,4 @@ def monitor_of(trainer: Trainer) -> Monitor | None:
         if isinstance(callback, ModelCheckpoint) and callback.monitor is not None:
             score = callback.best_model_score
             return Monitor(callback.monitor, callback.mode, None if score is None else score.item())
-        if isinstance(callback, Checkpoints):
-            return Monitor("val/acc", "max", callback.best_acc)
     return None

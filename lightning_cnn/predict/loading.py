@@ -31,13 +31,11 @@ def load_classifier(content: dict[str, Any], model: str | None = None) -> ImageC
     """
     cls = _own_class(content[checkpoints.KEY]) if model is None else _user_class(model)
     weights: dict[str, Tensor] = content["state_dict"]
-    known = inspect.signature(cls).parameters.keys()
+    known = set(inspect.signature(cls).parameters)
     if "kwargs" in known:  # which are forwarded to the base
-        known |= inspect.signature(ImageClassifier).parameters.keys() - {"network"}
+        known |= set(inspect.signature(ImageClassifier).parameters) - {"network"}
     settings = {name: value for name, value in content.get("hyper_parameters", {}).items() if name in known}
-    if cls.__module__.startswith(
-        "lightning_cnn."
-    ):  # a user's class may need values while it is built, unlike meta tensors
+    if cls.__module__.startswith("lightning_cnn."):  # a class of the user may need values while it is built
         with torch.device("meta"):  # without memory: the hyperparameters may ask for any amount of it
             checkpoints.require_same_shapes(_build(cls, settings).state_dict(), weights)
     classifier = _build(cls, settings)
@@ -61,8 +59,8 @@ def _build(cls: type[ImageClassifier], settings: dict[str, Any]) -> ImageClassif
 
 def _own_class(description: checkpoints.Description) -> type[ImageClassifier]:
     """Return the class of this package that the checkpoint names, without importing anything."""
-    path = ((description.get("config") or {}).get("model") or {}).get("class_path")
-    if not isinstance(path, str) or not all(part.isidentifier() for part in path.split(".")):
+    path = checkpoints.class_path(description, "model")
+    if path is None:
         raise UserError("the checkpoint does not name its class; name it with `--model`")
     if (cls := trusted_class(path, (ImageClassifier,), named=())) is None:
         raise UserError(
