@@ -96,7 +96,6 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         "that computes the same, against the peak rate of the machine, and in several processes. Each measurement runs "
         "in a process of its own; all sections together take an hour or more on two cores.",
         epilog="sections: " + "; ".join(f"{name}: {section.title}" for name, section in SECTIONS.items()),
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("sections", nargs="*", metavar="SECTION", help=f"what to measure: {'|'.join(SECTIONS)} (default: all)")

@@ -65,19 +65,9 @@ class PredictionsCallback(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Collect the batch."""
-        self._add("val", outputs, batch)
+        self._add("test" if trainer.testing else "val", outputs, batch)
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: STEP_OUTPUT,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Collect the batch."""
-        self._add("test", outputs, batch)
+    on_test_batch_end = on_validation_batch_end
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Pass all predictions on."""

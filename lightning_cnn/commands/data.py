@@ -92,7 +92,6 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser = Parser(
         prog="lightning-cnn data",
         description="Download a dataset, or verify the local files. The exit status is 0 if they are valid, or else 1.",
-        allow_abbrev=False,
     )
     parser.add_argument("verb", metavar="fetch|verify", help="download missing files, or only verify the local ones")
     parser.add_argument("dataset", metavar="|".join(DATASETS), help="the dataset")

@@ -57,13 +57,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = Parser(
-        prog="lightning-cnn export",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser("lightning-cnn export", _DESCRIPTION, _EXAMPLES)
     add_checkpoint(parser)
     parser.add_argument(
         "--output",

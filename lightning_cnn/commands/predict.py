@@ -103,13 +103,7 @@ def _check_output(option: str, path: Path | None, suffixes: tuple[str, ...], arg
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = Parser(
-        prog="lightning-cnn predict",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser("lightning-cnn predict", _DESCRIPTION, _EXAMPLES)
     add_checkpoint(parser)
     parser.add_argument(
         "images",

@@ -82,7 +82,6 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         description="Write a page about each run: metrics, curves, confusion matrix, mistakes and settings. Of several "
         "runs, also write a page that compares them. A page is a single HTML file that needs no network. "
         f"{page} in the run folder is always replaced, any other file only with --overwrite.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", help="a run folder, a checkpoint in it, or best or last of the newest run"

@@ -145,20 +145,20 @@ def _name(flag: str) -> str:
     return flag.removeprefix("--").partition("=")[0].removesuffix("+")
 
 
-def _join(words: Sequence[str]) -> list[str]:
+def _join(rest: Sequence[str]) -> list[str]:
     """Return the flags of `fit`, each with its value as `--name=value`.
 
     Raises:
         UserError: If there is a value without a flag, or a flag without a value.
     """
     flags: list[str] = []
-    for word in words:
-        if word.startswith("--"):
-            flags.append(word)
+    for argument in rest:
+        if argument.startswith("--"):
+            flags.append(argument)
         elif flags and "=" not in flags[-1]:
-            flags[-1] += f"={word}"
+            flags[-1] += f"={argument}"
         else:
-            raise UserError(f"{word!r} is not an option; flags of `fit` start with --, and have one value each")
+            raise UserError(f"{argument!r} is not an option; flags of `fit` start with --, and have one value each")
     for flag in flags:
         if "=" not in flag:
             raise UserError(f"{flag} is not an option of sweep, and a flag of `fit` needs a value: {flag} VALUE")
@@ -177,8 +177,6 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         description="Search for the settings of `fit` with the best validation metric; or repeat a run over seeds or\n"
         "folds, for a mean and its confidence interval. Any number of workers share the trials.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("-c", "--config", type=Path, required=True, metavar="FILE", help="the config of all trials")
@@ -201,7 +199,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     add("--storage", metavar="URL", help=storage)
     add("--trainer.default_root_dir", dest="root", metavar="DIR", help="parent of the sweep's folder (default: logs)")
-    arguments, words = parser.parse_known_args(argv)
+    arguments, rest = parser.parse_known_args(argv)
     tasks = _tasks(arguments)
     if not tasks:
         raise UserError("sweep needs --space FILE, --seeds K or --folds K (see `lightning-cnn sweep --help`)")
@@ -217,7 +215,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
             f"--name {configs.describe(arguments.name)} must be the name of a folder: at most 100 letters, digits "
             "and _ - . +, and no leading dot"
         )
-    return arguments, _join(words)
+    return arguments, _join(rest)
 
 
 def _integer(low: int, high: int | None = None) -> Callable[[str], int]:

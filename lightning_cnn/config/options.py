@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from lightning_cnn.data.sources import default_data_dir
 from lightning_cnn.errors import UserError, did_you_mean
@@ -15,10 +15,25 @@ _BOOLEANS = {"true": True, "false": False}
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, like all errors of the command line."""
+    """A parser whose errors are one line, like all errors of the command line.
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+    Args:
+        prog: How the command is called.
+        description: What it does; if it has several lines, they are kept as they are, and so are those of the epilog.
+        epilog: What follows the options, such as examples.
+        usage: The usage, where the generated one would be too long.
+    """
+
+    def __init__(self, prog: str, description: str, epilog: str | None = None, usage: str | None = None) -> None:
+        raw = "\n" in description
+        super().__init__(
+            prog=prog,
+            usage=usage,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter if raw else argparse.HelpFormatter,
+            allow_abbrev=False,
+        )
         self._switches: set[str] = set()
 
     def add_switch(self, *names: str, help: str) -> None:  # noqa: A002  # argparse's name
@@ -103,11 +118,11 @@ def one_of(choices: Iterable[str], value: str, what: str) -> str:
     )
 
 
-def positive(word: str) -> int:
+def positive(value: str) -> int:
     """Read a whole number of at least 1."""
-    if not word.isdecimal() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {word!r}")
-    return int(word)
+    if not value.isdecimal() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {value!r}")
+    return int(value)
 
 
 def _boolean(value: str) -> bool:

@@ -7,7 +7,7 @@ from lightning_cnn.errors import UserError
 
 
 def test_an_error_is_one_line_that_names_the_help():
-    parser = Parser(prog="lightning-cnn data")
+    parser = Parser("lightning-cnn data", "Do something.")
     parser.add_argument("--number", type=int)
 
     with pytest.raises(UserError) as caught:
@@ -28,7 +28,7 @@ def test_an_error_is_one_line_that_names_the_help():
     ],
 )
 def test_a_switch_is_given_alone_or_with_true_or_false(argv, expected):
-    parser = Parser()
+    parser = Parser("lightning-cnn data", "Do something.")
     parser.add_switch("--force", help="force it")
     parser.add_argument("files", nargs="+")
 
