@@ -183,7 +183,7 @@ class ImageClassifier(LightningModule):
         Raises:
             UserError: If their arguments are invalid.
         """
-        return optimizers.build(self.optimizer, self.scheduler, self.parameters(), self.trainer)
+        return optimizers.build(self.optimizer, self.scheduler, self.parameters(), self._attached_trainer())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the description that makes the checkpoint self-contained, unless a callback has added a fuller one."""

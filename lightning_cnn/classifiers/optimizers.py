@@ -21,9 +21,11 @@ def build(
     optimizer_callable: OptimizerCallable,
     scheduler_callable: LRSchedulerCallable | None,
     parameters: Iterable[Parameter],
-    trainer: Trainer,
+    trainer: Trainer | None,
 ) -> OptimizerLRScheduler:
     """Build the optimizer, and the schedule if there is one, as `LightningModule.configure_optimizers` returns them.
+
+    Without a trainer, a schedule must not leave `total_steps` open.
 
     Raises:
         UserError: If one of them raises an error because of its arguments.
@@ -35,7 +37,7 @@ def build(
         raise UserError(f"invalid arguments of the optimizer or its schedule: {error}") from error
     except ZeroDivisionError as error:
         raise UserError(
-            f"{trainer.estimated_stepping_batches} steps are too few for this schedule; train for more epochs or "
+            f"{_total_steps(trainer)} steps are too few for this schedule; train for more epochs or "
             "batches, or leave it out with --model.scheduler null"
         ) from error
     _fuse(optimizer)
@@ -47,7 +49,7 @@ def build(
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval}}
 
 
-def open_arguments(scheduler_callable: LRSchedulerCallable | None, trainer: Trainer) -> dict[str, int]:
+def open_arguments(scheduler_callable: LRSchedulerCallable | None, trainer: Trainer | None) -> dict[str, int]:
     """Return `total_steps` of the run for a schedule that leaves it open; otherwise nothing.
 
     Raises:
@@ -56,7 +58,7 @@ def open_arguments(scheduler_callable: LRSchedulerCallable | None, trainer: Trai
     arguments = getattr(scheduler_callable, "keywords", {})  # of a functools.partial
     if "total_steps" not in arguments or arguments["total_steps"] or arguments.get("epochs"):
         return {}
-    steps = trainer.estimated_stepping_batches
+    steps = _total_steps(trainer)
     if steps == math.inf:
         raise UserError("the schedule needs a length: set --model.scheduler.total_steps or --trainer.max_epochs")
     return {"total_steps": int(steps)}
@@ -84,6 +86,10 @@ def require_same_total_steps(
                 f"the schedule in the checkpoint has {state['total_steps']} steps, but this run has {steps}; "
                 "resume with the same number of epochs and the same batch size, or start a new run"
             )
+
+
+def _total_steps(trainer: Trainer | None) -> float:
+    return math.inf if trainer is None else trainer.estimated_stepping_batches
 
 
 def _fuse(optimizer: Optimizer) -> None:
