@@ -14,16 +14,16 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def spreadsheet_safe(text: str, prefix: str = "'") -> str:
-    """Return the text as a cell of a CSV file that no spreadsheet computes.
+def is_formula(text: str) -> bool:
+    """Whether a spreadsheet would compute a cell with this text."""
+    return text.startswith(_FORMULA_STARTS)
 
-    Args:
-        text: The text.
-        prefix: What is put before a text that begins like a formula, or with the prefix; different texts therefore
-            stay different.
+
+def spreadsheet_safe(text: str) -> str:
+    """Return the text as a cell of a CSV file that no spreadsheet computes; different texts stay different.
 
     Example:
-        >>> spreadsheet_safe("=1+1"), spreadsheet_safe("-a.png", prefix="./"), spreadsheet_safe("Bag")
-        ("'=1+1", './-a.png', 'Bag')
+        >>> spreadsheet_safe("=1+1"), spreadsheet_safe("'Bag"), spreadsheet_safe("Bag")
+        ("'=1+1", "''Bag", 'Bag')
     """
-    return prefix + text if text.startswith((*_FORMULA_STARTS, prefix)) else text
+    return f"'{text}" if is_formula(text) or text.startswith("'") else text

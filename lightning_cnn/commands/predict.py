@@ -18,9 +18,10 @@ from lightning_cnn.config.options import (
 )
 from lightning_cnn.data.image_files import SUFFIXES, ImageFileError, find
 from lightning_cnn.errors import UserError
-from lightning_cnn.predict.output import Prediction, draw, printable, writer
+from lightning_cnn.predict.output import Prediction, draw, writer
 from lightning_cnn.predict.pipeline import Frame, Predictor, predict
 from lightning_cnn.run import DEFAULT_ROOT, find_runs, resolve_checkpoint
+from lightning_cnn.text import printable
 
 #: Images that `--plot` shows.
 _NUM_PLOTTED = 16

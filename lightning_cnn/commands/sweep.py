@@ -16,8 +16,8 @@ from typing import Any
 from lightning_cnn.config import yaml as configs
 from lightning_cnn.config.options import Parser, positive
 from lightning_cnn.errors import Interrupted, UserError, did_you_mean
-from lightning_cnn.predict.output import printable
 from lightning_cnn.sweep.trial_process import RESERVED, Value, command
+from lightning_cnn.text import printable
 
 #: Checks whether `fit` accepts commands.
 CHECK = (sys.executable, "-m", "lightning_cnn.sweep.check")

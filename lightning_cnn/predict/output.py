@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_cnn.files import atomic_write
+from lightning_cnn.text import is_formula, printable, spreadsheet_safe
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,6 @@ class Prediction:
 
 #: Writes the predictions of a batch.
 Write = Callable[[list[Prediction]], None]
-
-
-def printable(name: str) -> str:
-    """Return a name with control and other unprintable characters escaped as in Python."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 @contextmanager
@@ -104,8 +100,9 @@ def _csv(file: TextIO) -> Iterator[Write]:
     def write(predictions: list[Prediction]) -> None:
         for prediction in predictions:
             row = asdict(prediction)
-            if row["file"].startswith(("=", "+", "-", "@", "\t", "\r")):  # a formula in a spreadsheet
+            if is_formula(row["file"]):
                 row["file"] = f"./{row['file']}"
+            row |= {name: spreadsheet_safe(row[name]) for name in ("predicted", "runner_up")}
             writer.writerow(f"{value:.6f}" if isinstance(value, float) else value for value in row.values())
 
     yield write
