@@ -1,5 +1,6 @@
 """The metric that decides which checkpoint of a run is the best, for the callbacks that show it."""
 
+import math
 from typing import NamedTuple
 
 from lightning.pytorch import Trainer
@@ -24,8 +25,10 @@ class Monitor(NamedTuple):
     best: float | None
 
     def is_better(self, value: float) -> bool:
-        """Whether a value is better than the best so far."""
-        return self.best is None or (value > self.best if self.mode == "max" else value < self.best)
+        """Whether a value is better than the best so far; NaN never is."""
+        if math.isnan(value) or self.best is None:
+            return not math.isnan(value)
+        return value > self.best if self.mode == "max" else value < self.best
 
 
 def monitor_of(trainer: Trainer) -> Monitor | None:

@@ -170,9 +170,10 @@ class Progress(TQDMProgressBar):
         self._validation = {name: f"{name} {value:.4f}" for name, value in metrics.items()}
         monitor = monitor_of(trainer)
         if monitor is not None and (value := metrics.get(monitor.metric)) is not None:
-            best = value if monitor.best is None or monitor.is_better(value) else monitor.best
-            self._validation[monitor.metric] += f", best {best:.4f}"
-            self._monitored, self._best = f"{monitor.metric} {value:.3f}", f"best {best:.3f}"
+            self._monitored = f"{monitor.metric} {value:.3f}"
+            if (best := value if monitor.is_better(value) else monitor.best) is not None:
+                self._validation[monitor.metric] += f", best {best:.4f}"
+                self._best = f"best {best:.3f}"
 
     def _print_epoch(self, trainer: Trainer, is_last: bool = False) -> None:
         start, now = self._epoch_start, self._now(trainer)
