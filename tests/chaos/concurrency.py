@@ -148,7 +148,7 @@ def _fetch(dataset: Dataset, place: Path, rng: Random) -> tuple[str, str]:
 def _wrong_end(process: Process, kill: signal.Signals | None, output: tuple[str, str]) -> str:
     """Return what is wrong with how a process ended, if anything."""
     status, (out, err) = process.returncode, output
-    if status == 0 and "200 images to train, 100 to test, verified" in out:
+    if status == 0 and "200 training and 100 test images, verified" in out:
         return ""
     if kill is not None and (status == -kill or (status == 128 + kill and err.splitlines()[-1].endswith(kill.name))):
         return ""

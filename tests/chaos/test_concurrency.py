@@ -17,9 +17,13 @@ def atomic_write(path):
     yield path
     os.truncate(path, 1)
 
-def create(root, name):
-    (root / name / "version_0").mkdir(parents=True, exist_ok=True)
-    return root / name / "version_0"
+class Run:
+    @classmethod
+    def create(cls, root, name):
+        run = cls()
+        run.folder = root / name / "version_0"
+        run.folder.mkdir(parents=True, exist_ok=True)
+        return run
 """
 
 

@@ -67,11 +67,9 @@ def rows(path: str) -> list[dict[str, str]]:
 
 
 def change(checkpoint: Path, **entries: object) -> Path:
-    """Return a checkpoint with other entries, or without those that are None, in its description."""
+    """Return a checkpoint with other entries in its description."""
     content = torch.load(checkpoint, weights_only=True)
     content[checkpoints.KEY] |= entries
-    for name in [name for name, value in entries.items() if value is None]:
-        del content[checkpoints.KEY][name]
     torch.save(content, "changed.ckpt")
     return Path("changed.ckpt")
 

@@ -221,7 +221,7 @@ def test_data_that_cannot_be_had_is_not_the_commands_fault(workplace, configs, c
     outcome = cli(*words("+ --data.data_dir folder", configs))
 
     assert outcome.status == 1
-    assert "lightning-cnn: error: MNIST is not in folder/MNIST/raw and cannot be fetched.\n" in outcome.err
+    assert "lightning-cnn: error: MNIST is not in folder/MNIST/raw and cannot be downloaded.\n" in outcome.err
     assert "--data.allow_sample true" in outcome.err
     assert names() == workplace
 

@@ -17,17 +17,17 @@ def stopped(cli, tiny_data, configs, monkeypatch):
     """Train CNN on tiny data, be stopped by a signal after three of ten steps, and return the outcome."""
 
     def run(*flags, signum=signal.SIGTERM, after=3):
-        is_time = Checkpoints.is_time
+        is_due = Checkpoints.is_due
 
-        def is_time_to_stop(self, trainer):
+        def is_due_or_stop(self, trainer):
             if trainer.global_step == after - 1:
                 signal.raise_signal(signum)  # handled at the next step boundary
-            return is_time(self, trainer)
+            return is_due(self, trainer)
 
         plain = ("--plots.enabled", "false", "--dashboard.enabled", "false", "--data.val_size", 50)
         short = ("--trainer.max_epochs", 2, "--data.batch_size", 30)
         with monkeypatch.context() as patch:
-            patch.setattr(Checkpoints, "is_time", is_time_to_stop)
+            patch.setattr(Checkpoints, "is_due", is_due_or_stop)
             return cli("fit", "--config", configs / "mnist" / "cnn.yaml", *plain, *short, *flags)
 
     return run
