@@ -1,6 +1,6 @@
-"""Which classes are believed when a checkpoint names them: one rule, for every command.
+"""Which classes are trusted when a checkpoint names them: one rule, for every command.
 
-A checkpoint may come from anywhere, so nothing is imported because it names it. Believed are classes of this package,
+A checkpoint may come from anywhere, so nothing is imported because it names it. Trusted are classes of this package,
 of torch.optim and of Lightning that are imported already, and classes of modules that the user has named. Imports
 nothing heavy, so that `predict` can use it.
 """
@@ -16,7 +16,7 @@ _HOMES = (*_PACKAGES, "lightning.fabric")
 
 
 def trusted_class(path: str, bases: tuple[type[Any], ...], named: Collection[str]) -> type[Any] | None:
-    """Return the class that a checkpoint names, or None if it is not believed.
+    """Return the class that a checkpoint names, or None if it is not trusted.
 
     Args:
         path: The class path in the checkpoint.
@@ -41,7 +41,7 @@ def is_class_path(text: str) -> bool:
 
 
 def is_of_known_package(path: str) -> bool:
-    """Whether a class path names something in a package whose classes are believed."""
+    """Whether a class path names something in a package whose classes are trusted."""
     return _within(path.rpartition(".")[0], _PACKAGES)
 
 

@@ -1,4 +1,4 @@
-"""What is believed of the settings in a checkpoint: plain values and known classes, but not where to write.
+"""Which settings in a checkpoint are trusted: plain values and known classes, but not where to write.
 
 A checkpoint may come from anywhere. The parser imports whatever a class path names, and may read a file or ask a host
 where it expects a class; so settings from a checkpoint reach it only as far as nothing of this can happen.
