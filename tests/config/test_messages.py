@@ -11,7 +11,9 @@ import torch
 
 from lightning_cnn.checkpoint import KEY
 
-MODELS = r"CNNClassifier, .*DeepCNNClassifier, FastCNNClassifier, MLPClassifier, .*ShallowCNNClassifier, SimpleCNN[^)]*"
+MODELS = ".*".join(
+    f"\\b{name}Classifier\\b" for name in ("CNN", "DeepCNN", "FastCNN", "MLP", "ShallowCNN", "SimpleCNN")
+)
 
 #: Wrong arguments, after those of a valid `fit` where they begin with +, and the message.
 WRONG = [
@@ -40,7 +42,7 @@ WRONG = [
     ("+ --model.scheduler StepLRR", r"scheduler StepLRR: there is no such scheduler class; did you mean 'StepLR'\?"),
     ("+ --data.augment CropRotate", r"CropRotate: there is no such augment class; did you mean 'CropAndRotate'\?"),
     ("+ --trainer.callbacks PrintLos", r"PrintLos: there is no such callback class; did you mean 'PrintLoss'\?"),
-    ("+ --model=", rf"--model : there is no such model class \(choose from {MODELS}\)"),
+    ("+ --model=", rf"--model : there is no such model class \(choose from .*{MODELS}.*\)"),
     (
         "+ --model nowhere.Class",
         r"--model nowhere\.Class: there is no module 'nowhere' where Python looks; `python -m .*",
