@@ -251,7 +251,7 @@ def _stop(life: Life, rng: random.Random, seconds: float) -> str | None:
         return None
     said = [line for line in end.printed.splitlines() if line.startswith(f"lightning-cnn: stopped by {asked.name}")]
     is_right = end.status == 128 + asked and end.seconds <= 5 and len(said) == 1
-    if is_right and ("go on from step" in said[0] or life.completed == before):
+    if is_right and ("resume from step" in said[0] or life.completed == before):
         return ""
     return f"status {end.status} {end.seconds:.1f} s after {asked.name}: {said or end.printed[-500:]}"
 
