@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from lightning_cnn.errors import UserError
-from lightning_cnn.training.cli import settings_of
+from lightning_cnn.training.parsing import settings_of
 
 
 def check(commands: list[list[str]]) -> dict[str, Any]:

@@ -1,14 +1,15 @@
 """What a run is set up with: its precision, its folder, its loggers and callbacks. Each piece works without the CLI."""
 
 import shutil
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -16,8 +17,10 @@ from lightning_cnn.callbacks import Progress
 from lightning_cnn.callbacks.metrics_csv import MetricsCSV
 from lightning_cnn.callbacks.tensorboard import TensorBoard
 from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.config.settings import Tree
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.environment import is_rank_zero, torchrun_world
+from lightning_cnn.errors import DivergenceError, Interrupted, UserError
 from lightning_cnn.run import Run, snake_case
 from lightning_cnn.training import precision
 
@@ -27,20 +30,22 @@ _HALF = (16, "16", "16-mixed")
 _PROBE_BATCH = 256
 
 
-def with_launcher(trainer: dict[str, Any]) -> dict[str, Any]:
-    """Return settings of the trainer with the processes that torchrun has started, unless the user says how many."""
+def complete(settings: Tree) -> Tree:
+    """Return settings of a command with what follows from others and from the launcher.
+
+    The user's number of devices and precision are kept. Otherwise the devices are the processes that torchrun has
+    started, and `deterministic` means float32 without a precision probe.
+    """
+    trainer = dict(settings.get("trainer", {}))
     world = torchrun_world()
-    if world is None or trainer.get("devices", "auto") != "auto":
-        return trainer
-    return {**trainer, "devices": world[0], "num_nodes": world[1]}
-
-
-def with_determinism(trainer: dict[str, Any]) -> dict[str, Any]:
-    """Return settings of the trainer that repeat to the bit: no precision probe, and deterministic algorithms."""
-    if trainer.get("precision", "auto") == "auto":
-        rank_zero_info("Precision: 32-true (bf16-mixed may be faster, and is as repeatable)")
-        trainer = {**trainer, "precision": "32-true"}
-    return {**trainer, "deterministic": True}
+    if world is not None and trainer.get("devices", "auto") == "auto":
+        trainer |= {"devices": world[0], "num_nodes": world[1]}
+    if settings.get("deterministic"):
+        if trainer.get("precision", "auto") == "auto":
+            rank_zero_info("Precision: 32-true (bf16-mixed may be faster, and is as repeatable)")
+            trainer["precision"] = "32-true"
+        trainer["deterministic"] = True
+    return {**settings, "trainer": trainer}
 
 
 def choose_precision(
@@ -78,17 +83,30 @@ def _probe_device(accelerator: Any) -> torch.device | None:
     return torch.device("cpu") if accelerator == "cpu" or (accelerator == "auto" and not others) else None
 
 
-def create_run(root: Path, model: ImageClassifier, datamodule: ImageDataModule) -> Run:
-    """Create the folder of a new run, named after the dataset and the network."""
+@contextmanager
+def new_run(root: Path, model: ImageClassifier, datamodule: ImageDataModule) -> Iterator[Run]:
+    """Create and lock the folder of a new run, named after the dataset and the network.
+
+    It is removed if the block is ended by an error before there is a checkpoint, unless the metrics until then may be
+    worth a look.
+    """
     network = snake_case(type(model).__name__.removesuffix("Classifier"))
-    return Run.create(root, f"{datamodule.facts.name}-{network}")
+    run = Run.create(root, f"{datamodule.facts.name}-{network}")
+    try:
+        with run.lock():
+            yield run
+    except DivergenceError:
+        raise
+    except (UserError, MisconfigurationException, ModuleNotFoundError, Interrupted):
+        remove_empty_run(run)
+        raise
 
 
-def remove_empty_run(run: Run | None) -> None:
-    """Remove the folder of a new run that has no checkpoint, and the folders above it that are empty then."""
-    if run is None or run.checkpoints_folder.exists():
+def remove_empty_run(run: Run) -> None:
+    """Remove the folder of a run that has no checkpoint, and the folders above it that are empty then."""
+    if run.checkpoints_folder.exists():
         return
-    shutil.rmtree(run.folder)
+    shutil.rmtree(run.folder, ignore_errors=True)
     with suppress(OSError):  # not empty: there are other runs
         run.folder.parent.rmdir()
         run.folder.parent.parent.rmdir()
@@ -109,20 +127,9 @@ def make_loggers(requested: Any, run: Run, first_step: int | None) -> list[Logge
     return [*users, MetricsCSV(run.folder, first_step), TensorBoard(run.folder, first_step)]
 
 
-def as_list(callbacks: Callback | Iterable[Callback] | None) -> list[Callback]:
-    """Return the user's callbacks as a new list."""
-    if callbacks is None:
-        return []
-    return [callbacks] if isinstance(callbacks, Callback) else [*callbacks]
-
-
-def add_progress(callbacks: list[Callback], enabled: bool | None) -> list[Callback]:
-    """Add our progress bar, unless it is disabled or the user gives another."""
-    if enabled is False or any(isinstance(callback, ProgressBar) for callback in callbacks):
-        return callbacks
-    return [*callbacks, Progress()]
-
-
-def learning_rate_monitors(loggers: list[Logger]) -> list[Callback]:
-    """Return the callback that logs the learning rate, if there is a logger."""
-    return [LearningRateMonitor()] if loggers else []
+def make_callbacks(requested: Callback | Iterable[Callback] | None, shows_progress: bool | None) -> list[Callback]:
+    """Return the user's callbacks in a new list, with our progress bar unless it is disabled or the user's is there."""
+    callbacks = [requested] if isinstance(requested, Callback) else [*(requested or [])]
+    if shows_progress is not False and not any(isinstance(callback, ProgressBar) for callback in callbacks):
+        callbacks.append(Progress())
+    return callbacks

@@ -4,7 +4,7 @@ import pytest
 from chaos import fuzzed_configs
 
 from lightning_cnn.config import request
-from lightning_cnn.training import cli
+from lightning_cnn.training import parsing
 
 TRIES = 60
 
@@ -24,7 +24,7 @@ def test_what_is_imported_left_behind_or_said_unclearly_is_lost(tmp_path, monkey
         return config
 
     monkeypatch.setattr(request, "trusted_settings", trust_all)
-    monkeypatch.setattr(cli, "explain", lambda report, tree, schema: report)
+    monkeypatch.setattr(parsing, "explain", lambda report, tree, schema: report)
 
     lost = fuzzed_configs.run(TRIES, seed=1, folder=tmp_path / "chaos").lost
 

@@ -1,3 +1,4 @@
+import signal
 from pathlib import Path
 
 import pytest
@@ -5,9 +6,9 @@ import torch
 from lightning.pytorch.callbacks import Timer, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 
-from lightning_cnn.callbacks import Progress
 from lightning_cnn.classifiers import MLPClassifier
 from lightning_cnn.data import FashionMNISTDataModule
+from lightning_cnn.errors import DivergenceError, Interrupted, UserError
 from lightning_cnn.run import Run
 from lightning_cnn.training import setup
 from lightning_cnn.training.precision import Verdict
@@ -21,24 +22,30 @@ def torchrun(monkeypatch):
 
 @pytest.mark.usefixtures("torchrun")
 def test_torchrun_sets_the_number_of_processes():
-    assert setup.with_launcher({"max_epochs": 1}) == {"max_epochs": 1, "devices": 2, "num_nodes": 3}
-    assert setup.with_launcher({"devices": "auto"}) == {"devices": 2, "num_nodes": 3}
+    assert setup.complete({"trainer": {"max_epochs": 1}}) == {
+        "trainer": {"max_epochs": 1, "devices": 2, "num_nodes": 3}
+    }
+    assert setup.complete({"trainer": {"devices": "auto"}}) == {"trainer": {"devices": 2, "num_nodes": 3}}
 
 
 @pytest.mark.usefixtures("torchrun")
 def test_the_user_overrides_torchrun():
-    assert setup.with_launcher({"devices": 1}) == {"devices": 1}
+    assert setup.complete({"trainer": {"devices": 1}}) == {"trainer": {"devices": 1}}
 
 
 def test_without_torchrun_nothing_is_changed():
-    assert setup.with_launcher({"max_epochs": 1}) == {"max_epochs": 1}
+    given = {"seed_everything": 3, "trainer": {"max_epochs": 1}}
+
+    assert setup.complete(given) == given
 
 
 @pytest.mark.parametrize(
     ("given", "precision"), [({}, "32-true"), ({"precision": "auto"}, "32-true"), ({"precision": "64-true"}, "64-true")]
 )
 def test_a_deterministic_run_probes_no_precision(given, precision):
-    assert setup.with_determinism(given) == {"precision": precision, "deterministic": True}
+    completed = setup.complete({"deterministic": True, "trainer": given})
+
+    assert completed["trainer"] == {"precision": precision, "deterministic": True}
 
 
 # The precision
@@ -93,29 +100,51 @@ def test_other_ranks_wait_for_the_choice_of_rank_zero(probed, monkeypatch):
 # The folder
 
 
-def test_a_run_is_named_after_dataset_and_network(tmp_path):
-    run = setup.create_run(tmp_path, MLPClassifier(), FashionMNISTDataModule())
+@pytest.fixture
+def new_run(tmp_path):
+    return lambda: setup.new_run(tmp_path / "logs", MLPClassifier(), FashionMNISTDataModule())
 
-    assert run == Run(tmp_path / "fashion_mnist-mlp" / "version_0")
+
+def test_a_new_run_is_named_after_dataset_and_network_and_locked(new_run, tmp_path):
+    with new_run() as run:
+        assert run == Run(tmp_path / "logs" / "fashion_mnist-mlp" / "version_0")
+        with pytest.raises(UserError, match="another process"), run.lock():
+            pass
+
+    with run.lock():
+        pass
 
 
-def test_a_run_without_checkpoint_is_removed_with_its_empty_parents(tmp_path):
-    run = Run.create(tmp_path / "logs", "mnist-cnn")
-
-    setup.remove_empty_run(run)
-    setup.remove_empty_run(None)
+@pytest.mark.parametrize(
+    "error", [UserError("wrong"), Interrupted(signal.SIGTERM), ModuleNotFoundError("psutil")], ids=repr
+)
+def test_a_refused_run_is_removed_with_its_empty_parents(new_run, tmp_path, error):
+    with pytest.raises(type(error)), new_run():
+        raise error
 
     assert not list(tmp_path.iterdir())
 
 
-def test_other_runs_are_kept(tmp_path):
-    first, second = (Run.create(tmp_path, "mnist-cnn") for _ in range(2))
-    first.checkpoints_folder.mkdir()
+@pytest.mark.parametrize("error", [DivergenceError("nan"), OSError(28, "full"), ZeroDivisionError()], ids=repr)
+def test_a_failed_run_is_kept(new_run, error):
+    with pytest.raises(type(error)), new_run() as run:
+        raise error
 
-    setup.remove_empty_run(first)
-    setup.remove_empty_run(second)
+    assert run.folder.is_dir()
 
-    assert [path.name for path in (tmp_path / "mnist-cnn").iterdir()] == ["version_0"]
+
+def test_other_runs_are_kept(new_run):
+    def refuse(has_checkpoint):
+        with new_run() as run:
+            if has_checkpoint:
+                run.checkpoints_folder.mkdir()
+            raise UserError("wrong")
+
+    for has_checkpoint in (True, False):
+        with pytest.raises(UserError):
+            refuse(has_checkpoint)
+
+    assert [path.name for path in Path("logs/fashion_mnist-mlp").iterdir()] == ["version_0"]
 
 
 # Loggers and callbacks
@@ -139,25 +168,20 @@ def test_the_loggers_of_a_run():
 def test_the_callbacks_of_the_user_are_not_changed():
     users = [Timer("00:00:01:00")]
 
-    callbacks = setup.add_progress(setup.as_list(users), None)
+    callbacks = setup.make_callbacks(users, None)
 
     assert callbacks[0] is users[0]
     assert len(users) == 1
-    assert isinstance(callbacks[1], Progress)
-    assert setup.as_list(None) == []
-    assert setup.as_list(users[0]) == users
+    assert names(callbacks) == ["Timer", "Progress"]
+    assert names(setup.make_callbacks(users[0], True)) == ["Timer", "Progress"]
+    assert names(setup.make_callbacks(None, None)) == ["Progress"]
 
 
 def test_a_progress_bar_may_be_disabled_or_replaced():
     bar = TQDMProgressBar()
 
-    assert setup.add_progress([], False) == []
-    assert setup.add_progress([bar], None) == [bar]
-
-
-def test_the_learning_rate_is_logged_where_there_is_a_logger():
-    assert setup.learning_rate_monitors([]) == []
-    assert names(setup.learning_rate_monitors([CSVLogger("x")])) == ["LearningRateMonitor"]
+    assert setup.make_callbacks(None, False) == []
+    assert setup.make_callbacks([bar], None) == [bar]
 
 
 def test_the_probe_leaves_random_numbers_alone(probed):

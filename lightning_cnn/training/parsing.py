@@ -1,0 +1,129 @@
+"""From one checked tree of settings to the parsed settings of `fit`, `validate` and `test`; nothing is run here."""
+
+import json
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_info
+
+from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn.callbacks import Checkpoints, Dashboard, Plots
+from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.config.flags import read_command_line
+from lightning_cnn.config.messages import explain
+from lightning_cnn.config.parser import SettingsParser
+from lightning_cnn.config.request import Request, read_request
+from lightning_cnn.config.settings import Tree, merge
+from lightning_cnn.data import ImageDataModule
+from lightning_cnn.environment import is_requeued_by_slurm
+from lightning_cnn.errors import UserError
+from lightning_cnn.run import Run
+from lightning_cnn.training.options import CKPT_PATH, OPTIONS, schema
+from lightning_cnn.training.resume import run_to_resume
+from lightning_cnn.training.setup import complete
+from lightning_cnn.training.trainer import Trainer
+
+
+def settings_of(argv: Sequence[str]) -> dict[str, Any]:
+    """Return all settings that a command line gives, defaults included, as plain values; nothing is run.
+
+    Raises:
+        UserError: If the command does not accept them.
+    """
+    command, *arguments = argv
+    if read_command_line(arguments).asks_for_help:
+        raise UserError("a flag asks for help only; give it to `lightning-cnn fit`")
+    return SettingsCLI(read_request(command, arguments, schema(command))).settings
+
+
+class SettingsCLI(LightningCLI):
+    """LightningCLI without subcommands, which parses one tree of settings and does nothing more.
+
+    Args:
+        request: What is asked for.
+        help_arguments: Arguments that ask for help, to be parsed in place of the tree.
+
+    Attributes:
+        checkpoint: The file to resume from, or to evaluate; for `fit`, `--resume auto` may find it.
+        settings: All settings, defaults included, as plain values.
+    """
+
+    def __init__(self, request: Request, help_arguments: Sequence[str] = ()) -> None:
+        self.request = request
+        self.command = request.command
+        self.checkpoint = request.checkpoint
+        self.settings: dict[str, Any] = {}
+        super().__init__(
+            ImageClassifier,
+            ImageDataModule,
+            trainer_class=Trainer,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,  # RunRecord does it
+            load_from_checkpoint_support=False,  # checkpoints describe themselves
+            auto_configure_optimizers=False,  # classifiers get theirs injected
+            seed_everything_default=0,
+            parser_class=SettingsParser,
+            parser_kwargs={
+                "prog": f"lightning-cnn {self.command}",
+                "usage": f"lightning-cnn {self.command} [CHECKPOINT] [--config FILE] [--NAME VALUE ...]",
+                "allow_abbrev": False,
+            },
+            args=list(help_arguments) or request.settings,
+            run=False,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add our groups of settings, and the options of the command."""
+        parser.add_class_arguments(Checkpoints, "checkpoints")
+        parser.add_lightning_class_args(Plots, "plots")
+        parser.add_lightning_class_args(Dashboard, "dashboard")  # after the plots, which it shows
+        parser.add_argument("--ckpt_path", type=str, default=None, help=CKPT_PATH[self.command])
+        for name, (kind, default, text) in OPTIONS[self.command].items():
+            parser.add_argument(f"--{name}", type=kind, default=default, help=text)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse the tree of settings; `fit` then finds the run to resume, if it is to be found.
+
+        Raises:
+            UserError: If a value has the wrong type or is out of its range.
+        """
+        if isinstance(args, list):
+            parser.parse_args(args)
+        self._parse(self.request.settings)
+        if self.command == "fit" and not self.settings["trainer"]["fast_dev_run"]:
+            self._find_run_to_resume()
+
+    def _parse(self, given: Tree) -> None:
+        tree = complete(given)
+        try:
+            self.config = self.parser.parse_object(deepcopy(tree))  # which it changes
+        except UserError as error:
+            raise UserError(explain(str(error), tree, schema(self.command))) from error
+        seed = self.config["seed_everything"]
+        if not isinstance(seed, bool) and not 0 <= seed < 2**32:
+            raise UserError(f"--seed_everything must be between 0 and {2**32 - 1}, got {seed}")
+        self.settings = json.loads(self.parser.dump(self.config, skip_unset=False, format="json"))
+        del self.settings["ckpt_path"]
+
+    def _find_run_to_resume(self) -> None:
+        """Find the run to resume, if `--resume auto` is given or SLURM has requeued this job."""
+        asked = self.settings["resume"] is not None
+        if asked and self.checkpoint is not None:
+            raise UserError("--resume auto finds the run itself; leave out the checkpoint, or --resume")
+        if self.checkpoint is not None or not (asked or is_requeued_by_slurm()):
+            return
+        root = Path(self.settings["trainer"]["default_root_dir"] or ".")
+        self.checkpoint = run_to_resume(root, self.settings, this_job_only=not asked)
+        if self.checkpoint is None:
+            return
+        rank_zero_info(f"Resumed: {Run.of_checkpoint(self.checkpoint).folder}")
+        if self.settings["trainer"]["precision"] == "auto":  # the run keeps the precision that was chosen for it
+            precision = checkpoints.read_description(self.checkpoint)["config"]["trainer"]["precision"]
+            self._parse(merge(self.request.settings, {"trainer": {"precision": precision}}))
+
+    def instantiate_classes(self) -> None:
+        """Instantiate nothing."""
