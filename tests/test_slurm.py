@@ -28,7 +28,9 @@ for number in range(here * nodes):
 sys.exit(max(task.wait() % 256 for task in tasks))
 """
 SCONTROL = '#!/bin/sh\necho "$@" >>scontrol.txt\n'
-#: Says how it was called.
+#: One batch of validation and one of test for all processes.
+ONE_BATCH = ("--data.eval_batch_size", "1000")
+#: Prints how it was called.
 TASK = """#!/bin/sh
 echo "task $SLURM_PROCID with $OMP_NUM_THREADS threads:" "$@"
 """
@@ -76,7 +78,7 @@ def options() -> list[str]:
     return re.findall(r"^#SBATCH (.*)$", head, flags=re.MULTILINE)
 
 
-def test_slurm_is_asked_for_a_signal_to_the_tasks_and_for_another_start():
+def test_slurm_sends_the_tasks_a_signal_and_requeues_the_job():
     assert options() == [
         *("--job-name=lightning-cnn", "--nodes=1", "--ntasks-per-node=1", "--cpus-per-task=4", "--time=01:00:00"),
         *("--signal=SIGUSR1@120", "--requeue", "--open-mode=append"),
@@ -84,7 +86,7 @@ def test_slurm_is_asked_for_a_signal_to_the_tasks_and_for_another_start():
     assert SCRIPT.read_text().count("#SBATCH") == len(options())
 
 
-def test_every_task_trains_with_what_slurm_has_given_and_with_the_arguments(submit):
+def test_every_task_trains_with_the_resources_of_slurm_and_the_given_arguments(submit):
     job = submit(TASK, "--config", "my configs/cnn.yaml", nodes=2, tasks=2, CPUS_PER_TASK="3")
 
     words = "fit --resume auto --trainer.num_nodes 2 --trainer.devices 2 --trainer.strategy ddp"
@@ -95,12 +97,12 @@ def test_every_task_trains_with_what_slurm_has_given_and_with_the_arguments(subm
     ]
 
 
-def test_a_job_that_fails_says_so(submit):
+def test_a_job_that_fails_has_its_status(submit):
     assert submit("#!/bin/sh\nexit 2\n").returncode == 2
 
 
-def test_a_job_at_its_time_limit_goes_on_when_slurm_starts_it_anew(submit, cli, tmp_path, monkeypatch):
-    fit = (*FIT[1:], "--trainer.accelerator", "cpu", "--trainer.callbacks+=distributed.witness.TimeLimit")
+def test_a_job_at_its_time_limit_resumes_when_slurm_restarts_it(submit, cli, tmp_path, monkeypatch):
+    fit = (*FIT[1:], *ONE_BATCH, "--trainer.accelerator", "cpu", "--trainer.callbacks+=distributed.recording.TimeLimit")
 
     first = submit(CHILD, *fit)
 
@@ -114,10 +116,15 @@ def test_a_job_at_its_time_limit_goes_on_when_slurm_starts_it_anew(submit, cli, 
 
     assert again.returncode == 0, again.stdout + again.stderr
     assert f"Resumed: {training.run.relative_to(tmp_path)}" in again.stderr
-    assert [len(witness["steps"]) for witness in training.witnesses] == [2, 2]
-    (tmp_path / "alone").mkdir()
-    monkeypatch.chdir(tmp_path / "alone")
-    assert cli(*FIT, "--trainer.accelerator", "cpu", "--trainer.devices", 1).status == 0
-    alone = Training(tmp_path / "alone", "")
-    assert training.losses == [pytest.approx(row, rel=TOLERANCE["cpu"]) for row in alone.losses]
-    assert training.other_metrics == alone.other_metrics
+    assert [len(rank["steps"]) for rank in training.ranks] == [2, 2]
+    (tmp_path / "single").mkdir()
+    monkeypatch.chdir(tmp_path / "single")
+    assert cli(*FIT, *ONE_BATCH, "--trainer.accelerator", "cpu", "--trainer.devices", 1).status == 0
+    single = Training(tmp_path / "single", "")
+    assert training.losses == [pytest.approx(row, rel=TOLERANCE["cpu"]) for row in single.losses]
+    assert training.other_metrics == single.other_metrics
+    labels = [
+        [line.split(",")[:3] for line in (t.run / "test_predictions.csv").read_text().splitlines()]
+        for t in (training, single)
+    ]
+    assert labels[0] == labels[1] and len(labels[0]) == 101

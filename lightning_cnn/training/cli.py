@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
         SettingsCLI(Request(command, {}), help_arguments=arguments)  # which prints it, and leaves
     peers = PeerProcesses()
     try:
-        with peers.supervise(), ExitStack() as stack:
+        with ExitStack() as stack, peers.supervise():
             request = read_request(command, arguments, schema(command))
             if request.prints_config:
                 print(dump(SettingsCLI(request).settings), end="")
@@ -178,13 +178,12 @@ class TrainingCLI(SettingsCLI):
 
     def _train(self) -> None:
         try:
-            with self.peers.guard():
-                self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint, weights_only=True)
+            self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint, weights_only=True)
         except Interrupted as interrupted:
             raise Interrupted(
                 interrupted.received, self._resume_hint(), already_reported=not self.trainer.is_global_zero
             ) from interrupted
-        except (UserError, MisconfigurationException, ModuleNotFoundError, PeerFailureError, OSError):
+        except (UserError, MisconfigurationException, ModuleNotFoundError, OSError):
             raise
         except Exception as error:
             if is_restoring(self.trainer):

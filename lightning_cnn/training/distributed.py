@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from lightning.fabric.plugins import ClusterEnvironment
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.strategies import ParallelStrategy
@@ -33,8 +32,8 @@ GRACE = 5.0
 _INTERVAL = 0.2
 #: Seconds that rank 0 goes on hosting the store after a failure, so that all processes read it.
 _LINGER = 1.0
-#: Seconds until torchrun has noticed a process that failed: it reports the first that it notices as the root cause.
-_TORCHRUN_NOTICES = 2.0
+#: Longest time, in seconds, to wait for the SIGTERM of torchrun after a peer has failed.
+_TORCHRUN_NOTICES = 10.0
 #: Seconds that child processes have to end after a signal: the sender waits.
 _STOP = 0.5
 #: Seconds that child processes have to end after a run that succeeded.
@@ -56,23 +55,14 @@ class PeerFailureError(Exception):
 
 
 class ChildProcesses:
-    """The processes that this one has started, for the further devices of its node.
+    """The processes that Lightning's launcher has started, for the further devices of this node.
 
-    They take the place of those of Lightning's launcher, which kills this process without any message within five
-    seconds after one of them has failed.
+    Lightning's own observer is not used: when a child process has failed, it kills this one within five seconds and
+    without a message.
     """
 
     def __init__(self) -> None:
         self.processes: list[subprocess.Popen[bytes]] = []
-
-    def start(self, count: int, environment: ClusterEnvironment) -> None:
-        """Run the command of this process in more processes; Lightning sees by their environment that they exist."""
-        places = {"MASTER_ADDR": environment.main_address, "MASTER_PORT": environment.main_port}
-        places |= {"NODE_RANK": environment.node_rank(), "LOCAL_RANK": 0}
-        os.environ.update({name: str(value) for name, value in places.items()})
-        for local_rank in range(1, count + 1):
-            own = os.environ | {"LOCAL_RANK": str(local_rank)}
-            self.processes.append(subprocess.Popen([sys.executable, *sys.orig_argv[1:]], env=own))
 
     def failed(self, rank: int) -> Failure | None:
         """Return the failure of the first that has failed, where this process has the given rank."""
@@ -127,52 +117,63 @@ class PeerProcesses(Callback):
         strategy = trainer.strategy
         assert isinstance(trainer, Trainer)
         assert isinstance(strategy, ParallelStrategy)
-        environment = strategy.cluster_environment
-        assert environment is not None
         self._trainer = trainer
         self._rank = trainer.global_rank
         trainer.callbacks.insert(0, self)  # type: ignore[attr-defined]  # Lightning sets it from outside
-        if not isinstance(strategy.launcher, _SubprocessScriptLauncher):
+        launcher, environment = strategy.launcher, strategy.cluster_environment
+        if not isinstance(launcher, _SubprocessScriptLauncher):
             return  # it forks or spawns the processes in `fit`
-        starts_processes = not environment.creates_processes_externally
-        if starts_processes:
-            environment.validate_settings(num_devices=trainer.num_devices, num_nodes=trainer.num_nodes)
+        assert environment is not None
         if self._store is None:
             self._store = FailureStore.connect(self._rank, environment.main_address, environment.main_port)
-        if starts_processes:
-            self._children.start(trainer.num_devices - 1, environment)
+        if not environment.creates_processes_externally:
+            launcher._call_children_scripts()  # sets LOCAL_RANK, by which Lightning sees later that they exist
+            self._children.processes = launcher.procs
         if not self._monitor.is_alive():
             self._monitor.start()
         self._store.wait_for_peers(trainer.world_size)
-
-    # Whose failure it is
 
     def on_exception(self, trainer: LightningTrainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Record an error as soon as Lightning catches it, before callbacks of the user wait for their peers."""
         self._first_failure(exception)
 
     @contextmanager
-    def guard(self) -> Iterator[None]:
-        """Record what fails here, unless a peer has failed before.
+    def supervise(self) -> Iterator[None]:
+        """Record what fails in the block, and end the run together with its child processes.
 
         Raises:
             PeerFailureError: If a peer has failed before, in place of the error that follows from this.
         """
         try:
             yield
-        except PeerFailureError:
-            raise
+            self._is_over.set()
+            self._children.wait(_TEARDOWN)
+            if failed := self._children.failed(self._rank):
+                raise PeerFailureError(failed)
         except BaseException as error:
-            if self._trainer is None and self._store is None and self._parent is None:
-                raise  # there are no peers
-            failure = self._first_failure(error)
-            if failure.rank == self._rank or (failure.was_stopped and isinstance(error, Interrupted)):
+            ended = self._consequence(error)
+            if self._rank == 0 and self._store is not None:
+                time.sleep(_LINGER)
+            self._children.stop(ended)
+            self._is_over.set()
+            if ended is error:
                 raise
-            raise PeerFailureError(failure) from error
+            raise ended from error
+
+    def _consequence(self, error: BaseException) -> BaseException:
+        """Return the error with which this process ends: its own, unless this only follows from that of a peer."""
+        if isinstance(error, PeerFailureError) or (self._trainer is self._store is self._parent is None):
+            return error
+        failure = self._first_failure(error)
+        is_own = failure.rank == self._rank or (failure.was_stopped and isinstance(error, Interrupted))
+        return error if is_own else PeerFailureError(failure)
 
     def _first_failure(self, error: BaseException) -> Failure:
         """Return the first failure of the run, after an error of this process."""
-        self._ignore_signals()
+        for signum in (signal.SIGTERM, signal.SIGINT):  # torchrun sends one to all when one process has failed
+            signal.signal(signum, signal.SIG_IGN)
+        if self._trainer is not None:
+            self._trainer.signals.ignore()
         if not _is_lost_connection(error):
             return self._record(Failure(self._rank, getattr(error, "exit_status", 1), self._rank))
         deadline = time.monotonic() + 1  # a connection may break before the system reports the end of its process
@@ -193,44 +194,32 @@ class PeerProcesses(Callback):
             return Failure(None, None, self._rank)
         return None
 
-    def _ignore_signals(self) -> None:
-        """Let no signal cut the end short: torchrun sends one to all processes when one of them has failed."""
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, signal.SIG_IGN)
-        if self._trainer is not None:
-            self._trainer.signals.ignore()
-
-    # The end
-
-    @contextmanager
-    def supervise(self) -> Iterator[None]:
-        """Guard a whole run, and end it together with its child processes.
-
-        Raises:
-            PeerFailureError: If a peer has failed, in place of the error that follows from this.
-        """
-        try:
-            with self.guard():
-                yield
-                self._is_over.set()
-                self._children.wait(_TEARDOWN)
-                if failure := self._children.failed(self._rank):
-                    raise PeerFailureError(failure)
-        except BaseException as error:
-            if self._rank == 0 and self._store is not None:
-                time.sleep(_LINGER)
-            self._children.stop(error)
-            self._is_over.set()
-            raise
-
     def leave(self, failure: Failure) -> int:
         """Clean up after a peer has failed, report this to the user unless another process does; return the status."""
         note = self.on_peer_failure(failure)
         if self._reports(failure):
             print(f"lightning-cnn: {PeerFailureError(failure)}{note}", file=sys.stderr, flush=True)
-        if not failure.was_killed and torchrun_world() is not None:
-            time.sleep(_TORCHRUN_NOTICES)
+        if threading.current_thread() is threading.main_thread():  # the monitor has waited already
+            self._wait_for_torchrun(failure)
         return failure.exit_status
+
+    def _wait_for_torchrun(self, failure: Failure) -> None:
+        """Let torchrun end this process: it reports the one that ends first as the root cause, and stops the others."""
+        world = torchrun_world()
+        if world is None or failure.was_killed or failure.rank is None:
+            return
+        if failure.rank // world[0] == self._rank // world[0]:  # on the same node, by the same torchrun
+            sys.stdout.flush()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(_TORCHRUN_NOTICES)
+
+    def _reports(self, failure: Failure) -> bool:
+        """Whether this process tells the user about the failure of a peer."""
+        if failure.reporting_rank == failure.rank:  # which has shown its error
+            return self._rank == 0
+        if self._rank > 0 and (self._store is None or self._store.is_gone):  # with rank 0, so nothing can be agreed
+            return self._rank == 1
+        return failure.reporting_rank == self._rank
 
     def _monitor_peers(self) -> None:
         """End this process soon after a peer has failed."""
@@ -242,14 +231,6 @@ class PeerProcesses(Callback):
         # The main thread waits for a peer that does not come, and nothing else ends this wait.
         self._children.stop(PeerFailureError(failure))
         os._exit(self.leave(failure))
-
-    def _reports(self, failure: Failure) -> bool:
-        """Whether this process tells the user about the failure of a peer."""
-        if failure.reporting_rank == failure.rank:  # which has shown its error
-            return self._rank == 0
-        if self._rank > 0 and (self._store is None or self._store.is_gone):  # with rank 0, so nothing can be agreed
-            return self._rank == 1
-        return failure.reporting_rank == self._rank
 
 
 def _is_child_process() -> bool:

@@ -1,4 +1,4 @@
-"""The same training in any number of processes, and what it came to."""
+"""The same training in any number of processes, and its results."""
 
 import csv
 import json
@@ -8,19 +8,20 @@ from typing import Any
 
 from distributed.processes import run
 
-#: Two epochs of 48, 48 and 54 augmented images, the last of which four processes cannot share evenly; 13 test batches.
+#: Two epochs of 48, 48 and 54 augmented images, the last of which four ranks cannot share evenly; 13 test batches.
 FIT = (
     *("fit", "--model", "CNNClassifier", "--data", "MNISTDataModule", "--test", "true"),
     *("--data.val_size", "50", "--data.global_batch_size", "48", "--data.eval_batch_size", "8"),
     *("--data.augment", "CropAndRotate", "--trainer.max_epochs", "2", "--trainer.precision", "32-true"),
     *("--trainer.log_every_n_steps", "1", "--plots.enabled", "false", "--dashboard.enabled", "false"),
     *("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"),
-    *("--trainer.callbacks+=distributed.witness.Witness", "--trainer.callbacks.folder", "witness"),
+    *("--checkpoints.every_n_steps", "1"),
+    *("--trainer.callbacks+=distributed.recording.BatchRecorder", "--trainer.callbacks.folder", "batches"),
 )
-#: How far losses may be from those of one process, as a share. The gradient of a step is the same sum in another order,
-#: so that weights and losses differ by some roundings of float32, 6e-8 each; Adam, which divides by the size of a
-#: gradient, makes more of those of small ones. A GPU rounds to 10 bits, 5e-4, what it multiplies in convolutions.
-#: Images that are weighed wrongly in one step of four processes change its loss by 2e-4.
+#: Largest relative difference of a loss from that of one process. The gradient of a step is the same sum in another
+#: order, so weights and losses differ by some roundings of float32, 6e-8 each; Adam, which divides by the size of a
+#: gradient, amplifies those of small ones. A GPU rounds the factors of convolutions to 10 bits, 5e-4.
+#: Images that are weighted wrongly in one step of four ranks change its loss by 2e-4.
 TOLERANCE = {"cpu": 1e-5, "gpu": 1e-3}
 
 
@@ -30,7 +31,7 @@ class Training:
 
     Attributes:
         folder: Where it was started.
-        printed: What all its processes have printed.
+        printed: The output of all its processes.
     """
 
     folder: Path
@@ -44,7 +45,7 @@ class Training:
 
     @property
     def files(self) -> list[str]:
-        """What is in the run folder, with one name for all files of events."""
+        """The files in the run folder, with one name for all files of events."""
         files = (path.relative_to(self.run) for path in self.run.rglob("*") if path.is_file())
         return sorted("events" if path.name.startswith("events.out.") else str(path) for path in files)
 
@@ -55,7 +56,7 @@ class Training:
 
     @property
     def other_metrics(self) -> list[dict[str, str]]:
-        """What else is in each row: epoch, step, learning rate, accuracy."""
+        """The other columns of each row: epoch, step, learning rate, accuracy."""
         return [{name: row[name] for name in row if "loss" not in name} for row in self._metrics]
 
     @property
@@ -64,15 +65,15 @@ class Training:
             return list(csv.DictReader(file))
 
     @property
-    def witnesses(self) -> list[dict[str, Any]]:
-        """What the callback `Witness` has written, process by process."""
-        return [json.loads(file.read_text()) for file in sorted((self.folder / "witness").iterdir())]
+    def ranks(self) -> list[dict[str, Any]]:
+        """What `BatchRecorder` has written, rank by rank."""
+        return [json.loads(file.read_text()) for file in sorted((self.folder / "batches").iterdir())]
 
     @property
     def steps(self) -> list[list[int]]:
-        """The images of each step of all processes: of N, each has every N-th."""
-        shares = [witness["steps"] for witness in self.witnesses]
-        return [_in_turn(step) for step in zip(*shares, strict=True)]
+        """The images of each step of all ranks: of N, each has every N-th."""
+        shares = [rank["steps"] for rank in self.ranks]
+        return [_interleave(step) for step in zip(*shares, strict=True)]
 
     @property
     def left_over(self) -> list[str]:
@@ -80,17 +81,18 @@ class Training:
         return [path.name for path in (self.folder / "tmp").glob("lightning*")]
 
 
-def _in_turn(shares: tuple[list[int], ...]) -> list[int]:
+def _interleave(shares: tuple[list[int], ...]) -> list[int]:
     whole = [0] * sum(map(len, shares))
     for rank, share in enumerate(shares):
         whole[rank :: len(shares)] = share
     return whole
 
 
-def train(folder: Path, data: Path, *flags: str, **how: Any) -> Training:
-    """Train with more flags; `how` goes to `processes.run`."""
+def train(folder: Path, data: Path, *flags: str, environment: dict[str, str] | None = None, **options: Any) -> Training:
+    """Train with more flags; the options are those of `processes.run`."""
     temporary = folder / "tmp"
     temporary.mkdir()
-    ended = run((*FIT, *flags), folder=folder, data=data, environment={"TMPDIR": str(temporary)}, **how)
+    environment = {"TMPDIR": str(temporary), **(environment or {})}
+    ended = run((*FIT, *flags), folder=folder, data=data, environment=environment, **options)
     assert ended.status == 0, ended.printed
     return Training(folder, ended.printed)

@@ -34,8 +34,8 @@ def process(monkeypatch):
 
 
 def fail(peers, error):
-    """Return the error that the guard raises in place of this one."""
-    with pytest.raises((Exception, Interrupted)) as raised, peers.guard():
+    """Return the error that is raised in place of this one."""
+    with pytest.raises((Exception, Interrupted)) as raised, peers.supervise():
         raise error
     return raised.value
 

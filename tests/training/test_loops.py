@@ -1,4 +1,4 @@
-"""A run that was stopped anywhere comes to the same as one that was not."""
+"""A run that was interrupted anywhere and resumed has the same result as one that was not."""
 
 import signal
 from pathlib import Path
@@ -45,67 +45,66 @@ class Signal(Callback):
 
 @pytest.fixture
 def train(trainer, tmp_path):
-    """Train with everything random switched on, go on where a folder has a checkpoint, and return the folder."""
+    """Train with everything that is random, resume where the folder has a checkpoint, and return the folder."""
 
     def run(name: str, *callbacks: Callback, scheduler=None, accumulate=1, **options) -> Path:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         last = folder / "checkpoints" / "last.ckpt"
-        go_on = last if last.is_file() else None
+        resumed = last if last.is_file() else None
         seed_everything(0, verbose=False)
         model = CNNClassifier(scheduler=scheduler)
         data = MNISTDataModule(batch_size=30, val_size=50, eval_batch_size=20, augment=CropAndRotate())
-        logger = MetricsCSV(folder, None if go_on is None else checkpoint.read(last)["global_step"])
+        logger = MetricsCSV(folder, None if resumed is None else checkpoint.read(last)["global_step"])
         settings = {"max_epochs": 2, "log_every_n_steps": 3, "accumulate_grad_batches": accumulate, **options}
         fitting = trainer(
             ours=True, callbacks=[Checkpoints(), *callbacks], logger=logger, default_root_dir=folder, **settings
         )
-        fitting.fit(model, datamodule=data, ckpt_path=go_on)
+        fitting.fit(model, datamodule=data, ckpt_path=resumed)
         return folder
 
     return run
 
 
-def same(first: Path, second: Path) -> None:
+def require_same(first: Path, second: Path) -> None:
     for name in ("last", "best"):
         contents = [checkpoint.read(run / "checkpoints" / f"{name}.ckpt") for run in (first, second)]
         assert list(differences(*contents)) == []
     assert (first / "metrics.csv").read_text() == (second / "metrics.csv").read_text()
 
 
-def stopped(train, *stops: Signal, **options) -> Path:
-    for stop in stops:
+def interrupted(train, *signals: Signal, **options) -> Path:
+    for sent in signals:
         with pytest.raises(Interrupted):
-            train("stopped", stop, **options)
-    return train("stopped", **options)
+            train("interrupted", sent, **options)
+    return train("interrupted", **options)
 
 
 @pytest.mark.parametrize("step", [1, 5, 8])
-def test_a_run_goes_on_exactly_after_any_step(train, step):
-    same(train("whole"), stopped(train, Signal(step)))
+def test_a_run_is_resumed_exactly_after_any_step(train, step):
+    require_same(train("whole"), interrupted(train, Signal(step)))
 
 
-def test_a_run_that_is_stopped_at_every_second_step_goes_on_exactly(train):
-    same(train("whole"), stopped(train, *map(Signal, range(2, STEPS, 2))))
-
-
-@pytest.mark.parametrize("epoch", [0, 1])
-def test_a_validation_that_was_cut_short_is_done_again(train, epoch):
-    same(train("whole"), stopped(train, Signal(validation=epoch)))
+def test_a_run_that_is_interrupted_at_every_second_step_is_resumed_exactly(train):
+    require_same(train("whole"), interrupted(train, *map(Signal, range(2, STEPS, 2))))
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
-def test_a_run_goes_on_exactly_after_an_epoch(train, epoch):
-    same(train("whole"), stopped(train, Signal(epoch=epoch)))
+def test_an_interrupted_validation_is_repeated(train, epoch):
+    require_same(train("whole"), interrupted(train, Signal(validation=epoch)))
 
 
-def test_a_run_of_so_many_steps_goes_on_exactly(train):
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_run_is_resumed_exactly_after_an_epoch(train, epoch):
+    require_same(train("whole"), interrupted(train, Signal(epoch=epoch)))
+
+
+def test_a_run_with_max_steps_is_resumed_exactly(train):
     options = {"max_epochs": -1, "max_steps": 8}
 
-    same(train("whole", **options), stopped(train, Signal(3), Signal(epoch=0), Signal(7), **options))
+    require_same(train("whole", **options), interrupted(train, Signal(3), Signal(epoch=0), Signal(7), **options))
 
 
-@pytest.mark.parametrize("step", [2, 5])
 @pytest.mark.parametrize(
     "scheduler",
     [
@@ -115,23 +114,23 @@ def test_a_run_of_so_many_steps_goes_on_exactly(train):
     ],
     ids=["every step", "every epoch", "on a plateau"],
 )
-def test_schedules_go_on_exactly(train, scheduler, step):
-    same(train("whole", scheduler=scheduler), stopped(train, Signal(step), scheduler=scheduler))
+def test_schedules_are_resumed_exactly(train, scheduler):
+    require_same(train("whole", scheduler=scheduler), interrupted(train, Signal(2), Signal(5), scheduler=scheduler))
 
 
-def test_a_step_of_several_batches_is_finished_first(train):
+def test_accumulated_batches_are_completed_first(train):
     options = {"accumulate": 2}
 
-    same(train("whole", **options), stopped(train, Signal(1), Signal(2), Signal(4), **options))
+    require_same(train("whole", **options), interrupted(train, Signal(1), Signal(2), Signal(4), **options))
 
 
-def test_validations_within_an_epoch_go_on_exactly(train):
+def test_runs_with_validations_within_an_epoch_are_resumed_exactly(train):
     options = {"val_check_interval": 2}
 
-    same(train("whole", **options), stopped(train, Signal(2), Signal(4), Signal(8), **options))
+    require_same(train("whole", **options), interrupted(train, Signal(2), Signal(4), Signal(8), **options))
 
 
-def test_a_run_that_has_stopped_early_stays_so(train):
+def test_a_run_that_has_stopped_early_is_finished(train):
     def early():
         return EarlyStopping("val/acc", mode="max", patience=1, min_delta=2.0)
 
@@ -150,10 +149,10 @@ def test_a_run_can_be_made_longer(train):
     train("longer", max_epochs=2)
     longer = train("longer", max_epochs=3)
 
-    same(whole, longer)
+    require_same(whole, longer)
 
 
-def test_a_finished_run_is_left_as_it_is(train):
+def test_a_finished_run_is_unchanged(train):
     folder = train("whole")
     before = (folder / "checkpoints" / "last.ckpt").read_bytes()
 

@@ -16,25 +16,25 @@ GOOD, BAD = Verdict(2.0, 0.01), Verdict(0.5, 0.01)
 
 
 @pytest.fixture(autouse=True)
-def _memory(tmp_path, _one_thread, monkeypatch):
-    """Remember nothing from other tests."""
+def _empty_cache(tmp_path, _one_thread, monkeypatch):
+    """Start with an empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture
-def trials(monkeypatch) -> list[nn.Module]:
-    """The networks that were tried; each trial is a stand-in with a good verdict."""
-    tried = []
+def probed(monkeypatch) -> list[nn.Module]:
+    """The networks that were probed; the probe is replaced by one that returns a good verdict."""
+    networks = []
 
-    def remember(network, images, device):
-        tried.append(network)
+    def record(network, images, device):
+        networks.append(network)
         return GOOD
 
-    monkeypatch.setattr(precision, "probe", remember)
-    return tried
+    monkeypatch.setattr(precision, "probe", record)
+    return networks
 
 
-def memory(tmp_path: Path) -> Path:
+def cache_file(tmp_path: Path) -> Path:
     return tmp_path / "cache" / "lightning_cnn" / "precision.json"
 
 
@@ -43,7 +43,7 @@ def images(batch: int = 8) -> Tensor:
 
 
 class Linear(nn.Module):
-    """A linear network that tells apart whether it runs in bfloat16."""
+    """A linear network that can differ in bfloat16."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Linear(nn.Module):
         return logits
 
 
-class Wrong(Linear):
+class WrongLogits(Linear):
     def in_float32(self, logits: Tensor) -> Tensor:
         time.sleep(0.005)  # bfloat16 would be faster
         return logits
@@ -69,7 +69,7 @@ class Wrong(Linear):
         return logits.flip(1)
 
 
-class WronglyLearning(Linear):
+class WrongGradients(Linear):
     """The logits are right and the gradients are not."""
 
     def in_float32(self, logits: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class WronglyLearning(Linear):
         return logits.detach() + 0 * logits
 
 
-class NotANumber(Linear):
+class NaNLogits(Linear):
     def in_float32(self, logits: Tensor) -> Tensor:
         time.sleep(0.005)
         return logits
@@ -101,7 +101,7 @@ class Fast(Linear):
         return logits
 
 
-# The rule
+# The verdict
 
 
 @pytest.mark.parametrize(
@@ -116,20 +116,20 @@ class Fast(Linear):
         (float("nan"), 0.0, "32-true"),
     ],
 )
-def test_bfloat16_has_to_be_fast_and_right(speedup, error, chosen):
+def test_bfloat16_has_to_be_faster_and_to_agree(speedup, error, chosen):
     assert Verdict(speedup, error).precision == chosen
 
 
-def test_a_verdict_can_be_read():
+def test_a_verdict_as_text():
     assert (
         str(Verdict(1.84, 0.0123)) == "a step in bfloat16 is 1.8 times as fast as in float32 and agrees with it to 1.2%"
     )
 
 
-# The trial
+# The probe
 
 
-def test_a_network_that_is_faster_and_right_is_trained_in_bfloat16():
+def test_a_network_that_is_faster_in_bfloat16_is_trained_in_it():
     verdict = probe(Fast(), images(), CPU)
 
     assert verdict.speedup > 2
@@ -137,7 +137,7 @@ def test_a_network_that_is_faster_and_right_is_trained_in_bfloat16():
     assert verdict.precision == "bf16-mixed"
 
 
-@pytest.mark.parametrize("network_class", [Wrong, WronglyLearning])
+@pytest.mark.parametrize("network_class", [WrongLogits, WrongGradients])
 def test_a_network_that_is_wrong_in_bfloat16_is_trained_in_float32(network_class):
     verdict = probe(network_class(), images(), CPU)
 
@@ -146,8 +146,8 @@ def test_a_network_that_is_wrong_in_bfloat16_is_trained_in_float32(network_class
     assert verdict.precision == "32-true"
 
 
-def test_a_network_that_gives_no_numbers_in_bfloat16_is_trained_in_float32():
-    assert probe(NotANumber(), images(), CPU).precision == "32-true"
+def test_a_network_with_nan_in_bfloat16_is_trained_in_float32():
+    assert probe(NaNLogits(), images(), CPU).precision == "32-true"
 
 
 def test_a_network_that_is_slow_in_bfloat16_is_trained_in_float32():
@@ -157,19 +157,19 @@ def test_a_network_that_is_slow_in_bfloat16_is_trained_in_float32():
     assert verdict.precision == "32-true"
 
 
-def test_dropout_is_no_difference():
-    class Forgetful(Fast):
+def test_both_precisions_have_the_same_dropout():
+    class WithDropout(Fast):
         def in_bfloat16(self, logits: Tensor) -> Tensor:
             return nn.functional.dropout(logits)
 
         def in_float32(self, logits: Tensor) -> Tensor:
             return nn.functional.dropout(logits)
 
-    assert probe(Forgetful(), images(), CPU).error < 0.05
+    assert probe(WithDropout(), images(), CPU).error < 0.05
 
 
 @pytest.mark.parametrize("mode", [True, False])
-def test_a_trial_leaves_the_network_as_it_is(mode):
+def test_the_probe_does_not_change_the_network(mode):
     network = FastCNN(channels=2, hidden=3).train(mode)
     network.classifier[1].weight.grad = torch.full((3, 32), 7.0)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}  # running means among them
@@ -184,7 +184,7 @@ def test_a_trial_leaves_the_network_as_it_is(mode):
     assert {module.training for module in network.modules()} == {mode}
 
 
-def test_a_trial_leaves_the_images_as_they_are():
+def test_the_probe_does_not_change_the_images():
     batch = images()
 
     probe(Linear(), batch, CPU)
@@ -193,7 +193,7 @@ def test_a_trial_leaves_the_images_as_they_are():
     assert not batch.requires_grad
 
 
-def test_a_trial_takes_no_random_numbers():
+def test_the_probe_does_not_change_the_random_state():
     network = Linear()
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -204,21 +204,21 @@ def test_a_trial_takes_no_random_numbers():
     assert torch.equal(torch.rand(3), expected)
 
 
-# What is remembered
+# The cache
 
 
-def test_a_verdict_is_remembered(trials):
+def test_a_verdict_is_cached(probed):
     network = CNN()
 
     verdicts = [choose(network, images(), CPU) for _ in range(3)]
-    verdicts.append(choose(CNN(), images(), CPU))  # other weights are no other network
+    verdicts.append(choose(CNN(), images(), CPU))  # with other weights
 
     assert verdicts == [GOOD] * 4
-    assert trials == [network]
+    assert probed == [network]
 
 
 @pytest.mark.parametrize("verdict", [GOOD, BAD, Verdict(1.0, float("nan"))])
-def test_what_is_remembered_is_what_was_found(verdict, monkeypatch):
+def test_the_cached_verdict_is_that_of_the_probe(verdict, monkeypatch):
     monkeypatch.setattr(precision, "probe", lambda *arguments: verdict)
 
     found = choose(CNN(), images(), CPU)
@@ -227,7 +227,7 @@ def test_what_is_remembered_is_what_was_found(verdict, monkeypatch):
     assert str(choose(CNN(), images(), CPU)) == str(verdict)
 
 
-def test_another_network_batch_or_number_of_threads_is_tried_anew(trials):
+def test_another_network_batch_size_or_number_of_threads_is_probed(probed):
     choose(CNN(), images(8), CPU)
     choose(FastCNN(), images(8), CPU)
     choose(FastCNN(channels=32), images(8), CPU)
@@ -236,34 +236,34 @@ def test_another_network_batch_or_number_of_threads_is_tried_anew(trials):
     choose(CNN(), images(9), CPU)
     torch.set_num_threads(2)
     choose(CNN(), images(8), CPU)
-    assert len(trials) == 7
+    assert len(probed) == 7
 
     torch.set_num_threads(1)
     choose(CNN(), images(8), CPU)
 
-    assert len(trials) == 7
+    assert len(probed) == 7
 
 
-def test_another_release_of_torch_and_another_processor_are_tried_anew(trials, monkeypatch):
+def test_another_release_of_torch_and_another_processor_are_probed(probed, monkeypatch):
     choose(CNN(), images(), CPU)
     monkeypatch.setattr("torch.__version__", "99.0")
     choose(CNN(), images(), CPU)
     monkeypatch.setattr(precision, "processor_name", lambda: "A CPU")
     choose(CNN(), images(), CPU)
 
-    assert len(trials) == 3
+    assert len(probed) == 3
 
 
-def test_the_memory_lies_with_the_caches(trials, tmp_path):
+def test_the_cache_file_is_below_xdg_cache_home(probed, tmp_path):
     choose(CNN(), images(), CPU)
 
-    ((key, value),) = json.loads(memory(tmp_path).read_text()).items()
+    ((key, value),) = json.loads(cache_file(tmp_path).read_text()).items()
     assert value == {"speedup": 2.0, "error": 0.01}
     assert key.endswith(" · batch 8")
-    assert [path.name for path in memory(tmp_path).parent.iterdir()] == ["precision.json"]
+    assert [path.name for path in cache_file(tmp_path).parent.iterdir()] == ["precision.json"]
 
 
-def test_without_a_setting_the_memory_lies_in_the_home(trials, tmp_path, monkeypatch):
+def test_the_cache_file_is_by_default_in_the_home_folder(probed, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
@@ -277,48 +277,48 @@ def test_without_a_setting_the_memory_lies_in_the_home(trials, tmp_path, monkeyp
     [b"", b"{", b"[]", b"null", b'"text"', b"\xff\xfe\x00"],
     ids=["empty", "unclosed", "list", "null", "text", "binary"],
 )
-def test_a_damaged_memory_is_made_anew(content, trials, tmp_path):
-    memory(tmp_path).parent.mkdir(parents=True)
-    memory(tmp_path).write_bytes(content)
+def test_a_damaged_cache_is_replaced(content, probed, tmp_path):
+    cache_file(tmp_path).parent.mkdir(parents=True)
+    cache_file(tmp_path).write_bytes(content)
 
     choose(CNN(), images(), CPU)
     choose(CNN(), images(), CPU)
 
-    assert len(trials) == 1
-    assert list(json.loads(memory(tmp_path).read_text()).values()) == [{"speedup": 2.0, "error": 0.01}]
+    assert len(probed) == 1
+    assert list(json.loads(cache_file(tmp_path).read_text()).values()) == [{"speedup": 2.0, "error": 0.01}]
 
 
 @pytest.mark.parametrize(
     "value", [3, None, {}, {"speedup": 2.0}, {"speed": 2.0, "error": 0.01}, {"speedup": "x", "error": None}], ids=str
 )
-def test_a_damaged_verdict_is_made_anew(value, trials, tmp_path):
+def test_a_damaged_verdict_is_replaced(value, probed, tmp_path):
     choose(CNN(), images(), CPU)
-    (key,) = json.loads(memory(tmp_path).read_text())
-    memory(tmp_path).write_text(json.dumps({key: value, "another": {"speedup": 1.0, "error": 0.0}}))
+    (key,) = json.loads(cache_file(tmp_path).read_text())
+    cache_file(tmp_path).write_text(json.dumps({key: value, "another": {"speedup": 1.0, "error": 0.0}}))
 
     assert choose(CNN(), images(), CPU) == GOOD
 
-    assert len(trials) == 2
+    assert len(probed) == 2
 
 
 @pytest.mark.parametrize("cache", ["/proc/nowhere", "taken"])
-def test_where_nothing_can_be_written_each_run_tries_anew(cache, trials, tmp_path, monkeypatch):
-    (tmp_path / "taken" / "lightning_cnn" / "precision.json").mkdir(parents=True)  # a folder in the place of the file
+def test_without_a_cache_each_run_probes(cache, probed, tmp_path, monkeypatch):
+    (tmp_path / "taken" / "lightning_cnn" / "precision.json").mkdir(parents=True)  # a folder with the name of the file
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / cache))
 
     assert [choose(CNN(), images(), CPU) for _ in range(2)] == [GOOD, GOOD]
 
-    assert len(trials) == 2
+    assert len(probed) == 2
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_is_read_only_is_no_error(trials, tmp_path):
+def test_a_read_only_folder_is_no_error(probed, tmp_path):
     (tmp_path / "cache").mkdir(mode=0o500)
 
     assert choose(CNN(), images(), CPU) == GOOD
 
 
-def test_a_file_in_the_place_of_the_folder_is_no_error(trials, tmp_path):
+def test_a_file_instead_of_the_folder_is_no_error(probed, tmp_path):
     (tmp_path / "cache").write_text("")
 
     assert choose(CNN(), images(), CPU) == GOOD

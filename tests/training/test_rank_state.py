@@ -14,13 +14,13 @@ from lightning_cnn.training import rank_state
 CPU = torch.device("cpu")
 
 
-def drawn() -> list[float]:
+def random_numbers() -> list[float]:
     return [random.random(), np.random.random(), torch.rand(()).item()]
 
 
 @pytest.fixture
 def fitted(trainer, tiny_data):
-    """A trainer whose model has counted something in an epoch that is not over."""
+    """A trainer in the middle of an epoch: its model has training metrics."""
 
     def make():
         run = trainer(ours=True)
@@ -31,47 +31,47 @@ def fitted(trainer, tiny_data):
     return make
 
 
-def counted(run) -> tuple[float, float, float]:
+def training_metrics(run) -> tuple[float, float, float]:
     metrics = run.lightning_module.train_metrics
     metrics.flush()
     return metrics.loss.weight.item(), metrics.loss.compute().item(), metrics.acc.compute().item()
 
 
-def test_random_numbers_go_on_where_they_were():
+def test_random_states_are_restored():
     states = rank_state.random_states(CPU)
-    first = drawn()
-    second = drawn()
+    first = random_numbers()
+    second = random_numbers()
 
     rank_state.set_random_states(states, CPU)
 
-    assert drawn() == first != second
+    assert random_numbers() == first != second
 
 
-def test_random_states_are_plain_enough_for_a_checkpoint(tmp_path):
+def test_random_states_can_be_loaded_with_weights_only(tmp_path):
     states = rank_state.random_states(CPU)
     torch.save(states, tmp_path / "states")
-    first = drawn()
+    first = random_numbers()
 
     rank_state.set_random_states(torch.load(tmp_path / "states", weights_only=True), CPU)
 
-    assert drawn() == first
+    assert random_numbers() == first
 
 
-def test_a_process_gets_back_what_it_had(fitted):
+def test_the_state_of_a_rank_is_restored(fitted):
     run = fitted()
     states = rank_state.gather(run)
-    first, then = drawn(), counted(run)
+    first, then = random_numbers(), training_metrics(run)
     again = fitted()
     again.lightning_module.train_metrics.reset()
 
     rank_state.restore(again, states)
 
-    assert drawn() == first
-    assert counted(again) == then
+    assert random_numbers() == first
+    assert training_metrics(again) == then
 
 
 @pytest.mark.parametrize(("rank", "images"), [(0, 30.0), (1, 0.0)])
-def test_with_fewer_processes_the_first_takes_all_that_was_counted(fitted, monkeypatch, rank, images):
+def test_with_another_number_of_ranks_rank_zero_gets_all_metrics(fitted, monkeypatch, rank, images):
     run = fitted()
     states = rank_state.gather(run) * 3
     metrics = run.lightning_module.train_metrics
@@ -85,12 +85,12 @@ def test_with_fewer_processes_the_first_takes_all_that_was_counted(fitted, monke
     assert metrics.loss.weight.item() == images
 
 
-# What they agree on
+# Synchronisation
 
 
 @pytest.fixture
-def second_of_two(monkeypatch):
-    """The trainer of the second of two processes, which begin at these steps; the first one computes as it is said."""
+def rank_one(monkeypatch):
+    """The trainer of rank 1 of two ranks with these first steps; rank 0 has chosen a precision."""
 
     def make(steps=(None, None), precision="32-true"):
         def all_gather_object(gathered, mine):
@@ -103,24 +103,24 @@ def second_of_two(monkeypatch):
     return make
 
 
-@pytest.mark.parametrize(("steps", "told"), [((7, None), "7, 0"), ((None, 7), "0, 7"), ((7, 9), "7, 9")])
-def test_processes_that_would_not_begin_at_the_same_step_are_refused(second_of_two, steps, told):
+@pytest.mark.parametrize(("steps", "named"), [((7, None), "7, 0"), ((None, 7), "0, 7"), ((7, 9), "7, 9")])
+def test_ranks_with_different_first_steps_are_refused(rank_one, steps, named):
     with pytest.raises(
-        UserError, match=f"^the processes would start at steps {told}, because they do not see the same"
+        UserError, match=f"^the processes would start at steps {named}, because they do not see the same"
     ):
-        rank_state.RankSynchronisation(steps[1]).setup(second_of_two(steps), None, "fit")
+        rank_state.RankSynchronisation(steps[1]).setup(rank_one(steps), None, "fit")
 
 
 @pytest.mark.parametrize(("precision", "plugin"), [("bf16-mixed", MixedPrecision), ("32-true", Precision)])
-def test_the_precision_is_the_one_that_the_first_process_has_tried(second_of_two, precision, plugin):
-    trainer = second_of_two(precision=precision)
+def test_all_ranks_use_the_precision_of_rank_zero(rank_one, precision, plugin):
+    trainer = rank_one(precision=precision)
 
     rank_state.RankSynchronisation(None).setup(trainer, None, "fit")
 
     assert type(trainer.strategy.precision_plugin) is plugin
 
 
-def test_no_two_processes_drop_out_the_same_units():
+def test_ranks_have_different_random_seeds():
     def first_number(rank):
         torch.manual_seed(3)
         rank_state.RankSynchronisation(None).on_train_start(SimpleNamespace(global_rank=rank), None)
@@ -129,6 +129,6 @@ def test_no_two_processes_drop_out_the_same_units():
     torch.manual_seed(3)
     alone = torch.rand(()).item()
 
-    assert first_number(0) == alone  # as in a run of one process
+    assert first_number(0) == alone  # that of a run with one process
     assert len({first_number(rank) for rank in range(8)}) == 8
     assert first_number(5) == first_number(5)

@@ -25,7 +25,7 @@ PLAIN = ("--data.val_size", 50, "--plots.enabled", "false", "--dashboard.enabled
         ("mnist/fast.yaml", ("--trainer.callbacks+=BatchSizeFinder",), "BatchSizeFinder changes the number of steps"),
     ],
 )
-def test_what_cannot_end_well_is_refused_before_it_begins(cli, tiny_data, configs, tmp_path, config, flags, message):
+def test_settings_that_cannot_work_together_are_refused_before_training(cli, tiny_data, configs, tmp_path, config, flags, message):
     outcome = cli("fit", "--config", configs / config, *PLAIN, *flags)
 
     assert outcome.status == 2
@@ -44,11 +44,11 @@ def test_what_cannot_end_well_is_refused_before_it_begins(cli, tiny_data, config
         ),  # no schedule
     ],
 )
-def test_what_can_is_not(fit, config, flags):
+def test_similar_settings_train(fit, config, flags):
     assert (fit(config, *flags) / "checkpoints" / "best.ckpt").is_file()
 
 
-def test_what_is_not_installed_is_named(cli, tiny_data, configs, tmp_path, monkeypatch):
+def test_a_missing_package_is_named(cli, tiny_data, configs, tmp_path, monkeypatch):
     monkeypatch.setattr("lightning.pytorch.callbacks.device_stats_monitor._PSUTIL_AVAILABLE", False)
 
     outcome = cli("fit", "--config", configs / "mnist/cnn.yaml", *PLAIN, "--trainer.callbacks+=DeviceStatsMonitor")
@@ -58,7 +58,7 @@ def test_what_is_not_installed_is_named(cli, tiny_data, configs, tmp_path, monke
     assert not list(tmp_path.iterdir())
 
 
-def test_the_precision_of_a_processor_is_the_one_that_is_recorded(fit):
+def test_float16_on_a_processor_is_recorded_as_bfloat16(fit):
     run = fit("mnist/cnn.yaml", "--trainer.accelerator", "cpu", "--trainer.precision", "16-mixed")
 
     assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["precision"] == "bf16-mixed"

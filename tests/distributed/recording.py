@@ -1,4 +1,4 @@
-"""A callback that writes down what each process has seen."""
+"""Callbacks that tests add to a run of several processes."""
 
 import json
 import os
@@ -10,8 +10,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 
-class Witness(Callback):
-    """Writes down of each process which images it has trained on, in order, and whether it has read the files.
+class BatchRecorder(Callback):
+    """Records for each rank which images it has trained on, in order, and whether it has read the files.
 
     Args:
         folder: Where to write `<rank>.json`.
@@ -22,11 +22,11 @@ class Witness(Callback):
         self.steps: list[list[int]] = []
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Note the checksums of the images, as they are after augmentation."""
+        """Record the checksums of the augmented images."""
         self.steps.append([zlib.crc32(image.numpy().tobytes()) for image in batch[0].cpu()])
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write."""
+        """Write the file."""
         has_read = trainer.datamodule.raw is not None
         self.folder.mkdir(exist_ok=True)
         (self.folder / f"{trainer.global_rank}.json").write_text(
@@ -35,7 +35,7 @@ class Witness(Callback):
 
 
 class TimeLimit(Callback):
-    """Sends the last process, after four steps, what SLURM sends before a time limit; not in a job started anew."""
+    """Sends SIGUSR1 to the last rank after four steps, as SLURM does before a time limit; not in a requeued job."""
 
     def on_train_batch_end(self, trainer: Trainer, *arguments: Any) -> None:
         """Send the signal."""
