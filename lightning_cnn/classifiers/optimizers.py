@@ -77,10 +77,8 @@ def require_same_total_steps(
     Raises:
         UserError: If the numbers differ.
     """
-    if not (arguments := open_arguments(scheduler_callable, trainer)):
-        return
-    steps = arguments["total_steps"]
-    for state in states:
+    steps = open_arguments(scheduler_callable, trainer).get("total_steps")
+    for state in states if steps is not None else []:
         if state.get("total_steps", steps) != steps:
             raise UserError(
                 f"the schedule in the checkpoint has {state['total_steps']} steps, but this run has {steps}; "

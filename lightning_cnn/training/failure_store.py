@@ -126,20 +126,17 @@ class FailureStore:
     def read(self) -> Failure | None:
         """Return the first failure, if there is one."""
         with suppress(torch.distributed.DistError):
-            return _parse(self._store.get(_FAILURE)) if not self.is_gone and self._store.check([_FAILURE]) else None
+            recorded = not self.is_gone and self._store.check([_FAILURE])
+            return Failure(*json.loads(self._store.get(_FAILURE))) if recorded else None
         self.is_gone = True
         return None
 
     def record(self, failure: Failure) -> Failure:
         """Record a failure, unless there has been one; return the first."""
         with suppress(torch.distributed.DistError):
-            return _parse(self._store.compare_set(_FAILURE, "", json.dumps(astuple(failure))))
+            return Failure(*json.loads(self._store.compare_set(_FAILURE, "", json.dumps(astuple(failure)))))
         self.is_gone = True
         return failure
-
-
-def _parse(recorded: bytes) -> Failure:
-    return Failure(*json.loads(recorded))
 
 
 def _is_listening(address: str, port: int) -> bool:

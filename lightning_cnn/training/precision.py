@@ -66,10 +66,14 @@ def choose(network: nn.Module, images: Tensor, device: torch.device) -> Verdict:
     """
     key, cache = _key(network, images, device), _cache_file()
     known = _read_cache(cache)
-    if key not in known:
-        known[key] = asdict(probe(network, images, device))
-        _write_cache(known, cache)
-    return Verdict(**known[key])
+    with suppress(KeyError, AttributeError, TypeError, ValueError):  # unknown or damaged
+        return Verdict(**{name: float(value) for name, value in known[key].items()})
+    verdict = probe(network, images, device)
+    with suppress(OSError):  # without a cache, each run probes again
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(cache) as path:
+            path.write_text(json.dumps({**known, key: asdict(verdict)}, indent=2) + "\n")
+    return verdict
 
 
 def probe(network: nn.Module, images: Tensor, device: torch.device) -> Verdict:
@@ -119,40 +123,23 @@ def _distance(exact: Tensor, other: Tensor) -> float:
 
 def _key(network: nn.Module, images: Tensor, device: torch.device) -> str:
     """Return a key of everything that the verdict depends on."""
-    processor = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    cpu = f"{processor_name()} {torch.backends.cpu.get_cpu_capability()}"
+    processor = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
     shapes = repr([(name, tuple(p.shape)) for name, p in network.named_parameters()])
     architecture = f"{type(network).__name__} {zlib.crc32((shapes + repr(network)).encode()):08x}"
     threads = f"{torch.get_num_threads()} threads"
     return " · ".join((processor, threads, f"torch {torch.__version__}", architecture, f"batch {len(images)}"))
 
 
-def _processor() -> str:
-    return f"{processor_name()} {torch.backends.cpu.get_cpu_capability()}"
-
-
 def _cache_file() -> Path:
-    """Return the cache file with the verdicts of this machine."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "lightning_cnn" / "precision.json"
 
 
 def _read_cache(cache: Path) -> dict[str, Any]:
-    """Return the verdicts in the cache file; none if it is damaged, and is to be replaced."""
+    """Return the content of the cache file; empty if it is missing or damaged, and is to be replaced."""
     with suppress(ValueError, OSError):  # not JSON, not text, or not readable
         known = json.loads(cache.read_text())
-        if isinstance(known, dict) and all(_is_verdict(value) for value in known.values()):
+        if isinstance(known, dict):
             return known
     return {}
-
-
-def _is_verdict(value: object) -> bool:
-    fields = Verdict.__dataclass_fields__.keys()
-    return isinstance(value, dict) and value.keys() == fields and all(type(v) in (int, float) for v in value.values())
-
-
-def _write_cache(known: dict[str, Any], cache: Path) -> None:
-    """Write the cache file; where that is not possible, each run probes again."""
-    with suppress(OSError):
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(cache) as path:
-            path.write_text(json.dumps(known, indent=2) + "\n")

@@ -37,10 +37,6 @@ def require_trainable(options: Namespace, model: ImageClassifier, datamodule: Im
             )
     if datamodule.batch_size == 1 and any(isinstance(layer, nn.BatchNorm1d) for layer in model.modules()):
         raise UserError("--data.batch_size 1: batch normalisation needs several images in a batch; give at least 2")
-    _require_useful_finders(options, model)
-
-
-def _require_useful_finders(options: Namespace, model: ImageClassifier) -> None:
     schedule = getattr(model.scheduler, "keywords", {})  # those of a functools.partial
     for callback in options["callbacks"] or []:
         if isinstance(callback, LearningRateFinder):

@@ -1,6 +1,5 @@
 """Resuming a run: which one, what it must keep, and how to say so to the user."""
 
-from collections.abc import Collection
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -29,22 +28,18 @@ def run_to_resume(root: Path, config: dict[str, Any], this_job_only: bool = Fals
     Raises:
         UserError: If the checkpoint or the config of a run that may be the one is damaged.
     """
-    ignored = (
-        (*_WHERE, "precision") if config["trainer"]["precision"] == "auto" else _WHERE
-    )  # the run records what was chosen
-    wanted = _settings(config, ignored)
+    ignored = {*_WHERE, "precision"} if config["trainer"]["precision"] == "auto" else {*_WHERE}  # runs record a choice
+
+    def compared(settings: dict[str, Any]) -> dict[str, Any]:
+        trainer = {name: value for name, value in settings["trainer"].items() if name not in ignored}
+        return {name: value for name, value in settings.items() if name not in RUN_OPTIONS} | {"trainer": trainer}
+
     known = [run for run in find_runs(root) if run.checkpoint("last").is_file() and run.config_file.is_file()]
-    same = [run for run in known if _settings(run.read_config(), ignored) == wanted]
+    same = [run for run in known if compared(run.read_config()) == compared(config)]
     of_this_job = [run for run in same if job_id() and run.read_environment().get("job") == job_id()]
     unfinished = (run for run in same if not this_job_only and not _is_finished(run, config["trainer"]))
     run = next(iter(of_this_job), None) or next(unfinished, None)
     return None if run is None else run.checkpoint("last")
-
-
-def _settings(config: dict[str, Any], ignored: Collection[str]) -> dict[str, Any]:
-    """Return the settings of a run without those of the trainer that are ignored."""
-    trainer = {name: value for name, value in config["trainer"].items() if name not in ignored}
-    return {name: value for name, value in config.items() if name not in RUN_OPTIONS} | {"trainer": trainer}
 
 
 def _is_finished(run: Run, trainer: dict[str, Any]) -> bool:
@@ -72,7 +67,12 @@ def require_resumable(path: Path, content: dict[str, Any], config: dict[str, Any
             f"{path} has no training state to resume exactly; `test` and `predict` can use it, for `fit` start a new "
             "run"
         )
-    _require_same_settings(content[checkpoints.KEY]["config"], config)
+    changed = _first_difference(_kept(content[checkpoints.KEY]["config"]), _kept(config))
+    if changed is not None:
+        flag, (old, new) = changed
+        raise UserError(
+            f"--{flag} {new}: the run has {old}, which it keeps when it is resumed; leave it out, or train a new run"
+        )
     epochs = config["trainer"]["max_epochs"]
     if epochs is not None and 0 < epochs < content["epoch"]:
         raise UserError(
@@ -93,17 +93,8 @@ def require_resumable(path: Path, content: dict[str, Any], config: dict[str, Any
         )
 
 
-def _require_same_settings(before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuse settings that a resumed run cannot change: its checkpoint would override them, or not fit."""
-    if (changed := _first_difference(_kept(before), _kept(now))) is not None:
-        flag, (old, new) = changed
-        raise UserError(
-            f"--{flag} {new}: the run has {old}, which it keeps when it is resumed; leave it out, or train a new run"
-        )
-
-
 def _kept(config: dict[str, Any]) -> dict[str, Any]:
-    """Return what a run keeps when it is resumed: the seed, all of the model, and which dataset it is."""
+    """Return the settings that a resumed run cannot change: its checkpoint would override them, or not fit."""
     data = config.get("data")
     kind = data.get("class_path") if isinstance(data, dict) else data
     return {"seed_everything": config.get("seed_everything"), "model": config.get("model"), "data": kind}

@@ -14,7 +14,7 @@ from lightning_cnn.run import Run
 
 @pytest.fixture
 def stopped(cli, tiny_data, configs, monkeypatch):
-    """Train CNN on tiny data, be stopped by a signal after three of ten steps, and return the outcome."""
+    """Train CNN on tiny data until a signal stops it after three of ten steps, and return the outcome."""
 
     def run(*flags, signum=signal.SIGTERM, after=3):
         is_due = Checkpoints.is_due
@@ -49,8 +49,8 @@ def test_a_stopped_run_says_how_to_resume(stopped, cli, signum, status):
 
     assert outcome.status == status
     (line,) = [line for line in outcome.err.splitlines() if line.startswith("lightning-cnn:")]
-    way = re.fullmatch(rf"lightning-cnn: stopped by {signum.name}; resume from step 3 with: lightning-cnn (.*)", line)
-    assert cli(*way[1].split()).status == 0
+    hint = re.fullmatch(rf"lightning-cnn: stopped by {signum.name}; resume from step 3 with: lightning-cnn (.*)", line)
+    assert cli(*hint[1].split()).status == 0
     assert step(only_run()) == 10
 
 
@@ -73,33 +73,30 @@ def test_a_resumed_run_equals_one_that_was_not_stopped(stopped, cli):
     assert all(torch.equal(weights[name], repeated[name]) for name in weights)
 
 
-def test_steps_after_a_checkpoint_are_discarded_only_with_overwrite(fit, cli):
-    run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 3, "--data.batch_size", 50)
-    previous = run / "checkpoints" / "previous.ckpt"
-    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+def test_steps_after_a_checkpoint_are_discarded_only_with_overwrite(mlp_run, cli):
+    previous = mlp_run / "checkpoints" / "previous.ckpt"
+    before = {path: path.read_bytes() for path in mlp_run.rglob("*") if path.is_file()}
 
     refused = cli("fit", "--ckpt_path", previous)
 
     assert refused.status == 2
-    assert f"is of step {step(run, 'previous')}, but the run has reached step {step(run)}" in refused.err
-    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert f"is of step {step(mlp_run, 'previous')}, but the run has reached step {step(mlp_run)}" in refused.err
+    assert {path: path.read_bytes() for path in mlp_run.rglob("*") if path.is_file()} == before
     assert cli("fit", "--ckpt_path", previous, "--overwrite", "true").status == 0
 
 
-def test_the_checkpoint_before_a_damaged_one_needs_no_overwrite(fit, cli):
-    run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 3)
-    (run / "checkpoints" / "last.ckpt").write_bytes(b"damaged")
+def test_the_checkpoint_before_a_damaged_one_needs_no_overwrite(mlp_run, cli):
+    (mlp_run / "checkpoints" / "last.ckpt").write_bytes(b"damaged")
 
-    refused = cli("fit", "--ckpt_path", run)
-    gone_on = cli("fit", "--ckpt_path", "previous")
+    refused = cli("fit", "--ckpt_path", mlp_run)
+    resumed = cli("fit", "--ckpt_path", "previous")
 
     assert refused.status == 2 and "previous.ckpt" in refused.err
-    assert gone_on.status == 0, gone_on.err
+    assert resumed.status == 0, resumed.err
 
 
-def test_a_checkpoint_without_training_state_is_refused(fit, cli, tmp_path):
-    run = fit("fashion_mnist/mlp.yaml")
-    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+def test_a_checkpoint_without_training_state_is_refused(mlp_run, cli, tmp_path):
+    content = torch.load(mlp_run / "checkpoints" / "last.ckpt", weights_only=True)
     del content["loops"]["fit_loop"]["state_dict"]["processes"]
     torch.save(content, tmp_path / "old.ckpt")
 
@@ -109,71 +106,67 @@ def test_a_checkpoint_without_training_state_is_refused(fit, cli, tmp_path):
     assert "has no training state to resume exactly" in refused.err
 
 
-def test_an_optimizer_state_that_does_not_fit_is_refused(fit, cli):
-    run = fit("fashion_mnist/mlp.yaml")
-    path = run / "checkpoints" / "last.ckpt"
+def test_an_optimizer_state_that_does_not_fit_is_refused(mlp_run, cli):
+    path = mlp_run / "checkpoints" / "last.ckpt"
     content = torch.load(path, weights_only=True)
     content["optimizer_states"] = [{}]
     torch.save(content, path)
 
-    refused = cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2)
+    refused = cli("fit", "--ckpt_path", mlp_run, "--trainer.max_epochs", 4)
 
     assert refused.status == 2
-    assert "its training state does not fit this run" in refused.err
+    assert "its training state does not fit this mlp_run" in refused.err
 
 
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
         (
-            ("--model.optimizer.lr", 0.5),
-            "--model.optimizer.lr 0.5: the run has 0.01, which it keeps",
+            ("--model.optimizer.lr", 0.1),
+            "--model.optimizer.lr 0.1: the run has 0.5, which it keeps",
         ),
         (("--model.optimizer", "Adam"), "--model.optimizer torch.optim.Adam: the run has torch.optim.SGD"),
         (("--data", "MNISTDataModule"), "--data lightning_cnn.data.MNISTDataModule: the run has lightning_cnn.data"),
         (("--seed_everything", 4), "--seed_everything 4: the run has 0"),
-        (("--trainer.max_epochs", 1), "--trainer.max_epochs 1: the run has trained 2 epochs already"),
+        (("--trainer.max_epochs", 1), "--trainer.max_epochs 1: the run has trained 3 epochs already"),
     ],
 )
-def test_settings_that_a_resumed_run_keeps_cannot_be_changed(fit, cli, flags, reason):
-    run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 2)
-    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+def test_settings_that_a_resumed_run_keeps_cannot_be_changed(mlp_run, cli, flags, reason):
+    before = {path: path.read_bytes() for path in mlp_run.rglob("*") if path.is_file()}
 
-    refused = cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 3, *flags)
+    refused = cli("fit", "--ckpt_path", mlp_run, "--trainer.max_epochs", 4, *flags)
 
     assert refused.status == 2
     assert reason in refused.err
-    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert {path: path.read_bytes() for path in mlp_run.rglob("*") if path.is_file()} == before
 
 
-def test_a_checkpoint_without_optimizer_state_is_refused(fit, cli):
-    run = fit("fashion_mnist/mlp.yaml")
-    path = run / "checkpoints" / "last.ckpt"
+def test_a_checkpoint_without_optimizer_state_is_refused(mlp_run, cli):
+    path = mlp_run / "checkpoints" / "last.ckpt"
     content = torch.load(path, weights_only=True)
     content["optimizer_states"] = []
     torch.save(content, path)
 
-    assert "has no training state to resume exactly" in cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2).err
+    assert (
+        "has no training state to resume exactly" in cli("fit", "--ckpt_path", mlp_run, "--trainer.max_epochs", 4).err
+    )
 
 
-def test_a_finished_run_says_so(fit, cli):
-    run = fit("fashion_mnist/mlp.yaml")
-
-    outcome = cli("fit", "--ckpt_path", run)
+def test_a_finished_run_says_so(mlp_run, cli):
+    outcome = cli("fit", "--ckpt_path", mlp_run)
 
     assert outcome.status == 0
     assert "nothing left to train" in outcome.out and "--trainer.max_epochs" in outcome.out
-    assert "nothing left to train" not in cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2).out
+    assert "nothing left to train" not in cli("fit", "--ckpt_path", mlp_run, "--trainer.max_epochs", 4).out
 
 
-def test_a_run_is_trained_by_one_process_at_a_time(fit, cli):
-    run = fit("fashion_mnist/mlp.yaml")
-    with Run(run).lock():
-        refused = cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2)
+def test_a_run_is_trained_by_one_process_at_a_time(mlp_run, cli):
+    with Run(mlp_run).lock():
+        refused = cli("fit", "--ckpt_path", mlp_run, "--trainer.max_epochs", 4)
 
     assert refused.status == 2
     assert "is being trained by another process" in refused.err
-    assert cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2).status == 0
+    assert cli("fit", "--ckpt_path", mlp_run, "--trainer.max_epochs", 4).status == 0
 
 
 def test_a_lock_is_released(tmp_path):
@@ -182,15 +175,14 @@ def test_a_lock_is_released(tmp_path):
             pass
 
 
-def test_another_number_of_threads_is_reported_and_recorded(fit, cli, caplog, monkeypatch):
-    run = fit("fashion_mnist/mlp.yaml")
-    record = json.loads((run / "environment.json").read_text())
-    (run / "environment.json").write_text(json.dumps(record | {"threads": 7}))
+def test_another_number_of_threads_is_reported_and_recorded(mlp_run, cli, caplog, monkeypatch):
+    record = json.loads((mlp_run / "environment.json").read_text())
+    (mlp_run / "environment.json").write_text(json.dumps(record | {"threads": 7}))
 
-    cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2)
+    cli("fit", "--ckpt_path", mlp_run, "--trainer.max_epochs", 4)
 
     assert f"threads 7 → {record['threads']}" in caplog.text
-    (earlier,) = json.loads((run / "environment.json").read_text())["earlier"]
+    (earlier,) = json.loads((mlp_run / "environment.json").read_text())["earlier"]
     assert earlier["threads"] == 7
 
 
@@ -279,13 +271,11 @@ def test_a_torchrun_job_finds_its_run_also_when_it_is_finished(stopped, monkeypa
     assert step(only_run()) == 10
 
 
-def test_a_checkpoint_and_auto_cannot_be_combined(fit, cli):
-    run = fit("fashion_mnist/mlp.yaml")
-
-    refused = cli("fit", "--ckpt_path", run, "--resume", "auto")
+def test_a_checkpoint_and_auto_cannot_be_combined(mlp_run, cli):
+    refused = cli("fit", "--ckpt_path", mlp_run, "--resume", "auto")
 
     assert refused.status == 2
-    assert "--resume auto finds the run itself; leave out the checkpoint, or --resume" in refused.err
+    assert "--resume auto finds the mlp_run itself; leave out the checkpoint, or --resume" in refused.err
 
 
 # SLURM
