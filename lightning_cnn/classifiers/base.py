@@ -4,7 +4,7 @@ It works with Lightning's Trainer as well as with ours, and must not import the 
 """
 
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -81,15 +81,18 @@ class ImageClassifier(LightningModule):
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
         self.example_input_array = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
-        self.train_metrics = StageMetrics(num_classes)
-        self.val_metrics = StageMetrics(num_classes)
-        self.test_metrics = StageMetrics(num_classes)
+        self.metrics = nn.ModuleDict({f"{stage}_metrics": StageMetrics(num_classes) for stage in get_args(Stage)})
 
     @property
     def class_names(self) -> list[str]:
         """The class names of the trainer's data module, or the class indices if there is none."""
         names = checkpoints.class_names(self) if self._attached_trainer() else None
         return names or [str(index) for index in range(self.num_classes)]
+
+    @property
+    def train_metrics(self) -> StageMetrics:
+        """Loss and accuracy of the current training epoch."""
+        return self._metrics("train")
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Scale uint8 images `(B, 1, 28, 28)` to [0, 1] and normalise them: the input of the network."""
@@ -157,7 +160,9 @@ class ImageClassifier(LightningModule):
         self.log(f"{stage}/acc", metrics.acc, prog_bar=True)
 
     def _metrics(self, stage: Stage) -> StageMetrics:
-        return {"train": self.train_metrics, "val": self.val_metrics, "test": self.test_metrics}[stage]
+        metrics = self.metrics[f"{stage}_metrics"]
+        assert isinstance(metrics, StageMetrics)
+        return metrics
 
     def setup(self, stage: str) -> None:
         """Refuse data with another number of classes.

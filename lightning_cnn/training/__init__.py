@@ -1,1 +1,1 @@
-"""Lightning's Trainer, made safe to kill: runs go on exactly, checkpoints are whole, signals are heard."""
+"""Lightning's Trainer with exact resume, atomic checkpoints and deferred signals, and the commands that use it."""

@@ -68,7 +68,7 @@ class ChildProcesses:
         """Return the failure of the first that has failed, where this process has the given rank."""
         for child_rank, child in enumerate(self.processes, rank + 1):
             if status := child.poll():
-                return Failure(child_rank, status, rank)
+                return Failure(child_rank, status)
         return None
 
     def wait(self, seconds: float) -> None:
@@ -175,11 +175,11 @@ class PeerProcesses(Callback):
         if self._trainer is not None:
             self._trainer.signals.ignore()
         if not _is_lost_connection(error):
-            return self._record(Failure(self._rank, getattr(error, "exit_status", 1), self._rank))
+            return self._record(Failure(self._rank, getattr(error, "exit_status", 1)))
         deadline = time.monotonic() + 1  # a connection may break before the system reports the end of its process
         while (failure := self._peer_failure()) is None and time.monotonic() < deadline:
             time.sleep(_INTERVAL / 10)
-        return failure or self._record(Failure(None, None, self._rank))
+        return failure or self._record(Failure(None, None))
 
     def _record(self, failure: Failure) -> Failure:
         return failure if self._store is None else self._store.record(failure)
@@ -191,7 +191,7 @@ class PeerProcesses(Callback):
         if failure := self._children.failed(self._rank):
             return self._record(failure)
         if self._parent is not None and os.getppid() != self._parent:
-            return Failure(None, None, self._rank)
+            return Failure(None, None)
         return None
 
     def leave(self, failure: Failure) -> int:
@@ -214,12 +214,9 @@ class PeerProcesses(Callback):
             time.sleep(_TORCHRUN_NOTICES)
 
     def _reports(self, failure: Failure) -> bool:
-        """Whether this process tells the user about the failure of a peer."""
-        if failure.reporting_rank == failure.rank:  # which has shown its error
-            return self._rank == 0
-        if self._rank > 0 and (self._store is None or self._store.is_gone):  # with rank 0, so nothing can be agreed
-            return self._rank == 1
-        return failure.reporting_rank == self._rank
+        """Whether this process tells the user about the failure of a peer: rank 0, or the next if that has died."""
+        is_store_gone = self._store is None or self._store.is_gone  # with rank 0, which hosts it
+        return self._rank == 0 or (self._rank == 1 and failure.was_killed and is_store_gone)
 
     def _monitor_peers(self) -> None:
         """End this process soon after a peer has failed."""

@@ -29,12 +29,10 @@ class Failure:
     Args:
         rank: The process that failed; None if unknown.
         status: Its exit status, or the negative number of the signal that killed it; None if unknown.
-        reporting_rank: The process that recorded the failure.
     """
 
     rank: int | None
     status: int | None
-    reporting_rank: int
 
     @property
     def exit_status(self) -> int:

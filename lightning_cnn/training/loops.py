@@ -51,7 +51,7 @@ class FitLoop(_FitLoop):
         self.trainer.on_step_boundary(epoch_ended=True)
 
     def on_save_checkpoint(self) -> dict[str, Any]:
-        """Return the state that resuming exactly takes beyond Lightning's."""
+        """Return Lightning's state, and what exact resuming needs beyond it."""
         state: dict[str, Any] = super().on_save_checkpoint()
         return {
             **state,
@@ -87,10 +87,7 @@ class EpochLoop(_TrainingEpochLoop):
     """The loop over batches, with a step boundary after each optimizer step."""
 
     trainer: "Trainer"
-
-    def __init__(self, trainer: "Trainer", min_steps: int | None, max_steps: int) -> None:
-        super().__init__(trainer, min_steps, max_steps)
-        self.validation_interrupted = False
+    validation_interrupted = False
 
     @property
     def done(self) -> bool:
@@ -123,7 +120,7 @@ class EpochLoop(_TrainingEpochLoop):
             self.trainer.on_step_boundary(epoch_ended=False)
 
     def on_save_checkpoint(self) -> dict[str, Any]:
-        """Return the state that resuming exactly takes beyond Lightning's."""
+        """Return Lightning's state, and whether a validation was interrupted."""
         return {**super().on_save_checkpoint(), "validation_interrupted": self.validation_interrupted}
 
     def on_load_checkpoint(self, state_dict: dict[str, Any]) -> None:

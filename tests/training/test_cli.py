@@ -20,9 +20,10 @@ from lightning_cnn.training.precision import Verdict
 from lightning_cnn.training.trainer import Trainer
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*mnist/*.yaml"))
+PLAIN = ("--plots.enabled", "false", "--dashboard.enabled", "false")
 TINY = (
     *("--trainer.max_epochs", 1, "--trainer.precision", "32-true", "--data.val_size", 50),
-    *("--plots.enabled", "false", "--dashboard.enabled", "false"),
+    *PLAIN,
 )
 
 #: The files that a run writes before its first step.
@@ -67,7 +68,7 @@ def test_every_config_trains_and_its_checkpoint_tests(config, fit, cli):
     run = fit(config)
     assert run == Path(f"logs/{config.parent.name}-{network_of(config)}/version_0")
 
-    tested = cli("test", "--ckpt_path", run / "checkpoints" / "best.ckpt")
+    tested = cli("test", *PLAIN, "--ckpt_path", run / "checkpoints" / "best.ckpt")
 
     assert tested.status == 0, tested.err
     result = json.loads((run / "test_metrics.json").read_text())
@@ -113,7 +114,7 @@ def test_any_optimizer_trains_any_network(fit):
 def test_tiny_data_is_learned(fit, cli):
     run = fit("fashion_mnist/mlp.yaml", "--trainer.max_epochs", 10, "--model.optimizer.lr", 0.1)
 
-    assert cli("test", "--ckpt_path", run).status == 0
+    assert cli("test", *PLAIN, "--ckpt_path", run).status == 0
     assert json.loads((run / "test_metrics.json").read_text())["test/acc"] > 0.95
 
 
@@ -208,7 +209,7 @@ def test_validation_repeats_what_training_logged(mlp_run, cli, name):
     content = torch.load(mlp_run / "checkpoints" / f"{name}.ckpt", weights_only=True)
     logged = [row for row in metrics(mlp_run) if row["val/acc"]][content["epoch"] - 1]
 
-    outcome = cli("validate", "--ckpt_path", mlp_run / "checkpoints" / f"{name}.ckpt")
+    outcome = cli("validate", *PLAIN, "--ckpt_path", mlp_run / "checkpoints" / f"{name}.ckpt")
 
     measured = {key: float(value) for key, value in re.findall(r"(val/\w+)[\s│]+([\d.e-]+)", outcome.out)}
     assert measured == {key: pytest.approx(float(logged[key]), abs=1e-7) for key in ("val/loss", "val/acc")}
@@ -220,13 +221,13 @@ def test_a_checkpoint_may_be_a_file_a_folder_or_a_name(mlp_run, cli):
 
     for reference in (file, file.absolute(), mlp_run, f"{mlp_run}/", "best"):
         (mlp_run / "test_metrics.json").unlink(missing_ok=True)
-        outcome = cli("test", "--ckpt_path", reference)
+        outcome = cli("test", *PLAIN, "--ckpt_path", reference)
         assert outcome.status == 0, outcome.err
         printed.append(re.search(r"Test accuracy: .*", outcome.out)[0])
         assert Path(json.loads((mlp_run / "test_metrics.json").read_text())["checkpoint"]).name == "best.ckpt"
 
     assert len(set(printed)) == 1
-    cli("test", "--ckpt_path", "last", "--overwrite", "true")
+    cli("test", *PLAIN, "--ckpt_path", "last", "--overwrite", "true")
     assert Path(json.loads((mlp_run / "test_metrics.json").read_text())["checkpoint"]).name == "last.ckpt"
 
 
@@ -234,7 +235,7 @@ def test_a_checkpoint_elsewhere_is_enough(mlp_run, cli, tmp_path):
     (tmp_path / "mail").mkdir()
     moved = (mlp_run / "checkpoints" / "best.ckpt").rename(tmp_path / "mail" / "my model.ckpt")
 
-    assert cli("test", "--ckpt_path", moved).status == 0
+    assert cli("test", *PLAIN, "--ckpt_path", moved).status == 0
 
     assert files(tmp_path / "mail") == {"my model.ckpt", "test_metrics.json", "test_predictions.csv"}
 
@@ -242,7 +243,7 @@ def test_a_checkpoint_elsewhere_is_enough(mlp_run, cli, tmp_path):
 def test_testing_does_not_depend_on_the_size_of_batches(mlp_run, cli):
     results = []
     for size in (7, 1_000):
-        assert cli("test", "--ckpt_path", mlp_run, "--data.eval_batch_size", size).status == 0
+        assert cli("test", *PLAIN, "--ckpt_path", mlp_run, "--data.eval_batch_size", size).status == 0
         results.append(json.loads((mlp_run / "test_metrics.json").read_text()))
 
     assert results[0]["test/acc"] == results[1]["test/acc"]
@@ -252,7 +253,7 @@ def test_testing_does_not_depend_on_the_size_of_batches(mlp_run, cli):
 
 @pytest.mark.parametrize("command", ["validate", "test"])
 def test_the_config_of_a_run_evaluates_it(command, mlp_run, cli):
-    outcome = cli(command, "--config", mlp_run / "config.yaml", "--ckpt_path", "best")
+    outcome = cli(command, *PLAIN, "--config", mlp_run / "config.yaml", "--ckpt_path", "best")
 
     assert outcome.status == 0, outcome.err
 
@@ -289,7 +290,7 @@ def test_a_resumed_run_keeps_its_optimizer_state(fit, cli):
 def test_a_name_means_the_newest_run(mlp_run, fit, cli):
     newer = fit("fashion_mnist/mlp.yaml", "--seed_everything", 1)
 
-    assert cli("test", "--ckpt_path", "last").status == 0
+    assert cli("test", *PLAIN, "--ckpt_path", "last").status == 0
 
     assert not (mlp_run / "test_metrics.json").exists()
     assert (newer / "test_metrics.json").exists()
@@ -302,7 +303,7 @@ def test_a_name_means_the_newest_run_with_the_given_classes(mlp_run, fit, cli, c
     newer = fit("mnist/cnn.yaml")
     flag, value = classes
 
-    outcome = cli("test", flag, configs.parent / value if flag == "--config" else value, "--ckpt_path", "best")
+    outcome = cli("test", *PLAIN, flag, configs.parent / value if flag == "--config" else value, "--ckpt_path", "best")
 
     assert outcome.status == 0, outcome.err
     assert (mlp_run / "test_metrics.json").exists()
@@ -312,8 +313,8 @@ def test_a_name_means_the_newest_run_with_the_given_classes(mlp_run, fit, cli, c
 def test_a_run_is_found_below_the_given_root(fit, cli):
     run = fit("fashion_mnist/mlp.yaml", "--trainer.default_root_dir", "elsewhere")
 
-    assert cli("test", "--ckpt_path", "best").status == 2
-    assert cli("test", "--ckpt_path", "best", "--trainer.default_root_dir", "elsewhere").status == 0
+    assert cli("test", *PLAIN, "--ckpt_path", "best").status == 2
+    assert cli("test", *PLAIN, "--ckpt_path", "best", "--trainer.default_root_dir", "elsewhere").status == 0
     assert (run / "test_metrics.json").exists()
 
 
@@ -378,7 +379,7 @@ def test_a_refused_resume_leaves_the_run_as_it_was(fit, cli, configs):
 def test_results_that_cannot_be_written_are_refused_before_the_work(mlp_run, cli, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)
 
-    refused = cli("test", "--ckpt_path", mlp_run)
+    refused = cli("test", *PLAIN, "--ckpt_path", mlp_run)
 
     assert refused.status == 2
     assert "not writable" in refused.err
@@ -413,7 +414,7 @@ def test_the_best_weights_can_be_tested_after_training(tiny_data, cli, configs):
         *("fit", "--config", config, *TINY, "--trainer.max_epochs", 3, "--model.optimizer.lr", 0.5, "--test", "true")
     )
     after_training = [(run / name).read_text() for name in ("test_metrics.json", "test_predictions.csv")]
-    tested = cli("test", "--ckpt_path", run)
+    tested = cli("test", *PLAIN, "--ckpt_path", run)
 
     assert tested.status == 0, tested.err
     assert [(run / name).read_text() for name in ("test_metrics.json", "test_predictions.csv")] == after_training
@@ -514,8 +515,8 @@ def test_evaluation_uses_the_precision_of_the_training(precision, fit, cli, monk
     used = []
     monkeypatch.setattr(ImageClassifier, "on_test_start", lambda model: used.append(model.trainer.precision))
 
-    assert cli("test", "--ckpt_path", run).status == 0
-    assert cli("test", "--ckpt_path", run, "--trainer.precision", "32-true").status == 0
+    assert cli("test", *PLAIN, "--ckpt_path", run).status == 0
+    assert cli("test", *PLAIN, "--ckpt_path", run, "--trainer.precision", "32-true").status == 0
 
     assert used == [precision, "32-true"]
 
@@ -611,8 +612,8 @@ def test_evaluation_shows_progress(command, mlp_run, cli, monkeypatch):
     hook = {"validate": "on_validation_start", "test": "on_test_start"}[command]
     monkeypatch.setattr(ImageClassifier, hook, lambda model: found.append(bars(model.trainer)))
 
-    assert cli(command, "--ckpt_path", mlp_run).status == 0
-    assert cli(command, "--ckpt_path", mlp_run, "--trainer.enable_progress_bar", "false").status == 0
+    assert cli(command, *PLAIN, "--ckpt_path", mlp_run).status == 0
+    assert cli(command, *PLAIN, "--ckpt_path", mlp_run, "--trainer.enable_progress_bar", "false").status == 0
 
     assert found == [[("Progress", 50)], []]
 

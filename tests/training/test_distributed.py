@@ -77,7 +77,7 @@ def test_without_a_store_the_second_process_reports_that_the_first_has_died(proc
     second._store = third._store = None
 
     for peers in (second, third):
-        assert peers.leave(Failure(None, None, peers._rank)) == 1
+        assert peers.leave(Failure(None, None)) == 1
 
     assert capsys.readouterr().err == "lightning-cnn: ended because another process of the run died\n"
 
@@ -124,7 +124,7 @@ def test_the_status_of_a_child_process_that_has_failed_is_known(process):
     with pytest.raises(PeerFailureError) as raised, peers.supervise():
         pass
 
-    assert raised.value.failure == Failure(2, 3, 0)
+    assert raised.value.failure == Failure(2, 3)
 
 
 def test_no_child_process_outlives_an_error_of_its_parent(process):
@@ -161,7 +161,7 @@ def test_a_process_that_hangs_is_ended_when_a_peer_fails(process, monkeypatch):
     monkeypatch.setattr("lightning_cnn.training.distributed.GRACE", 0.0)
     monkeypatch.setattr("os._exit", statuses.append)
     peers = process(0)
-    peers._store.record(Failure(1, 2, 1))
+    peers._store.record(Failure(1, 2))
 
     peers._monitor_peers()
 
@@ -172,7 +172,7 @@ def test_a_process_that_ends_by_itself_is_left_to_do_so(process, monkeypatch):
     statuses = []
     monkeypatch.setattr("os._exit", statuses.append)
     peers = process(0)
-    peers._store.record(Failure(1, 2, 1))
+    peers._store.record(Failure(1, 2))
     peers._is_over.set()
 
     peers._monitor_peers()

@@ -14,10 +14,10 @@ from lightning_cnn.training.failure_store import Failure, FailureStore
 @pytest.mark.parametrize(
     ("failure", "text", "exit_status"),
     [
-        (Failure(1, 2, 1), "the process of rank 1 failed; see its error", 2),
-        (Failure(3, -9, 0), "the process of rank 3 was killed by signal 9 (Killed)", 137),
-        (Failure(1, 128 + signal.SIGTERM, 1), "the process of rank 1 was stopped", 143),
-        (Failure(None, None, 0), "another process of the run died", 1),
+        (Failure(1, 2), "the process of rank 1 failed; see its error", 2),
+        (Failure(3, -9), "the process of rank 3 was killed by signal 9 (Killed)", 137),
+        (Failure(1, 128 + signal.SIGTERM), "the process of rank 1 was stopped", 143),
+        (Failure(None, None), "another process of the run died", 1),
     ],
 )
 def test_a_failure_says_what_is_known(failure, text, exit_status):
@@ -30,7 +30,7 @@ def test_the_first_failure_is_kept():
     store = FailureStore(HashStore())
     assert store.read() is None
 
-    first, second = Failure(1, 2, 1), Failure(0, 1, 0)
+    first, second = Failure(1, 2), Failure(0, 1)
 
     assert store.record(first) == first
     assert store.record(second) == store.read() == first
@@ -51,7 +51,7 @@ def test_a_store_that_is_gone_has_no_failure():
     assert not store.is_gone
     assert store.read() is None
     assert store.is_gone
-    assert store.record(Failure(None, None, 2)) == Failure(None, None, 2)
+    assert store.record(Failure(None, None)) == Failure(None, None)
 
 
 def free_port():
@@ -71,9 +71,9 @@ def test_processes_wait_for_the_host_and_for_each_other():
 
     with ThreadPoolExecutor(2) as processes:
         first, second = processes.map(start, (0, 1))
-    first.record(Failure(1, 2, 1))
+    first.record(Failure(1, 2))
 
-    assert second.read() == Failure(1, 2, 1)
+    assert second.read() == Failure(1, 2)
 
 
 def test_a_port_in_use_is_named():
@@ -93,7 +93,7 @@ def test_after_a_restart_the_store_of_torchrun_names_a_new_one():
         first = FailureStore.connect(0, "127.0.0.1", 0, agent_store)
         second = FailureStore.connect(1, "127.0.0.1", 0, agent_store)
         assert second.read() is None
-        assert second.record(Failure(1, 1, 1)) == first.read() == Failure(1, 1, 1)
+        assert second.record(Failure(1, 1)) == first.read() == Failure(1, 1)
         ports.append(agent_store.get("lightning_cnn/port"))
 
     assert ports[0] != ports[1]

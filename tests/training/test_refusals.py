@@ -25,9 +25,7 @@ PLAIN = ("--data.val_size", 50, "--plots.enabled", "false", "--dashboard.enabled
         ("mnist/fast.yaml", ("--trainer.callbacks+=BatchSizeFinder",), "BatchSizeFinder changes the number of steps"),
     ],
 )
-def test_settings_that_cannot_work_together_are_refused_before_training(
-    cli, tiny_data, configs, tmp_path, config, flags, message
-):
+def test_useless_settings_are_refused_before_training(cli, tiny_data, configs, tmp_path, config, flags, message):
     outcome = cli("fit", "--config", configs / config, *PLAIN, *flags)
 
     assert outcome.status == 2

@@ -115,7 +115,7 @@ def test_an_optimizer_state_that_does_not_fit_is_refused(mlp_run, cli):
     refused = cli("fit", "--ckpt_path", mlp_run, "--trainer.max_epochs", 4)
 
     assert refused.status == 2
-    assert "its training state does not fit this mlp_run" in refused.err
+    assert "its training state does not fit this run" in refused.err
 
 
 @pytest.mark.parametrize(
@@ -147,9 +147,9 @@ def test_a_checkpoint_without_optimizer_state_is_refused(mlp_run, cli):
     content["optimizer_states"] = []
     torch.save(content, path)
 
-    assert (
-        "has no training state to resume exactly" in cli("fit", "--ckpt_path", mlp_run, "--trainer.max_epochs", 4).err
-    )
+    refused = cli("fit", "--ckpt_path", mlp_run, "--trainer.max_epochs", 4)
+
+    assert "has no training state to resume exactly" in refused.err
 
 
 def test_a_finished_run_says_so(mlp_run, cli):
@@ -275,7 +275,7 @@ def test_a_checkpoint_and_auto_cannot_be_combined(mlp_run, cli):
     refused = cli("fit", "--ckpt_path", mlp_run, "--resume", "auto")
 
     assert refused.status == 2
-    assert "--resume auto finds the mlp_run itself; leave out the checkpoint, or --resume" in refused.err
+    assert "--resume auto finds the run itself; leave out the checkpoint, or --resume" in refused.err
 
 
 # SLURM
