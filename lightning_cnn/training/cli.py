@@ -103,13 +103,7 @@ class TrainingCLI(SettingsCLI):
                 callbacks.append(self.test_results)
             return super().instantiate_trainer(callbacks=callbacks, logger=False, enable_checkpointing=False, **kwargs)
         require_trainable(options, self.model, self.datamodule, self.settings["test"])
-        precision = setup.choose_precision(
-            options["precision"],
-            options["accelerator"],
-            bool(options["plugins"]),
-            self.model,
-            self.datamodule.batch_size,
-        )
+        precision = setup.choose_precision(vars(options), self.model, self.datamodule.batch_size)
         folder = self._open_run(Path(options["default_root_dir"] or "."))
         loggers = setup.make_loggers(options["logger"], Run(folder), self.first_step)
         self.run_record = RunRecord(folder, self._record(folder, precision))

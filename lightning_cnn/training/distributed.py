@@ -32,7 +32,7 @@ GRACE = 5.0
 _INTERVAL = 0.2
 #: Seconds that rank 0 goes on hosting the store after a failure, so that all processes read it.
 _LINGER = 1.0
-#: Longest time, in seconds, to wait for the SIGTERM of torchrun after a peer has failed.
+#: Longest time, in seconds, until torchrun has noticed that a process failed: it may take long to exit.
 _TORCHRUN_NOTICES = 10.0
 #: Seconds that child processes have to end after a signal: the sender waits.
 _STOP = 0.5
@@ -105,6 +105,7 @@ class PeerProcesses(Callback):
         self._parent = os.getppid() if _is_child_process() else None
         self._store = FailureStore.of_torchrun()
         self._trainer: Trainer | None = None
+        self._has_received_signal = False
         self._is_over = threading.Event()
         self._monitor = threading.Thread(target=self._monitor_peers, name="peers", daemon=True)
         if self._store is not None or self._parent is not None:
@@ -162,7 +163,8 @@ class PeerProcesses(Callback):
 
     def _consequence(self, error: BaseException) -> BaseException:
         """Return the error with which this process ends: its own, unless this only follows from that of a peer."""
-        if isinstance(error, PeerFailureError) or (self._trainer is self._store is self._parent is None):
+        has_peers = (self._trainer, self._store, self._parent) != (None, None, None)
+        if isinstance(error, PeerFailureError) or not has_peers:
             return error
         failure = self._first_failure(error)
         is_own = failure.rank == self._rank or (failure.was_stopped and isinstance(error, Interrupted))
@@ -170,16 +172,19 @@ class PeerProcesses(Callback):
 
     def _first_failure(self, error: BaseException) -> Failure:
         """Return the first failure of the run, after an error of this process."""
-        for signum in (signal.SIGTERM, signal.SIGINT):  # torchrun sends one to all when one process has failed
-            signal.signal(signum, signal.SIG_IGN)
         if self._trainer is not None:
             self._trainer.signals.ignore()
+        for signum in (signal.SIGTERM, signal.SIGINT):  # a signal must not interrupt the end
+            signal.signal(signum, self._note_signal)
         if not _is_lost_connection(error):
             return self._record(Failure(self._rank, getattr(error, "exit_status", 1)))
         deadline = time.monotonic() + 1  # a connection may break before the system reports the end of its process
         while (failure := self._peer_failure()) is None and time.monotonic() < deadline:
             time.sleep(_INTERVAL / 10)
         return failure or self._record(Failure(None, None))
+
+    def _note_signal(self, *_: object) -> None:
+        self._has_received_signal = True
 
     def _record(self, failure: Failure) -> Failure:
         return failure if self._store is None else self._store.record(failure)
@@ -204,14 +209,17 @@ class PeerProcesses(Callback):
         return failure.exit_status
 
     def _wait_for_torchrun(self, failure: Failure) -> None:
-        """Let torchrun end this process: it reports the one that ends first as the root cause, and stops the others."""
+        """Wait for the signal that torchrun sends to the others after it has noticed the process that failed.
+
+        It reports the first that it notices as the root cause.
+        """
         world = torchrun_world()
         if world is None or failure.was_killed or failure.rank is None:
             return
-        if failure.rank // world[0] == self._rank // world[0]:  # on the same node, by the same torchrun
-            sys.stdout.flush()
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            time.sleep(_TORCHRUN_NOTICES)
+        is_same_torchrun = failure.rank // world[0] == self._rank // world[0]  # there is one on each node
+        deadline = time.monotonic() + _TORCHRUN_NOTICES
+        while is_same_torchrun and not self._has_received_signal and time.monotonic() < deadline:
+            time.sleep(_INTERVAL)
 
     def _reports(self, failure: Failure) -> bool:
         """Whether this process tells the user about the failure of a peer: rank 0, or the next if that has died."""

@@ -1,7 +1,7 @@
 """What a run is set up with: its precision, its folder, its loggers and callbacks. Each piece works without the CLI."""
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -48,23 +48,19 @@ def complete(settings: Tree) -> Tree:
     return {**settings, "trainer": trainer}
 
 
-def choose_precision(
-    requested: Any, accelerator: Any, has_plugins: bool, model: ImageClassifier, batch_size: int
-) -> Any:
+def choose_precision(options: Mapping[str, Any], model: ImageClassifier, batch_size: int) -> Any:
     """Return the precision to train in: the requested one, or for `auto` what the precision probe finds best.
 
     Args:
-        requested: `--trainer.precision`.
-        accelerator: `--trainer.accelerator`.
-        has_plugins: Whether the user gives plugins, which may set a precision of their own.
-        model: The classifier to probe; left as it is.
+        options: The settings of the trainer. Plugins of the user may set a precision of their own.
+        model: The classifier to probe; it is not changed.
         batch_size: Images of a batch.
     """
-    device = _probe_device(accelerator)
+    requested, device = options["precision"], _probe_device(options["accelerator"])
     if requested in _HALF and device == torch.device("cpu"):  # Lightning does the same, but would record float16
         rank_zero_info(f"Precision: bf16-mixed ({requested} needs a GPU)")
         return "bf16-mixed"
-    if requested != "auto" or device is None or has_plugins:
+    if requested != "auto" or device is None or options["plugins"]:
         return requested
     if not is_rank_zero():
         return None  # rank 0 probes, and broadcasts its choice

@@ -16,7 +16,7 @@ from checkout import PYTHONPATH
 
 
 def run(
-    words: Sequence[object],
+    arguments: Sequence[object],
     *,
     folder: Path,
     data: Path,
@@ -32,24 +32,23 @@ def run(
     """Run `lightning-cnn` in processes of one thread each, and wait until all of them have ended.
 
     Args:
-        words: The command and its arguments.
-        folder: Where it runs; it is made if need be.
+        arguments: The command and its arguments.
+        folder: The working directory; created if it does not exist.
         data: The data folder, with MNIST, for example of the fixture `tiny_data`.
-        processes: How many on each node.
-        launcher: What starts them.
-        nodes: How many launchers to start on this machine, each of which stands for a node.
-        max_restarts: How often torchrun restarts them.
-        timeout: Seconds until all of them are killed; what was printed then ends with `it hung`.
-        environment: More variables.
-        module: What they run, as `lightning_cnn`.
+        processes: Number of processes on each node.
+        launcher: How they are started.
+        nodes: Number of launchers on this machine, each of which stands for a node.
+        max_restarts: Of torchrun.
+        timeout: Seconds until all of them are killed; the output then ends with `it hung`.
+        environment: More environment variables.
+        module: The module that they run, like `lightning_cnn`.
         accelerator: The device of each process: the backend is gloo on CPUs, NCCL on GPUs.
 
     Returns:
-        How it has ended: the status is that of the first node that has not ended with 0; what was printed is that of
-        all nodes, one after the other.
+        The status of the first node that has not ended with 0, and the output of all nodes, one after the other.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    command = [str(word) for word in (*words, "--trainer.accelerator", accelerator)]
+    command = [str(argument) for argument in (*arguments, "--trainer.accelerator", accelerator)]
     port = free_port()
     before = time.monotonic()
     if launcher == "torchrun":
@@ -76,13 +75,13 @@ def run(
     ]
     printed = ""
     for process in started:
-        printed += _printed(process, before + timeout - time.monotonic())
+        printed += _output(process, before + timeout - time.monotonic())
     statuses = [process.returncode for process in started]
     return Ended(next(filter(None, statuses), 0), printed, time.monotonic() - before)
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -104,7 +103,7 @@ def _environment(data: Path) -> dict[str, str]:
     return clean | {"CHILD_DATA": str(data), "OMP_NUM_THREADS": "1", "PYTHONPATH": PYTHONPATH}
 
 
-def _printed(process: subprocess.Popen[str], seconds: float) -> str:
+def _output(process: subprocess.Popen[str], seconds: float) -> str:
     """Return the output of a process and of all that it has started, when they have ended: they keep it open."""
     try:
         return process.communicate(timeout=max(seconds, 0))[0]

@@ -168,7 +168,7 @@ def test_config_yaml_repeats_the_run(fit, cli):
     assert same(weights(first), weights(first.parent / "version_1"))
 
 
-def test_cnn_leaves_its_bare_weights(fit):
+def test_cnn_saves_its_weights_alone(fit):
     run = fit("mnist/cnn.yaml")
 
     network = CNN()
@@ -426,11 +426,11 @@ def test_the_best_weights_can_be_tested_after_training(tiny_data, cli, configs):
     assert "Test it: " not in trained.out
 
 
-def test_without_being_asked_nothing_is_tested(mlp_run):
+def test_fit_does_not_test_by_default(mlp_run):
     assert not (mlp_run / "test_metrics.json").exists()
 
 
-def test_without_best_weights_there_is_nothing_to_test(tiny_data, cli, configs):
+def test_testing_without_best_weights_is_refused(tiny_data, cli, configs):
     flags = ("--test", "true", "--trainer.enable_checkpointing", "false")
 
     refused = cli("fit", "--config", configs / "fashion_mnist" / "mlp.yaml", *TINY, *flags)
@@ -558,13 +558,13 @@ def test_one_cycle_cannot_be_made_longer(fit, cli):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
-def test_one_cycle_may_be_of_few_steps(steps, fit):
+def test_one_cycle_may_have_few_steps(steps, fit):
     run = fit("mnist/fast.yaml", "--data.batch_size", 15, "--trainer.limit_train_batches", steps)
 
     assert (run / "checkpoints" / "best.ckpt").is_file()
 
 
-def test_one_cycle_of_so_few_steps_that_torch_divides_by_zero_is_refused(tiny_data, cli, configs):
+def test_one_cycle_for_which_torch_divides_by_zero_is_refused(tiny_data, cli, configs):
     flags = ("--data.batch_size", 15, "--trainer.limit_train_batches", 5, "--data.val_size", 50)
 
     refused = cli("fit", "--config", configs / "mnist" / "fast.yaml", *flags)

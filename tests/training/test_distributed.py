@@ -101,7 +101,28 @@ def test_signals_after_an_error_are_ignored(process):
     peers = process(0)
     fail(peers, UserError("wrong"))
 
-    assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(("failed", "has_to_wait"), [(Failure(1, 1), True), (Failure(2, 1), False)], ids=str)
+def test_a_process_waits_until_torchrun_has_noticed_the_failure_of_its_node(process, monkeypatch, failed, has_to_wait):
+    for name, value in {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    first, second = process(0), process(failed.rank)
+    fail(second, KeyError("bug"))
+    fail(first, LOST)
+    waits = []
+
+    def sleep(seconds):
+        waits.append(seconds)
+        if len(waits) == 3:
+            signal.raise_signal(signal.SIGTERM)  # as torchrun does
+
+    monkeypatch.setattr("time.sleep", sleep)
+
+    assert first.leave(failed) == 1
+    assert len(waits) == (3 if has_to_wait else 0)
 
 
 def test_a_single_process_is_unaffected():

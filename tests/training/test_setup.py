@@ -5,6 +5,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Timer, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.precision import MixedPrecision
 
 from lightning_cnn.classifiers import MLPClassifier
 from lightning_cnn.data import FashionMNISTDataModule
@@ -64,8 +65,9 @@ def probed(monkeypatch):
     return shapes
 
 
-def chosen(requested, accelerator="cpu", has_plugins=False, batch_size=64):
-    return setup.choose_precision(requested, accelerator, has_plugins, MLPClassifier(), batch_size)
+def chosen(requested, plugins=None, batch_size=64):
+    options = {"precision": requested, "accelerator": "cpu", "plugins": plugins}
+    return setup.choose_precision(options, MLPClassifier(), batch_size)
 
 
 @pytest.mark.parametrize(("batch_size", "images"), [(64, 64), (1000, 256)])
@@ -86,7 +88,7 @@ def test_a_processor_computes_in_bfloat16_where_half_is_requested(half):
 
 
 def test_plugins_may_have_a_precision_of_their_own(probed):
-    assert chosen("auto", has_plugins=True) == "auto"
+    assert chosen("auto", plugins=[MixedPrecision("bf16-mixed", "cpu")]) == "auto"
     assert probed == []
 
 
@@ -191,6 +193,6 @@ def test_the_probe_leaves_random_numbers_alone(probed):
     model = MLPClassifier()
     torch.manual_seed(0)
 
-    setup.choose_precision("auto", "cpu", False, model, 64)
+    setup.choose_precision({"precision": "auto", "accelerator": "cpu", "plugins": None}, model, 64)
 
     assert torch.rand(1) == expected
