@@ -66,6 +66,19 @@ def train(trainer, tmp_path):
     return run
 
 
+@pytest.fixture(scope="module")
+def _uninterrupted() -> list[Path]:
+    return []
+
+
+@pytest.fixture
+def whole(train, _uninterrupted) -> Path:
+    """The folder of a run that was not interrupted, trained once for all tests."""
+    if not _uninterrupted:
+        _uninterrupted.append(train("whole"))
+    return _uninterrupted[0]
+
+
 def require_same(first: Path, second: Path) -> None:
     for name in ("last", "best"):
         contents = [checkpoint.read(run / "checkpoints" / f"{name}.ckpt") for run in (first, second)]
@@ -81,22 +94,22 @@ def interrupted(train, *signals: Signal, **options) -> Path:
 
 
 @pytest.mark.parametrize("step", [1, 5, 8])
-def test_a_run_is_resumed_exactly_after_any_step(train, step):
-    require_same(train("whole"), interrupted(train, Signal(step)))
+def test_a_run_is_resumed_exactly_after_any_step(train, whole, step):
+    require_same(whole, interrupted(train, Signal(step)))
 
 
-def test_a_run_that_is_interrupted_at_every_second_step_is_resumed_exactly(train):
-    require_same(train("whole"), interrupted(train, *map(Signal, range(2, STEPS, 2))))
-
-
-@pytest.mark.parametrize("epoch", [0, 1])
-def test_an_interrupted_validation_is_repeated(train, epoch):
-    require_same(train("whole"), interrupted(train, Signal(validation=epoch)))
+def test_a_run_that_is_interrupted_at_every_second_step_is_resumed_exactly(train, whole):
+    require_same(whole, interrupted(train, *map(Signal, range(2, STEPS, 2))))
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
-def test_a_run_is_resumed_exactly_after_an_epoch(train, epoch):
-    require_same(train("whole"), interrupted(train, Signal(epoch=epoch)))
+def test_an_interrupted_validation_is_repeated(train, whole, epoch):
+    require_same(whole, interrupted(train, Signal(validation=epoch)))
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_run_is_resumed_exactly_after_an_epoch(train, whole, epoch):
+    require_same(whole, interrupted(train, Signal(epoch=epoch)))
 
 
 def test_a_run_with_max_steps_is_resumed_exactly(train):
