@@ -47,7 +47,7 @@ def submit(tmp_path, tiny_data) -> Callable[..., subprocess.CompletedProcess[str
         path.write_text(content)
         path.chmod(0o755)
 
-    def run(program: str, *words: str, nodes: int = 1, tasks: int = 2, **variables: str):
+    def run(program: str, *arguments: str, nodes: int = 1, tasks: int = 2, **variables: str):
         write(tmp_path / "bin/srun.py", SRUN)
         write(tmp_path / "bin/srun", f'#!/bin/sh\nexec "{sys.executable}" "{tmp_path}/bin/srun.py" "$@"\n')
         write(tmp_path / "bin/scontrol", SCONTROL)
@@ -66,7 +66,7 @@ def submit(tmp_path, tiny_data) -> Callable[..., subprocess.CompletedProcess[str
             **{f"SLURM_{name}": value for name, value in (job | variables).items()},
         }
         return subprocess.run(
-            [spool, *words], cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, timeout=120
+            [spool, *arguments], cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, timeout=120
         )
 
     return run
@@ -89,11 +89,11 @@ def test_slurm_sends_the_tasks_a_signal_and_requeues_the_job():
 def test_every_task_trains_with_the_resources_of_slurm_and_the_given_arguments(submit):
     job = submit(TASK, "--config", "my configs/cnn.yaml", nodes=2, tasks=2, CPUS_PER_TASK="3")
 
-    words = "fit --resume auto --trainer.num_nodes 2 --trainer.devices 2 --trainer.strategy ddp"
+    command = "fit --resume auto --trainer.num_nodes 2 --trainer.devices 2 --trainer.strategy ddp"
     assert (job.returncode, job.stderr) == (0, "")
     assert sorted(job.stdout.splitlines()) == [
         "srun --cpus-per-task=3 --kill-on-bad-exit=0",
-        *[f"task {number} with 3 threads: {words} --config my configs/cnn.yaml" for number in range(4)],
+        *[f"task {number} with 3 threads: {command} --config my configs/cnn.yaml" for number in range(4)],
     ]
 
 

@@ -7,14 +7,17 @@ A process that is killed records nothing: the process that started it notices, o
 `training.cli` uses this, with Lightning's launcher, torchrun and SLURM alike.
 """
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
@@ -32,8 +35,8 @@ GRACE = 5.0
 _INTERVAL = 0.2
 #: Seconds that rank 0 goes on hosting the store after a failure, so that all processes read it.
 _LINGER = 1.0
-#: Longest time, in seconds, until torchrun has noticed that a process failed: it may take long to exit.
-_TORCHRUN_NOTICES = 10.0
+#: Seconds between the first failure and the end of other processes: torchrun compares their times in whole seconds.
+_TORCHRUN_CLOCK = 1.0
 #: Seconds that child processes have to end after a signal: the sender waits.
 _STOP = 0.5
 #: Seconds that child processes have to end after a run that succeeded.
@@ -105,7 +108,6 @@ class PeerProcesses(Callback):
         self._parent = os.getppid() if _is_child_process() else None
         self._store = FailureStore.of_torchrun()
         self._trainer: Trainer | None = None
-        self._has_received_signal = False
         self._is_over = threading.Event()
         self._monitor = threading.Thread(target=self._monitor_peers, name="peers", daemon=True)
         if self._store is not None or self._parent is not None:
@@ -174,17 +176,17 @@ class PeerProcesses(Callback):
         """Return the first failure of the run, after an error of this process."""
         if self._trainer is not None:
             self._trainer.signals.ignore()
-        for signum in (signal.SIGTERM, signal.SIGINT):  # a signal must not interrupt the end
-            signal.signal(signum, self._note_signal)
+        for signum in (signal.SIGTERM, signal.SIGINT):  # torchrun sends one to all when one process has failed
+            signal.signal(signum, signal.SIG_IGN)
         if not _is_lost_connection(error):
-            return self._record(Failure(self._rank, getattr(error, "exit_status", 1)))
+            own = Failure(self._rank, getattr(error, "exit_status", 1))
+            if (first := self._record(own)) == own:
+                _write_error_file(error)
+            return first
         deadline = time.monotonic() + 1  # a connection may break before the system reports the end of its process
         while (failure := self._peer_failure()) is None and time.monotonic() < deadline:
             time.sleep(_INTERVAL / 10)
         return failure or self._record(Failure(None, None))
-
-    def _note_signal(self, *_: object) -> None:
-        self._has_received_signal = True
 
     def _record(self, failure: Failure) -> Failure:
         return failure if self._store is None else self._store.record(failure)
@@ -204,22 +206,9 @@ class PeerProcesses(Callback):
         note = self.on_peer_failure(failure)
         if self._reports(failure):
             print(f"lightning-cnn: {PeerFailureError(failure)}{note}", file=sys.stderr, flush=True)
-        if threading.current_thread() is threading.main_thread():  # the monitor has waited already
-            self._wait_for_torchrun(failure)
+        if torchrun_world() is not None:
+            time.sleep(_TORCHRUN_CLOCK)
         return failure.exit_status
-
-    def _wait_for_torchrun(self, failure: Failure) -> None:
-        """Wait for the signal that torchrun sends to the others after it has noticed the process that failed.
-
-        It reports the first that it notices as the root cause.
-        """
-        world = torchrun_world()
-        if world is None or failure.was_killed or failure.rank is None:
-            return
-        is_same_torchrun = failure.rank // world[0] == self._rank // world[0]  # there is one on each node
-        deadline = time.monotonic() + _TORCHRUN_NOTICES
-        while is_same_torchrun and not self._has_received_signal and time.monotonic() < deadline:
-            time.sleep(_INTERVAL)
 
     def _reports(self, failure: Failure) -> bool:
         """Whether this process tells the user about the failure of a peer: rank 0, or the next if that has died."""
@@ -241,6 +230,15 @@ class PeerProcesses(Callback):
 def _is_child_process() -> bool:
     """Whether `ChildProcesses` of another process has started this one."""
     return "RANK" not in os.environ and os.environ.get("LOCAL_RANK", "0") != "0" and "NODE_RANK" in os.environ
+
+
+def _write_error_file(error: BaseException) -> None:
+    """Say when this process failed, and why: torchrun reports the earliest failure as the root cause."""
+    path = Path(os.environ.get("TORCHELASTIC_ERROR_FILE", ""))
+    if path.name and not path.exists():
+        text = "".join(traceback.format_exception_only(error)).strip()
+        with suppress(OSError):
+            path.write_text(json.dumps({"message": text, "timestamp": int(time.time())}))
 
 
 def _is_lost_connection(error: BaseException | None) -> bool:

@@ -3,10 +3,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Callback
-from lightning.pytorch.cli import ReduceLROnPlateau
 from torch import nn
-from torch.optim import SGD, Adam
+from torch.nn import functional
+from torch.optim import SGD
 from torch.optim.lr_scheduler import StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -154,55 +153,19 @@ def test_evaluation_is_in_eval_mode_without_gradients(known, trainer):
     assert torch.equal(known.network.logits, before)
 
 
-# Optimizers and schedules
+# Label smoothing
 
 
-class LearningRates(Callback):
-    """Records the learning rate of every batch."""
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+def test_targets_are_smoothed_in_training_only(known, trainer, smoothing):
+    known.label_smoothing = smoothing
+    run = trainer()
 
-    def __init__(self) -> None:
-        self.seen = []
+    run.fit(known, known_images(4), known_images(4))
 
-    def on_train_batch_start(self, trainer, *_):
-        self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
-
-
-def test_the_learning_rate_is_constant_without_a_schedule(known, trainer):
-    known.optimizer = lambda parameters: Adam(parameters, lr=0.01)
-    rates = LearningRates()
-
-    trainer(max_epochs=2, callbacks=[rates]).fit(known, known_images(4), known_images(4))
-
-    assert rates.seen == [0.01] * 6
-
-
-def test_the_schedule_steps_once_an_epoch(trainer):
-    classifier = linear_classifier(
-        optimizer=lambda parameters: SGD(parameters, lr=1e-3), scheduler=lambda o: StepLR(o, step_size=1, gamma=0.1)
-    )
-    rates = LearningRates()
-
-    trainer(max_epochs=3, callbacks=[rates]).fit(classifier, known_images(4), known_images(4))
-
-    assert rates.seen == pytest.approx([1e-3] * 3 + [1e-4] * 3 + [1e-5] * 3)
-
-
-def test_a_schedule_can_monitor_a_metric(known, trainer):
-    known.optimizer = lambda parameters: SGD(parameters, lr=1e-6)
-    # No epoch halves the loss, so the rate drops after every epoch but the first.
-    known.scheduler = lambda o: ReduceLROnPlateau(o, monitor="val/loss", patience=0, factor=0.1, threshold=0.5)
-    rates = LearningRates()
-
-    trainer(max_epochs=4, callbacks=[rates]).fit(known, known_images(4), known_images(4))
-
-    assert rates.seen[::3] == pytest.approx([1e-6, 1e-6, 1e-7, 1e-8])
-
-
-def test_invalid_arguments_of_the_optimizer_are_user_errors(known, trainer):
-    known.optimizer = lambda parameters: SGD(parameters, lr=-1)
-
-    with pytest.raises(UserError, match=r"^invalid arguments of the optimizer or its schedule: .*rate: -1"):
-        trainer().fit(known, known_images(4), known_images(4))
+    smoothed = functional.cross_entropy(known.network.logits, torch.tensor(TARGETS), label_smoothing=smoothing)
+    assert run.callback_metrics["train/loss"].item() == pytest.approx(smoothed.item(), rel=1e-5)
+    assert run.callback_metrics["val/loss"].item() == pytest.approx(LOSS, rel=1e-5)
 
 
 # Hyperparameters and checkpoints

@@ -60,9 +60,12 @@ def test_another_process_is_killed(failing, tmp_path):
 def test_torchrun_reports_the_process_that_failed_first(failing):
     ended = failing("1 val 1 bug", launcher="torchrun")
 
-    own, _, report = ended.printed.partition("torch/distributed/elastic/multiprocessing/api.py")
-    assert own.count("Traceback (most recent call last)") == own.count("ZeroDivisionError: of the user's own") == 1
-    assert "The above exception" not in own
+    assert ended.printed.count("[rank1]: Traceback (most recent call last)") == 1
+    assert ended.printed.count("[rank1]: ZeroDivisionError: of the user's own") == 1
+    assert "[rank0]: Traceback" not in ended.printed
+    assert "The above exception" not in ended.printed
     assert messages(ended) == ["lightning-cnn: ended because the process of rank 1 failed; see its error"]
-    assert re.search(r"Root Cause \(first observed failure\):\n\[0\]:\n.*\n.*\n  rank      : 1 ", report)
+    root_cause = ended.printed.partition("Root Cause (first observed failure):")[2]
+    assert re.match(r"\n\[0\]:\n.*\n.*\n  rank      : 1 ", root_cause)
+    assert "ZeroDivisionError: of the user's own" in root_cause
     assert ended.status == 1

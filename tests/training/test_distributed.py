@@ -1,3 +1,4 @@
+import json
 import signal
 import subprocess
 import sys
@@ -14,7 +15,14 @@ LOST = RuntimeError("[gloo/transport/tcp/pair.cc:561] Connection closed by peer 
 
 @pytest.fixture(autouse=True)
 def _no_launcher(monkeypatch):
-    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_USE_AGENT_STORE"):
+    for name in (
+        "RANK",
+        "LOCAL_RANK",
+        "NODE_RANK",
+        "TORCHELASTIC_RUN_ID",
+        "TORCHELASTIC_USE_AGENT_STORE",
+        "TORCHELASTIC_ERROR_FILE",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -101,28 +109,19 @@ def test_signals_after_an_error_are_ignored(process):
     peers = process(0)
     fail(peers, UserError("wrong"))
 
-    signal.raise_signal(signal.SIGTERM)
-    signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
 
-@pytest.mark.parametrize(("failed", "has_to_wait"), [(Failure(1, 1), True), (Failure(2, 1), False)], ids=str)
-def test_a_process_waits_until_torchrun_has_noticed_the_failure_of_its_node(process, monkeypatch, failed, has_to_wait):
-    for name, value in {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "4"}.items():
-        monkeypatch.setenv(name, value)
-    first, second = process(0), process(failed.rank)
-    fail(second, KeyError("bug"))
-    fail(first, LOST)
-    waits = []
+def test_the_error_file_of_torchrun_has_the_first_failure_and_its_time(process, monkeypatch, tmp_path):
+    first, second = process(0), process(1)
+    monkeypatch.setattr("time.time", lambda: 1234.9)
+    for peers, error in ((second, ZeroDivisionError("bug")), (first, KeyError("later"))):
+        monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / f"{peers._rank}.json"))
+        fail(peers, error)
 
-    def sleep(seconds):
-        waits.append(seconds)
-        if len(waits) == 3:
-            signal.raise_signal(signal.SIGTERM)  # as torchrun does
-
-    monkeypatch.setattr("time.sleep", sleep)
-
-    assert first.leave(failed) == 1
-    assert len(waits) == (3 if has_to_wait else 0)
+    (file,) = tmp_path.glob("*.json")
+    assert file.name == "1.json"
+    assert json.loads(file.read_text()) == {"message": "ZeroDivisionError: bug", "timestamp": 1234}
 
 
 def test_a_single_process_is_unaffected():
