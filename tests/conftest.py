@@ -123,10 +123,10 @@ def cli(capsys) -> Callable[..., Outcome]:
 
 @pytest.fixture
 def fit(cli, tiny_data, configs) -> Callable[..., Path]:
-    """Train on tiny data, for one epoch and without figures by default, and return the run folder."""
+    """Train on tiny data, by default for one epoch, in float32 and without figures, and return the run folder."""
 
     def run(config: str, *flags: object) -> Path:
-        plain = ("--plots.enabled", "false", "--dashboard.enabled", "false")
+        plain = ("--plots.enabled", "false", "--dashboard.enabled", "false", "--trainer.precision", "32-true")
         outcome = cli(
             "fit", "--config", configs / config, "--trainer.max_epochs", 1, "--data.val_size", 50, *plain, *flags
         )

@@ -157,6 +157,24 @@ def test_a_network_that_is_slow_in_bfloat16_is_trained_in_float32():
     assert verdict.precision == "32-true"
 
 
+def test_a_hopeless_probe_ends_after_one_round():
+    """On a processor without bfloat16, a step of a large network takes many seconds in it."""
+
+    class Hopeless(Linear):
+        calls = 0
+
+        def in_bfloat16(self, logits: Tensor) -> Tensor:
+            self.calls += 1
+            time.sleep(0.8)
+            return logits
+
+    Hopeless.__deepcopy__ = lambda self, memo: self  # the probe's copy is this network, whose calls are counted
+    network = Hopeless()
+
+    assert probe(network, images(), CPU).precision == "32-true"
+    assert network.calls == 1
+
+
 def test_both_precisions_have_the_same_dropout():
     class WithDropout(Fast):
         def in_bfloat16(self, logits: Tensor) -> Tensor:
