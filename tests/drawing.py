@@ -14,13 +14,9 @@ def images(n: int) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, size=(n, 28, 28), dtype=np.uint8)
 
 
-def assert_no_text_is_clipped_or_overlaps(figure: Figure, with_ticks: bool = False) -> None:
+def assert_no_text_is_clipped_or_overlaps(figure: Figure) -> None:
     FigureCanvasAgg(figure).draw()
-    ticks = (
-        set()
-        if with_ticks
-        else {label for axes in figure.axes for label in (*axes.get_xticklabels(), *axes.get_yticklabels())}
-    )
+    ticks = {label for axes in figure.axes for label in (*axes.get_xticklabels(), *axes.get_yticklabels())}
     texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text() and text not in ticks]
     assert texts
     boxes = [text.get_window_extent() for text in texts]

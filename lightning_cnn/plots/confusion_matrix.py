@@ -2,12 +2,13 @@
 
 It is drawn after a validation, so it has to be fast. The numbers in the cells are a collection of outlines: as texts,
 each of which matplotlib lays out, the figure takes two to four times as long with 10 classes and ten times with 26.
+Names as labels of ticks and cells as an image would take half as long again.
 """
 
 import math
 import textwrap
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from lightning_cnn.plots.style import LINE, shorten
 
 _CHARACTER = 0.1  # width of a wide character of a class name, in inches
+_GAP = 0.08  # between the names and the cells, in inches
 _DIGIT = 0.64  # width of a digit, as a share of the font size
 
 
@@ -59,13 +61,19 @@ def confusion_matrix(counts: ArrayLike, class_names: Sequence[str], title: str =
     figure = Figure(figsize=(width, height))
     figure.suptitle(heading, y=1 - LINE / 2 / height, fontsize=12, parse_math=False)
     axes = figure.add_axes((left / width, bottom / height, n * cell / width, n * cell / height))
+    axes.set_axis_off()
     rates = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    axes.imshow(rates, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
-    slant: dict[str, Any] = {"ha": "right", "rotation": 45, "rotation_mode": "anchor"} if slanted else {}
-    axes.set_xticks(range(n), names, parse_math=False, **slant)
-    axes.set_yticks(range(n), names, parse_math=False)
-    axes.tick_params(length=0)
-    axes.set(xlabel="predicted", ylabel="true")
+    edges = np.arange(n + 1) - 0.5
+    axes.pcolormesh(edges, edges, rates, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
+    axes.set_ylim(n - 0.5, -0.5)  # rows downwards
+    slant: dict[str, Any] = {"ha": "right", "rotation": 45, "rotation_mode": "anchor"} if slanted else {"ha": "center"}
+    write = partial(axes.text, parse_math=False)
+    outside = -0.5 - _GAP / cell
+    for place, name in enumerate(names):
+        write(outside, place, name, ha="right", va="center_baseline")
+        write(place, n - 1 - outside, name, va="top", **slant)
+    figure.text(0.1 / width, (bottom + n * cell / 2) / height, "true", va="center", rotation=90)
+    figure.text((left + n * cell / 2) / width, 0.1 / height, "predicted", ha="center")
     _write_cells(axes, table, rates, cell)
     return figure
 
