@@ -64,7 +64,8 @@ def confusion_matrix(counts: ArrayLike, class_names: Sequence[str], title: str =
     axes.set_axis_off()
     rates = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     edges = np.arange(n + 1) - 0.5
-    axes.pcolormesh(edges, edges, rates, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
+    norm = PowerNorm(0.5, vmin=0, vmax=1)
+    axes.pcolormesh(edges, edges, rates, cmap="Blues", norm=norm, edgecolors="white")
     axes.set_ylim(n - 0.5, -0.5)  # rows downwards
     slant: dict[str, Any] = {"ha": "right", "rotation": 45, "rotation_mode": "anchor"} if slanted else {"ha": "center"}
     write = partial(axes.text, parse_math=False)
