@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -93,7 +94,8 @@ def _run(command: list[str], folder: Path) -> str:
         try:
             return process.communicate(timeout=STEP_LIMIT)[1]
         except BaseException as error:
-            os.killpg(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # an interrupt may come when it has just ended
+                os.killpg(process.pid, signal.SIGKILL)
             if isinstance(error, subprocess.TimeoutExpired):
                 raise UnreachableError(f"`{command[0]} {command[1]}` timed out after {STEP_LIMIT:g} s") from error
             raise

@@ -124,6 +124,17 @@ def test_a_time_out_kills_apt_with_its_children(tools, monkeypatch):
     wait_until(lambda: not is_running((tools / "child").read_text().strip()))  # SIGKILL takes its time
 
 
+def test_an_interrupt_after_the_end_of_apt_is_an_interrupt(tools, monkeypatch):
+    def interrupted(process: subprocess.Popen, timeout: float) -> None:
+        process.wait()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        DebianArchive("tiny", FOLDER).read("one")
+
+
 def test_every_step_has_a_time_out(tools, monkeypatch):
     monkeypatch.setattr(archive, "STEP_LIMIT", 0.0)
 
@@ -142,7 +153,7 @@ def is_running(pid: str) -> bool:
     status = Path("/proc", pid, "stat")
     try:
         return status.read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter if it ends between opening and reading
         return False
 
 
