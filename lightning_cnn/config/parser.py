@@ -1,7 +1,14 @@
-"""The parser: jsonargparse's, with strict YAML and errors as exceptions."""
+"""The parser: jsonargparse's, with strict YAML and one-line errors that name the setting and what is expected.
 
+Unknown names and classes are found before the parser sees them (`schema`); what is left are types. Of the parser's
+report only the names of the setting are read: the value is looked up in the tree, the type in the class.
+"""
+
+import json
+import re
+from collections.abc import Mapping
 from enum import Enum
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 import yaml
@@ -9,8 +16,13 @@ from jsonargparse import set_loader, set_parsing_settings
 from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
-from lightning_cnn.config.yaml import load
+from lightning_cnn.config.schema import Schema, describe_type
+from lightning_cnn.config.yaml import describe, load
 from lightning_cnn.errors import UserError
+
+#: How jsonargparse 4.53 names a setting, at every level at which it is nested.
+_KEY = re.compile(r'Parser key "([^"]+)"')
+_LONGEST = 500
 
 # Configs are files of this machine, and what runs commands or opens files of its own is no class of a run.
 set_parsing_settings(config_read_mode_fsspec_enabled=False, import_path_denylist=[])
@@ -28,3 +40,29 @@ class SettingsParser(LightningArgumentParser):
         if not self.exit_on_error:  # a parser inside another's
             super().error(message, ex)
         raise UserError(message) from ex
+
+
+def explain(report: str, tree: Mapping[str, Any], schema: Schema) -> str:
+    """Return what the parser reports of a tree of settings as one line."""
+    names = list(dict.fromkeys(name for key in _KEY.findall(report) for name in key.split(".")))
+    try:
+        value, annotation = schema.find(tree, names)
+    except (LookupError, ValueError, StopIteration):
+        return in_one_line(report)
+    flag = f"--{'.'.join(names)}"
+    shown = value if isinstance(value, str) else json.dumps(value, default=describe)[:100]
+    expected = "another type" if annotation is None else describe_type(annotation)
+    return f"{flag}{f' {shown}' if value != '' else ''}: expected {expected}"
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Return the exception of the constructor that an error of the parser was raised from."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def in_one_line(message: object) -> str:
+    """Return the message of a library or a constructor as one line."""
+    text = " ".join(re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", str(message)).split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -1,6 +1,7 @@
 """What a command line of `fit`, `validate` or `test` asks for: one tree of settings, and a checkpoint."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,9 @@ def read_request(command: str, arguments: Sequence[str], schema: Schema) -> Requ
     stored, path = {}, None
     if line.checkpoint is not None:
         given = apply_flags(merge(*configs), flags, schema)
-        path = _find_checkpoint(line.checkpoint, given, folder_means="last" if command == "fit" else "best")
+        root = Path((given.get("trainer") or {}).get("default_root_dir") or DEFAULT_ROOT)
+        runs = _runs_with(_class_names(given), root)
+        path = resolve_checkpoint(line.checkpoint, runs, folder_means="last" if command == "fit" else "best")
         named = {*texts(configs), *texts(given), *(flag.value for flag in flags if flag.value)}
         stored = _stored_settings(path, command, named)
     settings = apply_flags(merge(defaults, stored, *configs), flags, schema)
@@ -67,24 +70,12 @@ def _stored_settings(path: Path, command: str, named: Iterable[str]) -> Tree:
     return trusted_settings(config, set(named))
 
 
-def _find_checkpoint(reference: str, given: Tree, folder_means: str) -> Path:
-    """Return the file that a reference means; a name is looked for among the runs of the classes that were given."""
-    root = Path((given.get("trainer") or {}).get("default_root_dir") or DEFAULT_ROOT)
-    return resolve_checkpoint(reference, _runs_with(_class_names(given), root), folder_means)
-
-
 def _runs_with(classes: dict[str, str], root: Path) -> Iterator[Run]:
     """Yield the runs that have these classes, newest first."""
     for run in find_runs(root):
-        if not classes:
-            yield run
-            continue
-        try:
-            content = run.read_config()
-        except UserError:  # a run that cannot be read is not meant
-            continue
-        if _class_names(content).items() >= classes.items():
-            yield run
+        with suppress(UserError):  # a run that cannot be read is not meant
+            if not classes or _class_names(run.read_config()).items() >= classes.items():
+                yield run
 
 
 def _class_names(tree: dict[str, Any]) -> dict[str, str]:

@@ -150,10 +150,10 @@ def _check_value(place: tuple[str, ...], value: object) -> None:
         raise UserError(f"{_flag(place)} {describe(value)}: {_no_such_class(place[-1], '')}")
     elif isinstance(value, Mapping):
         if place[-1] in _ONLY_CLASSES:
-            setting = next((name for name in value.get("init_args", value)), "")
+            setting = next(iter(value.get("init_args", value)), "")
             raise UserError(
                 f"{_flag(place)}.{setting}: no class is chosen that could have it; choose one first with "
-                f"{_flag(place)} CLASS{_choices(place[-1])}"
+                f"{_flag(place)} CLASS{_suggest_class(place[-1])}"
             )
         for name, item in value.items():
             _check_value((*place, str(name)), item)
@@ -256,13 +256,12 @@ def _flag(place: tuple[str, ...]) -> str:
 
 
 def _no_such_class(setting: str, name: str) -> str:
-    known = sorted({cls.__name__ for cls in _subclasses(BASES[setting]) if not cls.__name__.startswith("_")})
-    return f"there is no such {setting.removesuffix('s')} class{_suggest(name, known)}"
+    return f"there is no such {setting.removesuffix('s')} class{_suggest_class(setting, name)}"
 
 
-def _choices(setting: str) -> str:
-    known = sorted({cls.__name__ for cls in _subclasses(BASES[setting]) if not cls.__name__.startswith("_")})
-    return _suggest("", known)
+def _suggest_class(setting: str, name: str = "") -> str:
+    known = {cls.__name__ for cls in _subclasses(BASES[setting])}
+    return _suggest(name, sorted(name for name in known if not name.startswith("_")))
 
 
 def _suggest(name: str, known: list[str]) -> str:

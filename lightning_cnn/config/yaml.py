@@ -46,9 +46,7 @@ def _resolvers(base: dict[str, Any]) -> dict[str, Any]:
         first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_TIMESTAMP, _FLOAT)]
         for first, resolvers in base.items()
     }
-    return {first: [*kept.get(first, []), (_FLOAT, _FLOATS)] for first in "-+.0123456789"} | {
-        first: resolvers for first, resolvers in kept.items() if first not in set("-+.0123456789")
-    }
+    return kept | {first: [*kept.get(first, []), (_FLOAT, _FLOATS)] for first in "-+.0123456789"}
 
 
 class _Loader(yaml.SafeLoader):
@@ -218,7 +216,8 @@ def _require_unique_keys(node: yaml.MappingNode) -> None:
 def _require_valid_number(node: yaml.ScalarNode) -> None:
     if _TOO_LARGE.fullmatch(node.value):
         raise InvalidConfigError(f"the number {describe(node.value)}{_line(node)} is too large")
-    if node.tag == _FLOAT and not math.isfinite(float(_python_float(node.value))):
+    text = node.value.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan")
+    if node.tag == _FLOAT and not math.isfinite(float(text)):
         raise InvalidConfigError(f"{node.value}{_line(node)} is not a finite number")
 
 
@@ -227,10 +226,6 @@ def _explain(error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
     where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
     return f"{' '.join(str(getattr(error, 'problem', None) or error).split())}{where}"
-
-
-def _python_float(text: str) -> str:
-    return text.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan")
 
 
 def _line(place: yaml.Event | yaml.Node) -> str:

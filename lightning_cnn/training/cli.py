@@ -13,7 +13,7 @@ from lightning.pytorch.cli import LightningCLI
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.callbacks import RunRecord, TestResults
 from lightning_cnn.config.flags import read_command_line
-from lightning_cnn.config.messages import in_one_line, root_cause
+from lightning_cnn.config.parser import in_one_line, root_cause
 from lightning_cnn.config.request import Request, read_request
 from lightning_cnn.config.yaml import dump
 from lightning_cnn.environment import is_rank_zero

@@ -13,8 +13,7 @@ from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.callbacks import Checkpoints, Dashboard, Plots
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.config.flags import read_command_line
-from lightning_cnn.config.messages import explain
-from lightning_cnn.config.parser import SettingsParser
+from lightning_cnn.config.parser import SettingsParser, explain
 from lightning_cnn.config.request import Request, read_request
 from lightning_cnn.config.settings import Tree, merge
 from lightning_cnn.data import ImageDataModule
