@@ -140,6 +140,7 @@ def test_a_newer_format_is_refused(tmp_path, sound, dump):
         ({"pytorch-lightning_version": "0.1.0"}, "its pytorch-lightning_version is missing or invalid"),
         ({"epoch": -1}, "its epoch is missing or invalid"),
         ({"global_step": 2**2000}, "its global_step is missing or invalid"),
+        ({"epoch": 2**62}, "its epoch is missing or invalid"),
         ({"global_step": True}, "its global_step is missing or invalid"),
         ({"loops": 5}, "its loops is missing or invalid"),
         ({"callbacks": [1]}, "its callbacks is missing or invalid"),
@@ -169,12 +170,15 @@ def test_content_of_wrong_types_is_refused(tmp_path, sound, entries, reason):
         ({"class_names": "0123456789"}, "class_names"),
         ({"class_names": [0, 1]}, "class_names"),
         ({"class_names": ["a\x1b[2J"]}, "class_names"),
-        ({"class_names": ["a" * 1000]}, "class_names"),
+        ({"class_names": ["a" * 201]}, "class_names"),
         ({"framing": 28}, "framing"),
         ({"metrics": {"val/acc": "high"}}, "metrics"),
+        ({"metrics": {"val/acc\n": 0.5}}, "metrics"),
         ({"preprocessing": [0.5, 0.5]}, "preprocessing"),
+        ({"preprocessing": {"mean\n": 0.5}}, "preprocessing"),
         ({"versions": {"torch": 2}}, "versions"),
         ({"versions": {"torch": "2\n"}}, "versions"),
+        ({"versions": {"torch\n": "2"}}, "versions"),
     ],
 )
 def test_a_description_of_wrong_types_is_refused(tmp_path, sound, entries, named):
@@ -200,6 +204,14 @@ def test_of_classes_and_framing_none_may_be_known(tmp_path, sound):
     (tmp_path / "a.ckpt").write_bytes(archive(sound))
 
     assert read_description(tmp_path / "a.ckpt") == sound[checkpoints.KEY]
+
+
+def test_the_longest_names_and_numbers_are_read(tmp_path, sound):
+    sound["global_step"] = 2**62 - 1
+    sound[checkpoints.KEY]["class_names"] = ["a" * 200]
+    (tmp_path / "a.ckpt").write_bytes(archive(sound))
+
+    assert read(tmp_path / "a.ckpt")["global_step"] == 2**62 - 1
 
 
 def test_a_description_is_no_larger_than_one_can_look_through(tmp_path, sound):
