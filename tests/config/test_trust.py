@@ -260,6 +260,25 @@ def test_bombs_are_refused(config):
     assert refusal(config).startswith("the checkpoint has too many settings, or too deeply nested ones")
 
 
+def nested(value: object, levels: int) -> object:
+    return nested([value], levels - 1) if levels else value
+
+
+@pytest.mark.parametrize(
+    ("largest", "larger"),
+    [
+        ([0] * 9_997, [0] * 9_998),  # 10,000 values with the list, the trainer and the config
+        (nested(1, 28), nested(1, 29)),
+        ("a" * 10_000, "a" * 10_001),
+        (2**63 - 1, 2**63),
+    ],
+    ids=["values", "levels", "characters", "bits"],
+)
+def test_settings_are_read_up_to_the_limits(largest, larger):
+    assert trusted_settings(with_trainer(devices=largest), set()) == with_trainer(devices=largest)
+    refusal(with_trainer(devices=larger))
+
+
 @pytest.mark.parametrize(
     "value",
     [

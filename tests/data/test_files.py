@@ -82,6 +82,16 @@ def test_an_error_while_writing_names_the_folder(tmp_path):
     assert str(tmp_path) in str(caught.value)
 
 
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    def acquire(lock: object, timeout: float) -> None:
+        raise NotImplementedError("no locks here")
+
+    monkeypatch.setattr(files.FileLock, "acquire", acquire)
+
+    with pytest.raises(DataError, match=r"cannot be written to \(no locks here\)"), locked(tmp_path):
+        pytest.fail("there is no lock")
+
+
 def test_locking_creates_the_folder_and_removes_partial_files(tmp_path):
     folder = tmp_path / "a" / "b"
     folder.mkdir(parents=True)
