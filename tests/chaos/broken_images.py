@@ -1,7 +1,7 @@
-"""Broken image files, named as badly, in one folder with sound ones, through `lightning-cnn predict`.
+"""Broken image files with difficult names, in one folder with valid ones, through `lightning-cnn predict`.
 
-A broken file must be named on stderr with the reason, unless there is still a picture in it; the sound ones must be
-predicted as they are without the others, nothing else may be said or written, and memory and time are bounded.
+stderr must name each broken file with a reason, unless it still contains an image. The predictions of valid files must
+be the same as without the others, nothing else may be printed or written, and memory and time are limited.
 """
 
 import csv
@@ -15,31 +15,27 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from unittest import mock
 
 import numpy as np
-from chaos.outcome import Outcome
-from idx import images_and_labels, write_idx_dataset
+from chaos.common import Outcome, tiny_datasets, train
+from idx import images_and_labels
 from PIL import Image
 
 from lightning_cnn.cli import main
-from lightning_cnn.data import MNISTDataModule
 from lightning_cnn.data.image_files import MAX_BYTES
-from lightning_cnn.data.mnist import MNIST
-from lightning_cnn.files import shipped_config
 from lightning_cnn.predict.output import printable
 
-#: Most that the resident memory may grow by, in MiB: what 50 megapixels take, and some for a batch.
+#: MiB by which the resident memory may grow: 50 megapixels, and a batch.
 MEMORY = 800
-#: Seconds that a file may take on average.
+#: Seconds per file, on average.
 TIME = 1.0
 
 _SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "GIF": ".gif", "BMP": ".bmp", "WEBP": ".webp"}
-#: Beginnings of names, each with something that a shell, a terminal, a spreadsheet or a format string would obey.
+#: Starts of names that a shell, a terminal, a spreadsheet or a format string would interpret.
 _NAMES = (
     *("", "-", "--output=", "=1+1", "@", " ", "a\nb", "\r", "\x1b[31m", "\x07", "a..", "*", "[1]", "?", "~", "\\..\\"),
     *("$(touch pwned)", "`id`", ";id;", "%s%n", "{0}", "<b>", '"', "'", "é", "‮", "😀", "\udcff", "n" * 200),
@@ -54,10 +50,10 @@ class Fault:
     """How to break an image.
 
     Attributes:
-        what: What is done, in words.
-        fate: What must become of the file.
-        content: Makes the bytes from those of a sound file and its format.
-        as_before: Whether the prediction must be that of the sound file.
+        what: What is done.
+        fate: Whether the file must be refused or predicted.
+        content: Makes the bytes from those of a valid file and its format.
+        as_before: Whether the prediction must be that of the valid file.
     """
 
     what: str
@@ -68,7 +64,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Place:
-    """A file that is none, or not what its name says: made by a function of its path."""
+    """Something other than a regular image file, made by a function of its path."""
 
     what: str
     make: Callable[[Path], object]
@@ -76,8 +72,8 @@ class Place:
 
 
 @dataclass
-class Said:
-    """What `predict` left: its exit status, the lines on stderr, the rows of its table, growth (MiB), seconds."""
+class Result:
+    """The result of `predict`: exit status, lines on stderr, rows of the table, growth of memory (MiB), seconds."""
 
     status: int = 0
     lines: list[str] = field(default_factory=list)
@@ -164,7 +160,7 @@ def _png(width: int, height: int, pixels: bytes, *chunks: tuple[bytes, bytes], c
 
 
 def _claiming(rng: Random, content: bytes, kind: str) -> bytes:
-    """Announce an enormous picture in a small file."""
+    """Claim an enormous size in a small file."""
     side = rng.choice([20_000, 60_000, 65_500])
     match kind:
         case "PNG":
@@ -199,7 +195,7 @@ def _slow(rng: Random, content: bytes, kind: str) -> bytes:
 
 
 def _sparse(size: int) -> Callable[[Path], object]:
-    """Claim a size that takes no room on the disk."""
+    """A sparse file."""
 
     def make(path: Path) -> None:
         path.touch()
@@ -209,7 +205,7 @@ def _sparse(size: int) -> Callable[[Path], object]:
 
 
 class _Payload:
-    """Makes a file if it is ever unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
         return os.system, ("touch pwned",)
@@ -242,13 +238,13 @@ FAULTS: tuple[Fault | Place, ...] = (
     Fault("bytes zeroed", EITHER, _zeroed),
     Fault("parts exchanged", EITHER, _shuffled),
     Fault("bytes appended", PREDICTED, _junk, as_before=True),
-    Fault("another ending", PREDICTED, lambda rng, content, kind: content, as_before=True),
+    Fault("another suffix", PREDICTED, lambda rng, content, kind: content, as_before=True),
     Fault("cut off", REFUSED, _cut),
-    Fault("a beginning and noise", REFUSED, _header_only),
+    Fault("a header and noise", REFUSED, _header_only),
     Fault("noise", REFUSED, lambda rng, content, kind: rng.randbytes(rng.randrange(1, 5_000))),
-    Fault("a size it has not", REFUSED, _claiming),
-    Fault("notes of noise", PREDICTED, _exif),
-    Fault("four colours of ink", PREDICTED, _of_mode("JPEG", "CMYK")),
+    Fault("a false size", REFUSED, _claiming),
+    Fault("EXIF of noise", PREDICTED, _exif),
+    Fault("CMYK", PREDICTED, _of_mode("JPEG", "CMYK")),
     *(Fault(f"PNG of mode {mode}", PREDICTED, _of_mode("PNG", mode)) for mode in ("1", "LA", "P", "RGBA")),
     Fault("16 bits", PREDICTED, _sixteen_bits),
     Fault("one pixel", REFUSED, lambda rng, content, kind: _encoded(Image.new("L", (1, 1)), kind)),
@@ -265,7 +261,7 @@ FAULTS: tuple[Fault | Place, ...] = (
     Place("256 MiB of nothing", _sparse(MAX_BYTES + 1)),
     Place("a terabyte of nothing", _sparse(2**40)),
 )
-#: Large ones, of which one each will do.
+#: Large files: one of each is enough.
 ONCE: tuple[Fault, ...] = (
     Fault("2,001 frames", PREDICTED, _frames),
     Fault("49 megapixels of nothing", REFUSED, _forty_nine_megapixels),
@@ -281,76 +277,79 @@ ONCE: tuple[Fault, ...] = (
 
 @dataclass(frozen=True)
 class Broken:
-    """A broken file: where it is, how it was made, and of which sound file."""
+    """A broken file: where it is, how it was made, and of which valid file."""
 
     path: Path
     fault: Fault | Place
-    sound: Path
+    valid: Path
 
 
 def run(tries: int, seed: int, folder: Path) -> Outcome:
-    """Predict a folder of `tries` broken images and some sound ones."""
+    """Predict a folder of `tries` broken images and some valid ones."""
     rng = Random(seed)
     folder.mkdir(exist_ok=True)
-    checkpoint = _checkpoint(folder)
+    with tiny_datasets(folder / "data"):
+        checkpoint = train(folder, "mnist/cnn.yaml")
     images = folder / "images"
     images.mkdir()
-    sound = _write_sound(images, seed)
+    valid = _write_valid(images, seed)
     alone = _predict(checkpoint, images, folder / "alone.csv")
-    broken = [_break(number, sound, rng) for number in range(tries)]
+    broken = [_break(number, valid, rng) for number in range(tries)]
     before = _listing(folder)
-    said = _predict(checkpoint, images, folder / "all.csv")
+    result = _predict(checkpoint, images, folder / "all.csv")
     written = sorted({path for path, state in _listing(folder).items() if before.get(path) != state} - {"all.csv"})
 
-    lost = [f"{one.path.name!r} ({one.fault.what}, seed {seed}): {wrong}" for one, wrong in _wrongs(broken, said)]
-    for path in sound:
-        now, then = _row(path, said), _row(path, alone)
-        lost += [] if _alike(now, then) else [f"{path.name}, sound: {now}, but alone {then}"]
-    lost += _wrong_in_all(broken, said)
+    lost = [f"{one.path.name!r} ({one.fault.what}, seed {seed}): {wrong}" for one, wrong in _all_wrong(broken, result)]
+    for path in valid:
+        now, then = _row(path, result), _row(path, alone)
+        lost += [] if _alike(now, then) else [f"{path.name}, valid: {now}, but alone {then}"]
+    lost += _wrong_in_all(broken, result)
     lost += [f"{path} was written or changed" for path in written]
-    lost += [f"memory grew by {said.growth:.0f} MiB"] if said.growth > MEMORY else []
-    lost += [f"took {said.seconds:.0f} s"] if said.seconds > TIME * (tries + len(sound)) else []
-    return Outcome(f"broken images in a folder (memory grew by {said.growth:.0f} MiB)", tries, lost)
+    lost += [f"memory grew by {result.growth:.0f} MiB"] if result.growth > MEMORY else []
+    lost += [f"took {result.seconds:.0f} s"] if result.seconds > TIME * (tries + len(valid)) else []
+    return Outcome(f"broken images in a folder (memory grew by {result.growth:.0f} MiB)", tries, lost)
 
 
-def _wrongs(broken: list[Broken], said: Said) -> Iterator[tuple[Broken, str]]:
-    """Yield the broken files that did not end as they should, and how they did."""
+def _all_wrong(broken: list[Broken], result: Result) -> Iterator[tuple[Broken, str]]:
+    """Yield the broken files with a wrong result, and that result."""
     for one in broken:
-        if wrong := _wrong(one, said):
+        if wrong := _wrong(one, result):
             yield one, wrong
 
 
-def _wrong_in_all(broken: list[Broken], said: Said) -> list[str]:
-    """Return what is wrong with the exit status or with what stderr says besides the errors."""
-    told = tuple(_told(one.path) for one in broken)
-    rest = [line for line in said.lines if not line.startswith(told)]
-    if said.status == 1 and len(rest) == 2 and rest[0].startswith("Checkpoint: ") and " predicted, " in rest[1]:
+def _wrong_in_all(broken: list[Broken], result: Result) -> list[str]:
+    """Return what is wrong with the exit status or with the other lines on stderr."""
+    starts = tuple(_error_start(one.path) for one in broken)
+    rest = [line for line in result.lines if not line.startswith(starts)]
+    if result.status == 1 and len(rest) == 2 and rest[0].startswith("Checkpoint: ") and " predicted, " in rest[1]:
         return []
-    return [f"exit status {said.status}, and besides the errors stderr says {rest}"]
+    return [f"exit status {result.status}, and besides the errors stderr has {rest}"]
 
 
-def _told(path: Path) -> str:
-    """How an error of a file begins."""
+def _error_start(path: Path) -> str:
+    """The start of the error line of a file."""
     return f"lightning-cnn: error: {printable(str(path))}: "
 
 
-def _wrong(broken: Broken, said: Said) -> str:
-    """Return what is wrong with what was said of a broken file, if anything."""
-    errors = [line for line in said.lines if line.startswith(_told(broken.path))]
-    row, fate = _row(broken.path, said), broken.fault.fate
+def _wrong(broken: Broken, result: Result) -> str:
+    """Return what is wrong with the result of a broken file."""
+    errors = [line for line in result.lines if line.startswith(_error_start(broken.path))]
+    row, fate = _row(broken.path, result), broken.fault.fate
     if len(errors) + (row is not None) != 1:
-        return f"told {len(errors)} times, predicted as {row}"
+        return f"{len(errors)} errors, predicted as {row}"
     if fate != EITHER and (row is None) != (fate == REFUSED):
         return f"must be {fate}, but {errors[0] if errors else row}"
     if errors and "; " not in errors[0]:
-        return f"no way out in: {errors[0]}"
-    if isinstance(broken.fault, Fault) and broken.fault.as_before and not _alike(row, _row(broken.sound, said)):
-        return f"predicted as {row}, but {broken.sound.name} as {_row(broken.sound, said)}"
+        return f"no advice in: {errors[0]}"
+    if isinstance(broken.fault, Fault) and broken.fault.as_before and not _alike(row, _row(broken.valid, result)):
+        return f"predicted as {row}, but {broken.valid.name} as {_row(broken.valid, result)}"
     return ""
 
 
-def _row(path: Path, said: Said) -> tuple[str, float] | None:
-    return said.rows.get(os.fsencode(path).decode(errors="surrogateescape").encode(errors="backslashreplace").decode())
+def _row(path: Path, result: Result) -> tuple[str, float] | None:
+    return result.rows.get(
+        os.fsencode(path).decode(errors="surrogateescape").encode(errors="backslashreplace").decode()
+    )
 
 
 def _alike(one: tuple[str, float] | None, other: tuple[str, float] | None) -> bool:
@@ -358,49 +357,23 @@ def _alike(one: tuple[str, float] | None, other: tuple[str, float] | None) -> bo
     return one is not None and other is not None and one[0] == other[0] and abs(one[1] - other[1]) <= 2e-6
 
 
-def _checkpoint(folder: Path) -> Path:
-    """Train a little, and return the checkpoint."""
-    facts = write_idx_dataset(folder / "data", MNIST)
-    settings = {
-        "--config": shipped_config("mnist/cnn.yaml"),
-        "--data.data_dir": folder / "data",
-        "--data.val_size": 50,
-        "--trainer.default_root_dir": folder / "logs",
-        "--trainer.max_epochs": 1,
-        "--trainer.precision": "32-true",
-        "--trainer.accelerator": "cpu",
-        "--plots.enabled": "false",
-        "--dashboard.enabled": "false",
-    }
-    words = [str(word) for setting in settings.items() for word in setting]
-    with (
-        mock.patch.object(MNISTDataModule, "facts", facts),
-        _stderr(folder / "fit.txt") as errors,
-        redirect_stdout(io.StringIO()),
-    ):
-        status = main(["fit", *words])
-    if status != 0:
-        raise RuntimeError(errors.read_text(encoding="utf-8"))
-    return folder / "logs" / "mnist-cnn" / "version_0"
-
-
-def _write_sound(folder: Path, seed: int) -> list[Path]:
+def _write_valid(folder: Path, seed: int) -> list[Path]:
     images, _ = images_and_labels(20, 10, np.random.default_rng(seed))
     paths = []
     for number, pixels in enumerate(images):
         kind = list(_SUFFIXES)[number % len(_SUFFIXES)]
-        path = folder / f"sound {number:02}{_SUFFIXES[kind]}"
+        path = folder / f"valid {number:02}{_SUFFIXES[kind]}"
         path.write_bytes(_encoded(Image.fromarray(pixels), kind))
         paths.append(path)
     return paths
 
 
-def _break(number: int, sound: list[Path], rng: Random) -> Broken:
-    """Write a broken file among the sound ones."""
+def _break(number: int, valid: list[Path], rng: Random) -> Broken:
+    """Write a broken file among the valid ones."""
     once = number < len(ONCE)
     fault = ONCE[number] if once else FAULTS[(number - len(ONCE)) % len(FAULTS)]
-    original = rng.choice(sound)
-    suffix = rng.choice(list(_SUFFIXES.values())) if fault.what == "another ending" else original.suffix
+    original = rng.choice(valid)
+    suffix = rng.choice(list(_SUFFIXES.values())) if fault.what == "another suffix" else original.suffix
     path = original.with_name(f"{rng.choice(_NAMES)}{number:05}{suffix}")
     if isinstance(fault, Place):
         fault.make(path)
@@ -410,7 +383,7 @@ def _break(number: int, sound: list[Path], rng: Random) -> Broken:
     return Broken(path, fault, original)
 
 
-def _predict(checkpoint: Path, images: Path, output: Path) -> Said:
+def _predict(checkpoint: Path, images: Path, output: Path) -> Result:
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     with _stderr(output.with_suffix(".txt")) as errors:
         status = main(["predict", str(checkpoint), str(images), "--output", str(output)])
@@ -420,12 +393,12 @@ def _predict(checkpoint: Path, images: Path, output: Path) -> Said:
         rows = {row["file"]: (row["predicted"], float(row["confidence"])) for row in csv.DictReader(file)}
     lines = errors.read_text(encoding="utf-8").splitlines()
     errors.unlink()
-    return Said(status, lines, rows, growth, seconds)
+    return Result(status, lines, rows, growth, seconds)
 
 
 @contextmanager
 def _stderr(path: Path) -> Iterator[Path]:
-    """Have in a file what Python writes to stderr, and what libraries in C write there past it."""
+    """Redirect stderr to a file, also that of libraries in C."""
     sys.stderr.flush()
     before = os.dup(2)
     with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
@@ -439,7 +412,7 @@ def _stderr(path: Path) -> Iterator[Path]:
 
 
 def _listing(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return size and time of everything below a folder, and of what a payload would have made."""
+    """Return size and time of all files below a folder, and of the file that a payload would have created."""
     states = {}
     for path in [*folder.rglob("*"), Path("pwned")]:
         if os.path.lexists(path):

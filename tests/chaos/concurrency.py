@@ -19,7 +19,7 @@ from pathlib import Path
 from random import Random
 from select import select
 
-from chaos.outcome import Outcome
+from chaos.common import Outcome
 from idx import write_idx_dataset
 from web import Server, serve
 

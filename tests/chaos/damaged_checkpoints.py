@@ -1,13 +1,12 @@
-"""Damage to a checkpoint: it is refused with one line, or what is read is what was written, to the last bit."""
+"""Damaged checkpoints: each is refused in one line, or read with exactly the content that was written."""
 
-import io
 import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from chaos.outcome import Outcome
+from chaos.common import Outcome, differences, saved
 from torch.nn.functional import cross_entropy
 
 from lightning_cnn import checkpoint as checkpoints
@@ -15,7 +14,7 @@ from lightning_cnn.checkpoint import safetensors as shared
 from lightning_cnn.classifiers import FastCNNClassifier
 from lightning_cnn.errors import UserError
 
-#: Bytes of the blocks in which disks and networks lose data.
+#: Bytes of a block of a disk.
 _BLOCK = 512
 
 
@@ -26,8 +25,8 @@ def change_a_byte(data: bytearray, rng: random.Random) -> str:
     return f"byte {at} from {before} to {data[at]}"
 
 
-def change_the_frame(data: bytearray, rng: random.Random) -> str:
-    """Change a byte near a mark of the format rather than one of the numbers, of which there are more."""
+def change_the_format(data: bytearray, rng: random.Random) -> str:
+    """Change a byte of the file format: most other bytes belong to weights."""
     marks = [at for at in range(len(data) - 1) if data[at : at + 2] in (b"PK", b'{"', b"q\x00", b"cc", b"ct")]
     at = min(rng.choice(marks) + rng.randrange(60), len(data) - 1)
     before = data[at]
@@ -68,20 +67,12 @@ def clear(data: bytearray, rng: random.Random) -> str:
 
 
 DAMAGES: list[Callable[[bytearray, random.Random], str]] = [
-    change_a_byte,
-    change_a_byte,
-    change_the_frame,
-    change_the_frame,
-    cut,
-    append,
-    drop,
-    swap,
-    clear,
+    *(change_a_byte, change_a_byte, change_the_format, change_the_format, cut, append, drop, swap, clear)
 ]
 
 
 def content(seed: int) -> dict[str, Any]:
-    """Return what a checkpoint of a small network holds after its first step."""
+    """Return the content of a checkpoint of a small network after its first step."""
     torch.manual_seed(seed)
     classifier = FastCNNClassifier(channels=4, hidden=4)
     optimizer = torch.optim.Adam(classifier.parameters())
@@ -107,28 +98,21 @@ def content(seed: int) -> dict[str, Any]:
     }
 
 
-def archive(content: dict[str, Any]) -> bytes:
-    """Return it as `fit` writes it."""
-    file = io.BytesIO()
-    torch.save(content, file)
-    return file.getvalue()
-
-
-FORMATS: dict[str, Callable[[dict[str, Any]], bytes]] = {".ckpt": archive, shared.SUFFIX: shared.dump}
+FORMATS: dict[str, Callable[[dict[str, Any]], bytes]] = {".ckpt": saved, shared.SUFFIX: shared.dump}
 
 
 def run(tries: int, seed: int, folder: Path) -> Outcome:
-    """Damage checkpoints of both formats in every way, and read them."""
+    """Damage checkpoints of both formats, and read them."""
     outcome = Outcome("damaged checkpoints", tries)
     rng = random.Random(seed)
-    sound = {suffix: dump(content(seed)) for suffix, dump in FORMATS.items()}
+    valid = {suffix: dump(content(seed)) for suffix, dump in FORMATS.items()}
     written = {}
-    for suffix, data in sound.items():
-        (folder / f"sound{suffix}").write_bytes(data)
-        written[suffix] = checkpoints.read(folder / f"sound{suffix}")
+    for suffix, data in valid.items():
+        (folder / f"valid{suffix}").write_bytes(data)
+        written[suffix] = checkpoints.read(folder / f"valid{suffix}")
     for number in range(tries):
         suffix = rng.choice([*FORMATS])
-        damaged = bytearray(sound[suffix])
+        damaged = bytearray(valid[suffix])
         done = rng.choice(DAMAGES)(damaged, rng)
         if found := verdict(bytes(damaged), written[suffix], folder / f"damaged{suffix}"):
             outcome.lost.append(f"{suffix}, {done}: {found} (seed {seed}, try {number})")
@@ -136,26 +120,13 @@ def run(tries: int, seed: int, folder: Path) -> Outcome:
 
 
 def verdict(damaged: bytes, written: dict[str, Any], path: Path) -> str | None:
-    """Return what is wrong with how a damaged file is read; None if it is refused well, or read as it was written."""
+    """Return what is wrong with the reading of a damaged file; None if it is refused in one line or read as written."""
     path.write_bytes(damaged)
     try:
         found = checkpoints.read(path)
     except UserError as error:
         line = str(error)
         return None if "\n" not in line and str(path) in line else f"an unclear error: {line!r}"
-    except Exception as error:  # noqa: BLE001  # it is told of
+    except Exception as error:  # noqa: BLE001  # it is reported
         return f"{type(error).__name__}: {error}"
-    return None if same(found, written) else "it was read, with other content"
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two values are the same to the last bit, of tensors and of all that is around them."""
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, torch.Tensor):
-        return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other)
-    if isinstance(one, dict):
-        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
+    return "it was read, with other content" if any(differences(found, written)) else None

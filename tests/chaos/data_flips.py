@@ -18,7 +18,7 @@ from random import Random
 from unittest import mock
 
 import numpy as np
-from chaos.outcome import Outcome
+from chaos.common import Outcome
 from idx import write_idx_dataset
 
 from lightning_cnn.cli import main

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 import torch
-from chaos.outcome import Outcome
+from chaos.common import Outcome
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn

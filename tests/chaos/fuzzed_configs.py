@@ -1,15 +1,14 @@
-"""Wrong configs, flags and checkpoints' settings through `lightning-cnn fit` and `test`.
+"""Invalid configs, flags and settings in checkpoints, through `lightning-cnn fit`, `validate` and `test`.
 
-The command must work, or say in one line what is wrong and leave nothing behind, in seconds; and a module that only the
-settings in a checkpoint name must not be imported.
+A command must work, or print one line that says what is wrong and leave no file behind, in seconds. A module that only
+the settings in a checkpoint name must not be imported.
 """
 
-import io
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, chdir, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import chdir, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,97 +16,52 @@ from random import Random
 from typing import Any, NoReturn
 from unittest import mock
 
-import torch
 import yaml
-from chaos.outcome import Outcome
-from idx import write_idx_dataset
+from chaos.common import Outcome, command, saved, tiny_datasets, train
 
-from lightning_cnn.checkpoint import KEY
-from lightning_cnn.cli import main
-from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
-from lightning_cnn.data.fashion_mnist import FASHION_MNIST
-from lightning_cnn.data.mnist import MNIST
+from lightning_cnn import checkpoint
 from lightning_cnn.files import shipped_config
 
 #: Seconds that a command may take.
 TIME = 20
-#: Characters that an error line may have; a folder of this machine may be in it.
+#: Characters of an error line; it may contain a long path.
 LENGTH = 1500
-#: Words of the parser that no user knows.
+#: Jargon of the parser and of Python.
 _JARGON = ("Traceback", "Namespace(", "Parser key", "Union subtypes", "<class '")
 
 _CONFIGS = ("mnist/cnn", "mnist/deep_cnn", "mnist/fast", "fashion_mnist/mlp", "fashion_mnist/shallow_cnn")
-#: What is certain to be refused, but not before all else has been read.
+#: Always refused, but only after all else has been read.
 _REFUSED_LATE = ("--model.std", "0")
-#: What keeps a training that is not refused small, and in this process.
-_SMALL = ("--trainer.fast_dev_run", "true", "--trainer.devices", "1", "--trainer.strategy", "auto")
-_SMALL += (
-    "--trainer.num_nodes",
-    "1",
-    "--trainer.accelerator",
-    "cpu",
-    "--data.val_size",
-    "50",
-    "--trainer.plugins",
-    "null",
+#: Keeps a training that is not refused short, and in this process.
+_SMALL = (
+    "--trainer.fast_dev_run true --trainer.devices 1 --trainer.strategy auto --trainer.num_nodes 1 "
+    "--trainer.accelerator cpu --data.val_size 50 --trainer.plugins null"
 )
 
-_CLASSES = ("torch.optim.SGD", "torch.nn.Linear", "CNNClassifier", "lightning_cnn.cli.main", "EarlyStopping", "Timer")
-_CLASSES += ("lightning.pytorch.callbacks.ModelCheckpoint", "ReduceLROnPlateau", "nowhere.Class", "os.system", "this.s")
-_CLASSES += (
-    "builtins.eval",
-    "torch.optim.sys",
-    "lightning_cnn.os.system",
-    "subprocess.Popen",
-    "antigravity.fly",
-    "a..b",
+_CLASSES = (
+    "torch.optim.SGD torch.nn.Linear CNNClassifier lightning_cnn.cli.main EarlyStopping Timer "
+    "ReduceLROnPlateau lightning.pytorch.callbacks.ModelCheckpoint nowhere.Class os.system this.s "
+    "builtins.eval torch.optim.sys lightning_cnn.os.system subprocess.Popen antigravity.fly a..b"
 )
-#: Where classes belong.
+#: Settings that take classes.
 _CLASS_SETTINGS = (
     *(("model", name) for name in ("optimizer", "scheduler")),
     ("data", "augment"),
     *(("trainer", name) for name in ("callbacks", "logger", "profiler", "strategy", "plugins", "accelerator")),
 )
-_TEXTS = (
-    "",
-    " ",
-    "-",
-    "--model",
-    "*x",
-    "&x",
-    "!x",
-    "{",
-    "[",
-    "{a: 1}",
-    "[1",
-    "a: b: c",
-    "x" * 500,
-    "é😀‮",
-    "\x00",
-    "\x1b[31m",
-)
-_TEXTS += (
-    "\n",
-    "true",
-    "null",
-    "1e3",
-    ".nan",
-    "nan",
-    "1e999",
-    "2024-13-45",
-    "0x_",
-    "1:2",
-    "=",
-    "%s{0}",
-    "~",
-    "..",
-    "s3://a/b",
+_MARKS = "- --model *x &x !x { [ [1 true null 1e3 .nan nan 1e999 2024-13-45 0x_ 1:2 = %s{0} ~ .. s3://a/b"
+_TEXTS = (*_MARKS.split(), "", " ", "\n", "{a: 1}", "a: b: c", "x" * 500, "é😀‮", "\x00", "\x1b[31m")
+_FLAGS = (
+    "model data trainer model.optimizer model.optimizer.lr model.scheduler model.std model.x.y "
+    "data.augment data.augment.x data.batch_size trainer.callbacks trainer.callbacks+ trainer.logger "
+    "trainer.max_epochs trainer.precision trainer.limit_train_batches trainer.profiler "
+    "trainer.gradient_clip_val seed_everything plots plots.test_images checkpoints test c"
 )
 _NUMBERS = (0, 1, -1, 2, 3.5, -0.0, 1e-320, 1e308, float("nan"), float("-inf"), 2**31, 2**63, 10**30, -(2**70))
 
 
 class Hanging(BaseException):
-    """The command takes too long."""
+    """A command takes too long."""
 
 
 @dataclass
@@ -120,7 +74,7 @@ class Case:
 
     def __str__(self) -> str:
         files = ", ".join(f"{name}: {content[:300]!r}" for name, content in self.files.items() if name != "c.ckpt")
-        return f"{' '.join(word[:200] for word in self.argv)} ({files})"
+        return f"{' '.join(argument[:200] for argument in self.argv)} ({files})"
 
 
 # Settings
@@ -133,7 +87,9 @@ def _value(rng: Random, depth: int = 0) -> Any:
     if kind == 7:
         keys = ("class_path", "init_args", "dict_kwargs", "lr", "__path__", "a.b", "x", 1, None)
         return {rng.choice(keys): _value(rng, depth + 1) for _ in range(rng.randrange(3))}
-    return rng.choice((rng.choice(_TEXTS), rng.choice(_CLASSES), rng.choice(_NUMBERS), rng.choice((None, True, False))))
+    return rng.choice(
+        (rng.choice(_TEXTS), rng.choice(_CLASSES.split()), rng.choice(_NUMBERS), rng.choice((None, True, False)))
+    )
 
 
 def _containers(content: Any) -> Iterator[dict[Any, Any] | list[Any]]:
@@ -173,14 +129,14 @@ def _shipped(rng: Random) -> dict[str, Any]:
 # Cases
 
 
-def _changed_settings(rng: Random, sound: dict[str, Any]) -> Case:
+def _changed_settings(rng: Random, valid: dict[str, Any]) -> Case:
     content = _shipped(rng)
     for _ in range(rng.choice((1, 1, 2, 5))):
         _change(rng, content)
     return Case(["fit", "--config", "c.yaml"], {"c.yaml": yaml.safe_dump(content, sort_keys=False).encode()})
 
 
-def _changed_text(rng: Random, sound: dict[str, Any]) -> Case:
+def _changed_text(rng: Random, valid: dict[str, Any]) -> Case:
     lines = shipped_config(f"{rng.choice(_CONFIGS)}.yaml").read_text().splitlines()
     for _ in range(rng.choice((1, 1, 3))):
         at = rng.randrange(len(lines))
@@ -200,15 +156,15 @@ def _changed_text(rng: Random, sound: dict[str, Any]) -> Case:
     return Case(["fit", "--config", "c.yaml"], {"c.yaml": "\n".join(lines).encode()})
 
 
-def _changed_bytes(rng: Random, sound: dict[str, Any]) -> Case:
+def _changed_bytes(rng: Random, valid: dict[str, Any]) -> Case:
     content = bytearray(shipped_config(f"{rng.choice(_CONFIGS)}.yaml").read_bytes())
     for _ in range(rng.choice((1, 4, 40))):
         content[rng.randrange(len(content))] = rng.randrange(256)
     return Case(["fit", "--config", "c.yaml"], {"c.yaml": bytes(content[: rng.choice((None, rng.randrange(400)))])})
 
 
-def _whole(rng: Random, sound: dict[str, Any]) -> Case:
-    """A config that is wrong as a whole: a bomb, nested too deeply, too large, or noise."""
+def _whole(rng: Random, valid: dict[str, Any]) -> Case:
+    """A config that is an alias bomb, nested too deeply, too large, or noise."""
     depth, width = rng.choice(((9, 9), (40, 3), (2000, 2))), rng.choice(("[{}]", "{{<<: [{}]}}", "{{x: [{}]}}"))
     bomb = ["a0: &a0 {x: 1}"] + [
         f"a{n}: &a{n} {width.format(', '.join([f'*a{n - 1}'] * depth[1]))}" for n in range(1, depth[0])
@@ -230,64 +186,38 @@ def _whole(rng: Random, sound: dict[str, Any]) -> Case:
     )
 
 
-def _flags(rng: Random, sound: dict[str, Any]) -> Case:
+def _flags(rng: Random, valid: dict[str, Any]) -> Case:
     argv = ["fit", "--config", str(shipped_config(f"{rng.choice(_CONFIGS)}.yaml"))]
-    names = ("model", "data", "trainer", "model.optimizer", "model.optimizer.lr", "model.scheduler", "data.augment")
-    names += ("trainer.callbacks", "trainer.callbacks+", "trainer.logger", "trainer.max_epochs", "trainer.precision")
-    names += (
-        "model.std",
-        "data.batch_size",
-        "seed_everything",
-        "plots",
-        "plots.test_images",
-        "checkpoints",
-        "test",
-        "c",
-    )
-    names += (
-        "trainer.limit_train_batches",
-        "trainer.profiler",
-        "trainer.gradient_clip_val",
-        "data.augment.x",
-        "model.x.y",
-    )
     for _ in range(rng.choice((1, 1, 2, 3))):
-        flag, value = f"--{rng.choice(names)}", _value(rng)
+        flag, value = f"--{rng.choice(_FLAGS.split())}", _value(rng)
         text = value if isinstance(value, str) else yaml.safe_dump(value, default_flow_style=True, width=10**6)
         text = text.removesuffix("\n...\n")
         argv += [f"{flag}={text}"] if rng.random() < 0.5 else [flag, text]
     return Case(argv, {})
 
 
-def _training(rng: Random, sound: dict[str, Any]) -> Case:
+def _training(rng: Random, valid: dict[str, Any]) -> Case:
     content = _shipped(rng)
     for section in rng.sample(("model", "trainer", "data"), rng.choice((0, 1, 2))):
         _change(rng, content.setdefault(section, {}))
     return Case(["fit", "--config", "c.yaml"], {"c.yaml": yaml.safe_dump(content).encode()}, trains=True)
 
 
-def _checkpoint(rng: Random, sound: dict[str, Any]) -> Case:
-    """A checkpoint whose settings name the planted module, in some form and at some place."""
-    content = deepcopy({**sound, KEY: dict(sound[KEY])})
+def _checkpoint(rng: Random, valid: dict[str, Any]) -> Case:
+    """A checkpoint with the planted module somewhere in its settings."""
+    content = deepcopy({**valid, checkpoint.KEY: dict(valid[checkpoint.KEY])})
     path = f"planted.{rng.choice(('Class', 'function', 'Popen', 'missing', 'Class.method'))}"
     spec = {"class_path": path, "init_args": {}}
     deep: Any = spec
     for _ in range(rng.choice((0, 0, 0, 5, 40, 100))):
         deep = [deep]
     forms = (
-        path,
-        spec,
-        [spec],
-        [path],
-        deep,
-        f"{{class_path: {path}}}",
-        f"class_path: {path}",
-        "planted.yaml",
-        "./planted.yaml",
+        *(path, spec, [spec], [path], deep, {"class_path": [path]}, (path,), "planted.yaml", "./planted.yaml"),
+        *(f"{{class_path: {path}}}", f"class_path: {path}"),
+        {"class_path": "lightning.pytorch.callbacks.LambdaCallback", "init_args": {"on_fit_start": path}},
+        {"class_path": "torch.optim.SGD", "dict_kwargs": {"foreach": spec}},
     )
-    forms += ({"class_path": "lightning.pytorch.callbacks.LambdaCallback", "init_args": {"on_fit_start": path}},)
-    forms += ({"class_path": "torch.optim.SGD", "dict_kwargs": {"foreach": spec}}, {"class_path": [path]}, (path,))
-    config = content[KEY]["config"]
+    config = content[checkpoint.KEY]["config"]
     for _ in range(rng.choice((1, 1, 3))):
         section, *names = rng.choice(_CLASS_SETTINGS) if rng.random() < 0.6 else (rng.choice(list(config)),)
         place = config.setdefault(section, {})
@@ -298,11 +228,9 @@ def _checkpoint(rng: Random, sound: dict[str, Any]) -> Case:
         place[names[0]] = rng.choice(forms)
     if rng.random() < 0.3:
         _change(rng, config)
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    files = {"c.ckpt": buffer.getvalue(), "planted.yaml": f"class_path: {path}\n".encode()}
-    command = rng.choice(("fit", "test", "validate"))
-    return Case([command, "--ckpt_path", "c.ckpt"], {**files, "settings": repr(config)[:1000].encode()})
+    files = {"c.ckpt": saved(content), "planted.yaml": f"class_path: {path}\n".encode()}
+    verb = rng.choice(("fit", "test", "validate"))
+    return Case([verb, "--ckpt_path", "c.ckpt"], {**files, "settings": repr(config)[:1000].encode()})
 
 
 _KINDS: tuple[Callable[[Random, dict[str, Any]], Case], ...] = (
@@ -315,57 +243,34 @@ _KINDS: tuple[Callable[[Random, dict[str, Any]], Case], ...] = (
 
 
 def run(tries: int, seed: int, folder: Path) -> Outcome:
-    """Run wrong commands of every kind in turn, each in a folder of its own."""
-    lost = []
-    with _workplace(folder) as data:
-        sound = _sound_checkpoint(folder, data)
-        for number in range(tries):
-            case = _KINDS[number % len(_KINDS)](Random(f"{seed} {number}"), sound)
-            case.argv += _SMALL if case.trains else _REFUSED_LATE
-            case.argv += ["--data.data_dir", str(data)]
-            if fault := _fault(case, folder):
-                lost.append(f"try {number} of seed {seed}: {case}: {fault}")
-    return Outcome("wrong configs, flags and settings in checkpoints", tries, lost)
-
-
-@contextmanager
-def _workplace(folder: Path) -> Iterator[Path]:
-    """Yield the folder of tiny data, with both data modules knowing them and the planted module within reach."""
-    data, planted = folder / "data", folder / "planted"
+    """Run invalid commands of each kind in turn, in an empty folder."""
+    planted, work = folder / "planted", folder / "work"
     planted.mkdir(parents=True)
+    work.mkdir()
     (planted / "planted.py").write_text(
         f"from pathlib import Path\nfrom subprocess import Popen\nPath({str(folder / 'imported')!r}).touch()\n"
         "class Class:\n    def method(self): pass\ndef function(*_): pass\n"
     )
-    (folder / "work").mkdir()
-    with ExitStack() as stack:
-        stack.enter_context(chdir(folder / "work"))
-        stack.enter_context(mock.patch.object(sys, "path", [str(planted), *sys.path]))
-        for module, facts in ((MNISTDataModule, MNIST), (FashionMNISTDataModule, FASHION_MNIST)):
-            stack.enter_context(mock.patch.object(module, "facts", write_idx_dataset(data, facts)))
-        yield data
-
-
-def _sound_checkpoint(folder: Path, data: Path) -> dict[str, Any]:
-    plain = ("--plots.enabled", "false", "--dashboard.enabled", "false", "--trainer.max_epochs", "1")
-    where = ("--data.data_dir", str(data), "--data.val_size", "50", "--trainer.default_root_dir", str(folder / "logs"))
-    config = str(shipped_config("fashion_mnist/mlp.yaml"))
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as said:
-        status = main(["fit", "--config", config, "--trainer.precision", "32-true", *plain, *where])
-    assert status == 0, said.getvalue()
-    content: dict[str, Any] = torch.load(next(folder.glob("logs/*/*/checkpoints/last.ckpt")), weights_only=True)
-    return content
+    lost = []
+    with tiny_datasets(folder / "data"), chdir(work), mock.patch("sys.path", [str(planted), *sys.path]):
+        valid = checkpoint.read(train(folder, "fashion_mnist/mlp.yaml") / "checkpoints/last.ckpt")
+        for number in range(tries):
+            case = _KINDS[number % len(_KINDS)](Random(f"{seed} {number}"), valid)
+            case.argv += _SMALL.split() if case.trains else _REFUSED_LATE
+            case.argv += ["--data.data_dir", str(folder / "data")]
+            if fault := _fault(case, folder):
+                lost.append(f"try {number} of seed {seed}: {case}: {fault}")
+    return Outcome("invalid configs, flags and settings in checkpoints", tries, lost)
 
 
 def _fault(case: Case, folder: Path) -> str | None:
-    """Run a command; what is wrong with how it ended, if anything."""
+    """Run a command, and return what was wrong with its result."""
     for name, content in case.files.items():
         Path(name).write_bytes(content)
     before = _names()
-    said = io.StringIO()
     try:
-        with _in_time(), redirect_stdout(io.StringIO()), redirect_stderr(said):
-            status = main(case.argv)
+        with _in_time():
+            status, printed = command(*case.argv)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
@@ -376,15 +281,15 @@ def _fault(case: Case, folder: Path) -> str | None:
     left = _names() - before
     for name in case.files:
         Path(name).unlink()
-    errors = [line for line in said.getvalue().splitlines() if "error: " in line]
+    errors = [line for line in printed.splitlines() if "error: " in line]
     if (folder / "imported").exists() or "planted" in sys.modules:
         (folder / "imported").unlink(missing_ok=True)
         sys.modules.pop("planted", None)
         return "imported what only a checkpoint names"
     if status not in (0, 1, 2) or len(errors) != (status != 0) or (status == 0 and not case.trains):
-        return f"status {status}, {len(errors)} errors: {said.getvalue()[-500:]!r}"
-    if any(word in said.getvalue() for word in _JARGON) or any(len(line) > LENGTH for line in errors):
-        return f"not clear: {errors[:1] or said.getvalue()[-500:]!r}"
+        return f"status {status}, {len(errors)} errors: {printed[-500:]!r}"
+    if any(word in printed for word in _JARGON) or any(len(line) > LENGTH for line in errors):
+        return f"not clear: {errors[:1] or printed[-500:]!r}"
     return f"left behind: {sorted(left)}" if left else None
 
 

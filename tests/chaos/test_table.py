@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from chaos.outcome import Outcome
+from chaos.common import Outcome
 from script import load
 
 
