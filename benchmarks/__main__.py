@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     """Run the sections that the arguments name and return the exit status.
 
     Raises:
-        UserError: If an argument is invalid, a dataset cannot be had, or a measurement fails.
+        UserError: If an argument is invalid, a dataset is not available, or a measurement fails.
     """
     arguments = _parse(argv)
     sections = [one_of(SECTIONS, name, "section") for name in arguments.sections] or list(SECTIONS)
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
 
 
 def run(sections: list[str], options: Options, output: Path | None) -> None:
-    """Run sections and print the table of each; the output file is written anew after each."""
+    """Run sections and print the table of each; the output file is rewritten after each."""
     record: dict[str, Any] = {
         "machine": call("machine.describe"),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

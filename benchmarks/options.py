@@ -21,7 +21,7 @@ class Options:
         allow_sample: Whether to use the small sample where a dataset is missing.
         torchvision_dir: A folder with the same datasets, uncompressed, for torchvision.
         reference: Whether to run PyTorch's MNIST example as well.
-        limit_batches: Stop every loop after so many batches; None takes all.
+        limit_batches: Batches per loop; None for all.
         processes: Numbers of processes to compare with one; each divides `systems.BATCH_SIZE`.
     """
 
@@ -49,7 +49,7 @@ def write_uncompressed(options: Options) -> None:
     """Verify both datasets, fetch them if they are missing, and write them uncompressed into `torchvision_dir`.
 
     Raises:
-        DataError: If a dataset cannot be had.
+        DataError: If a dataset is not available.
     """
     for facts in (MNIST, FASHION_MNIST):
         raw = sources.load(facts, options.data_dir, options.allow_sample)

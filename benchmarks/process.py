@@ -1,4 +1,4 @@
-"""A process for each measurement, so that none profits from the caches, or suffers from the memory, of another."""
+"""A process for each measurement, so that none depends on the caches or the memory of another."""
 
 import json
 import os
@@ -14,7 +14,7 @@ _ROOT = str(Path(__file__).parents[1])
 
 
 class WorkerError(UserError):
-    """A measurement failed; the command itself was right."""
+    """A measurement failed."""
 
     exit_status = 1
 
@@ -44,7 +44,7 @@ def command(*arguments: str, status: int = 0) -> float:
 
 
 def _run(name: str, arguments: list[str], status: int = 0) -> str:
-    """Run a module and return its output. The modules are those of this checkout, whatever the current folder has."""
+    """Run a module and return its output. It is that of this checkout, not of the current folder."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))}
     done = subprocess.run([sys.executable, "-P", "-m", *arguments], capture_output=True, text=True, env=environment)
     if done.returncode != status:

@@ -1,4 +1,4 @@
-"""Run folders written by hand, and what stands on the pages about them."""
+"""Handwritten run folders, and the text of their reports."""
 
 import hashlib
 import html
@@ -79,7 +79,7 @@ def write_run(
     predictions: Sequence[tuple[object, ...]] | str | None = PREDICTIONS,
     figures: Sequence[str] = ("samples", "predictions", "mistakes"),
 ) -> Path:
-    """Write a run folder without what is None; a string is written as it is. Returns the folder."""
+    """Write a run folder without the files that are None, and return it; strings are written unchanged."""
     if predictions is not None and not isinstance(predictions, str):
         lines = [",".join(map(str, (index, *row))) for index, row in enumerate(predictions)]
         predictions = "\n".join(["index,true,predicted,confidence,loss", *lines]) + "\n"

@@ -96,16 +96,6 @@ def test_every_command_explains_itself(command, capsys):
     assert f" {command} " in usage
 
 
-def test_short_class_names_are_known_without_a_config_that_imports_them():
-    """In a process of its own: here, the tests have imported everything."""
-    outcome = run(sys.executable, "-m", "lightning_cnn", "fit", "--model", "MLPClassifier", "--data", "MNISTDatModule")
-
-    assert outcome.returncode == 2
-    assert outcome.stderr.splitlines() == [
-        "lightning-cnn: error: --data MNISTDatModule: there is no such data class; did you mean 'MNISTDataModule'?"
-    ]
-
-
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
     command = shlex.join(
         [sys.executable, "-m", "lightning_cnn", "data", "verify", "mnist", "--data_dir", str(tmp_path)]
@@ -138,11 +128,12 @@ def test_a_full_disk_is_one_line(monkeypatch, capsys):
     )
 
 
-# What a command imports, and how it leaves
+# What a command imports, and how its process ends
 
 
-#: Trains one batch on the sample, reaches nothing outside this machine, and says what is imported.
-FIT = """
+#: Without a network, runs each command of a list, and prints its exit status, the imported packages that draw, whether
+#: garbage is collected, and the number of frozen objects.
+RUN = """
 import gc, json, socket, sys
 
 def refuse(*_):
@@ -151,45 +142,39 @@ def refuse(*_):
 socket.socket.connect = socket.getaddrinfo = refuse
 from lightning_cnn.cli import main
 
-status = main(sys.argv[1:])
-imported = sorted({"matplotlib", "torchvision"} & sys.modules.keys())
-print(json.dumps([status, imported, gc.isenabled(), gc.get_freeze_count()]))
+for argv in json.loads(sys.argv[1]):
+    status = main(argv)
+    imported = sorted({"matplotlib", "torchvision"} & sys.modules.keys())
+    print(json.dumps([status, imported, gc.isenabled(), gc.get_freeze_count()]))
 """
 
 
-def fit_sample(configs: Path, *flags: str) -> list:
-    """Return exit status, imported packages, whether garbage is collected, and how many objects never are."""
-    argv = ["fit", "--config", str(configs / "mnist/cnn.yaml"), "--data.data_dir", "empty"]
-    argv += ["--data.allow_sample", "true", "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]
+def test_only_a_training_with_plots_imports_matplotlib(configs):
+    fit = ["fit", "--config", str(configs / "mnist/cnn.yaml"), "--data.data_dir", "empty"]
+    fit += ["--data.allow_sample", "true", "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]
+    fit += ["--dashboard.enabled", "false"]
 
-    done = run(sys.executable, "-c", FIT, *argv, *flags)
+    done = run(sys.executable, "-c", RUN, json.dumps([[*fit, "--plots.enabled", "false"], fit]))
 
-    assert done.returncode == 0, done.stderr
     assert "THIS IS A SAMPLE" in done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def test_training_without_pictures_imports_nothing_that_draws(configs):
-    assert fit_sample(configs, "--plots.enabled", "false", "--dashboard.enabled", "false") == [0, [], True, 0]
-
-
-def test_training_with_pictures_draws(configs):
-    status, imported, collects, frozen = fit_sample(configs)
-
-    assert (status, collects, frozen) == (0, True, 0)
+    without, with_plots = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("["))
+    assert without == [0, [], True, 0], done.stderr
+    status, imported, *garbage = with_plots
+    assert (status, garbage) == (0, [True, 0]), done.stderr
     assert "matplotlib" in imported
     assert list(Path("logs").rglob("plots/*.png")) != []
 
 
-def test_garbage_is_collected_after_a_command_that_fails():
-    code = (
-        "import gc, sys; from lightning_cnn.cli import main; status = main(sys.argv[1:]); "
-        "print(status, gc.isenabled(), gc.get_freeze_count())"
-    )
+def test_a_refused_command_knows_short_class_names_and_collects_garbage():
+    """In a process of its own: here, the tests have imported everything."""
+    argv = ["fit", "--model", "MLPClassifier", "--data", "MNISTDatModule"]
 
-    answer = run(sys.executable, "-c", code, "fit", "--no_such_option")
+    done = run(sys.executable, "-c", RUN, json.dumps([argv]))
 
-    assert answer.stdout.splitlines()[-1] == "2 True 0"
+    assert json.loads(done.stdout) == [2, [], True, 0]
+    assert done.stderr.splitlines() == [
+        "lightning-cnn: error: --data MNISTDatModule: there is no such data class; did you mean 'MNISTDataModule'?"
+    ]
 
 
 def leave(program: str) -> subprocess.CompletedProcess[str]:

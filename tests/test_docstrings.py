@@ -1,4 +1,4 @@
-"""The examples in the package's docstrings run as doctests, like every test in a folder of their own and offline."""
+"""The examples in docstrings run as doctests, offline and in a temporary folder."""
 
 import doctest
 from importlib import import_module

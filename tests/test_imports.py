@@ -87,13 +87,13 @@ def test_the_walk_sees_imports():
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "networks").glob("*.py")), ids=lambda path: path.name)
-def test_networks_know_torch_only(path):
+def test_networks_import_torch_only(path):
     for name in imported(path):
         assert name.split(".")[0] == "torch" or name.startswith("lightning_cnn.networks.")
 
 
 @pytest.mark.parametrize("name", ["cli.py", "environment.py", "errors.py", "files.py", "__init__.py"])
-def test_what_is_always_imported_is_light(name):
+def test_modules_of_every_command_import_no_packages(name):
     roots = {imported_name.split(".")[0] for imported_name in imported(PACKAGE / name)}
 
     assert roots <= {*sys.stdlib_module_names, "lightning_cnn"}

@@ -1,4 +1,4 @@
-"""The README's commands and code run: on tiny data, in the order of the README, in one folder."""
+"""The commands and code of the README run on tiny data, in its order, in one folder."""
 
 import re
 import shlex
@@ -34,7 +34,7 @@ PYTHON = {name: code for code in re.findall(r"^```python\n(.*?)^```", README, re
           for name in re.findall(r"^class (\w+)", code, re.MULTILINE)}  # fmt: skip
 #: More images than the default validation set has.
 N_TRAIN = 5_200
-FASTER = ("--trainer.limit_val_batches", "1", "--trainer.limit_train_batches", "10")
+FASTER = ("--trainer.limit_val_batches", "1", "--trainer.limit_train_batches", "3")
 WITHOUT_FIGURES = ("--plots.enabled", "false", "--dashboard.enabled", "false")
 ONE_DEVICE = ("--trainer.devices", "1", "--trainer.strategy", "auto")
 
@@ -123,7 +123,8 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
             sweep(arguments, monkeypatch)
             return
         if arguments[0] == "fit":
-            arguments += FASTER if "--test" in arguments else (*FASTER, *WITHOUT_FIGURES)
+            has_figures = "simple_cnn" in command  # for scripts/pictures
+            arguments += FASTER if has_figures else (*FASTER, *WITHOUT_FIGURES)
         if "--trainer.devices" in arguments:
             arguments += ONE_DEVICE
         assert main(arguments) == 0
@@ -133,6 +134,8 @@ def sweep(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Check all trials as `sweep` does, but run a stub in place of `fit`; a file takes the place of a server."""
     monkeypatch.setattr(sweep_command, "_checked", check)
     monkeypatch.setattr(trial_process, "PROGRAM", (sys.executable, "-m", "sweep.stub"))
+    if "--space" in arguments and "--n_trials" not in arguments:
+        arguments += ["--n_trials", "2"]
     words = ["sqlite:///shared.db" if word.startswith("postgresql://") else word for word in arguments]
     words = ["2" if flag in ("--seeds", "--folds", "--n_trials") else word for flag, word in pairwise(["", *words])]
     assert main(words) == 0

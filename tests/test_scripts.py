@@ -63,7 +63,8 @@ def test_test_passes_its_arguments_on() -> None:
 @installed
 def test_quickstart_trains_and_tests(real_data_dir: Path, tmp_path: Path) -> None:
     """With few batches, and called from another folder."""
-    flags = ("--trainer.max_epochs", "1", "--trainer.limit_train_batches", "20", "--trainer.default_root_dir")
+    flags = ("--trainer.max_epochs", "1", "--trainer.limit_train_batches", "5", "--trainer.limit_val_batches", "2")
+    flags += ("--dashboard.enabled", "false", "--plots.enabled", "false", "--trainer.default_root_dir")
 
     done = run(
         str(ROOT / "scripts/quickstart"), *flags, str(tmp_path), cwd=tmp_path, LIGHTNING_CNN_DATA_DIR=str(real_data_dir)

@@ -13,14 +13,18 @@ from lightning_cnn.errors import DataError, UserError
 
 
 @pytest.fixture
-def nothing_heavy(monkeypatch):
+def _machine(monkeypatch):
+    machine = {"cpu": "A CPU", "threads": 2, "gpu": None, "python": "3.11.7", "torch": "2.10", "lightning": "2.6.6"}
+    monkeypatch.setattr(benchmark, "call", lambda function: machine)
+
+
+@pytest.fixture
+def nothing_heavy(_machine, monkeypatch):
     """One section, `fast`, with two measurements; neither data nor a process."""
     measurements = [{"seconds": 1.0}, {"seconds": 3.0}]
     section = Section("Fast things", lambda options: measurements, lambda runs: Table(["s"], [["2.0"]], "Median."))
     monkeypatch.setattr(benchmark, "SECTIONS", {"fast": section})
     monkeypatch.setattr(benchmark, "write_uncompressed", lambda *arguments: None)
-    machine = {"cpu": "A CPU", "threads": 2, "gpu": None, "python": "3.11.7", "torch": "2.10", "lightning": "2.6.6"}
-    monkeypatch.setattr(benchmark, "call", lambda function: machine)
 
 
 def test_the_file_has_the_header_every_measurement_and_the_table(nothing_heavy, tmp_path, capsys):
@@ -153,6 +157,7 @@ def test_help_does_not_import_torch():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.usefixtures("_machine")
 def test_the_loops_run_as_processes(real_data_dir, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     file = tmp_path / "record.json"

@@ -1,7 +1,7 @@
-"""Real processes that do the same at once: fetch a dataset, some killed meanwhile; make run folders; replace a file.
+"""Concurrent processes: some fetch a dataset, and are killed; others create run folders, or replace a file.
 
-What they fetch must be whole and fetched once, each run must have a folder of its own, a replaced file must be one of
-those that were written, and nothing half-written may stay behind.
+The dataset must be complete and be fetched once, each run must have its own folder, the file must always have one of
+the written contents, and no temporary file may remain.
 """
 
 import gzip
@@ -29,10 +29,10 @@ from lightning_cnn.data.sources import raw_folder
 
 Process = subprocess.Popen[str]
 
-#: Processes that make run folders and replace files, and how often each of them does so in a try.
+#: Processes that create run folders or replace files, and how often each does so in a try.
 WORKERS, TIMES = 4, 5
 
-#: `lightning-cnn data fetch mnist`, with other checksums and another mirror, as soon as it is told to go.
+#: `lightning-cnn data fetch mnist`, with other checksums and another mirror, started by a line on stdin.
 FETCH = """
 import dataclasses, json, sys
 from lightning_cnn import cli
@@ -43,7 +43,7 @@ sys.stdin.readline()
 sys.argv[1:] = ["data", "fetch", "mnist", "--data_dir", sys.argv[3]]
 cli.run()
 """
-#: Forks processes, because what makes run folders imports torch; each makes some in a root, or replaces a file.
+#: Forks processes, to import torch once; each creates run folders in a root, or replaces a file.
 WORK = """
 import json, sys
 from multiprocessing import get_context
@@ -75,7 +75,7 @@ with get_context("fork").Pool(workers) as pool:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A tiny dataset on a server: its facts, and the bytes of its files."""
+    """A tiny dataset on a server: its facts, and the content of its files."""
 
     facts: DatasetFacts
     files: dict[str, bytes]
@@ -83,7 +83,7 @@ class Dataset:
 
 
 def run(tries: int, seed: int, folder: Path) -> Outcome:
-    """Let processes do the same at once, `tries` times."""
+    """Let processes fetch, create folders and replace a file concurrently, in turn."""
     rng = Random(seed)
     facts = write_idx_dataset(folder / "served", MNIST)
     files = {file: (raw_folder(facts, folder / "served") / file).read_bytes() for file in FILES}
@@ -102,14 +102,14 @@ def run(tries: int, seed: int, folder: Path) -> Outcome:
                     what, wrong = "one file replaced", _replace(workers, place, rng)
             if wrong:
                 lost.append(f"seed {seed}, try {number}, {what}: {wrong}")
-    return Outcome("several processes at once", tries, lost)
+    return Outcome("concurrent processes", tries, lost)
 
 
 # Fetching
 
 
 def _slowly(files: dict[str, bytes]) -> Callable[[BaseHTTPRequestHandler, Server], None]:
-    """Serve files gzipped, each in pieces and with pauses, so that a signal may come at any stage."""
+    """Serve files gzipped, each in pieces and with pauses, so that signals arrive at any stage."""
     packed = {f"/{file}.gz": gzip.compress(content, 1) for file, content in files.items()}
 
     def behave(handler: BaseHTTPRequestHandler, server: Server) -> None:
@@ -126,7 +126,7 @@ def _slowly(files: dict[str, bytes]) -> Callable[[BaseHTTPRequestHandler, Server
 
 
 def _fetch(dataset: Dataset, place: Path, rng: Random) -> tuple[str, str]:
-    """Fetch with some processes, of which all but one may be killed; return what was done, and what is wrong."""
+    """Fetch with some processes, and kill up to all but one; return what was done, and what is wrong."""
     dataset.server.requests.clear()
     arguments = (json.dumps(dataset.facts.sha256), dataset.server.address, str(place))
     processes = _started([_start(FETCH, *arguments) for _ in range(rng.randint(2, 4))])
@@ -146,7 +146,7 @@ def _fetch(dataset: Dataset, place: Path, rng: Random) -> tuple[str, str]:
 
 
 def _wrong_end(process: Process, kill: signal.Signals | None, output: tuple[str, str]) -> str:
-    """Return what is wrong with how a process ended, if anything."""
+    """Return what is wrong with the end of a process."""
     status, (out, err) = process.returncode, output
     if status == 0 and "200 training and 100 test images, verified" in out:
         return ""
@@ -156,7 +156,7 @@ def _wrong_end(process: Process, kill: signal.Signals | None, output: tuple[str,
 
 
 def _wrong_files(dataset: Dataset, place: Path) -> str:
-    """Return what is wrong with the files that are there, if anything."""
+    """Return what is wrong with the files."""
     there = {path.name: path.read_bytes() for path in raw_folder(dataset.facts, place).iterdir()}
     there.pop(".lock", None)
     if there == dataset.files:
@@ -165,7 +165,7 @@ def _wrong_files(dataset: Dataset, place: Path) -> str:
 
 
 def _wrong_requests(dataset: Dataset, killed: int) -> str:
-    """Return which file was fetched more often than once and once for each process that did not finish."""
+    """Return the files that were fetched more often than once, plus once for each killed process."""
     counts = {file: dataset.server.requests.count(f"/{file}.gz") for file in FILES}
     often = {file: count for file, count in counts.items() if not 1 <= count <= 1 + killed}
     return f"fetched so often: {often}" if often else ""
@@ -184,7 +184,7 @@ def _workers() -> Iterator[Process]:
 
 
 def _make_runs(workers: Process, place: Path) -> str:
-    """Make run folders, and return what is wrong with them, if anything."""
+    """Create run folders, and return what is wrong with them."""
     _tell(workers, json.dumps([{"root": str(place), "times": TIMES}] * WORKERS))
     made = sorted(folder for answer in json.loads(_line(workers)) for folder in answer)
     expected = sorted(str(place / "a-run" / f"version_{number}") for number in range(WORKERS * TIMES))
@@ -193,20 +193,20 @@ def _make_runs(workers: Process, place: Path) -> str:
 
 
 def _replace(workers: Process, place: Path, rng: Random) -> str:
-    """Replace a file again and again, and return what is wrong with what is there meanwhile and afterwards."""
+    """Replace a file repeatedly, and return what is wrong with its content meanwhile and afterwards."""
     path = place / "page.html"
     contents = [str(number) * rng.randrange(1, 300_000) for number in range(WORKERS)]
     path.write_text(contents[0])
     _tell(workers, json.dumps([{"path": str(path), "content": content, "times": TIMES} for content in contents]))
-    half = set()
+    partial = set()
     done = False
     while not done:
-        done = bool(select([workers.stdout], [], [], 0)[0])  # before the last look, which is at what stays
+        done = bool(select([workers.stdout], [], [], 0)[0])  # before the last read, which sees the final content
         content = path.read_text()
-        half |= set() if content in contents else {len(content)}
+        partial |= set() if content in contents else {len(content)}
     _line(workers)
     left = [other.name for other in place.iterdir() if other != path]
-    return f"half-written, of so many characters: {half}; left: {left}" if half or left else ""
+    return f"partly written, with so many characters: {partial}; left: {left}" if partial or left else ""
 
 
 # Processes

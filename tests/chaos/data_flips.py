@@ -1,6 +1,6 @@
-"""Changed bytes, and worse, in the files of the datasets, raw and gzipped: none of them may be loaded.
+"""Damaged dataset files, raw and gzipped: none of them may be loaded.
 
-Most tries ask the function that `sources.load` calls for each file; some go through all of `load`, or through
+Most tries call the function that `sources.load` calls for each file; the others call `load` itself, or
 `lightning-cnn data verify`.
 """
 
@@ -33,47 +33,47 @@ from lightning_cnn.errors import DataError
 
 @dataclass(frozen=True)
 class Copy:
-    """A sound dataset in a folder of its own, raw or gzipped, and what it holds."""
+    """A valid dataset in a folder of its own, raw or gzipped, and its content."""
 
     facts: DatasetFacts
     data_dir: Path
     source: Source
-    sound: RawDataset
+    valid: RawDataset
 
     def path(self, file: str) -> Path:
         """Return where a file is."""
         return Path(self.source.where(file))
 
 
-# What is done to a file: each function writes `path`, which is not there, from the sound file.
+# Each fault writes `path`, which does not exist, from the valid file.
 
 
-def _cut(sound: Path, path: Path, rng: Random) -> None:
-    shutil.copyfile(sound, path)
-    os.truncate(path, rng.randrange(1, sound.stat().st_size))
+def _cut(valid: Path, path: Path, rng: Random) -> None:
+    shutil.copyfile(valid, path)
+    os.truncate(path, rng.randrange(1, valid.stat().st_size))
 
 
-def _append(sound: Path, path: Path, rng: Random) -> None:
-    shutil.copyfile(sound, path)
+def _append(valid: Path, path: Path, rng: Random) -> None:
+    shutil.copyfile(valid, path)
     with path.open("ab") as file:
         file.write(rng.choice([b"\1", rng.randbytes(20), gzip.compress(b"\0"), b"\x1f\x8b"]))
 
 
-def _empty(sound: Path, path: Path, rng: Random) -> None:
+def _empty(valid: Path, path: Path, rng: Random) -> None:
     path.touch()
 
 
-def _exchange(sound: Path, path: Path, rng: Random) -> None:
-    """Take another file of the dataset: labels for images, test for training."""
-    shutil.copyfile(rng.choice([other for other in path.parent.iterdir() if other != sound]), path)
+def _exchange(valid: Path, path: Path, rng: Random) -> None:
+    """Use another file of the dataset: labels for images, test for training."""
+    shutil.copyfile(rng.choice([other for other in path.parent.iterdir() if other != valid]), path)
 
 
-def _pack(sound: Path, path: Path, rng: Random) -> None:
-    """Gzip what is raw, and what is gzipped once more."""
-    path.write_bytes(gzip.compress(sound.read_bytes()[:1_000_000], 1))
+def _pack(valid: Path, path: Path, rng: Random) -> None:
+    """Gzip the file, once more if it is gzipped."""
+    path.write_bytes(gzip.compress(valid.read_bytes()[:1_000_000], 1))
 
 
-def _bomb(sound: Path, path: Path, rng: Random) -> None:
+def _bomb(valid: Path, path: Path, rng: Random) -> None:
     path.write_bytes(_bomb_bytes())
 
 
@@ -82,19 +82,19 @@ def _bomb_bytes() -> bytes:
     return gzip.compress(bytes(MAX_BYTES + 1), 1)
 
 
-def _folder(sound: Path, path: Path, rng: Random) -> None:
+def _folder(valid: Path, path: Path, rng: Random) -> None:
     path.mkdir()
 
 
-def _pipe(sound: Path, path: Path, rng: Random) -> None:
+def _pipe(valid: Path, path: Path, rng: Random) -> None:
     os.mkfifo(path)
 
 
-def _device(sound: Path, path: Path, rng: Random) -> None:
+def _device(valid: Path, path: Path, rng: Random) -> None:
     path.symlink_to("/dev/zero")
 
 
-def _missing(sound: Path, path: Path, rng: Random) -> None:
+def _missing(valid: Path, path: Path, rng: Random) -> None:
     path.symlink_to("nowhere")
 
 
@@ -104,10 +104,10 @@ FAULTS: tuple[Fault, ...] = (_cut, _append, _empty, _exchange, _pack, _bomb, _fo
 
 @contextmanager
 def _replaced(path: Path, fault: Fault, rng: Random) -> Iterator[str]:
-    """Put something else in the place of a file, and yield in words what it is."""
-    sound = path.with_name(f"{path.name}.sound")
-    path.rename(sound)
-    fault(sound, path, rng)
+    """Replace a file by a damaged one, and yield a description."""
+    valid = path.with_name(f"{path.name}.valid")
+    path.rename(valid)
+    fault(valid, path, rng)
     try:
         yield fault.__name__.strip("_")
     finally:
@@ -115,7 +115,7 @@ def _replaced(path: Path, fault: Fault, rng: Random) -> Iterator[str]:
             path.rmdir()
         else:
             path.unlink()
-        sound.rename(path)
+        valid.rename(path)
 
 
 @contextmanager
@@ -136,12 +136,12 @@ def _changed(path: Path, rng: Random) -> Iterator[str]:
 
 
 def _place(size: int, rng: Random) -> int:
-    """Anywhere, but one in five times in the first or last bytes, which mean more than the others."""
+    """Any byte, but in a fifth of the tries one of the header or of the end."""
     ends = [*range(min(20, size)), *range(max(0, size - 10), size)]
     return rng.choice(ends) if rng.random() < 0.2 else rng.randrange(size)
 
 
-# Who looks at it. Each returns what is wrong, if anything.
+# Each reader returns what is wrong, if anything.
 
 
 def _read(copy: Copy, file: str) -> str:
@@ -150,7 +150,7 @@ def _read(copy: Copy, file: str) -> str:
         content, _ = read_verified(copy.source, file, copy.facts, copy.facts.sha256)
     except SourceError as error:
         return "" if str(error) else "refused without a reason"
-    same = content == _sound_bytes(copy, file)
+    same = content == _valid_bytes(copy, file)
     return "" if same else "was loaded, with other bytes"
 
 
@@ -161,9 +161,9 @@ def _load(copy: Copy, file: str) -> str:
         with redirect_stderr(errors):
             dataset = load(copy.facts, copy.data_dir)
     except DataError as error:
-        told = f"{errors.getvalue()}{error}"
-        return "" if file in told and "Put these four files into" in told else f"told nothing of use: {told}"
-    same = all(np.array_equal(getattr(dataset, name), getattr(copy.sound, name)) for name in _ARRAYS)
+        printed = f"{errors.getvalue()}{error}"
+        return "" if file in printed and "Put these four files into" in printed else f"no advice: {printed}"
+    same = all(np.array_equal(getattr(dataset, name), getattr(copy.valid, name)) for name in _ARRAYS)
     return "" if same else "was loaded, with other images or labels"
 
 
@@ -171,7 +171,7 @@ _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 def _verify(copy: Copy, file: str) -> str:
-    """Let the command line look at it."""
+    """Verify the dataset with the command."""
     name, output = copy.facts.name, io.StringIO()
     with mock.patch.dict(data_command.DATASETS, {name: copy.facts}), redirect_stdout(output):
         status = main(["data", "verify", name, "--data_dir", str(copy.data_dir)])
@@ -179,27 +179,27 @@ def _verify(copy: Copy, file: str) -> str:
     if status == 0:
         wrong = _read(copy, file)
         return wrong and f"`data verify` calls it valid: {wrong}"
-    told = any(file in line and line.split()[0] in ("INVALID", "missing") for line in lines)
-    return "" if told and "data fetch" in lines[-1] else f"`data verify` says: {lines}"
+    is_named = any(file in line and line.split()[0] in ("INVALID", "missing") for line in lines)
+    return "" if is_named and "data fetch" in lines[-1] else f"`data verify` says: {lines}"
 
 
-def _sound_bytes(copy: Copy, file: str) -> bytes:
+def _valid_bytes(copy: Copy, file: str) -> bytes:
     """Return the bytes that the file should have, header and all."""
-    array = getattr(copy.sound, _ARRAYS[FILES.index(file)])
+    array = getattr(copy.valid, _ARRAYS[FILES.index(file)])
     lengths = b"".join(length.to_bytes(4, "big") for length in array.shape)
     return bytes([0, 0, 8, array.ndim]) + lengths + array.tobytes()
 
 
-#: Who looks, and in which share of the tries; the first is the quickest by far.
-LOOKS, SHARES = (_read, _load, _verify), (0.92, 0.04, 0.04)
-#: Share of the tries in which one byte is changed, and nothing worse is done.
+#: The readers, and their shares of the tries; the first is by far the fastest.
+READERS, SHARES = (_read, _load, _verify), (0.92, 0.04, 0.04)
+#: Share of the tries in which only one byte is changed.
 FLIPS = 0.8
 
 
 def run(tries: int, seed: int, folder: Path) -> Outcome:
-    """Damage a file of a dataset, look whether it is refused, and mend it again: `tries` times.
+    """Damage a file of a dataset, read it, and restore it, `tries` times.
 
-    The datasets are the real ones of the folder LIGHTNING_CNN_DATA_DIR, if they are there, or else tiny ones.
+    Uses the real datasets in LIGHTNING_CNN_DATA_DIR, or else tiny ones.
     """
     rng = Random(seed)
     copies = [copy for facts in (MNIST, FASHION_MNIST) for copy in _copies(facts, folder)]
@@ -207,12 +207,12 @@ def run(tries: int, seed: int, folder: Path) -> Outcome:
     for number in range(tries):
         copy, file = rng.choice(copies), rng.choice(FILES)
         path = copy.path(file)
-        (look,) = rng.choices(LOOKS, SHARES)
+        (reader,) = rng.choices(READERS, SHARES)
         with _changed(path, rng) if rng.random() < FLIPS else _replaced(path, rng.choice(FAULTS), rng) as what:
-            if wrong := look(copy, file):
+            if wrong := reader(copy, file):
                 lost.append(f"seed {seed}, try {number}: {path.relative_to(folder)}, {what}: {wrong}")
-    lost += [f"{copy.path(file)}: not sound any more" for copy in copies for file in FILES if _read(copy, file)]
-    size = len(copies[0].sound.train_labels)
+    lost += [f"{copy.path(file)}: not restored" for copy in copies for file in FILES if _read(copy, file)]
+    size = len(copies[0].valid.train_labels)
     return Outcome(f"bytes changed in data files (of {size:,} training images)", tries, lost)
 
 
@@ -231,6 +231,6 @@ def _copies(facts: DatasetFacts, folder: Path) -> Iterator[Copy]:
     else:
         write_idx_dataset(packed, facts, compress=True)
         facts = write_idx_dataset(raw, facts)
-    sound = load(facts, raw)
-    yield Copy(facts, raw, RawFiles(raw_folder(facts, raw)), sound)
-    yield Copy(facts, packed, GzipFiles(raw_folder(facts, packed)), sound)
+    valid = load(facts, raw)
+    yield Copy(facts, raw, RawFiles(raw_folder(facts, raw)), valid)
+    yield Copy(facts, packed, GzipFiles(raw_folder(facts, packed)), valid)

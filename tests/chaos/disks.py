@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from chaos.common import Outcome
-from chaos.interruptions import Ended, Training, ended, reference
+from chaos.interruptions import RECIPES, Ended, Training, ended, reference
 
 _MIB = 1 << 20
 #: Free space that is too small for a run with its checkpoints of 5 MB.
@@ -16,7 +16,7 @@ _FREE = (_MIB // 10, 14 * _MIB)
 def run(tries: int, seed: int, folder: Path) -> Outcome:
     """Fill the disk of a training, or in every second try make it read-only; then undo that, and let it finish."""
     fault = "disk full or read-only: one clear line, nothing lost"
-    uninterrupted, _ = reference(folder)
+    uninterrupted, _ = reference(folder, RECIPES[0])
     disk = folder / "disk"
     disk.mkdir()
     if not mount(disk):
@@ -24,7 +24,7 @@ def run(tries: int, seed: int, folder: Path) -> Outcome:
     lost = []
     try:
         for number in range(tries):
-            training = Training(disk / str(number), folder / "data", folder)
+            training = Training(disk / str(number), folder / "data", folder, RECIPES[0])
             training.saved = folder / f"saved_{number}"  # on a disk with space
             rng = random.Random(f"{seed} {number}")
             problem = (_fill(training, disk, rng) if number % 2 == 0 else _forbid(training, disk)) or training.lost()

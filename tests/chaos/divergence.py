@@ -1,7 +1,7 @@
-"""A NaN or an infinity turns up somewhere in a training: does it stop there, name the place, and leave all as it was?
+"""A NaN or infinity in a training: it must stop in that step, name the tensor, and leave the weights unchanged.
 
-Some are harmless: a rectifier lets no negative infinity through. Then training must go on, but a weight that is one
-must not get into a checkpoint.
+Some are harmless: a ReLU removes negative infinity. Then training must continue, but no checkpoint may contain a
+non-finite weight.
 """
 
 import math
@@ -35,15 +35,15 @@ OPTIMIZERS = {
 
 @dataclass
 class Fault:
-    """What is done to a training.
+    """A non-finite value in a training.
 
     Attributes:
         kind: `weight`, `output`, `loss`, `gradient` (of a weight) or `output gradient`.
         name: Of the weight or the layer.
-        value: What takes the place of one number.
-        place: Which number, counted on from the first one when the end is reached.
+        value: Replaces one element.
+        place: Which element, modulo their number.
         batch: In which batch of the run, from 0.
-        is_now: Whether it is the turn of that batch.
+        is_now: Whether this batch is being computed.
     """
 
     kind: str
@@ -53,7 +53,7 @@ class Fault:
     batch: int
     is_now: bool = False
 
-    def spoilt(self, tensor: Tensor) -> Tensor:
+    def applied_to(self, tensor: Tensor) -> Tensor:
         """Return a copy with the value in it."""
         copy = tensor.clone(memory_format=torch.contiguous_format)
         copy.view(-1)[self.place % copy.numel()] = self.value
@@ -64,7 +64,7 @@ class Fault:
 
 
 class Classifier(ImageClassifier):
-    """A tiny one, to put a fault into."""
+    """A tiny classifier with a fault."""
 
     fault: Fault
 
@@ -74,24 +74,24 @@ class Classifier(ImageClassifier):
         super().__init__(layers, OPTIMIZERS[optimizer], num_classes=3)
 
     def put_in(self, fault: Fault) -> None:
-        """Let the fault happen in its batch."""
+        """Register the hooks of the fault."""
         self.fault = fault
         if fault.kind in ("output", "output gradient"):
-            self.get_submodule(fault.name).register_forward_hook(self._spoil_output)
+            self.get_submodule(fault.name).register_forward_hook(self._change_output)
         if fault.kind == "gradient":
-            self.get_parameter(fault.name).register_hook(self._spoil_gradient)
+            self.get_parameter(fault.name).register_hook(self._change_gradient)
 
-    def _spoil_gradient(self, gradient: Tensor) -> Tensor:
-        return self.fault.spoilt(gradient) if self.fault.is_now else gradient
+    def _change_gradient(self, gradient: Tensor) -> Tensor:
+        return self.fault.applied_to(gradient) if self.fault.is_now else gradient
 
-    def _spoil_output(self, layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+    def _change_output(self, layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
         if self.fault.kind == "output gradient":
             if output.requires_grad:
                 output = output.clone()
-                output.register_hook(self._spoil_gradient)
+                output.register_hook(self._change_gradient)
             return output
-        is_second_look = not torch.is_grad_enabled()  # at the batch that has failed
-        return self.fault.spoilt(output) if self.fault.is_now or is_second_look else output
+        is_diagnosis = not torch.is_grad_enabled()  # the second forward pass of the failed batch
+        return self.fault.applied_to(output) if self.fault.is_now or is_diagnosis else output
 
     def _step(self, batch, stage):
         loss, logits = super()._step(batch, stage)
@@ -100,15 +100,15 @@ class Classifier(ImageClassifier):
 
 @dataclass
 class Oracle(Callback):
-    """Lets the fault happen, and looks at everything in the plainest way: where must training stop, and why?
+    """Activates the fault, and finds in the simplest way where training must stop, and why.
 
     Attributes:
         accumulate: Batches of a step.
-        batch: The one that is being computed, from 0.
+        batch: The current one, from 0.
         losses: Those of this step.
-        weights: The bits before this step.
+        weights: Their bits before this step.
         step: Where training must stop; None if nowhere.
-        named: The first tensor that is not finite, as the message has it.
+        named: The first non-finite tensor, as in the message.
     """
 
     accumulate: int
@@ -124,7 +124,7 @@ class Oracle(Callback):
         fault.is_now = self.batch == fault.batch
         if fault.is_now and fault.kind == "weight":
             weight = pl_module.get_parameter(fault.name)
-            weight.data = fault.spoilt(weight.data)
+            weight.data = fault.applied_to(weight.data)
         self.weights = bits(pl_module)  # which change only after the last batch of a step
         if self.batch % self.accumulate == 0:
             self.losses = []
@@ -134,14 +134,14 @@ class Oracle(Callback):
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer):
         fault = pl_module.fault
-        is_loss_spoilt = not all(map(math.isfinite, self.losses))
+        is_loss_non_finite = not all(map(math.isfinite, self.losses))
         gradients = [name for name, p in pl_module.named_parameters() if not torch.isfinite(p.grad).all()]
-        if not is_loss_spoilt and not gradients:
+        if not is_loss_non_finite and not gradients:
             return
         self.step = trainer.global_step
         if fault.kind == "weight":
             self.named = fault.name
-        elif is_loss_spoilt:
+        elif is_loss_non_finite:
             self.named = f"the output of {fault.name} (" if fault.kind == "output" else "the loss"
         else:
             self.named = f"the gradient of {fault.name if fault.kind == 'gradient' else gradients[-1]},"
@@ -152,8 +152,8 @@ def run(tries: int, seed: int, folder: Path) -> Outcome:
 
     Args:
         tries: How often.
-        seed: What everything random comes from.
-        folder: Empty; where the checkpoints go.
+        seed: Of all random choices.
+        folder: An empty folder for the checkpoints.
     """
     random = Random(seed)
     lost = []
@@ -163,11 +163,11 @@ def run(tries: int, seed: int, folder: Path) -> Outcome:
         torch.manual_seed(random.randrange(2**32))
         if problem := train(fault, optimizer, accumulate, folder / str(number)):
             lost.append(f"try {number} of seed {seed}: {optimizer}, {accumulate} batches a step, {fault}: {problem}")
-    return Outcome("a NaN or an infinity turns up in training", tries, lost)
+    return Outcome("NaN or infinity in training", tries, lost)
 
 
 def random_fault(random: Random) -> Fault:
-    """Return a fault that may be anywhere."""
+    """Return a random fault."""
     kind = random.choice(["weight", "output", "loss", "gradient", "output gradient"])
     blank = Classifier("SGD")
     layers = [name for name, layer in blank.named_modules() if name.startswith("network.")]
@@ -178,7 +178,7 @@ def random_fault(random: Random) -> Fault:
 
 
 def train(fault: Fault, optimizer: str, accumulate: int, folder: Path) -> str:
-    """Train with the fault, and return what did not end as it should; nothing if all did."""
+    """Train with the fault, and return what is wrong with the result."""
     filter_warnings()
     module, oracle = Classifier(optimizer), Oracle(accumulate)
     module.put_in(fault)
@@ -201,20 +201,20 @@ def train(fault: Fault, optimizer: str, accumulate: int, folder: Path) -> str:
     except DivergenceError as error:
         problem = wrong_stop(error, fault, oracle, trainer, module)
     else:
-        problem = "it went on" if oracle.step is not None or not all_finite(module.state_dict()) else ""
+        problem = "it continued" if oracle.step is not None or not all_finite(module.state_dict()) else ""
     saved = [torch.load(path, weights_only=True) for path in folder.glob("*.ckpt")]
-    epochs = trainer.global_step * accumulate // BATCHES - (0 if oracle.step is not None else spoilt_epochs(module))
+    epochs = trainer.global_step * accumulate // BATCHES - (0 if oracle.step is not None else unsaved_epochs(module))
     if len(saved) != epochs:
         return problem or f"{len(saved)} checkpoints were written in {epochs} epochs"
-    return problem or ("" if all(all_finite(c["state_dict"]) for c in saved) else "a checkpoint was spoilt")
+    return problem or ("" if all(all_finite(c["state_dict"]) for c in saved) else "a checkpoint has non-finite weights")
 
 
 def wrong_stop(error: DivergenceError, fault: Fault, oracle: Oracle, trainer: Trainer, module: Classifier) -> str:
-    """Return what is wrong about the way in which it has stopped; nothing if all is right."""
+    """Return what is wrong with the error."""
     message = str(error)
     if error.exit_status != 1 or "\n" in message:
         return f"exit status {error.exit_status}, with {message!r}"
-    if oracle.step is None:  # nothing was to be seen before the checkpoint of the epoch
+    if oracle.step is None:  # found when the checkpoint of the epoch was saved
         expected = f" in {fault.name}, after step {trainer.global_step - 1} "
         is_right = fault.kind == "weight" and trainer.global_step * oracle.accumulate % BATCHES == 0
         return "" if is_right and expected in message else f"no reason to stop, but: {message}"
@@ -227,8 +227,8 @@ def wrong_stop(error: DivergenceError, fault: Fault, oracle: Oracle, trainer: Tr
     return f"changed weights: {', '.join(changed)}" if changed else ""
 
 
-def spoilt_epochs(module: Classifier) -> int:
-    """How many epochs at the end have no checkpoint, because a weight that nobody has felt must not get into one."""
+def unsaved_epochs(module: Classifier) -> int:
+    """Return the number of epochs without a checkpoint, because a weight that changed no output is not finite."""
     return 0 if all_finite(module.state_dict()) else 1
 
 
@@ -238,5 +238,5 @@ def bits(module: Classifier) -> dict[str, Tensor]:
 
 
 def all_finite(state: dict[str, Tensor]) -> bool:
-    """Whether no number is NaN or infinite."""
+    """Whether all values are finite."""
     return all(bool(torch.isfinite(tensor).all()) for tensor in state.values())

@@ -87,9 +87,7 @@ def _value(rng: Random, depth: int = 0) -> Any:
     if kind == 7:
         keys = ("class_path", "init_args", "dict_kwargs", "lr", "__path__", "a.b", "x", 1, None)
         return {rng.choice(keys): _value(rng, depth + 1) for _ in range(rng.randrange(3))}
-    return rng.choice(
-        (rng.choice(_TEXTS), rng.choice(_CLASSES.split()), rng.choice(_NUMBERS), rng.choice((None, True, False)))
-    )
+    return rng.choice(rng.choice((_TEXTS, _CLASSES.split(), _NUMBERS, (None, True, False))))
 
 
 def _containers(content: Any) -> Iterator[dict[Any, Any] | list[Any]]:

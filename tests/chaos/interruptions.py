@@ -60,7 +60,7 @@ class Training:
         recipe: One of `RECIPES`, or one with more flags.
     """
 
-    def __init__(self, folder: Path, data: Path, temporary: Path, recipe: tuple[str, ...] = RECIPES[0]) -> None:
+    def __init__(self, folder: Path, data: Path, temporary: Path, recipe: tuple[str, ...]) -> None:
         folder.mkdir(parents=True)
         self.folder, self.recipe, self.saved = folder, recipe, folder / "saved"
         self.environment = {"CHAOS_DATA": str(data), "PYTHONPATH": PYTHONPATH, "TMPDIR": str(temporary)}
@@ -144,7 +144,7 @@ def ended(process: subprocess.Popen[str]) -> Ended:
 
 
 @functools.cache  # shared by the faults of one folder
-def reference(folder: Path, recipe: tuple[str, ...] = RECIPES[0]) -> tuple[Training, float]:
+def reference(folder: Path, recipe: tuple[str, ...]) -> tuple[Training, float]:
     """Return an uninterrupted training and its seconds; its data is in `folder / "data"`."""
     if not (folder / "data").exists():
         for _, facts in DATASETS:

@@ -27,14 +27,14 @@ class Run:
 """
 
 
-def test_processes_at_once_lose_and_double_nothing(tmp_path):
+def test_concurrent_processes_lose_nothing(tmp_path):
     outcome = concurrency.run(6, seed=0, folder=tmp_path)
 
     assert outcome.lost == []
     assert outcome.survived == 6
 
 
-def test_what_is_doubled_or_half_written_is_lost(tmp_path, monkeypatch):
+def test_repeated_fetches_and_partly_written_files_are_reported(tmp_path, monkeypatch):
     start, _, end = concurrency.FETCH.partition("print(")
     monkeypatch.setattr(concurrency, "FETCH", f"{start}{UNLOCKED}print({end}")
     start, _, end = concurrency.WORK.partition("from lightning_cnn")
@@ -45,4 +45,4 @@ def test_what_is_doubled_or_half_written_is_lost(tmp_path, monkeypatch):
     assert len(lost) == 3
     assert "fetched so often: " in lost[0]
     assert "run folders: made " in lost[1]
-    assert "half-written, of so many characters: " in lost[2]
+    assert "partly written, with so many characters: " in lost[2]

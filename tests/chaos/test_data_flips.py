@@ -21,7 +21,7 @@ def test_no_damaged_file_of_a_real_dataset_is_loaded(tmp_path, real_data_dir):
     assert outcome.fault == "bytes changed in data files (of 60,000 training images)"
 
 
-def test_what_is_loaded_unverified_is_lost(tmp_path, monkeypatch):
+def test_loading_without_checksums_is_reported(tmp_path, monkeypatch):
     monkeypatch.delenv("LIGHTNING_CNN_DATA_DIR", raising=False)
     monkeypatch.setattr(data_flips, "read_verified", lambda source, file, *_: (source.read(file), None))
 

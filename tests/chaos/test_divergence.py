@@ -14,9 +14,9 @@ def test_training_stops_before_its_weights_are_lost(tmp_path):
     assert outcome.survived == 30
 
 
-def test_a_training_that_goes_on_is_lost(tmp_path, monkeypatch):
+def test_a_training_that_continues_is_reported(tmp_path, monkeypatch):
     fault = Fault("loss", "itself", float("inf"), place=0, batch=2)
-    assert train(fault, "SGD", 1, tmp_path / "watched") == ""
+    assert train(fault, "SGD", 1, tmp_path / "checked") == ""
     monkeypatch.setattr(FiniteCheck, "on_before_optimizer_step", lambda *_: None)
 
-    assert train(fault, "SGD", 1, tmp_path / "alone") == "it went on"
+    assert train(fault, "SGD", 1, tmp_path / "unchecked") == "it continued"

@@ -1,4 +1,4 @@
-"""`scripts/chaos`, which prints what became of all faults."""
+"""The table of `scripts/chaos`."""
 
 import sys
 from pathlib import Path
@@ -10,14 +10,14 @@ from script import load
 
 @pytest.fixture
 def chaos(monkeypatch, capsys):
-    """Run the script with two faults of ours, and return the exit status, the table and what was lost."""
+    """Run the script with two stub faults, and return the exit status, the table, stderr and the calls."""
     calls = []
 
     def fault(lost):
         def run(tries: int, seed: int, folder: Path) -> Outcome:
             assert folder.is_dir() and not list(folder.iterdir())
             calls.append((tries, seed))
-            print("a command that speaks")
+            print("output of a command")
             return Outcome(f"fault with {lost} lost", tries, [f"loss {number}" for number in range(lost)])
 
         return run
@@ -50,7 +50,7 @@ def test_a_share_of_the_tries_of_some_faults(chaos):
 
 
 @pytest.mark.parametrize(("arguments", "reason"), [(["goood"], "no fault 'goood'"), (["--share", "0"], "--share must")])
-def test_what_cannot_be_is_refused(chaos, capsys, arguments, reason):
+def test_invalid_arguments_are_refused(chaos, capsys, arguments, reason):
     with pytest.raises(SystemExit) as left:
         chaos(*arguments)
 
