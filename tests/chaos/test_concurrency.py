@@ -40,9 +40,7 @@ def test_repeated_fetches_and_partly_written_files_are_reported(tmp_path, monkey
     start, _, end = concurrency.WORK.partition("from lightning_cnn")
     monkeypatch.setattr(concurrency, "WORK", start + CARELESS + end[end.index("\ndef work") :])
 
-    lost = concurrency.run(3, seed=0, folder=tmp_path).lost
+    lost = concurrency.run(6, seed=0, folder=tmp_path).lost
 
-    assert len(lost) == 3
-    assert "fetched so often: " in lost[0]
-    assert "run folders: made " in lost[1]
-    assert "partly written, with so many characters: " in lost[2]
+    for fault in ("fetched so often: ", "run folders: made ", "partly written, with so many characters: "):
+        assert any(fault in line for line in lost), fault
