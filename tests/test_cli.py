@@ -154,7 +154,7 @@ def test_only_a_training_with_plots_imports_matplotlib(configs):
     fit += ["--data.allow_sample", "true", "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]
     fit += ["--dashboard.enabled", "false"]
 
-    done = run(sys.executable, "-c", RUN, json.dumps([[*fit, "--plots.enabled", "false"], fit]))
+    done = run(sys.executable, "-c", RUN, json.dumps([[*fit, "--plots.enabled", "false"], fit]), timeout=120)
 
     assert "THIS IS A SAMPLE" in done.stderr
     without, with_plots = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("["))
