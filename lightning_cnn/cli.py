@@ -131,7 +131,7 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     if (command := argv[0]) not in COMMANDS:
         meant = f"; did you mean {_MEANT[command]!r}?" if command in _MEANT else did_you_mean(command, COMMANDS)
-        raise UserError(f"there is no command {command!r}{meant}; see lightning-cnn --help")
+        raise UserError(f"there is no command {command!r} (see `lightning-cnn --help`){meant}")
     module = _load(command)
     try:
         status: int = module.main(argv)

@@ -40,7 +40,7 @@ class DivergenceError(UserError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `; did you mean …?` with the known name that is closest to `name`, or nothing."""
+    """Return the end of a message, `; did you mean …?` with the known name closest to `name`, or nothing."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 

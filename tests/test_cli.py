@@ -57,7 +57,7 @@ def test_an_unknown_command_is_named_with_a_way_out(word, hint, capsys):
 
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == f"lightning-cnn: error: there is no command {word!r}{hint}; see lightning-cnn --help\n"
+    assert err == f"lightning-cnn: error: there is no command {word!r} (see `lightning-cnn --help`){hint}\n"
 
 
 @pytest.mark.parametrize(("argv", "status"), QUICK)

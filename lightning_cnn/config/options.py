@@ -114,7 +114,7 @@ def one_of(choices: Iterable[str], value: str, what: str) -> str:
         return value
     article = "an" if what[0] in "aeiou" else "a"
     raise UserError(
-        f"{value!r} is not {article} {what}{did_you_mean(value, choices)} (choose from {', '.join(choices)})"
+        f"{value!r} is not {article} {what} (choose from {', '.join(choices)}){did_you_mean(value, choices)}"
     )
 
 

@@ -7,7 +7,7 @@ and `init_args`. Later trees override earlier ones: defaults < checkpoint < conf
 import inspect
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -171,7 +171,8 @@ class _Change:
         if name in BASES:
             return {**settings, name: self._of_class(before, rest, (*place, name))}
         if not isinstance(before, Mapping):
-            raise self._no_such_option()
+            known = arguments(owner) if owner is not None and parameter is None else {}
+            raise self._no_such_option([".".join((*place, argument, *rest)) for argument in known])
         return {**settings, name: self._of_settings(dict(before), rest, (*place, name), None)}
 
     def _of_class(self, value: Any, names: list[str], place: tuple[str, ...]) -> Any:
@@ -191,9 +192,10 @@ class _Change:
             return [*kept, *(value if isinstance(value, list) else [value])]
         return _merge_values(before, value, place)
 
-    def _no_such_option(self) -> UserError:
-        flag = f"--{self.flag.name}"
-        return UserError(f"there is no option {flag}{did_you_mean(flag, self.schema.flags())}")
+    def _no_such_option(self, beside: Sequence[str] = ()) -> UserError:
+        """Return the error, which suggests a setting of the schema or of those `beside` the one that was given."""
+        flag, known = f"--{self.flag.name}", [*self.schema.flags(), *(f"--{name}" for name in beside)]
+        return UserError(f"there is no option {flag}{did_you_mean(flag, known)}")
 
 
 def _import_path(cls: type[Any]) -> str:

@@ -130,7 +130,7 @@ def _setting(name: str, spec: object, earlier: Mapping[str, Setting]) -> Setting
     for key in spec:
         if key not in _KEYS:
             raise ValueError(
-                f"unknown key {describe(key)}{did_you_mean(str(key), _KEYS)}; known are {', '.join(_KEYS)}"
+                f"unknown key {describe(key)} (choose from {', '.join(_KEYS)}){did_you_mean(str(key), _KEYS)}"
             )
     conditions = _conditions(spec["if"], earlier) if "if" in spec else {}
     if "choices" not in spec:

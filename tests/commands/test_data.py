@@ -112,13 +112,13 @@ def test_the_folder_comes_from_the_environment_if_not_given(tmp_path, facts, mon
     [
         (
             ["fetch", "minst"],
-            "'minst' is not a dataset; did you mean 'mnist'? (choose from mnist, fashion_mnist)",
+            "'minst' is not a dataset (choose from mnist, fashion_mnist); did you mean 'mnist'?",
         ),
         (["fetch", "cifar"], "'cifar' is not a dataset (choose from mnist, fashion_mnist)"),
-        (["verfy", "mnist"], "'verfy' is not a verb; did you mean 'verify'? (choose from fetch, verify)"),
+        (["verfy", "mnist"], "'verfy' is not a verb (choose from fetch, verify); did you mean 'verify'?"),
         (
             ["verify", "mnist", "--allow_sample=ture"],
-            "'ture' is not a value of a switch; did you mean 'true'? (choose from true, false)",
+            "'ture' is not a value of a switch (choose from true, false); did you mean 'true'?",
         ),
         (
             ["verify", "mnist", "--allow_sample", "ture"],
@@ -126,8 +126,8 @@ def test_the_folder_comes_from_the_environment_if_not_given(tmp_path, facts, mon
         ),
         (
             ["verify", "mnist", "--data-dir=x"],
-            "'--data-dir' is not an option; did you mean '--data_dir'? "
-            "(choose from --help, --data_dir, --allow_sample)",
+            "'--data-dir' is not an option "
+            "(choose from --help, --data_dir, --allow_sample); did you mean '--data_dir'?",
         ),
         (
             ["fetch"],

@@ -327,12 +327,13 @@ def test_slow_images_are_predicted_before_the_batch_is_full(monkeypatch):
         ),
         (
             ["no.ckpt", "a.png", "--invert", "ture"],
-            "'ture' is not a value of --invert; did you mean 'true'? (choose from auto, true, false)",
+            "'ture' is not a value of --invert (choose from auto, true, false); did you mean 'true'?",
         ),
         (
             ["no.ckpt", "a.png", "--outptu=a.csv"],
-            "'--outptu' is not an option; did you mean '--output'? "
-            "(choose from --help, --ckpt_path, --output, --plot, --overwrite, --invert, --crop, --batch_size, --model)",
+            "'--outptu' is not an option (choose from "
+            "--help, --ckpt_path, --output, --plot, --overwrite, --invert, --crop, --batch_size, --model); "
+            "did you mean '--output'?",
         ),
     ],
 )

@@ -45,8 +45,8 @@ def test_a_choice_is_returned(word):
 @pytest.mark.parametrize(
     ("word", "what", "message"),
     [
-        ("fetsh", "verb", "'fetsh' is not a verb; did you mean 'fetch'? (choose from fetch, verify)"),
-        ("verfy", "action", "'verfy' is not an action; did you mean 'verify'? (choose from fetch, verify)"),
+        ("fetsh", "verb", "'fetsh' is not a verb (choose from fetch, verify); did you mean 'fetch'?"),
+        ("verfy", "action", "'verfy' is not an action (choose from fetch, verify); did you mean 'verify'?"),
         ("xyzzy", "verb", "'xyzzy' is not a verb (choose from fetch, verify)"),
         ("", "verb", "'' is not a verb (choose from fetch, verify)"),
     ],

@@ -29,7 +29,11 @@ def test_the_settings_of_the_first_command_are_returned(fit, tmp_path):
 @pytest.mark.parametrize(
     ("flag", "reason"),
     [
-        ("--model.optimizr.lr=0.1", "there is no option --model.optimizr.lr"),
+        (
+            "--model.optimizr.lr=0.1",
+            "there is no option --model.optimizr.lr; did you mean '--model.optimizer.lr'?",
+        ),
+        ("--data.augmnt.crop_size=3", "did you mean '--data.augment.crop_size'?"),
         ("--model.optimizer.momentum=0.1", "momentum"),  # Adam has none
         ("--data.batch_size=many", "batch_size"),
         ("--help", "give it to `lightning-cnn fit`"),

@@ -103,8 +103,10 @@ def test_a_setting_given_twice_is_refused():
         ("a b: [1, 2]", "space.yaml: a b: not the name of a setting"),
         ("ckpt_path: [a, b]", "space.yaml: ckpt_path: cannot be searched"),
         ("test: [true, false]", "space.yaml: test: cannot be searched"),
-        ("lr: {from: 1, too: 3}", "space.yaml: lr: unknown key 'too'; did you mean 'to'?"),
-        ("lr: {low: 1, high: 3}", "; known are choices, from, to, log, step, if"),
+        (
+            "lr: {from: 1, too: 3}",
+            "space.yaml: lr: unknown key 'too' (choose from choices, from, to, log, step, if); did you mean 'to'?",
+        ),
         ("lr: {from: 1.0}", "space.yaml: lr: a range needs 'to'"),
         ("lr: {to: 1.0}", "space.yaml: lr: a range needs 'from'"),
         ("lr: {from: 0.5, to: 0.5}", "from must be less than to, got from 0.5 to 0.5"),
