@@ -8,13 +8,12 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning_cnn.config import yaml as configs
-from lightning_cnn.config.options import Parser, positive
+from lightning_cnn.config.options import Parser, integer, positive
 from lightning_cnn.errors import Interrupted, UserError, did_you_mean
 from lightning_cnn.sweep.trial_process import RESERVED, Value, command
 from lightning_cnn.text import printable
@@ -57,13 +56,19 @@ def main(argv: list[str]) -> int:
         UserError: If an argument is wrong, the storage cannot be used, or too many trials fail.
     """
     arguments, flags = _parse(argv[1:])
-    spaces, studies, storages, tasks, workers, results = map(
-        _import, ("space", "study", "storage", "tasks", "worker", "results")
-    )
+    try:
+        from lightning_cnn.sweep import results
+        from lightning_cnn.sweep.space import build_space
+        from lightning_cnn.sweep.storage import Storage, StorageError
+        from lightning_cnn.sweep.study import open_study
+        from lightning_cnn.sweep.tasks import Repetition, Search, repetitions
+        from lightning_cnn.sweep.worker import Worker
+    except ModuleNotFoundError as error:
+        raise UserError(f"sweep needs {error.name}; install it: pip install 'lightning-cnn[sweep]'") from error
     content = None if arguments.space is None else configs.read_config(arguments.space)
-    space = None if content is None else spaces.build_space(content, str(arguments.space))
-    plan = tasks.repetitions(arguments.seeds, arguments.folds)
-    _require_free(flags, plan[0] if space is None else space.settings, is_search=space is not None)
+    space = None if content is None else build_space(content, str(arguments.space))
+    plan = repetitions(arguments.seeds, arguments.folds)
+    _require_free(flags, [*plan[0]] if space is None else [*space.settings], is_search=space is not None)
     purpose = {  # all that defines this sweep except its size, in plain types
         "another task of --space, --seeds and --folds": _tasks(arguments),
         "another --folds": arguments.folds,
@@ -71,21 +76,20 @@ def main(argv: list[str]) -> int:
         "another --space": content,
         "other flags for `fit`": [flag for flag in flags if _name(flag) not in _OF_THE_MACHINE],
     }
-    storage = None if arguments.storage is None else storages.Storage(arguments.storage)
+    storage = None if arguments.storage is None else Storage(arguments.storage)
     fit_config = _check(arguments, flags, [plan[0], plan[-1]] if space is None else space.examples())
     folder = Path(fit_config["trainer"]["default_root_dir"] or ".", arguments.name)
     folder.mkdir(parents=True, exist_ok=True)
     if storage is None:
-        storage = storages.Storage(f"sqlite:///{folder.absolute() / _DATABASE}")
-    task = tasks.Repetition(plan) if space is None else tasks.Search(space, arguments.n_trials, arguments.seed)
-    best = fit_config.get("checkpoints") or {}
-    metric = best.get("monitor", "val/acc"), best.get("mode", "max")
-    study, backend = studies.open_study(storage, arguments.name, task, *metric, purpose)
-    worker = workers.Worker(storage, study, backend, folder, task, arguments.config, flags)
+        storage = Storage(f"sqlite:///{folder.absolute() / _DATABASE}")
+    task = Repetition(plan) if space is None else Search(space, arguments.n_trials, arguments.seed)
+    metric = fit_config["checkpoints"]
+    study, backend = open_study(storage, arguments.name, task, metric["monitor"], metric["mode"], purpose)
+    worker = Worker(storage, study, backend, folder, task, arguments.config, flags)
     print(f"Sweep folder: {printable(str(folder))}", flush=True)
     try:
         worker.run()
-    except storages.StorageError:
+    except StorageError:
         raise
     except (Interrupted, UserError):
         results.write(study, folder, fit_config)
@@ -94,14 +98,6 @@ def main(argv: list[str]) -> int:
         print("\n" + results.write(study, folder, fit_config))
         worker.require_complete()
     return 0
-
-
-def _import(module: str) -> Any:
-    """Import a module of `lightning_cnn.sweep`, which needs packages that are not always installed."""
-    try:
-        return import_module(f"lightning_cnn.sweep.{module}")
-    except ModuleNotFoundError as error:
-        raise UserError(f"sweep needs {error.name}; install it: pip install 'lightning-cnn[sweep]'") from error
 
 
 def _require_free(flags: Sequence[str], varied: Sequence[str], is_search: bool) -> None:
@@ -116,19 +112,16 @@ def _require_free(flags: Sequence[str], varied: Sequence[str], is_search: bool) 
 
 
 def _check(arguments: argparse.Namespace, flags: Sequence[str], examples: Sequence[dict[str, Value]]) -> dict[str, Any]:
-    """Return the settings that all trials share, if `fit` accepts them together with those of the examples.
+    """Return all settings of `fit` without those of trials, if it accepts them, and those of each example.
+
+    A process with torch checks it.
 
     Raises:
-        UserError: If it does not.
+        UserError: If `fit` does not accept them.
     """
     root = [] if arguments.root is None else [f"--trainer.default_root_dir={arguments.root}"]
     commands = [["fit", "--config", str(arguments.config), *root, *flags]]
     commands += [command(arguments.config, flags, settings) for settings in examples]
-    return _checked(commands)
-
-
-def _checked(commands: list[list[str]]) -> dict[str, Any]:
-    """Return all settings of the first command, if `fit` accepts all of them; a process with torch checks it."""
     done = subprocess.run(CHECK, input=json.dumps(commands), capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["`fit` cannot be checked"])[-1]
@@ -183,15 +176,10 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--space", type=Path, metavar="FILE", help="the settings to search, in YAML, as below")
     trials = f"number of trials that end, complete or pruned, over all workers (default: {_N_TRIALS})"
     add("--n_trials", "--n-trials", type=positive, metavar="N", help=trials)
-    add("--seed", type=_integer(0), default=0, metavar="N", help="seed of the search (default: %(default)s)")
-    several = _integer(2, _MAX_RUNS)
+    add("--seed", type=integer(0), default=0, metavar="N", help="seed of the search (default: %(default)s)")
+    several = integer(2, _MAX_RUNS)
     add("--seeds", type=several, metavar="K", help="repeat the run with --seed_everything 0 to K − 1; K at least 2")
-    add(
-        "--folds",
-        type=several,
-        metavar="K",
-        help="cross-validation: validate on each of K parts of the training data",
-    )
+    add("--folds", type=several, metavar="K", help="cross-validation: validate on each of K parts of the training data")
     add("--name", help="name of the sweep and its folder (default: sweep-, seeds- or folds-CONFIG)")
     storage = (
         "database that the workers share (default: an SQLite file in the folder of the sweep, for one machine); "
@@ -216,15 +204,3 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
             "and _ - . +, and no leading dot"
         )
     return arguments, _join(rest)
-
-
-def _integer(low: int, high: int | None = None) -> Callable[[str], int]:
-    """Return what reads an integer in a range; argparse shows its error."""
-
-    def read(text: str) -> int:
-        if not text.isdecimal() or int(text) < low or (high is not None and int(text) > high):
-            limits = f"of at least {low}" if high is None else f"from {low} to {high}"
-            raise argparse.ArgumentTypeError(f"must be a whole number {limits}, got {text!r}")
-        return int(text)
-
-    return read

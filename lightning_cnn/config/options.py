@@ -3,7 +3,7 @@
 import argparse
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
@@ -118,11 +118,19 @@ def one_of(choices: Iterable[str], value: str, what: str) -> str:
     )
 
 
-def positive(value: str) -> int:
-    """Read a whole number of at least 1."""
-    if not value.isdecimal() or int(value) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {value!r}")
-    return int(value)
+def integer(low: int, high: int | None = None) -> Callable[[str], int]:
+    """Return a `type` of arguments for whole numbers in a range, 0 or more."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < low or (high is not None and int(text) > high):
+            limits = f"of at least {low}" if high is None else f"from {low} to {high}"
+            raise argparse.ArgumentTypeError(f"must be a whole number {limits}, got {text!r}")
+        return int(text)
+
+    return read
+
+
+positive = integer(1)
 
 
 def _boolean(value: str) -> bool:

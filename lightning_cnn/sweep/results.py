@@ -47,38 +47,33 @@ def write(study: Study, folder: Path, fit_config: dict[str, Any]) -> str:
     (monitor,) = study.metric_names or [""]
     with FileLock(folder / ".results.lock"):  # else what was read first could be written last
         trials = study.get_trials(deepcopy=False)
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         _write_table(folder / TABLE, trials, monitor)
         if study.user_attrs["kind"] == "repeat":
-            return "\n".join([*_averages(trials, monitor), *_overview(folder, trials)])
+            return "\n".join([*_averages(complete, monitor), *_overview(folder, trials)])
         sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
-        ranked = sorted(_complete(trials), key=lambda trial: (sign * _value(trial), original_number(trial)))
+        ranked = sorted(complete, key=lambda trial: (sign * _value(trial), original_number(trial)))
         if ranked:
             _write_best(folder / BEST, ranked[0], study.study_name, monitor, fit_config)
         from lightning_cnn.sweep.figures import write_figures  # pyplot takes half a second to import
 
         write_figures(study, folder, monitor, is_share(monitor))
-    lines = [*_best_trials(ranked[:_SHOWN], monitor), *_overview(folder, trials)]
-    return "\n".join(
-        [*lines, f"Train best: lightning-cnn fit --config {quote(str(folder / BEST))}"] if ranked else lines
-    )
+    if not ranked:
+        return "\n".join(_overview(folder, trials))
+    train = f"Train best: lightning-cnn fit --config {quote(str(folder / BEST))}"
+    return "\n".join([*_best_trials(ranked[:_SHOWN], monitor), *_overview(folder, trials), train])
 
 
 def trial_line(trial: FrozenTrial, monitor: str) -> str:
-    """Return one line about a trial that has ended.
-
-    Args:
-        trial: The trial.
-        monitor: The name of its metric.
-    """
+    """Return one line about a trial that has ended, with the value of the metric `monitor`."""
     known, value = trial.user_attrs, _value(trial)
-    settings = " ".join(f"{name.rpartition('.')[2]}={_short_value(one)}" for name, one in known["settings"].items())
     parts = [
         f"trial {original_number(trial)}",
-        "failed" if trial.state == TrialState.FAIL else trial.state.name.lower(),
+        _state(trial),
         "" if math.isnan(value) else f"{monitor} {format_metric(monitor, value)}",
         f"{name_in_test(monitor)} {format_metric(monitor, known['test'])}" if "test" in known else "",
-        settings,
-        f"{known['seconds']:.0f} s",
+        " ".join(f"{name.rpartition('.')[2]}={_short_value(one)}" for name, one in known["settings"].items()),
+        _duration(trial),
         known.get("error", ""),
     ]
     return "  ".join(filter(None, parts))
@@ -104,15 +99,25 @@ def format_metric(monitor: str, value: float) -> str:
     return f"{100 * value:.2f} %" if is_share(monitor) else f"{value:.4g}"
 
 
-def _complete(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    return [trial for trial in trials if trial.state == TrialState.COMPLETE]
-
-
 def _value(trial: FrozenTrial) -> float:
     """The metric of a trial, the last one if it was pruned or has failed; NaN if it has none."""
     if trial.value is not None:
         return trial.value
     return math.nan if trial.last_step is None else trial.intermediate_values[trial.last_step]
+
+
+def _state(trial: FrozenTrial) -> str:
+    return "failed" if trial.state == TrialState.FAIL else trial.state.name.lower()
+
+
+def _states(trials: Sequence[FrozenTrial]) -> list[str]:
+    """The state of each trial; `interrupted` is an attempt at a trial whose worker died or was stopped."""
+    interrupted = {attempt for trial in trials for attempt in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
+    return ["interrupted" if trial.number in interrupted else _state(trial) for trial in trials]
+
+
+def _duration(trial: FrozenTrial) -> str:
+    return "" if trial.duration is None else f"{trial.duration.total_seconds():.0f} s"
 
 
 def _settings(trial: FrozenTrial) -> dict[str, Any]:
@@ -122,7 +127,7 @@ def _settings(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def _names(trials: Iterable[FrozenTrial]) -> list[str]:
-    """The settings of all trials."""
+    """The names of the settings of all trials."""
     return [*dict.fromkeys(name for trial in trials for name in _settings(trial))]
 
 
@@ -136,24 +141,19 @@ def _short_value(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else _text(value).rpartition(".")[2]
 
 
-def _states(trials: Iterable[FrozenTrial]) -> list[str]:
-    """The state of each trial, in words; `interrupted` is an attempt at a trial whose worker died or was stopped."""
-    interrupted = {attempt for trial in trials for attempt in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
-    words = {state: "failed" if state == TrialState.FAIL else state.name.lower() for state in TrialState}
-    return ["interrupted" if trial.number in interrupted else words[trial.state] for trial in trials]
-
-
 def _write_table(path: Path, trials: Sequence[FrozenTrial], monitor: str) -> None:
     """Write a row for each attempt at a trial."""
-    names, rest = _names(trials), ("seconds", "host", "folder", "error")
+    rest = ("seconds", "host", "folder", "error")
+    columns = ["number", "state", monitor, name_in_test(monitor), *_names(trials), *rest]
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["number", "state", monitor, name_in_test(monitor), *names, *rest])
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
         for trial, state in zip(trials, _states(trials), strict=True):
-            value, settings, known = _value(trial), _settings(trial), trial.user_attrs
-            values = [_text(settings[name]) if name in settings else "" for name in names]
-            head = [original_number(trial), state, "" if math.isnan(value) else value, known.get("test", "")]
-            writer.writerow([*head, *values, *(known.get(name, "") for name in rest)])
+            row = trial.user_attrs | {name: _text(value) for name, value in _settings(trial).items()}
+            row |= {"number": original_number(trial), "state": state, name_in_test(monitor): row.get("test", "")}
+            row[monitor] = "" if math.isnan(value := _value(trial)) else value
+            row["seconds"] = "" if trial.duration is None else round(trial.duration.total_seconds(), 1)
+            writer.writerow(row)
 
 
 def _write_best(path: Path, trial: FrozenTrial, sweep: str, monitor: str, fit_config: dict[str, Any]) -> None:
@@ -177,11 +177,10 @@ def _best_trials(best: Sequence[FrozenTrial], monitor: str) -> list[str]:
     for trial in best:
         settings = _settings(trial)
         values = [_short_value(settings[name]) if name in settings else "–" for name in names]
-        metric = format_metric(monitor, _value(trial))
-        rows.append([str(original_number(trial)), metric, *values, f"{trial.user_attrs['seconds']:.0f} s"])
+        rows.append([str(original_number(trial)), format_metric(monitor, _value(trial)), *values, _duration(trial)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return [*lines, ""] if best else []
+    return [*lines, ""]
 
 
 def _short_names(names: Sequence[str]) -> list[str]:
@@ -191,34 +190,32 @@ def _short_names(names: Sequence[str]) -> list[str]:
     return [next((end for end in ends[name] if known[end] == 1), name) for name in names]
 
 
-def _averages(trials: Sequence[FrozenTrial], monitor: str) -> list[str]:
+def _averages(complete: Sequence[FrozenTrial], monitor: str) -> list[str]:
     """The average of repeated runs, in the validation and in the test."""
-    complete = _complete(trials)
-    tested = [trial for trial in complete if "test" in trial.user_attrs]
+    tested = [(trial, trial.user_attrs["test"]) for trial in complete if "test" in trial.user_attrs]
     lines = []
     if complete:
-        lines.append(f"{monitor}  {_average(monitor, complete, [_value(trial) for trial in complete])}")
+        lines.append(f"{monitor}  {_average(monitor, [(trial, _value(trial)) for trial in complete])}")
     if tested:
-        average = _average(monitor, tested, [trial.user_attrs["test"] for trial in tested])
-        lines.append(f"{name_in_test(monitor)} {average}")
+        lines.append(f"{name_in_test(monitor)} {_average(monitor, tested)}")
     return [*lines, ""] if lines else []
 
 
-def _average(monitor: str, trials: Sequence[FrozenTrial], values: Sequence[float]) -> str:
+def _average(monitor: str, runs: Sequence[tuple[FrozenTrial, float]]) -> str:
     """Mean ± standard deviation, and the confidence interval of the mean.
 
     Of seeds and folds together, the runs on one fold are averaged first: they were evaluated on the same images, and
     taking them for independent would make the interval far too narrow.
     """
     by_fold = defaultdict(list)
-    for trial, value in zip(trials, values, strict=True):
+    for trial, value in runs:
         by_fold[_settings(trial).get("data.fold")].append(value)
     is_folded = None not in by_fold
-    samples = [fmean(fold) for fold in by_fold.values()] if is_folded else values
+    samples = [fmean(fold) for fold in by_fold.values()] if is_folded else [value for _, value in runs]
     result = estimate(samples, (0.0, 1.0) if is_share(monitor) else (-math.inf, math.inf))
     what = _count(len(samples), "fold" if is_folded else "seed")
-    if len(trials) > len(samples):
-        what += f", {_count(len(trials), 'run')}"
+    if len(runs) > len(samples):
+        what += f", {_count(len(runs), 'run')}"
     if len(samples) == 1:
         return f"{format_metric(monitor, result.mean)} ({what})"
     mean, deviation, low, high = (format_metric(monitor, value) for value in result)

@@ -12,9 +12,9 @@ class Estimate(NamedTuple):
     """Mean, standard deviation with n − 1, and the 95 % confidence interval of the mean; NaN for a single value."""
 
     mean: float
-    deviation: float
-    low: float
-    high: float
+    deviation: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
 
 
 def estimate(values: Sequence[float], bounds: tuple[float, float] = (-math.inf, math.inf)) -> Estimate:
@@ -34,7 +34,7 @@ def estimate(values: Sequence[float], bounds: tuple[float, float] = (-math.inf, 
     """
     n, mean = len(values), fmean(values)
     if n == 1:
-        return Estimate(mean, math.nan, math.nan, math.nan)
+        return Estimate(mean)
     deviation = stdev(values)
     margin = float(stdtrit(n - 1, 0.975)) * deviation / math.sqrt(n)
     return Estimate(mean, deviation, max(mean - margin, bounds[0]), min(mean + margin, bounds[1]))

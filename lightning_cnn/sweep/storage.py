@@ -106,7 +106,7 @@ class Storage:
 
 
 def _show_unless_storage_error(error: threading.ExceptHookArgs) -> None:
-    """Show what has ended a thread; when a heartbeat fails, the worker meets the same error and reports it."""
+    """Show what has ended a thread; when a heartbeat fails, the worker gets the same error and reports it."""
     if not isinstance(error.exc_value, _ERRORS):
         threading.__excepthook__(error)
 

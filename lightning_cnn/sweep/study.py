@@ -25,7 +25,7 @@ def open_study(
     mode: Literal["min", "max"],
     purpose: Mapping[str, Any],
 ) -> tuple[optuna.Study, RDBStorage]:
-    """Create a study, or open it again, and return it with Optuna's storage.
+    """Create the study of a sweep, or open it again, and return it with Optuna's storage.
 
     Args:
         storage: Where it is.
@@ -33,8 +33,8 @@ def open_study(
         task: The task of the sweep.
         monitor: The metric of its trials.
         mode: Whether this is to be minimized or maximized.
-        purpose: All that defines the sweep, in plain types. A study is opened again only with the same; the keys say
-            what it was started with otherwise.
+        purpose: All that defines the sweep, in plain types, by what a message calls it. A study is opened again only
+            for the same purpose.
 
     Raises:
         UserError: If the storage has a study of this name for another purpose.
@@ -49,7 +49,7 @@ def open_study(
             storage=backend,
             study_name=name,
             direction=StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE,
-            pruner=task.pruner(),
+            pruner=task.pruner,
         )
         study = create(load_if_exists=True)
         known, trials = study.user_attrs, study.get_trials(deepcopy=False)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from optuna.pruners import MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -32,20 +32,16 @@ class Search:
         space: What trials choose from.
         n_trials: Number of trials that end, complete or pruned, over all workers.
         seed: Seed of the sampler, at least 0.
+
+    `pruner` is the median rule, which compares trials at the same validation and needs no budget. The first five trials
+    are not pruned, nor is a trial at its first validation, because a slow start says little about its end.
     """
 
     space: Space
     n_trials: int
     seed: int = 0
     kind = "search"
-
-    def pruner(self) -> BasePruner:
-        """Return the median rule, which compares trials at the same validation and needs no budget.
-
-        The first five trials are not pruned, nor is a trial at its first validation, because a slow start says little
-        about its end.
-        """
-        return MedianPruner(n_startup_trials=5, n_warmup_steps=1)
+    pruner = MedianPruner(n_startup_trials=5, n_warmup_steps=1)
 
     def sampler(self, number: int) -> BaseSampler:
         """Return the sampler of a trial: TPE, multivariate and in groups, because settings depend on each other.
@@ -61,7 +57,7 @@ class Search:
         return True
 
     def next_trial(self, trials: Sequence[FrozenTrial]) -> dict[str, Value] | None:
-        """Return what is fixed of the next trial: nothing.
+        """Return the settings of the next trial that are not sampled: none.
 
         Args:
             trials: The trials of the study, without those that failed before this command.
@@ -81,7 +77,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Repetition:
-    """Repeat a run with other seeds or on other folds.
+    """Repeat a run with other seeds or on other folds; nothing is sampled or pruned.
 
     Args:
         plan: The settings of each run.
@@ -89,18 +85,15 @@ class Repetition:
 
     plan: Sequence[dict[str, Value]]
     kind = "repeat"
+    pruner = NopPruner()
 
     @property
     def n_trials(self) -> int:
         """Number of runs."""
         return len(self.plan)
 
-    def pruner(self) -> BasePruner:
-        """Return a pruner that prunes nothing."""
-        return NopPruner()
-
     def sampler(self, number: int) -> BaseSampler:
-        """Return any sampler; nothing is sampled."""
+        """Return any sampler."""
         return RandomSampler()
 
     def counts(self, trial: FrozenTrial) -> bool:

@@ -7,9 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import TypeAlias
 
 from lightning_cnn.run import Run
@@ -42,63 +42,56 @@ def flag(name: str, value: Value) -> str:
 
 
 def command(config: Path, flags: Sequence[str], settings: Mapping[str, Value]) -> list[str]:
-    """Return the arguments of a trial's `fit`: first the flags of the user, then what the trial has chosen."""
+    """Return the arguments of a trial's `fit`: first the flags of the user, then the settings of the trial."""
     chosen = [flag(name, value) for name, value in settings.items()]
     return ["fit", "--config", str(config), *_DEFAULTS, *flags, *chosen]
 
 
-class TrialProcess:
-    """The process of a trial. It ends when the `with` block is left, or when the worker's process ends.
+@contextmanager
+def start(arguments: Sequence[str], folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start the process of a trial; it runs no longer than the block and the process of the worker.
+
+    At the end of the block it gets SIGTERM and some seconds to save its checkpoint before it is killed.
 
     Args:
         arguments: What `command` returns.
         folder: The folder of the trial, for its runs and its output.
     """
-
-    def __init__(self, arguments: Sequence[str], folder: Path) -> None:
-        self._errors = folder / "stderr.txt"
-        environment = {name: value for name, value in os.environ.items() if name not in _SLURM_TASK}
-        with (folder / "stdout.txt").open("ab") as output, self._errors.open("wb") as errors:
-            self._process = subprocess.Popen(
-                [*PROGRAM, *arguments, f"--trainer.default_root_dir={folder}", "--resume", "auto"],
-                stdin=subprocess.PIPE,  # closes when this process ends
-                stdout=output,
-                stderr=errors,
-                env=environment,
-                start_new_session=True,  # Ctrl-C reaches the worker only, which then stops its trial
-            )
-
-    def __enter__(self) -> "TrialProcess":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Let the process save and end; kill it if it does not."""
-        if self.wait(0) is None:
-            self._process.terminate()
-            if self.wait(STOP_PATIENCE) is None:
-                self._process.kill()
-                self._process.wait()
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-
-    def wait(self, seconds: float) -> int | None:
-        """Return the exit status, negative for a signal; None if the process has not ended within this time."""
+    environment = {name: value for name, value in os.environ.items() if name not in _SLURM_TASK}
+    with (folder / "stdout.txt").open("ab") as output, (folder / "stderr.txt").open("wb") as errors:
+        process = subprocess.Popen(
+            [*PROGRAM, *arguments, f"--trainer.default_root_dir={folder}", "--resume", "auto"],
+            stdin=subprocess.PIPE,  # closes when the worker's process ends
+            stdout=output,
+            stderr=errors,
+            env=environment,
+            start_new_session=True,  # Ctrl-C reaches the worker only, which then stops its trial
+        )
+    with process:  # closes its stdin, and waits
         try:
-            return self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return None
+            yield process
+        finally:
+            process.terminate()  # does nothing if it has ended
+            try:
+                process.wait(STOP_PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
-    def error_message(self) -> str:
-        """Return why the process has failed: its own error message, or else the last line of its stderr."""
-        lines = [line.strip() for line in self._errors.read_text(errors="replace").splitlines() if line.strip()]
-        ours = [line for line in lines if line.startswith("lightning-cnn: ")]
-        message = [*lines, *ours][-1].removeprefix("lightning-cnn: ").removeprefix("error: ") if lines else ""
-        if (status := self._process.returncode) >= 0:
-            return message or "no message on stderr"
-        memory = " (perhaps out of memory)" if status == -signal.SIGKILL else ""
-        return f"killed by {signal.Signals(-status).name}{memory}" + (f": {message}" if message else "")
+
+def error_message(status: int, folder: Path) -> str:
+    """Return why the process of a trial has failed: its own error message, or else the last line of its stderr.
+
+    Args:
+        status: Its exit status, negative for a signal.
+        folder: The folder of the trial.
+    """
+    lines = [line.strip() for line in (folder / "stderr.txt").read_text(errors="replace").splitlines() if line.strip()]
+    ours = [line for line in lines if line.startswith("lightning-cnn: ")]
+    message = [*lines, *ours][-1].removeprefix("lightning-cnn: ").removeprefix("error: ") if lines else ""
+    if status >= 0:
+        return message or "no message on stderr"
+    memory = " (perhaps out of memory)" if status == -signal.SIGKILL else ""
+    return f"killed by {signal.Signals(-status).name}{memory}" + (f": {message}" if message else "")
 
 
 def newest_run(folder: Path) -> Run | None:

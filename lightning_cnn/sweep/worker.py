@@ -3,6 +3,7 @@
 import math
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -154,43 +155,40 @@ class Worker:
         """Claim a trial, run it, and return its best value."""
         settings = self.task.suggest(trial)
         folder = self.folder / f"trial-{original_number(trial):04}"
-        _record(trial, settings=settings, folder=str(folder), host=socket.gethostname())
+        for name, value in {"settings": settings, "folder": str(folder), "host": socket.gethostname()}.items():
+            trial.set_user_attr(name, value)
         study = self.backend.get_study_id_from_name(self.study.study_name)
         self.backend.record_heartbeat(self.backend.get_trial_id_from_study_id_trial_number(study, trial.number))
-        _record(trial, claim=trial.number)  # after the first heartbeat: from now on, missing ones are noticed
+        trial.set_user_attr("claim", trial.number)  # after the first heartbeat: from now on, missing ones are noticed
         self._claimed = trial
         self._claiming.close()
-        started = time.monotonic()
         try:
-            value = self._train(trial, folder, trial_process.command(self.config, self.flags, settings))
+            return self._train(trial, folder, trial_process.command(self.config, self.flags, settings))
         except (TrialFailedError, TrialPruned, UserError) as error:
-            _record(
-                trial, seconds=round(time.monotonic() - started, 1), **({"error": str(error)} if str(error) else {})
-            )
+            if message := str(error):
+                trial.set_user_attr("error", message)
             raise
-        _record(trial, seconds=round(time.monotonic() - started, 1))
-        return value
 
     def _train(self, trial: Trial, folder: Path, arguments: Sequence[str]) -> float:
         folder.mkdir(parents=True, exist_ok=True)
-        with _exclusive(trial, folder), trial_process.TrialProcess(arguments, folder) as process:
+        with _exclusive(trial, folder), trial_process.start(arguments, folder) as process:
             status = self._follow(trial, process, folder)
-        if status == DIVERGED and isinstance(self.task, Search):  # a bad choice of settings, not a failure
-            raise TrialPruned(process.error_message())
-        if status == UserError.exit_status:
-            raise UserError(process.error_message())
         if status != 0:
-            raise TrialFailedError(process.error_message())
+            message = trial_process.error_message(status, folder)
+            if status == DIVERGED and isinstance(self.task, Search):  # a bad choice of settings, not a failure
+                raise TrialPruned(message)
+            raise UserError(message) if status == UserError.exit_status else TrialFailedError(message)
         run = trial_process.newest_run(folder)
         values = self._values(run)
         if run is None or not values:
             raise TrialFailedError(f"there is no {self.monitor}, because nothing was validated")
-        tested = (run.read_test_metrics() or {}).get(name_in_test(self.monitor))
-        _record(trial, config=run.read_config(), **({} if tested is None else {"test": tested}))
+        trial.set_user_attr("config", run.read_config())
+        if (tested := (run.read_test_metrics() or {}).get(name_in_test(self.monitor))) is not None:
+            trial.set_user_attr("test", tested)
         best = max if self.study.direction == StudyDirection.MAXIMIZE else min
         return best(value for _, value in values)
 
-    def _follow(self, trial: Trial, process: trial_process.TrialProcess, folder: Path) -> int:
+    def _follow(self, trial: Trial, process: "subprocess.Popen[bytes]", folder: Path) -> int:
         """Report every value of the metric until the process ends, and return its exit status.
 
         Raises:
@@ -200,7 +198,7 @@ class Worker:
         """
         reported, checked = 0, time.monotonic()
         while True:
-            status = process.wait(POLL)  # before the values are read, so that none of the last is missed
+            status = process.poll()  # before the values are read, so that none of the last is missed
             run = trial_process.newest_run(folder)
             for epoch, value in self._values(run)[reported:]:
                 trial.report(value, reported)
@@ -213,6 +211,7 @@ class Worker:
                 checked = time.monotonic()
                 if not self._is_running(trial):
                     raise UpdateFinishedTrialError
+            time.sleep(POLL)
 
     def _values(self, run: Run | None) -> list[tuple[int, float]]:
         """Return the epoch and the value of every validation of a run so far."""
@@ -234,21 +233,14 @@ def _is_last(run: Run | None, epoch: int) -> bool:
     return run is not None and run.read_config()["trainer"]["max_epochs"] == epoch + 1
 
 
-def _record(trial: Trial, **attributes: object) -> None:
-    for name, value in attributes.items():
-        trial.set_user_attr(name, value)
-
-
 @contextmanager
 def _exclusive(trial: Trial, folder: Path) -> Iterator[None]:
     """Wait until no other worker uses the folder of a trial: one whose heartbeats are missing may only be suspended."""
     lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=POLL)
+        held = lock.acquire(timeout=POLL)
     except Timeout:
         print(f"trial {original_number(trial)}  waits for the worker that still uses its folder", flush=True)
-        lock.acquire()
-    try:
+        held = lock.acquire()
+    with held:
         yield
-    finally:
-        lock.release()
