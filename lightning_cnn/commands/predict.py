@@ -18,8 +18,8 @@ from lightning_cnn.config.options import (
 )
 from lightning_cnn.data.image_files import SUFFIXES, ImageFileError, find
 from lightning_cnn.errors import UserError
-from lightning_cnn.predict.output import Prediction, draw, writer
-from lightning_cnn.predict.pipeline import Frame, Predictor, predict
+from lightning_cnn.predict.output import Frame, Prediction, draw, writer
+from lightning_cnn.predict.pipeline import Predictor, predict
 from lightning_cnn.run import DEFAULT_ROOT, find_runs, resolve_checkpoint
 from lightning_cnn.text import printable
 
@@ -80,8 +80,7 @@ def main(argv: list[str]) -> int:
             predicted += len(batch)
             plotted += [pair for pair in batch if pair[0].original is not None]
     if plotted:
-        originals = [frame.original for frame, _ in plotted if frame.original is not None]
-        draw(arguments.plot, originals, [frame.pixels for frame, _ in plotted], [guess for _, guess in plotted])
+        draw(arguments.plot, plotted)
     summary = f"{predicted:,} image{'' if predicted == 1 else 's'} predicted"
     summary += f", {failed:,} failed" if failed else ""
     summary += f"; written: {arguments.output}" if arguments.output else ""

@@ -7,13 +7,27 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_cnn.files import atomic_write
 from lightning_cnn.text import is_formula, printable, spreadsheet_safe
+
+
+class Frame(NamedTuple):
+    """An image file, as the network sees it.
+
+    Attributes:
+        path: The file.
+        pixels: Grey values 0 to 255, `(28, 28)`.
+        original: Thumbnail of the file, RGB, `(h, w, 3)`; None if it is not needed.
+    """
+
+    path: Path
+    pixels: NDArray[np.uint8]
+    original: NDArray[np.uint8] | None
 
 
 @dataclass(frozen=True)
@@ -35,7 +49,7 @@ Write = Callable[[list[Prediction]], None]
 def writer(output: Path | None) -> Iterator[Write]:
     """Yield a function that writes predictions to stdout, or to a .csv or .json file, in full or not at all."""
     if output is None:
-        yield _Table().write
+        yield _table()
         return
     to_file = _csv if output.suffix.lower() == ".csv" else _json
     with (
@@ -47,44 +61,36 @@ def writer(output: Path | None) -> Iterator[Write]:
         yield write
 
 
-def draw(
-    path: Path,
-    originals: Sequence[NDArray[np.uint8]],
-    pixels: Sequence[NDArray[np.uint8]],
-    predictions: Sequence[Prediction],
-) -> None:
-    """Draw images `(h, w, 3)` beside the pixels that the network saw `(28, 28)`, with the predictions, as PNG."""
+def draw(path: Path, predicted: Sequence[tuple[Frame, Prediction]]) -> None:
+    """Draw the originals beside the pixels that the network saw, with the predictions, as PNG."""
     from lightning_cnn.plots import figures as plots  # takes a third of a second
 
     captions = [
-        f"{printable(Path(prediction.file).name)}\n{prediction.predicted}, {100 * prediction.confidence:.1f} %"
-        for prediction in predictions
+        f"{printable(frame.path.name)}\n{prediction.predicted}, {100 * prediction.confidence:.1f} %"
+        for frame, prediction in predicted
     ]
-    figure = plots.seen(originals, np.stack(pixels), captions)
+    originals = [frame.original for frame, _ in predicted if frame.original is not None]
+    figure = plots.seen(originals, np.stack([frame.pixels for frame, _ in predicted]), captions)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
 
 
-class _Table:
-    """Prints rows under a heading; a column is as wide as its widest cell so far."""
+def _table() -> Write:
+    """Return what prints rows under a heading; a column is as wide as its widest cell so far."""
+    heading = [("file", "class", "confidence", "runner-up", "confidence")]
+    widths = [0] * len(heading[0])
 
-    _titles = ("file", "class", "confidence", "runner-up", "confidence")
-
-    def __init__(self) -> None:
-        self.widths = [0] * len(self._titles)
-
-    def write(self, predictions: list[Prediction]) -> None:
-        """Print a batch, after the heading if it is the first one."""
-        rows = [_row(prediction) for prediction in predictions]
-        if not any(self.widths):
-            rows.insert(0, self._titles)
-        self.widths = [
-            max(width, *map(len, column)) for width, column in zip(self.widths, zip(*rows, strict=True), strict=True)
-        ]
+    def write(predictions: list[Prediction]) -> None:
+        rows = [*heading, *map(_row, predictions)]
+        heading.clear()
         for row in rows:
-            cells = zip(row, "<<><>", self.widths, strict=True)
+            widths[:] = map(max, widths, map(len, row))
+        for row in rows:
+            cells = zip(row, "<<><>", widths, strict=True)
             print("  ".join(f"{cell:{alignment}{width}}" for cell, alignment, width in cells))
         sys.stdout.flush()
+
+    return write
 
 
 def _row(prediction: Prediction) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ Used by `commands.predict`; imports torch only when a checkpoint is loaded.
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,25 +15,11 @@ from lightning_cnn.data.facts import Framing
 from lightning_cnn.data.image_files import ImageFileError, OnError, find, read, thumbnail
 from lightning_cnn.errors import UserError
 from lightning_cnn.predict.framing import frame
-from lightning_cnn.predict.output import Prediction
+from lightning_cnn.predict.output import Frame, Prediction
 from lightning_cnn.startup import filter_warnings, quick_imports
 
 #: Seconds after which an incomplete batch is classified: large photographs take long to decode.
 _MAX_WAIT = 1.0
-
-
-class Frame(NamedTuple):
-    """An image file, as the network sees it.
-
-    Attributes:
-        path: The file.
-        pixels: Grey values 0 to 255, `(28, 28)`.
-        original: Thumbnail of the file, RGB, `(h, w, 3)`; None if it is not needed.
-    """
-
-    path: Path
-    pixels: NDArray[np.uint8]
-    original: NDArray[np.uint8] | None
 
 
 class Predictor:
@@ -79,12 +64,10 @@ class Predictor:
 
         with torch.inference_mode():
             probabilities = self._classifier(torch.from_numpy(images).unsqueeze(1)).softmax(dim=1)
-        names, best = self.class_names, probabilities.topk(2)
+        confidences, labels = (values.tolist() for values in probabilities.topk(2))
         return [
-            (names[first], confidence, names[second], second_confidence)
-            for (first, second), (confidence, second_confidence) in zip(
-                best.indices.tolist(), best.values.tolist(), strict=True
-            )
+            (self.class_names[first], confidence, self.class_names[second], second_confidence)
+            for (first, second), (confidence, second_confidence) in zip(labels, confidences, strict=True)
         ]
 
 
