@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from importlib import import_module
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import NoReturn
 
 from lightning_cnn import __version__
@@ -132,7 +132,8 @@ def _dispatch(argv: list[str]) -> int:
     if (command := argv[0]) not in COMMANDS:
         meant = f"; did you mean {_MEANT[command]!r}?" if command in _MEANT else did_you_mean(command, COMMANDS)
         raise UserError(f"there is no command {command!r} (see `lightning-cnn --help`){meant}")
-    module = _load(command)
+    with quick_imports():
+        module = import_module(f"lightning_cnn.commands.{command}")
     try:
         status: int = module.main(argv)
     finally:
@@ -140,16 +141,8 @@ def _dispatch(argv: list[str]) -> int:
     return status
 
 
-def _load(command: str) -> ModuleType:
-    if (name := f"lightning_cnn.commands.{command}") in sys.modules:
-        return sys.modules[name]
-    with quick_imports():
-        return import_module(f"lightning_cnn.commands.{command}")
-
-
 def _help() -> str:
-    width = max(map(len, COMMANDS))
-    commands = "\n".join(f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items())
+    commands = "\n".join(f"  {name:<8}  {summary}" for name, summary in COMMANDS.items())
     return (
         "usage: lightning-cnn COMMAND [options]\n\n"
         "Train, test and compare five published image classifiers on MNIST and Fashion-MNIST.\n\n"

@@ -32,7 +32,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp's files are private; results are for whoever may read the folder
         temporary.replace(path)
-        _sync(path.parent)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # its new name
+        finally:
+            os.close(folder)
     except OSError as error:
         if error.errno is not None and (error.filename is None or str(error.filename).endswith(".part")):
             error.filename = str(path)  # the name that the user knows
@@ -53,15 +57,6 @@ def link_or_copy(source: Path, target: Path) -> None:
             temporary.hardlink_to(source)
         except OSError:  # some filesystems have no links; if something else is wrong, copying says what
             shutil.copyfile(source, temporary)
-
-
-def _sync(folder: Path) -> None:
-    """Flush the names in a folder to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def sha256(path: Path) -> str:

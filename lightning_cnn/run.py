@@ -7,7 +7,7 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,16 @@ CHECKPOINT_NAMES = ("best", "last", "previous")
 CURVES = ("train_loss", "train_acc", "val_loss", "val_acc")
 #: More epochs than any run has; a damaged number must not become an array that fills the memory.
 _MAX_EPOCHS = 1_000_000
+
+
+class _File:
+    """A file or folder in a run folder: an attribute of `Run` whose value is its path."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, run: "Run", owner: "type[Run]") -> Path:
+        return run.folder / self._name
 
 
 @dataclass(frozen=True)
@@ -54,14 +64,10 @@ class Run:
         parent = root / name
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            taken = [int(n) for p in parent.glob("version_*") if (n := p.name.removeprefix("version_")).isdecimal()]
-            version = max(taken, default=-1) + 1
             while True:
-                try:
-                    (folder := parent / f"version_{version}").mkdir()
-                except FileExistsError:  # another run was faster
-                    version += 1
-                else:
+                taken = [int(n) for p in parent.glob("version_*") if (n := p.name.removeprefix("version_")).isdecimal()]
+                with suppress(FileExistsError):  # another run was faster
+                    (folder := parent / f"version_{max(taken, default=-1) + 1}").mkdir()
                     return cls(folder)
         except OSError as error:
             raise UserError(
@@ -75,55 +81,24 @@ class Run:
         run = cls(checkpoint.parent.parent)
         return run if checkpoint.parent == run.checkpoints_folder else cls(checkpoint.parent)
 
-    @property
-    def config_file(self) -> Path:
-        """All settings of the run."""
-        return self.folder / "config.yaml"
-
-    @property
-    def environment_file(self) -> Path:
-        """Machine, versions, seed and git revision."""
-        return self.folder / "environment.json"
-
-    @property
-    def data_file(self) -> Path:
-        """Which dataset was used, and where it came from."""
-        return self.folder / "data.json"
-
-    @property
-    def metrics_file(self) -> Path:
-        """The metrics of every epoch."""
-        return self.folder / "metrics.csv"
-
-    @property
-    def test_metrics_file(self) -> Path:
-        """The metrics of the test."""
-        return self.folder / "test_metrics.json"
-
-    @property
-    def test_predictions_file(self) -> Path:
-        """The prediction for every test image."""
-        return self.folder / "test_predictions.csv"
-
-    @property
-    def report_file(self) -> Path:
-        """The page about the run."""
-        return self.folder / "report.html"
-
-    @property
-    def lock_file(self) -> Path:
-        """Locked while a process trains in the folder."""
-        return self.folder / ".lock"
-
-    @property
-    def checkpoints_folder(self) -> Path:
-        """The folder of the checkpoints."""
-        return self.folder / "checkpoints"
-
-    @property
-    def plots_folder(self) -> Path:
-        """The folder of the figures."""
-        return self.folder / "plots"
+    #: All settings of the run.
+    config_file = _File("config.yaml")
+    #: Machine, versions, seed and git revision.
+    environment_file = _File("environment.json")
+    #: Which dataset was used, and where it came from.
+    data_file = _File("data.json")
+    #: The metrics of every epoch.
+    metrics_file = _File("metrics.csv")
+    #: The metrics of the test.
+    test_metrics_file = _File("test_metrics.json")
+    #: The prediction for every test image.
+    test_predictions_file = _File("test_predictions.csv")
+    #: The page about the run.
+    report_file = _File("report.html")
+    #: Locked while a process trains in the folder.
+    lock_file = _File(".lock")
+    checkpoints_folder = _File("checkpoints")
+    plots_folder = _File("plots")
 
     def checkpoint(self, name: str) -> Path:
         """Return the checkpoint file with this name, for example `best`."""
@@ -158,27 +133,15 @@ class Run:
             yield
 
     def read_config(self) -> dict[str, Any]:
-        """Return all settings of the run.
-
-        Raises:
-            UserError: If `config.yaml` is missing or no valid config.
-        """
+        """Return all settings of the run; raises `UserError` if `config.yaml` is missing or no valid config."""
         return read_config(self.config_file)
 
     def read_environment(self) -> dict[str, Any]:
-        """Return what `environment.json` says; empty if there is none.
-
-        Raises:
-            UserError: If it is damaged.
-        """
+        """Return what `environment.json` says, empty if there is none; raises `UserError` if it is damaged."""
         return read_json(self.environment_file) or {}
 
     def read_test_metrics(self) -> dict[str, Any] | None:
-        """Return what `test_metrics.json` says; None if there is none.
-
-        Raises:
-            UserError: If it is damaged.
-        """
+        """Return what `test_metrics.json` says, None if there is none; raises `UserError` if it is damaged."""
         return read_json(self.test_metrics_file)
 
     def read_history(self) -> dict[str, NDArray[np.float64]]:
@@ -190,13 +153,16 @@ class Run:
         Raises:
             UserError: If `metrics.csv` is damaged.
         """
+        names = {curve: curve.replace("_", "/") for curve in CURVES}
         found: dict[tuple[str, int], float] = {}
-        for epoch, metrics in self._read_metrics([_metric(curve) for curve in CURVES]):
+        for epoch, metrics in self._read_metrics([*names.values()]):
             found.update({(name, epoch): value for name, value in metrics.items()})
         if not found:
             return {}
         n = 1 + max(epoch for _, epoch in found)
-        return {curve: np.array([found.get((_metric(curve), epoch), np.nan) for epoch in range(n)]) for curve in CURVES}
+        return {
+            curve: np.array([found.get((name, epoch), np.nan) for epoch in range(n)]) for curve, name in names.items()
+        }
 
     def read_metric(self, name: str) -> list[tuple[int, float]]:
         """Return the epoch, from 0, and the value of every measurement of a metric, for example `val/acc`.
@@ -286,11 +252,6 @@ def snake_case(name: str) -> str:
         ('simple_cnn', 'mlp')
     """
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-
-
-def _metric(curve: str) -> str:
-    """The name of the metric that a curve shows: `train/loss` of `train_loss`."""
-    return curve.replace("_", "/")
 
 
 def _epoch(text: str | None) -> int:

@@ -110,7 +110,7 @@ def test_an_interruption_is_one_line(monkeypatch, capsys):
     def interrupted(*_):
         raise Interrupted(signal.SIGINT)
 
-    monkeypatch.setattr("lightning_cnn.cli._load", interrupted)
+    monkeypatch.setattr("lightning_cnn.commands.data.main", interrupted)
 
     assert main(["data", "verify", "mnist"]) == 130
     assert capsys.readouterr().err == "lightning-cnn: stopped by SIGINT\n"

@@ -204,8 +204,9 @@ def test_no_trace_is_left_by_a_block_that_fails():
 def test_training_starts_without_what_draws_and_draws_all_the_same():
     code = """
 import sys
-from lightning_cnn.cli import _load
-_load("fit")
+from lightning_cnn.startup import quick_imports
+with quick_imports():
+    import lightning_cnn.commands.fit
 print(sorted({"matplotlib", "torchvision"} & sys.modules.keys()))
 import torch
 from torchmetrics.classification import MulticlassAccuracy
