@@ -8,13 +8,7 @@ from lightning_cnn.data.facts import FILES, DatasetFacts
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.files import MissingError, RawFiles, Source, SourceError
 from lightning_cnn.data.mnist import MNIST
-from lightning_cnn.data.sources import (
-    load,
-    local_sources,
-    raw_folder,
-    read_verified,
-    sample_source,
-)
+from lightning_cnn.data.sources import load, local_sources, raw_folder, read_verified, sample_source
 
 #: The datasets by their names on the command line.
 DATASETS: dict[str, DatasetFacts] = {facts.name: facts for facts in (MNIST, FASHION_MNIST)}
@@ -62,16 +56,13 @@ def _verify(facts: DatasetFacts, data_dir: Path, allow_sample: bool) -> int:
 
 def _verify_files(facts: DatasetFacts, sources: list[Source], sha256: dict[str, str]) -> bool:
     """Print a line for every copy of every file, and return whether each file has a valid one."""
-    # A list, so that all files are verified, even after a missing one.
-    valid = [_verify_file(file, facts, sources, sha256) for file in FILES]
-    return all(valid)
-
-
-def _verify_file(file: str, facts: DatasetFacts, sources: list[Source], sha256: dict[str, str]) -> bool:
-    lines = [line for source in sources if (line := _verdict(source, file, facts, sha256))]
-    for line in lines or [f"missing  {file}"]:
-        print(f"  {line}")
-    return any(line.startswith("valid") for line in lines)
+    valid = True
+    for file in FILES:
+        lines = [line for source in sources if (line := _verdict(source, file, facts, sha256))]
+        for line in lines or [f"missing  {file}"]:
+            print(f"  {line}")
+        valid &= any(line.startswith("valid") for line in lines)
+    return valid
 
 
 def _verdict(source: Source, file: str, facts: DatasetFacts, sha256: dict[str, str]) -> str:

@@ -94,10 +94,8 @@ def _check_output(option: str, path: Path | None, suffixes: tuple[str, ...], arg
     if path is None:
         return
     require_writable(option, path, *suffixes)
-    if not path.exists():
-        return
-    images = (image for image in find(arguments.images, lambda *_: None) if os.path.exists(image))  # noqa: PTH110  # never raises
-    if any(image.samefile(path) for image in images):
+    images = find(arguments.images, lambda *_: None) if path.exists() else ()
+    if any(os.path.exists(image) and image.samefile(path) for image in images):  # noqa: PTH110  # never raises
         raise UserError(f"{option} {path} is one of the images; choose another file")
     require_new(option, path, arguments.overwrite)
 

@@ -85,7 +85,7 @@ class Space:
         return [example for n, example in enumerate(found) if example not in found[:n]]
 
     def _example(self, wanted: dict[str, Value]) -> dict[str, Value]:
-        """Return the trial with these values, with what their conditions require, and else the first of each."""
+        """Return the trial with these values, the values that their conditions require, and the first of all others."""
         for name, setting in reversed([*self.settings.items()]):
             if name in wanted:
                 wanted = {**{other: values[0] for other, values in setting.conditions.items()}, **wanted}
