@@ -1,12 +1,23 @@
 import sys
 
 import pytest
+from sweep import stub
 
 from lightning_cnn.sweep import trial_process, worker
+
+START = trial_process.start
 
 
 @pytest.fixture
 def _stubs(monkeypatch):
-    """Let trials only pretend to train, and be looked after quickly."""
+    """Let trials only pretend to train, in this process."""
+    monkeypatch.setattr(trial_process, "start", stub.start)
+    monkeypatch.setattr(worker, "POLL", 0)
+
+
+@pytest.fixture
+def _stub_processes(monkeypatch):
+    """Let trials only pretend to train, in processes of their own."""
+    monkeypatch.setattr(trial_process, "start", START)
     monkeypatch.setattr(trial_process, "PROGRAM", (sys.executable, "-m", "sweep.stub"))
     monkeypatch.setattr(worker, "POLL", 0.02)

@@ -1,30 +1,33 @@
-"""`lightning-cnn sweep` with short heartbeats and no check of `fit`, and with stubs unless SWEEP_DATA is set.
+"""`lightning-cnn sweep` without the check of `fit`, and with stubs unless SWEEP_DATA is set.
 
 The workers start `fit` by this name as well; it finds the tiny dataset in the folder that SWEEP_DATA names.
 """
 
+import json
 import os
 import sys
 from pathlib import Path
 
-SETTINGS = '{"trainer": {"default_root_dir": "logs", "enable_progress_bar": null}, "plots": {"enabled": true}}'
+SETTINGS = {
+    "trainer": {"default_root_dir": "logs", "enable_progress_bar": None},
+    "plots": {"enabled": True},
+    "checkpoints": {"monitor": "val/acc", "mode": "max"},
+}
 
 
-def shorten() -> None:
+def replace() -> None:
     from lightning_cnn.commands import sweep
     from lightning_cnn.sweep import storage, trial_process
 
-    storage.HEARTBEAT, storage.GRACE = 1, 3
-    sweep.CHECK = (sys.executable, "-c", f"print({SETTINGS!r})")
-    if "SWEEP_DATA" in os.environ:
-        trial_process.PROGRAM = (sys.executable, "-m", "sweep.program")
-    else:
-        trial_process.PROGRAM = (sys.executable, "-m", "sweep.stub")
+    storage.HEARTBEAT = 1
+    sweep.CHECK = (sys.executable, "-c", f"print({json.dumps(SETTINGS)!r})")
+    program = "sweep.program" if "SWEEP_DATA" in os.environ else "sweep.stub"
+    trial_process.PROGRAM = (sys.executable, "-m", program)
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "sweep":
-        shorten()
+        replace()
     else:
         from chaos.child import know_the_data
 

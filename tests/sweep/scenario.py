@@ -1,9 +1,7 @@
 """Workers of one sweep in processes of their own, with trials that only pretend to train; for any storage.
 
-`run` needs nothing but a folder and, if it is not to be a file in it, the address of a storage:
-
-    scenario.run(tmp_path)
-    scenario.run(tmp_path, "postgresql://user@127.0.0.1:5433/optuna")
+A trial waits after its first epoch until the file `go` is in the folder, so that nothing depends on who is faster; and
+the heartbeats of a dead worker are dated back, so that they are missed at once, and nobody else's ever are.
 """
 
 import csv
@@ -12,10 +10,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
+
+import sqlalchemy
 
 N_TRIALS = 3
 #: Longest time that anything may take, in seconds: more is a hang.
@@ -35,44 +35,71 @@ def run(folder: Path, storage: str | None = None) -> None:
         folder: An empty folder, for everything that the workers write.
         storage: The `--storage` of both; None for their own file in `folder`.
     """
-    with ExitStack() as stack:
-        dying, living = (stack.enter_context(start(folder, storage)) for _ in range(2))
-        stack.callback(living.kill)  # whatever happens here; their trials end with them
-        stack.callback(dying.kill)
-        struck = until(lambda: trial_of(dying, folder))
-        until(lambda: trial_of(living, folder))
-        dying.kill()
-        killed_trial = processes(folder)[struck][0]
-        until(lambda: not is_alive(killed_trial))
-        printed, errors = living.communicate(timeout=TOO_LONG)
+    with start(folder, storage) as killed, start(folder, storage) as other:
+        trial = until(lambda: trial_of(killed, folder))
+        until(lambda: trial_of(other, folder))
+        killed.kill()
+        until(lambda: not is_alive(processes(folder)[trial][0]))
+        miss_heartbeats(storage or database(folder), trial)
+        (folder / "go").touch()
+        _, errors = other.communicate(timeout=TOO_LONG)
 
-    assert (living.returncode, errors) == (0, ""), errors
-    lines = [line for line in printed.splitlines() if line.startswith("trial ") and line.endswith(" s")]
-    by_other = N_TRIALS - sum(" complete " in line or " pruned " in line for line in lines)
+    assert (other.returncode, errors) == (0, ""), errors
     rows = results(folder)
-    states = Counter(row["state"] for row in rows)
-    assert states["complete"] + states["pruned"] == N_TRIALS
-    assert (states["interrupted"], len(rows)) == (1, N_TRIALS + 1)
-    assert 0 <= by_other < N_TRIALS
-    first, second = (row for row in rows if Path(row["folder"]).name == struck)
+    assert Counter(row["state"] for row in rows) == {"complete": N_TRIALS, "interrupted": 1}
+    first, second = (row for row in rows if Path(row["folder"]).name == trial)
     assert (first["state"], second["state"]) == ("interrupted", "complete")
     assert first["model.optimizer.lr"] == second["model.optimizer.lr"]
     assert not any(is_alive(process) for process, _ in processes(folder).values())
 
 
-def start(folder: Path, storage: str | None = None, n_trials: int = N_TRIALS) -> subprocess.Popen[str]:
-    """Start a worker."""
+@contextmanager
+def start(folder: Path, storage: str | None = None, n_trials: int = N_TRIALS) -> "Iterator[subprocess.Popen[str]]":
+    """Start a worker, which is killed at the end of the block; its trial ends with it."""
     (folder / "space.yaml").write_text(SPACE)
-    (folder / "cnn.yaml").write_text("trainer: {max_epochs: 10}\n")
-    words = ["sweep", "--config=cnn.yaml", "--space=space.yaml", f"--n_trials={n_trials}", "--trainer.max_epochs=10"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "sweep.program", *words, "--stub.seconds=0.1"]
-        + ([] if storage is None else [f"--storage={storage}"]),
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    (folder / "cnn.yaml").write_text("trainer: {max_epochs: 3}\n")
+    arguments = ["sweep", "--config=cnn.yaml", "--space=space.yaml", f"--n_trials={n_trials}", "--stub.waits=true"]
+    with ExitStack() as stack:
+        worker = stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-m", "sweep.program", *arguments, *([f"--storage={storage}"] if storage else [])],
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        stack.callback(worker.kill)
+        yield worker
+
+
+def database(folder: Path, name: str = "sweep-cnn") -> str:
+    """Return the address of the storage that workers in a folder have by default."""
+    return f"sqlite:///{folder}/logs/{name}/study.db"
+
+
+def miss_heartbeats(url: str, trial: str) -> None:
+    """Let the last heartbeat of a trial be so long ago that its worker is taken for dead."""
+    url = url.replace("postgresql://", "postgresql+psycopg://")
+    with sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool).begin() as connection:
+        attempts = "SELECT trial_id FROM trials WHERE state = 'RUNNING' AND number = :number"
+        changed = connection.execute(
+            sqlalchemy.text(
+                f"UPDATE trial_heartbeats SET heartbeat = '2000-01-01 00:00:00' WHERE trial_id IN ({attempts})"
+            ),
+            {"number": int(trial.removeprefix("trial-"))},
+        )
+        assert changed.rowcount == 1
+
+
+def read_until(worker: "subprocess.Popen[str]", text: str) -> list[str]:
+    """Return the lines that a worker prints, up to the one that has this text."""
+    lines = [""]
+    assert worker.stdout is not None
+    while text not in lines[-1]:
+        lines.append(worker.stdout.readline())
+        assert lines[-1], (text, lines)
+    return lines
 
 
 def processes(folder: Path) -> dict[str, tuple[int, int]]:
@@ -81,8 +108,8 @@ def processes(folder: Path) -> dict[str, tuple[int, int]]:
     return {name: (int(ids[0]), int(ids[1])) for name, ids in found.items() if ids}
 
 
-def trial_of(worker: subprocess.Popen[str], folder: Path) -> str | None:
-    """Return the trial that a worker is in the middle of."""
+def trial_of(worker: "subprocess.Popen[str]", folder: Path) -> str | None:
+    """Return the trial that a worker runs, after its first epoch."""
     for name, (process, parent) in processes(folder).items():
         epochs = folder.glob(f"logs/sweep-cnn/{name}/*/*/metrics.csv")
         if parent == worker.pid and is_alive(process) and any(epochs):
@@ -91,7 +118,7 @@ def trial_of(worker: subprocess.Popen[str], folder: Path) -> str | None:
 
 
 def is_alive(process: int) -> bool:
-    """Whether a process runs; one that only waits for its end to be noticed does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -105,10 +132,10 @@ def results(folder: Path) -> list[dict[str, str]]:
         return [*csv.DictReader(file)]
 
 
-def until(found: Callable[[], T]) -> T:
-    """Wait until there is something, and return it."""
+def until(condition: Callable[[], T]) -> T:
+    """Wait until a condition is true, and return its value."""
     end = time.monotonic() + TOO_LONG
-    while not (result := found()):
+    while not (result := condition()):
         assert time.monotonic() < end
         time.sleep(0.02)
     return result

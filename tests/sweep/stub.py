@@ -1,11 +1,12 @@
-"""What a sweep takes for `fit` in its tests: it pretends to train, and ends as soon as it is told to or left alone.
+"""Stands for `fit` in tests of a sweep: pretends to train, and ends when it is told to or left alone.
 
 Flags:
     --trainer.max_epochs: Epochs, 3 unless given.
-    --stub.seconds: How long each lasts.
+    --stub.waits: After its first epoch, wait for the file `go` in the current folder.
+    --stub.seconds: How long each epoch takes.
     --model.optimizer.lr: Decides the accuracy, which is best at 0.01; the loss is 1 − the accuracy.
     --stub.dies: The exit status with which it ends after its first epoch, negative for a signal.
-    --stub.says: What it says then, on stderr.
+    --stub.says: The message that it writes to stderr then.
 """
 
 import csv
@@ -15,7 +16,10 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
+from types import SimpleNamespace
 
 import yaml
 
@@ -23,9 +27,12 @@ from lightning_cnn.files import atomic_write
 from lightning_cnn.sweep.trial_main import end_with_parent
 
 
-def stop(signum: int, _: object) -> None:
-    print(f"lightning-cnn: stopped by {signal.Signals(signum).name}", file=sys.stderr)
-    sys.exit(128 + signum)
+@contextmanager
+def start(arguments: Sequence[str], folder: Path) -> Iterator[SimpleNamespace]:
+    """Stand for `trial_process.start`, but run the trial in this process, to its end."""
+    with (folder / "stderr.txt").open("w") as errors, redirect_stderr(errors):
+        status = main([*arguments, f"--trainer.default_root_dir={folder}"])
+    yield SimpleNamespace(poll=lambda: status)
 
 
 def accuracy(lr: float, epoch: int) -> float:
@@ -40,8 +47,9 @@ def write(run: Path, rows: list[dict[str, object]]) -> None:
         writer.writerows(rows)
 
 
-def main(words: list[str]) -> int:
-    flags = dict(word.removeprefix("--").split("=", 1) for word in words if "=" in word)
+def main(arguments: list[str]) -> int:
+    """Return the exit status."""
+    flags = dict(flag.removeprefix("--").split("=", 1) for flag in arguments if "=" in flag)
     epochs, lr = int(flags.get("trainer.max_epochs", 3)), float(flags.get("model.optimizer.lr", 0.01))
     run = Path(flags["trainer.default_root_dir"], "mnist-cnn", "version_0")
     run.mkdir(parents=True, exist_ok=True)
@@ -60,12 +68,17 @@ def main(words: list[str]) -> int:
         write(run, rows)
         if "stub.dies" in flags:
             print("a warning", flags.get("stub.says", ""), sep="\n", file=sys.stderr, flush=True)
-            if (status := int(flags["stub.dies"])) < 0:
-                os.kill(os.getpid(), -status)
-            return status
+            return int(flags["stub.dies"])
+        while "stub.waits" in flags and not Path("go").exists():
+            time.sleep(0.02)
     if flags.get("test") == "true":
         (run / "test_metrics.json").write_text(json.dumps({"test/acc": 0.5}))
     return 0
+
+
+def stop(signum: int, _: object) -> None:
+    print(f"lightning-cnn: stopped by {signal.Signals(signum).name}", file=sys.stderr)
+    sys.exit(128 + signum)
 
 
 if __name__ == "__main__":
