@@ -12,9 +12,6 @@ from lightning_cnn import __version__
 from lightning_cnn.cli import COMMANDS, main
 from lightning_cnn.errors import Interrupted
 
-#: Arguments that are answered without importing torch, and the exit status of the answer.
-QUICK = [((), 0), (("--help",), 0), (("-h",), 0), (("--version",), 0), (("fitt",), 2)]
-
 
 def run(*command: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
@@ -60,21 +57,49 @@ def test_an_unknown_command_is_named_with_a_way_out(word, hint, capsys):
     assert err == f"lightning-cnn: error: there is no command {word!r} (see `lightning-cnn --help`){hint}\n"
 
 
-@pytest.mark.parametrize(("argv", "status"), QUICK)
-def test_quick_answers_do_not_wait_for_torch(argv, status):
-    code = (
-        "import sys; from lightning_cnn.cli import main; status = main(sys.argv[1:]); "
-        "print(status, sorted({'torch', 'lightning', 'numpy', 'jsonargparse'} & set(sys.modules)), file=sys.stderr)"
-    )
-    answer = run(sys.executable, "-c", code, *argv)
+#: Prints, after each command and import, which of the packages that take long to import are imported.
+LIGHT = """
+import io, sys
+from contextlib import redirect_stdout
+from importlib import import_module
+from lightning_cnn.cli import main
 
-    assert answer.stderr.splitlines()[-1] == f"{status} []"
+def show(what):
+    slow = ["torch", "lightning", "jsonargparse", "optuna", "sqlalchemy", "numpy"]
+    print(what, *(name for name in slow if name in sys.modules))
+
+for argv in ([], ["--help"], ["-h"], ["--version"], ["fitt"]):
+    with redirect_stdout(io.StringIO()):
+        status = main(argv)
+    show(f"{argv} {status}")
+for module in ("run", "commands.predict"):
+    import_module(f"lightning_cnn.{module}")
+    show(module)
+with redirect_stdout(io.StringIO()):
+    main(["sweep", "--help"])
+show("sweep --help")
+"""
 
 
-@pytest.mark.parametrize(("argv", "status"), QUICK)
-def test_script_and_module_agree(argv, status):
-    script = run(str(Path(sys.executable).parent / "lightning-cnn"), *argv)
-    module = run(sys.executable, "-m", "lightning_cnn", *argv)
+def test_quick_answers_do_not_wait_for_what_takes_long_to_import():
+    answer = run(sys.executable, "-c", LIGHT)
+
+    assert answer.stdout.splitlines() == [
+        "[] 0",
+        "['--help'] 0",
+        "['-h'] 0",
+        "['--version'] 0",
+        "['fitt'] 2",
+        "run numpy",
+        "commands.predict numpy",
+        "sweep --help numpy",
+    ]
+
+
+@pytest.mark.parametrize(("argument", "status"), [("--version", 0), ("fitt", 2)])
+def test_script_and_module_agree(argument, status):
+    script = run(str(Path(sys.executable).parent / "lightning-cnn"), argument)
+    module = run(sys.executable, "-m", "lightning_cnn", argument)
 
     assert script.returncode == module.returncode == status
     assert (script.stdout, script.stderr) == (module.stdout, module.stderr)
@@ -128,12 +153,12 @@ def test_a_full_disk_is_one_line(monkeypatch, capsys):
     )
 
 
-# What a command imports, and how its process ends
+# What a command imports, and how it leaves
 
 
-#: Without a network, runs each command of a list, and prints its exit status, the imported packages that draw, whether
-#: garbage is collected, and the number of frozen objects.
-RUN = """
+#: Reaches nothing outside this machine, and runs commands: prints the status, what was imported for it, and whether
+#: garbage is collected.
+COMMANDS_OF_ONE_PROCESS = """
 import gc, json, socket, sys
 
 def refuse(*_):
@@ -144,37 +169,38 @@ from lightning_cnn.cli import main
 
 for argv in json.loads(sys.argv[1]):
     status = main(argv)
-    imported = sorted({"matplotlib", "torchvision"} & sys.modules.keys())
+    imported = [name for name in ("matplotlib", "torchvision") if name in sys.modules]
     print(json.dumps([status, imported, gc.isenabled(), gc.get_freeze_count()]))
+import torch, torchvision
+from torchmetrics.classification import MulticlassAccuracy
+metric = MulticlassAccuracy(3)
+metric.update(torch.eye(3), torch.arange(3))
+figure, axes = metric.plot()
+assert axes in figure.axes
+assert torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5).tolist() == [0]
 """
 
 
-def test_only_a_training_with_plots_imports_matplotlib(configs):
-    fit = ["fit", "--config", str(configs / "mnist/cnn.yaml"), "--data.data_dir", "empty"]
-    fit += ["--data.allow_sample", "true", "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]
-    fit += ["--dashboard.enabled", "false"]
+def test_a_process_imports_what_its_commands_need(configs, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    fit = ["fit", "--config", str(configs / "mnist/cnn.yaml"), "--data.data_dir", "empty", "--data.allow_sample=true"]
+    fit += ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]
+    wrong = ["fit", "--model", "MLPClassifier", "--data", "MNISTDatModule"]  # before a config imports these classes
+    plain = [*fit, "--plots.enabled", "false", "--dashboard.enabled", "false"]
 
-    done = run(sys.executable, "-c", RUN, json.dumps([[*fit, "--plots.enabled", "false"], fit]), timeout=120)
+    done = run(sys.executable, "-c", COMMANDS_OF_ONE_PROCESS, json.dumps([wrong, plain, fit]))
 
-    assert "THIS IS A SAMPLE" in done.stderr
-    without, with_plots = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("["))
-    assert without == [0, [], True, 0], done.stderr
-    status, imported, *garbage = with_plots
-    assert (status, garbage) == (0, [True, 0]), done.stderr
-    assert "matplotlib" in imported
-    assert list(Path("logs").rglob("plots/*.png")) != []
-
-
-def test_a_refused_command_knows_short_class_names_and_collects_garbage():
-    """In a process of its own: here, the tests have imported everything."""
-    argv = ["fit", "--model", "MLPClassifier", "--data", "MNISTDatModule"]
-
-    done = run(sys.executable, "-c", RUN, json.dumps([argv]))
-
-    assert json.loads(done.stdout) == [2, [], True, 0]
-    assert done.stderr.splitlines() == [
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[0] == (
         "lightning-cnn: error: --data MNISTDatModule: there is no such data class; did you mean 'MNISTDataModule'?"
-    ]
+    )
+    assert "THIS IS A SAMPLE" in done.stderr
+    refused, without_pictures, with_pictures = (json.loads(n) for n in done.stdout.splitlines() if n.startswith("["))
+    assert refused == [2, [], True, 0]
+    assert without_pictures == [0, [], True, 0]
+    assert (with_pictures[0], with_pictures[2:]) == (0, [True, 0])
+    assert "matplotlib" in with_pictures[1]
+    assert list(Path("logs").rglob("plots/*.png")) != []
 
 
 def leave(program: str) -> subprocess.CompletedProcess[str]:
@@ -184,17 +210,14 @@ def leave(program: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("status", [0, 1, 2])
-def test_a_process_leaves_with_the_status_of_its_command(status):
-    assert leave(f"def command():\n    return {status}").returncode == status
-
-
 def test_a_process_ends_as_python_does():
     left = leave(
         """
 import atexit, logging, sys, threading, time
 
 def command():
+    with open("text", "w") as file:
+        file.write("x" * 100_000)
     atexit.register(print, "registered first")
     atexit.register(print, "registered last")
     threading.Thread(target=work).start()
@@ -212,12 +235,7 @@ def work():
     assert left.stdout.splitlines() == ["command", "thread", "registered last", "registered first"]
     assert left.stderr == "error"
     assert left.returncode == 3
-
-
-def test_files_that_were_closed_are_whole(tmp_path):
-    leave("def command():\n    with open('text', 'w') as file:\n        file.write('x' * 100_000)\n    return 0")
-
-    assert (tmp_path / "text").stat().st_size == 100_000
+    assert Path("text").stat().st_size == 100_000
 
 
 def test_a_thread_that_another_thread_starts_ends_its_work():

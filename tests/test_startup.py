@@ -1,6 +1,4 @@
 import logging
-import os
-import subprocess
 import sys
 import warnings
 from importlib import import_module
@@ -51,7 +49,7 @@ def loaded(*packages: str) -> set[str]:
     return {name for name in sys.modules if name.partition(".")[0] in packages}
 
 
-# What stand-ins become
+# What placeholders become
 
 
 def test_nothing_is_imported_until_it_is_used():
@@ -162,7 +160,7 @@ def test_a_package_whose_name_begins_alike_is_another():
 
 def test_imports_after_the_block_are_real():
     with lazy_imports("costly"):
-        import costly as stand_in
+        import costly as placeholder
         import costly.inner
 
     import costly
@@ -172,7 +170,7 @@ def test_imports_after_the_block_are_real():
     assert type(costly) is ModuleType
     assert isinstance(Pair, type)
     assert doubled(1) == 2
-    assert stand_in.Pair is Pair
+    assert placeholder.Pair is Pair
 
 
 def test_no_trace_is_left():
@@ -198,38 +196,7 @@ def test_no_trace_is_left_by_a_block_that_fails():
     assert sys.modules == modules
 
 
-# What it is for
-
-
-def test_training_starts_without_what_draws_and_draws_all_the_same():
-    code = """
-import sys
-from lightning_cnn.startup import quick_imports
-with quick_imports():
-    import lightning_cnn.commands.fit
-print(sorted({"matplotlib", "torchvision"} & sys.modules.keys()))
-import torch
-from torchmetrics.classification import MulticlassAccuracy
-metric = MulticlassAccuracy(3)
-metric.update(torch.eye(3), torch.arange(3))
-figure, axes = metric.plot()
-from matplotlib.figure import Figure
-print(type(figure) is Figure, len(figure.axes), axes in figure.axes)
-import torchvision
-print(torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5).tolist())
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={**os.environ, "MPLBACKEND": "agg"},
-    )
-
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["[]", "True 1 True", "[0]"]
-
+# Warnings and messages
 
 RANK_ZERO = "lightning.pytorch.utilities.rank_zero"
 

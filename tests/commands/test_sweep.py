@@ -1,4 +1,3 @@
-import csv
 import json
 import os
 import signal
@@ -8,15 +7,17 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sweep import scenario
+from filelock import FileLock
+from sweep import scenario, stub
+from sweep.program import SETTINGS
 
 from lightning_cnn.commands import sweep
+from lightning_cnn.run import Run
 
 SPACE = """
 model.optimizer.lr: {from: 1e-4, to: 0.1, log: true}
 stub.word: [a, b]
 """
-ACCEPTED = {"trainer": {"default_root_dir": "logs", "enable_progress_bar": None}, "plots": {"enabled": True}}
 
 
 @pytest.fixture(autouse=True)
@@ -26,10 +27,10 @@ def _files(tmp_path):
 
 
 @pytest.fixture
-def asked(monkeypatch, tmp_path):
-    """Let everything be accepted that `fit` is asked about, and return what that was."""
-    path = tmp_path.with_name(f"{tmp_path.name}-asked")
-    answer = f"print({json.dumps(ACCEPTED)!r})"
+def checked(monkeypatch, tmp_path):
+    """Let the check accept all commands, and return them."""
+    path = tmp_path.with_name(f"{tmp_path.name}-checked")
+    answer = f"print({json.dumps(SETTINGS)!r})"
     code = f"import pathlib, sys; pathlib.Path({str(path)!r}).write_text(sys.stdin.read()); {answer}"
     monkeypatch.setattr(sweep, "CHECK", (sys.executable, "-c", code))
     return lambda: json.loads(path.read_text())
@@ -37,30 +38,41 @@ def asked(monkeypatch, tmp_path):
 
 @pytest.fixture
 def _stubs(monkeypatch):
-    monkeypatch.setattr("lightning_cnn.sweep.trial_process.PROGRAM", (sys.executable, "-m", "sweep.stub"))
+    monkeypatch.setattr("lightning_cnn.sweep.trial_process.start", stub.start)
 
 
 @pytest.mark.usefixtures("_stubs")
-def test_a_search_from_beginning_to_end(cli, asked):
-    words = ("sweep", "--config", "cnn.yaml", "--space", "space.yaml", "--n_trials", 2, "--stub.say", "a=b", "--x=-1")
-    outcome = cli(*words)
+def test_a_search_from_beginning_to_end(cli, checked):
+    arguments = (
+        "sweep",
+        "--config",
+        "cnn.yaml",
+        "--space",
+        "space.yaml",
+        "--n_trials",
+        2,
+        "--stub.say",
+        "a=b",
+        "--x=-1",
+    )
+    outcome = cli(*arguments)
 
     assert (outcome.status, outcome.err) == (0, "")
     assert outcome.out.startswith("Sweep folder: logs/sweep-cnn\ntrial 0  complete  val/acc ")
     assert {"study.db", "results.csv", "best.yaml"} <= {path.name for path in Path("logs/sweep-cnn").iterdir()}
-    plain, *trials = asked()
+    plain, *trials = checked()
     assert plain == ["fit", "--config", "cnn.yaml", "--stub.say=a=b", "--x=-1"]
     assert [trial[-2:] for trial in trials] == [
         ["--model.optimizer.lr=0.0001", "--stub.word=a"],
         ["--model.optimizer.lr=0.1", "--stub.word=a"],
         ["--model.optimizer.lr=0.0001", "--stub.word=b"],
     ]
-    again = cli(*words)
+    again = cli(*arguments)
     assert again.status == 0 and "trial 0  complete" not in again.out
     assert again.out.split("\n", 1)[1] in outcome.out  # the results
 
 
-@pytest.mark.usefixtures("_stubs", "asked")
+@pytest.mark.usefixtures("_stubs", "checked")
 def test_a_repetition_that_fails_is_failed_work(cli):
     outcome = cli("sweep", "-c", "cnn.yaml", "--seeds", 2, "--name", "mine", "--stub.dies=1")
 
@@ -69,34 +81,27 @@ def test_a_repetition_that_fails_is_failed_work(cli):
     assert "2 failed" in outcome.out and Path("logs/mine/results.csv").is_file()
 
 
-@pytest.mark.usefixtures("_stubs", "asked")
-@pytest.mark.parametrize(
-    ("words", "what"),
-    [
-        ("--config=cnn.yaml --seeds=3 --trainer.max_epochs=1", "other flags for `fit`"),
-        ("--config=cnn.yaml --folds=2 --name=seeds-cnn", "another task of --space, --seeds and --folds"),
-        ("--config=other/cnn.yaml --seeds=2", "another --config"),
-    ],
-)
-def test_another_sweep_needs_another_name(cli, words, what):
+@pytest.mark.usefixtures("_stubs", "checked")
+def test_another_sweep_needs_another_name(cli):
     Path("other").mkdir()
     Path("other/cnn.yaml").write_text("trainer: {max_epochs: 4}\n")
     assert cli("sweep", "--config=cnn.yaml", "--seeds=2").status == 0
-    outcome = cli("sweep", *words.split())
 
-    assert outcome.status == 2
-    assert f"was started with {what}; give the same again, or another --name" in outcome.err
+    for arguments, what in (
+        ("--config=cnn.yaml --seeds=3 --trainer.max_epochs=1", "other flags for `fit`"),
+        ("--config=cnn.yaml --folds=2 --name=seeds-cnn", "another task of --space, --seeds and --folds"),
+        ("--config=other/cnn.yaml --seeds=2", "another --config"),
+    ):
+        outcome = cli("sweep", *arguments.split())
+        assert outcome.status == 2
+        assert f"was started with {what}; give the same again, or another --name" in outcome.err
 
-
-@pytest.mark.usefixtures("_stubs", "asked")
-def test_each_machine_may_have_its_own_data_folder(cli):
-    assert cli("sweep", "--config=cnn.yaml", "--seeds=2").status == 0
-
-    assert cli("sweep", "--config=cnn.yaml", "--seeds=2", "--data.data_dir=/mnt/data").status == 0
+    of_another_machine = cli("sweep", "--config=cnn.yaml", "--seeds=2", "--data.data_dir=/mnt/data")
+    assert of_another_machine.status == 0
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         ("--space space.yaml", "the following arguments are required: -c/--config"),
         ("--config cnn.yaml", "sweep needs --space FILE, --seeds K or --folds K"),
@@ -126,8 +131,8 @@ def test_each_machine_may_have_its_own_data_folder(cli):
         ("--config cnn.yaml --seeds 2 --storage mysql://me:secret@host/db", "'mysql' is not supported"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line_and_nothing_is_made(cli, tmp_path, words, message):
-    outcome = cli("sweep", *words.split())
+def test_what_is_wrong_is_said_in_one_line_and_nothing_is_made(cli, tmp_path, arguments, message):
+    outcome = cli("sweep", *arguments.split())
 
     assert (outcome.status, outcome.out) == (2, "")
     assert message in outcome.err and outcome.err.count("\n") == 1
@@ -156,18 +161,7 @@ def test_without_optuna_the_extra_is_named(cli, monkeypatch):
     assert outcome.err == "lightning-cnn: error: sweep needs optuna; install it: pip install 'lightning-cnn[sweep]'\n"
 
 
-def test_help_comes_without_torch_and_optuna():
-    code = (
-        "import sys\nfrom lightning_cnn.cli import main\n"
-        "try:\n    main(['sweep', '--help'])\nexcept SystemExit as left:\n    assert left.code == 0\n"
-        "assert not {'torch', 'lightning', 'optuna', 'sqlalchemy'} & sys.modules.keys()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-
-    assert "OMP_NUM_THREADS" in done.stdout
-
-
-def test_real_runs_are_resumed_after_their_worker_was_killed(tiny_data, tmp_path):
+def test_a_real_run_is_resumed_after_its_worker_was_killed(tiny_data, tmp_path):
     config = {
         "model": "CNNClassifier",
         "data": {"class_path": "MNISTDataModule", "init_args": {"val_size": 50, "batch_size": 15}},
@@ -175,21 +169,23 @@ def test_real_runs_are_resumed_after_their_worker_was_killed(tiny_data, tmp_path
         "dashboard": {"enabled": False},
     }
     Path("cnn.yaml").write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "sweep.program", "sweep", "--config=cnn.yaml", "--seeds=2", "--test=true"]
-    environment = {"SWEEP_DATA": str(tiny_data), "OMP_NUM_THREADS": "1"}
-    trial = tmp_path / "logs/seeds-cnn/trial-0000"
-    with subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.DEVNULL) as killed:
-        scenario.until(lambda: [*trial.glob("*/*/metrics.csv")])
+    Path("space.yaml").write_text("model.optimizer.lr: {from: 1e-4, to: 1e-2, log: true}\n")
+    command = [sys.executable, "-m", "sweep.program", "sweep", "--config=cnn.yaml", "--space=space.yaml"]
+    environment = os.environ | {"SWEEP_DATA": str(tiny_data), "OMP_NUM_THREADS": "1"}
+    trial = tmp_path / "logs/sweep-cnn/trial-0000"
+    run = Run(trial / "mnist-cnn/version_0")
+    with subprocess.Popen([*command, "--n_trials=1"], env=environment, stdout=subprocess.DEVNULL) as killed:
+        scenario.until(run.metrics_file.is_file)
         killed.send_signal(signal.SIGKILL)
+    with FileLock(run.lock_file, timeout=scenario.TOO_LONG):  # its trial has saved, and ended
+        pass
+    scenario.miss_heartbeats(scenario.database(tmp_path), "trial-0000")
 
-    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, "--n_trials=1"], env=environment, capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert [*trial.glob("*/version_*")] == [trial / "mnist-cnn/version_0"]
-    assert f"Resumed: {trial / 'mnist-cnn/version_0'}" in (trial / "stderr.txt").read_text()
-    with (tmp_path / "logs/seeds-cnn/results.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["state"] == "complete"]
-    assert sorted(row["seed_everything"] for row in rows) == ["0", "1"]
-    for row in rows:
-        tested = json.loads(Path(row["folder"], "mnist-cnn/version_0/test_metrics.json").read_text())
-        assert float(row["test/acc"]) == tested["test/acc"]
+    assert [*trial.glob("*/version_*")] == [run.folder]
+    assert f"Resumed: {run.folder}" in (trial / "stderr.txt").read_text()
+    interrupted, complete = scenario.results(tmp_path)
+    assert (interrupted["state"], complete["state"]) == ("interrupted", "complete")
+    assert float(complete["val/acc"]) == max(value for _, value in run.read_metric("val/acc"))
