@@ -184,7 +184,7 @@ assert torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 
 def test_a_process_imports_what_its_commands_need(configs, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "agg")
     fit = ["fit", "--config", str(configs / "mnist/cnn.yaml"), "--data.data_dir", "empty", "--data.allow_sample=true"]
-    fit += ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]
+    fit += ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.precision=32-true"]
     wrong = ["fit", "--model", "MLPClassifier", "--data", "MNISTDatModule"]  # before a config imports these classes
     plain = [*fit, "--plots.enabled", "false", "--dashboard.enabled", "false"]
 

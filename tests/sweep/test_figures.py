@@ -51,14 +51,20 @@ def labels(axis):
     return [label.get_text() for label in axis.get_ticklabels()]
 
 
-def test_history_shows_complete_and_pruned_trials_and_the_best_so_far(draw):
-    (axes,) = draw(complete(0.90), complete(0.95), (TrialState.PRUNED, 0.8, SGD), complete(0.93))["history"]
+def test_history_has_all_trials_and_each_setting_those_that_have_it(draw):
+    drawn = draw(complete(0.90), complete(0.95, SGD), (TrialState.PRUNED, 0.8, SGD), complete(0.93, SGD))
 
+    (axes,) = drawn["history"]
     complete_trials, _, pruned = axes.collections
     assert complete_trials.get_offsets().tolist() == [[0, 0.9], [1, 0.95], [3, 0.93]]
     assert pruned.get_offsets().tolist() == [[2, 0.8]]
     assert axes.lines[0].get_ydata().tolist() == [0.9, 0.95, 0.95, 0.95]
     assert axes.get_ylabel() == "val/acc" and all("%" in label for label in labels(axes.yaxis))
+    optimizer, lr, momentum, _ = drawn["settings"]
+    assert [axes.get_xlabel() for axes in (optimizer, lr, momentum)] == [*DISTRIBUTIONS]
+    assert labels(optimizer.xaxis) == ["Adam", "SGD"]
+    assert lr.get_xscale() == "log"
+    assert len(lr.collections[0].get_offsets()) == 3 and len(momentum.collections[0].get_offsets()) == 2
 
 
 def test_a_trial_that_learned_nothing_does_not_flatten_the_others(draw):
@@ -67,15 +73,6 @@ def test_a_trial_that_learned_nothing_does_not_flatten_the_others(draw):
 
     assert heights[2] - heights[1] > 0.05
     assert {"50%", "90%", "98%", "99%"} <= {label.partition(".")[0].rstrip("%") + "%" for label in labels(axes.yaxis)}
-
-
-def test_each_setting_has_a_panel_with_the_trials_that_have_it(draw):
-    optimizer, lr, momentum, _ = draw(complete(0.9), complete(0.95, SGD), complete(0.93, SGD))["settings"]
-
-    assert [axes.get_xlabel() for axes in (optimizer, lr, momentum)] == [*DISTRIBUTIONS]
-    assert labels(optimizer.xaxis) == ["Adam", "SGD"]
-    assert lr.get_xscale() == "log"
-    assert len(lr.collections[0].get_offsets()) == 3 and len(momentum.collections[0].get_offsets()) == 2
 
 
 def test_a_single_trial_and_a_loss_can_be_drawn(draw):

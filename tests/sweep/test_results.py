@@ -1,6 +1,7 @@
 import csv
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import optuna
@@ -25,6 +26,18 @@ GIVEN = {"trainer": {"default_root_dir": "logs", "enable_progress_bar": None}, "
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
 
+@pytest.fixture(autouse=True)
+def _undrawn(request, monkeypatch):
+    """Leave out the drawing, which takes most of the time, where a test does not ask for it."""
+    if "_drawn" not in request.fixturenames:
+        monkeypatch.setattr("lightning_cnn.sweep.figures.write_figures", lambda *_: None)
+
+
+@pytest.fixture
+def _drawn():
+    """Draw the figures."""
+
+
 def new_study(kind: str = "search", monitor: str = "val/acc", direction: str = "maximize") -> optuna.Study:
     study = optuna.create_study(study_name="sweep-cnn", direction=direction)
     study.set_metric_names([monitor])
@@ -38,6 +51,7 @@ def add(
     settings: dict | None = None,
     state: TrialState = TrialState.COMPLETE,
     reported: dict[int, float] | None = None,
+    seconds: float = 2.5,
     **attributes: object,
 ) -> None:
     """Add a trial as a worker leaves it, with its number among all unless another is given."""
@@ -46,19 +60,19 @@ def add(
     number = attributes.pop("number", len(study.trials))
     trainer = {"default_root_dir": f"/sweep/trial-{number}", "enable_progress_bar": False, "max_epochs": 5}
     known = {"settings": settings, "number": number, "folder": f"/sweep/trial-{number}", "host": "here"}
-    known |= {"seconds": 2.5, "config": {"seed_everything": 0, "trainer": trainer, "plots": {"enabled": False}}}
+    known |= {"config": {"seed_everything": 0, "trainer": trainer, "plots": {"enabled": False}}}
     distributions = {name: DISTRIBUTIONS[name] for name in params}
-    study.add_trial(
-        create_trial(
-            state=state,
-            value=accuracy,
-            params=params,
-            distributions=distributions,
-            intermediate_values=reported,
-            user_attrs=known | attributes,
-            system_attrs={"retry_history": attributes.get("retries", [])},
-        )
+    trial = create_trial(
+        state=state,
+        value=accuracy,
+        params=params,
+        distributions=distributions,
+        intermediate_values=reported,
+        user_attrs=known | attributes,
+        system_attrs={"retry_history": attributes.get("retries", [])},
     )
+    trial.datetime_complete = trial.datetime_start + timedelta(seconds=seconds)
+    study.add_trial(trial)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -117,6 +131,7 @@ def test_settings_stand_as_flags_have_them(tmp_path):
     assert [row[name] for name in "abcd"] == ["true", "null", "32", "null"]
 
 
+@pytest.mark.usefixtures("_drawn")
 def test_the_best_trials_are_printed_best_first_and_aligned(tmp_path):
     study = new_study()
     add(study, 0.98, ADAM)
@@ -203,6 +218,7 @@ def test_fit_repeats_the_best_run_with_best_yaml(tmp_path, fit):
     assert (again / "metrics.csv").read_text() == (run / "metrics.csv").read_text()
 
 
+@pytest.mark.usefixtures("_drawn")
 def test_importance_is_drawn_when_enough_trials_are_complete(tmp_path):
     study = new_study()
     for n in range(9):
@@ -217,6 +233,7 @@ def test_importance_is_drawn_when_enough_trials_are_complete(tmp_path):
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in figures)
 
 
+@pytest.mark.usefixtures("_drawn")
 def test_importance_of_a_single_setting_is_not_drawn(tmp_path):
     study = new_study()
     for n in range(12):
@@ -226,6 +243,7 @@ def test_importance_of_a_single_setting_is_not_drawn(tmp_path):
     assert not (tmp_path / "importance.png").exists()
 
 
+@pytest.mark.usefixtures("_drawn")
 def test_figures_of_an_earlier_sweep_are_deleted(tmp_path):
     for name in results.FIGURES:
         (tmp_path / name).write_text("old")
