@@ -27,8 +27,8 @@ COMMANDS = {
     "report": "Write a page about a run, or one that compares several.",
     "data": "Fetch a dataset, or verify its files.",
 }
-#: The commands of other projects, and the one of ours that is meant.
-_MEANT = {
+#: The names that commands have in other projects, and our command.
+_ALIASES = {
     **dict.fromkeys(("train", "training", "resume"), "fit"),
     **dict.fromkeys(("val", "valid", "validation"), "validate"),
     **dict.fromkeys(("eval", "evaluate", "evaluation"), "test"),
@@ -40,8 +40,8 @@ _MEANT = {
 }
 #: The signals that end a command.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-#: Why the system may refuse to write at any time.
-_REFUSED_WRITES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+#: Errors of the system that any write may get.
+_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 _EXAMPLES = """\
 examples:
@@ -60,10 +60,9 @@ examples:
 
 
 def run() -> NoReturn:
-    """Run the command of this process and exit without tearing torch down.
+    """Run the command of this process and exit without deallocating modules.
 
-    Python would collect the garbage of all that torch and Lightning made while they were imported, and free it piece by
-    piece: 1.2 s on a core of an AMD EPYC.
+    Python would free all objects of torch and Lightning one by one: 1.2 s on a core of an AMD EPYC.
     """
     for signum in _SIGNALS:
         signal.signal(signum, _interrupt)
@@ -71,7 +70,7 @@ def run() -> NoReturn:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     status = main()
     _ignore_signals()  # the work is done
-    threading._shutdown()  # type: ignore[attr-defined]  # waits for other threads; both are what Python does itself
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for other threads; both as Python does itself
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -79,8 +78,8 @@ def run() -> NoReturn:
 
 
 def _interrupt(signum: int, _: FrameType | None) -> NoReturn:
-    """Raise `Interrupted`, so that what is half-written is removed."""
-    _ignore_signals()  # a second signal must not interrupt the cleaning up
+    """Raise `Interrupted`, so that incomplete files are removed."""
+    _ignore_signals()  # a second signal must not interrupt the clean-up
     raise Interrupted(signal.Signals(signum), already_reported=not is_rank_zero())
 
 
@@ -93,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        argv: The arguments after the program's name; None takes those of the process.
+        argv: The arguments after the program's name; None for those of the process.
 
     Returns:
         The exit status: 0, 1 if the work failed, 2 if the command was wrong, 130 or 143 if Ctrl-C or SIGTERM ended it.
@@ -102,8 +101,8 @@ def main(argv: list[str] | None = None) -> int:
         status = _dispatch(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
         return status
-    except SystemExit as left:  # of a parser that has printed its help
-        return int(left.code or 0)
+    except SystemExit as error:  # of a parser that has printed its help
+        return int(error.code or 0)
     except UserError as error:
         print(f"lightning-cnn: error: {error}", file=sys.stderr)
         return error.exit_status
@@ -115,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        if error.errno not in _REFUSED_WRITES:
+        if error.errno not in _WRITE_ERRORS:
             raise
         where = f"{error.filename}: " if error.filename else ""
         print(f"lightning-cnn: error: {where}{error.strerror}; free space, or choose another folder", file=sys.stderr)
@@ -130,14 +129,14 @@ def _dispatch(argv: list[str]) -> int:
         print(f"lightning-cnn {__version__}")
         return 0
     if (command := argv[0]) not in COMMANDS:
-        meant = f"; did you mean {_MEANT[command]!r}?" if command in _MEANT else did_you_mean(command, COMMANDS)
+        meant = f"; did you mean {_ALIASES[command]!r}?" if command in _ALIASES else did_you_mean(command, COMMANDS)
         raise UserError(f"there is no command {command!r} (see `lightning-cnn --help`){meant}")
     with quick_imports():
         module = import_module(f"lightning_cnn.commands.{command}")
     try:
         status: int = module.main(argv)
     finally:
-        gc.unfreeze()  # some libraries report what is never freed as a leak
+        gc.unfreeze()  # some libraries report objects that are never freed as leaks
     return status
 
 

@@ -1,6 +1,6 @@
-"""Where this process runs: its rank and world size, the job that it belongs to, and the processor.
+"""The environment of this process: rank, world size, job and processor. Imports nothing heavy.
 
-torchrun, SLURM and Lightning say so in environment variables, before a process group exists. Imports nothing heavy.
+torchrun, SLURM and Lightning set environment variables, which can be read before a process group exists.
 """
 
 import os
@@ -47,7 +47,7 @@ def is_requeued_by_slurm() -> bool:
 
 
 def processor_name() -> str:
-    """Return the model name of the processor, as far as the system knows it."""
+    """Return the model name of the processor, or else its architecture."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

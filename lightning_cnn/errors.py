@@ -22,8 +22,8 @@ class Interrupted(BaseException):
 
     Args:
         received: The signal.
-        note: What to tell the user beyond its name.
-        already_reported: Whether another process reports it to the user.
+        note: What the message says beyond the name of the signal.
+        already_reported: Whether another process prints the message.
     """
 
     def __init__(self, received: signal.Signals, note: str = "", already_reported: bool = False) -> None:
@@ -46,7 +46,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Return why an operation failed, in a few words: what the system says of an `OSError`, otherwise the message."""
+    """Return why an operation failed, in a few words: the system's text for an `OSError`, otherwise the message."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
     if not text:
         return type(error).__name__

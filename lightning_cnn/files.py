@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, their checksums, and the configs that ship with this package."""
+"""Atomic writes, checksums, and the configs that ship with this package."""
 
 import hashlib
 import os
@@ -13,13 +13,13 @@ from pathlib import Path
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary file in the same folder; when the block ends it is renamed to `path`, on an error removed.
 
-    A symbolic link is followed. The content is flushed to the disk before the rename, so that neither a crash of the
-    process nor one of the machine leaves half a file.
+    A symbolic link is followed. The content is flushed to the disk before the rename, so that after a crash of the
+    process or the machine the file is complete or absent.
 
     Raises:
-        OSError: If there is no room, or no permission; it names `path`.
+        OSError: If the disk is full, or there is no permission; it names `path`.
     """
-    path = Path(os.path.realpath(path))  # `resolve` raises what is no OSError where links go round in a circle
+    path = Path(os.path.realpath(path))  # `resolve` raises no OSError for a circle of links
     temporary = None
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
@@ -30,7 +30,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp's files are private; results are for whoever may read the folder
+        temporary.chmod(0o666 & ~umask)  # those of mkstemp are private
         temporary.replace(path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
@@ -39,7 +39,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
             os.close(folder)
     except OSError as error:
         if error.errno is not None and (error.filename is None or str(error.filename).endswith(".part")):
-            error.filename = str(path)  # the name that the user knows
+            error.filename = str(path)  # not the temporary name
         raise
     finally:
         if temporary is not None:
@@ -47,15 +47,15 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` a hard link to `source`, or a copy where the filesystem has no links, whole or not at all.
+    """Make `target` a hard link to `source`, or a copy where the filesystem has no links, atomically.
 
-    Both must only ever be replaced, never written into.
+    Both files must only be replaced, never modified in place.
     """
     with atomic_write(target) as temporary:
         temporary.unlink()
         try:
             temporary.hardlink_to(source)
-        except OSError:  # some filesystems have no links; if something else is wrong, copying says what
+        except OSError:  # some filesystems have no links; any other failure is one of the copy as well
             shutil.copyfile(source, temporary)
 
 

@@ -1,6 +1,6 @@
 """A run: its folder, the name of every file in it, and how it is created, found and read.
 
-Nothing else in the package knows these names. Reading needs numpy at most, so that a report does not wait for torch.
+No other module has these file names. Imports neither torch nor Lightning.
 """
 
 import csv
@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from lightning_cnn.config.yaml import read_config
 from lightning_cnn.errors import UserError, reason
 
-#: Where `fit` keeps its runs unless told otherwise.
+#: The default folder of all runs.
 DEFAULT_ROOT = Path("logs")
 #: The checkpoints of a run that can be given by name.
 CHECKPOINT_NAMES = ("best", "last", "previous")
 #: The curves of a run, in the order of their panels; `train_loss` is the metric `train/loss`.
 CURVES = ("train_loss", "train_acc", "val_loss", "val_acc")
-#: More epochs than any run has; a damaged number must not become an array that fills the memory.
+#: More epochs than any run has: a damaged number must not allocate all memory.
 _MAX_EPOCHS = 1_000_000
 
 
@@ -195,12 +195,12 @@ def find_runs(root: Path) -> list[Run]:
 
 
 def resolve_checkpoint(reference: str, runs: Iterable[Run], folder_means: str) -> Path:
-    """Return the checkpoint file that `reference` means.
+    """Return the checkpoint file that `reference` refers to.
 
     Args:
         reference: A file, a run folder, or `best`, `last` or `previous` (the one before the last) of the newest run.
         runs: The runs in which to look for such a name, newest first.
-        folder_means: Which checkpoint of a run folder is meant, `best` or `last`.
+        folder_means: The checkpoint for which a run folder stands, `best` or `last`.
 
     Raises:
         UserError: If there is no such checkpoint.
@@ -245,7 +245,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def snake_case(name: str) -> str:
-    """Return a class name as a file would be called.
+    """Return a class name in snake case.
 
     Example:
         >>> snake_case("SimpleCNN"), snake_case("MLP")

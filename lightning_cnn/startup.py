@@ -1,4 +1,4 @@
-"""What is done to the process once, when it starts: quick imports, warnings, and how memory is kept."""
+"""Settings of the process, made once at its start: lazy imports, warning filters, memory allocation."""
 
 import ctypes
 import gc
@@ -13,13 +13,13 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-#: Regular expressions for the beginnings of harmless warnings, each with the reason why nobody has to act on it.
+#: Regular expressions that match the start of harmless warnings, each with the reason.
 _HARMLESS = (
     # The dataset is in memory: a batch is one indexing operation, which workers would only slow down.
     r"The '\w+' does not have many workers",
-    # Lightning's own use of a torch name that is going away.
+    # Lightning's own use of a deprecated torch name.
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
-    # Lightning's own use of a jsonargparse name that is going away, and a word on such words.
+    # Lightning's own use of a deprecated jsonargparse name, and the note that such warnings are shown once.
     r"\s*``instantiate_classes`` was deprecated",
     r"\s*By default only one JsonargparseDeprecationWarning",
     # The size that the model summary estimates is that of the weights, which stay float32.
@@ -28,7 +28,7 @@ _HARMLESS = (
     r"Checkpoint directory .* exists and is not empty",
     # Metrics of whole epochs are logged however few batches there are.
     r"The number of training batches \(\d+\) is smaller than the logging interval",
-    # The name of a class or a file in letters that the font lacks has boxes in a picture; tables have it right.
+    # Names of classes or files may have characters that the font of a figure lacks; tables show them.
     r"Glyph \d+ ",
     # A checkpoint is evaluated without the callbacks that wrote it.
     "Be aware that when using `ckpt_path`, callbacks used to create",
@@ -44,9 +44,9 @@ def lazy_imports(*packages: str) -> Iterator[None]:
     An import there returns a placeholder for the module, and so do its attributes; a placeholder imports the real
     module when it is used after the block. Imports after the block are not affected.
 
-    Lightning and torchmetrics import matplotlib and torchvision for what few runs ever do, drawing a metric say: half a
-    second of a start of three (two cores of an AMD EPYC). Python's own `importlib.util.LazyLoader` does not help: it
-    loads a module as soon as one takes a name from it, and these are imported by `from … import …`.
+    Lightning and torchmetrics import matplotlib and torchvision for rare uses, such as plotting a metric: 0.5 s of 3 s
+    (two cores of an AMD EPYC). `importlib.util.LazyLoader` loads a module at the first `from … import …`, which is how
+    they import these.
 
     Args:
         packages: Names of packages, for example `matplotlib`; they must be installed.
@@ -64,13 +64,13 @@ def lazy_imports(*packages: str) -> Iterator[None]:
 
 @contextmanager
 def quick_imports() -> Iterator[None]:
-    """Import torch and Lightning within the block in two thirds of the time that it takes otherwise."""
-    gc.disable()  # a million objects are made that all stay: looking for garbage among them takes a fifth of the time
+    """Import torch and Lightning within the block in two thirds of the usual time."""
+    gc.disable()  # of a million new objects none is garbage; to look for it takes a fifth of the time
     try:
         with lazy_imports("matplotlib", "torchvision"):
             yield
     finally:
-        gc.freeze()  # nor shall training look through them again and again
+        gc.freeze()  # and training does not look through them either
         gc.enable()
 
 
@@ -79,14 +79,14 @@ class _Placeholder(ModuleType):
 
     def __init__(self, name: str, finder: "_Finder", find: Callable[[], Any]) -> None:
         super().__init__(name)
-        self.__path__: list[str] = []  # a package: what is in it is for the finder to give
+        self.__path__: list[str] = []  # a package, whose modules the finder finds
         self._finder = finder
         self._find = find
 
     def __getattr__(self, name: str) -> Any:
         if not self._finder.active:
             return getattr(self._find(), name)
-        if name.startswith("__"):  # Python's own questions, whether this is a generic type for example
+        if name.startswith("__"):  # Python looks these up itself, for example of generic types
             raise AttributeError(name)
         return _Placeholder(f"{self.__name__}.{name}", self._finder, lambda: getattr(self._find(), name))
 
@@ -121,14 +121,14 @@ class _Finder:
 
 
 def filter_warnings() -> None:
-    """Silence the harmless warnings listed here, and the promotional tips of Lightning, and nothing else."""
+    """Ignore the harmless warnings listed here, and the tips of Lightning, and nothing else."""
     for message in _HARMLESS:
         warnings.filterwarnings("ignore", message=message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_relevant)
 
 
 def _is_relevant(record: logging.LogRecord) -> bool:
-    """Whether a message is neither a tip nor repeats the progress: that training reached its last epoch."""
+    """Whether a message is neither a tip nor the note that training has reached its last epoch."""
     message = record.getMessage()
     return "Tip:" not in message and not message.startswith("`Trainer.fit` stopped: ")
 
@@ -136,10 +136,9 @@ def _is_relevant(record: logging.LogRecord) -> bool:
 def tune_process() -> None:
     """Let the process keep freed memory and flush denormal numbers; results stay the same.
 
-    glibc returns the large tensors of every step to the system, which then has to map and clear some thousand pages a
-    step. A step of CNN at batch 64
-    takes 15 ms instead of 20 in bfloat16, and 23 instead of 30 in float32 (one core of an AMD EPYC). Some processors
-    compute with denormal numbers a hundred times slower.
+    glibc returns the large tensors of every step to the system, which then has to map and clear thousands of pages.
+    Without that, a step of CNN at batch 64 takes 15 ms instead of 20 in bfloat16, and 23 instead of 30 in float32 (one
+    core of an AMD EPYC). Some processors compute with denormal numbers a hundred times slower.
     """
     import torch
 

@@ -1,11 +1,11 @@
-"""Text from elsewhere, such as names of files and classes, made safe for a terminal, a page or a spreadsheet."""
+"""Untrusted text, such as names of files and classes, made safe for a terminal, a page or a spreadsheet."""
 
-#: A spreadsheet computes a cell that begins like this.
+#: The first characters of a formula in a spreadsheet.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def printable(text: str) -> str:
-    r"""Return the text with Python's escapes for what a terminal or a page would not show, or would obey.
+    r"""Return the text with Python's escapes for control sequences and other unprintable characters.
 
     Example:
         >>> printable("a\x1b[31m")
@@ -15,12 +15,12 @@ def printable(text: str) -> str:
 
 
 def is_formula(text: str) -> bool:
-    """Whether a spreadsheet would compute a cell with this text."""
+    """Whether a spreadsheet would evaluate this text."""
     return text.startswith(_FORMULA_STARTS)
 
 
 def spreadsheet_safe(text: str) -> str:
-    """Return the text as a cell of a CSV file that no spreadsheet computes; different texts stay different.
+    """Return the text as a cell of a CSV file that no spreadsheet evaluates; different texts stay different.
 
     Example:
         >>> spreadsheet_safe("=1+1"), spreadsheet_safe("'Bag"), spreadsheet_safe("Bag")

@@ -26,7 +26,7 @@ _DATABASE = "study.db"
 _N_TRIALS = 20
 _MAX_RUNS = 1000
 _NAME = re.compile(r"[\w+-][\w.+-]{0,99}")
-#: Options of a sweep, as suggestions for those that `fit` does not know.
+#: Options of a sweep, as suggestions for unknown ones.
 _OPTIONS = ("--config", "--space", "--n_trials", "--seed", "--seeds", "--folds", "--name", "--storage")
 
 _EPILOG = """\
@@ -37,7 +37,7 @@ a space:
   data.batch_size: {from: 32, to: 256, step: 32}          # integers
 
 Each setting is a flag of `fit` without its dashes. Each trial is a run of `fit` in its own process and folder, and its
-value is the best of what checkpoints.monitor names, val/acc unless told otherwise; a search never uses the test images.
+value is the best of the metric checkpoints.monitor, by default val/acc; a search never uses the test images.
 The same command again starts another worker, or resumes the sweep. A trial uses all cores: of several workers on one
 machine, give each its share with OMP_NUM_THREADS.
 
@@ -101,7 +101,7 @@ def main(argv: list[str]) -> int:
 
 
 def _require_free(flags: Sequence[str], varied: Sequence[str], is_search: bool) -> None:
-    """Raise an error if a flag sets what the sweep itself sets for its trials."""
+    """Check that no flag sets what the sweep itself sets for its trials."""
     for name in map(_name, flags):
         if name == "test" and is_search:
             raise UserError("--test cannot be combined with --space: the test images are not for choosing settings")
@@ -126,7 +126,7 @@ def _check(arguments: argparse.Namespace, flags: Sequence[str], examples: Sequen
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["`fit` cannot be checked"])[-1]
         option = reason.removeprefix("there is no option ").partition(";")[0]
-        if own := did_you_mean(option, _OPTIONS):  # closer than what `fit`, which does not know them, suggests
+        if own := did_you_mean(option, _OPTIONS):  # `fit` cannot suggest these
             raise UserError(f"there is no option {option}{own}")
         raise UserError(reason)
     config: dict[str, Any] = json.loads(done.stdout)

@@ -36,7 +36,7 @@ def load_classifier(content: dict[str, Any], model: str | None = None) -> ImageC
         known |= set(inspect.signature(ImageClassifier).parameters) - {"network"}
     settings = {name: value for name, value in content.get("hyper_parameters", {}).items() if name in known}
     if cls.__module__.startswith("lightning_cnn."):  # a class of the user may need values while it is built
-        with torch.device("meta"):  # without memory: the hyperparameters may ask for any amount of it
+        with torch.device("meta"):  # without memory: the hyperparameters may need any amount of it
             checkpoints.require_same_shapes(_build(cls, settings).state_dict(), weights)
     classifier = _build(cls, settings)
     checkpoints.require_same_shapes(classifier.state_dict(), weights)

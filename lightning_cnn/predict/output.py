@@ -1,4 +1,4 @@
-"""Where predictions go: a table on stdout, a CSV or JSON file, or a figure. None of the writers keeps them."""
+"""The output of predictions: a table on stdout, a CSV or JSON file, or a figure."""
 
 import csv
 import json

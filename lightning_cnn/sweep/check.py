@@ -1,8 +1,7 @@
 """``python -m lightning_cnn.sweep.check``: checks whether `fit` accepts commands.
 
-`lightning-cnn sweep` runs it as a process of its own, so that the worker, which only waits for its trials, imports
-neither torch nor Lightning. It reads a list of commands, each a list of arguments, as JSON from stdin, and prints all
-settings of the first one as JSON.
+`lightning-cnn sweep` runs it as a process, so that the worker imports neither torch nor Lightning. It reads a list of
+commands, each a list of arguments, as JSON from stdin, and prints all settings of the first one as JSON.
 """
 
 import json
@@ -15,10 +14,10 @@ from lightning_cnn.training.parsing import settings_of
 
 
 def check(commands: list[list[str]]) -> dict[str, Any]:
-    """Return all settings of the first command, in plain types, if `fit` accepts all of them.
+    """Return all settings of the first command, in plain types.
 
     Raises:
-        UserError: If it does not.
+        UserError: If `fit` does not accept all of the commands.
     """
     settings = [settings_of(command) for command in commands]
     return settings[0]
@@ -39,4 +38,4 @@ if __name__ == "__main__":
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # without tearing torch down, like `lightning-cnn`
+    os._exit(status)  # without deallocating modules, like `lightning-cnn`

@@ -17,10 +17,10 @@ from optuna.visualization.matplotlib import plot_optimization_history, plot_para
 
 from lightning_cnn.files import atomic_write
 
-#: The fewest complete trials for importances. In twelve searches with one setting that mattered and three that did not,
-#: ten trials pointed to it ten times, and fifteen every time.
-_ENOUGH = 10
-#: The best quarter is compared with all trials: with Optuna's default tenth, ten trials pointed to it four times.
+#: The minimum of complete trials for importances. In twelve searches with one setting that mattered and three that did
+#: not, the most important one was right in ten after ten trials, and in all after fifteen.
+_MIN_TRIALS = 10
+#: The best quarter is compared with all trials; with Optuna's default, the best tenth, it was right in four.
 _QUANTILE = 0.25
 #: Ticks of a metric from 0 to 1 on a scale of its error, which ends at the smallest error.
 _TICKS = (0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
@@ -43,7 +43,7 @@ def write_figures(study: Study, folder: Path, monitor: str, is_share: bool) -> N
         plt.switch_backend("Agg")
         _save(_history(study, monitor, is_share) if complete else None, folder / "history.png")
         _save(_settings(study, monitor, is_share) if n_settings else None, folder / "settings.png")
-        is_enough = len(complete) >= _ENOUGH and n_settings > 1
+        is_enough = len(complete) >= _MIN_TRIALS and n_settings > 1
         _save(_importance(study, len(complete)) if is_enough else None, folder / "importance.png")
 
 

@@ -1,4 +1,4 @@
-"""The results of a sweep: files in its folder, and the lines that are printed about trials and about all of them."""
+"""The results of a sweep: files in its folder, and what is printed about each trial and the whole sweep."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ FIGURES = ("history.png", "settings.png", "importance.png")
 
 #: Settings that the sweep changes for its trials only.
 _OF_A_TRIAL = (("trainer", "default_root_dir"), ("trainer", "enable_progress_bar"), ("plots", "enabled"))
-#: The number of trials that are printed.
+#: The number of trials in the printed table.
 _SHOWN = 10
 
 
@@ -41,11 +41,11 @@ def write(study: Study, folder: Path, fit_config: dict[str, Any]) -> str:
     Args:
         study: The study of the sweep; its `kind` is `search` or `repeat`.
         folder: The folder of the sweep.
-        fit_config: All settings of `fit` as the user gave them, in plain types. `best.yaml` has from them what the
-            sweep changes for its trials only.
+        fit_config: All settings of `fit` as the user gave them, in plain types. `best.yaml` takes the settings from
+            them that the sweep changes for its trials.
     """
     (monitor,) = study.metric_names or [""]
-    with FileLock(folder / ".results.lock"):  # else what was read first could be written last
+    with FileLock(folder / ".results.lock"):  # otherwise older results could be written last
         trials = study.get_trials(deepcopy=False)
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         _write_table(folder / TABLE, trials, monitor)
@@ -184,7 +184,7 @@ def _best_trials(best: Sequence[FrozenTrial], monitor: str) -> list[str]:
 
 
 def _short_names(names: Sequence[str]) -> list[str]:
-    """The shortest end of each name that no other name has."""
+    """The shortest unique suffix of each name."""
     ends = {name: [".".join(name.split(".")[-n:]) for n in range(1, name.count(".") + 2)] for name in names}
     known = Counter(end for name in names for end in ends[name])
     return [next((end for end in ends[name] if known[end] == 1), name) for name in names]
@@ -205,7 +205,7 @@ def _average(monitor: str, runs: Sequence[tuple[FrozenTrial, float]]) -> str:
     """Mean ± standard deviation, and the confidence interval of the mean.
 
     Of seeds and folds together, the runs on one fold are averaged first: they were evaluated on the same images, and
-    taking them for independent would make the interval far too narrow.
+    treating them as independent would make the interval far too narrow.
     """
     by_fold = defaultdict(list)
     for trial, value in runs:

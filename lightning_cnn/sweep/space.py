@@ -29,11 +29,11 @@ _NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting that trials choose.
+    """A setting that is searched.
 
     Args:
-        distribution: Its values; of a range with `log`, every order of magnitude is as likely.
-        conditions: For which values of other settings it is present; all of these must have one of the values.
+        distribution: Its values; with `log`, every order of magnitude is equally likely.
+        conditions: The values of other settings with which it is present; all conditions must hold.
     """
 
     distribution: Distribution
@@ -51,7 +51,7 @@ class Setting:
         return all(name in chosen and chosen[name] in values for name, values in self.conditions.items())
 
     def suggest(self, trial: Trial, name: str) -> Value:
-        """Let a trial choose."""
+        """Suggest a value for a trial."""
         match self.distribution:
             case CategoricalDistribution(choices=choices):
                 return trial.suggest_categorical(name, choices)
@@ -63,7 +63,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Space:
-    """All settings of a search, in the order in which trials choose them and `fit` receives them.
+    """All settings of a search, in the order in which they are suggested and given to `fit`.
 
     Args:
         settings: Each setting, by its flag without dashes.
@@ -72,7 +72,7 @@ class Space:
     settings: Mapping[str, Setting]
 
     def suggest(self, trial: Trial) -> dict[str, Value]:
-        """Let a trial choose; settings whose conditions do not hold are left out."""
+        """Suggest the settings of a trial, except those whose conditions do not hold."""
         chosen: dict[str, Value] = {}
         for name, setting in self.settings.items():
             if setting.is_present(chosen):
@@ -80,7 +80,7 @@ class Space:
         return chosen
 
     def examples(self) -> list[dict[str, Value]]:
-        """Return trials in which every choice, and both ends of every range, occur at least once."""
+        """Return settings of trials with every choice, and both ends of every range, at least once."""
         found = [self._example({name: value}) for name, one in self.settings.items() for value in one.examples]
         return [example for n, example in enumerate(found) if example not in found[:n]]
 

@@ -1,4 +1,4 @@
-"""What the workers of a sweep share: an SQLite file on one machine, a PostgreSQL database on many."""
+"""The storage that the workers of a sweep share: an SQLite file on one machine, a PostgreSQL database on many."""
 
 import os
 import sqlite3
@@ -15,8 +15,8 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from lightning_cnn.errors import UserError
 
-#: Seconds between two heartbeats of a trial, each of which is a small write, and until a trial without them is retried.
-#: A machine that swaps, or a slow server, may miss five of them.
+#: Seconds between two heartbeats of a trial, and until a trial without them is retried: a machine that swaps, or a slow
+#: server, may miss five.
 HEARTBEAT = 5
 GRACE = 30
 #: Seconds to wait for another worker's write to an SQLite file, which takes milliseconds.

@@ -12,7 +12,7 @@ from lightning_cnn.errors import UserError
 from lightning_cnn.sweep.space import Space
 from lightning_cnn.sweep.trial_process import Value
 
-#: After so many failed trials in a row a search gives up: the data may be missing, or the disk full.
+#: The number of failed trials in a row that end a search: the data may be missing, or the disk full.
 MAX_FAILURES = 5
 #: States of the trials that count towards the number of trials.
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -44,16 +44,16 @@ class Search:
     pruner = MedianPruner(n_startup_trials=5, n_warmup_steps=1)
 
     def sampler(self, number: int) -> BaseSampler:
-        """Return the sampler of a trial: TPE, multivariate and in groups, because settings depend on each other.
+        """Return the sampler of a trial: TPE, multivariate and grouped, because settings depend on each other.
 
-        Running trials count as bad ones (`constant_liar`), so that workers do not choose the same settings at once. The
-        seed depends on the number of the trial, so that one worker repeats its trials however often it is stopped.
+        Running trials count as bad ones (`constant_liar`), so that concurrent workers do not choose the same settings.
+        The seed depends on the number of the trial, so that interruptions do not change the trials of a single worker.
         """
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
         return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
 
     def counts(self, trial: FrozenTrial) -> bool:
-        """Whether a trial of the study belongs to the task."""
+        """Whether a trial of the study is one of the task: always."""
         return True
 
     def next_trial(self, trials: Sequence[FrozenTrial]) -> dict[str, Value] | None:
@@ -97,7 +97,7 @@ class Repetition:
         return RandomSampler()
 
     def counts(self, trial: FrozenTrial) -> bool:
-        """Whether a trial of the study is a run of the plan: an earlier command may have planned more of them."""
+        """Whether a trial of the study is a run of the plan; an earlier command may have had a longer plan."""
         return trial.user_attrs.get("settings") in self.plan
 
     def next_trial(self, trials: Sequence[FrozenTrial]) -> dict[str, Value] | None:
@@ -134,11 +134,11 @@ def repetitions(seeds: int | None, folds: int | None) -> list[dict[str, Value]]:
 
 
 def has_failed(trial: FrozenTrial) -> bool:
-    """Whether a trial has failed by itself. One whose worker died or was stopped has no error, and is resumed."""
+    """Whether a trial has failed. If its worker died or was stopped, it has no error, and is resumed."""
     return trial.state == TrialState.FAIL and "error" in trial.user_attrs
 
 
 def original_number(trial: FrozenTrial | Trial) -> int:
-    """Return the number of a trial in the sweep, which every attempt at it has; Optuna numbers the attempts."""
+    """Return the number of a trial in the sweep, the same for every attempt at it; Optuna numbers the attempts."""
     number: int = trial.user_attrs["number"]
     return number

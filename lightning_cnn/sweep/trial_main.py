@@ -1,7 +1,7 @@
 """``python -m lightning_cnn.sweep.trial_main``: `lightning-cnn` in a process that ends with its parent.
 
-A worker of a sweep starts each trial with it. Its stdin is a pipe to which nothing is written, and which closes when
-the parent ends, even by SIGKILL, on Linux and on macOS alike.
+A worker of a sweep starts each trial with it. Its stdin is a pipe that closes when the parent ends, even by SIGKILL, on
+Linux and on macOS.
 """
 
 import os
@@ -12,7 +12,7 @@ import time
 from lightning_cnn.cli import run
 from lightning_cnn.errors import DivergenceError
 
-#: Exit status of a trial whose training has diverged, so that a search can tell it from a failure.
+#: Exit status of a trial whose training has diverged, which is no failure in a search.
 DIVERGED = 3
 #: Seconds to save the checkpoint before the process is killed.
 _PATIENCE = 20

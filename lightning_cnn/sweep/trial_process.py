@@ -86,8 +86,8 @@ def error_message(status: int, folder: Path) -> str:
         folder: The folder of the trial.
     """
     lines = [line.strip() for line in (folder / "stderr.txt").read_text(errors="replace").splitlines() if line.strip()]
-    ours = [line for line in lines if line.startswith("lightning-cnn: ")]
-    message = [*lines, *ours][-1].removeprefix("lightning-cnn: ").removeprefix("error: ") if lines else ""
+    errors = [line for line in lines if line.startswith("lightning-cnn: ")]
+    message = [*lines, *errors][-1].removeprefix("lightning-cnn: ").removeprefix("error: ") if lines else ""
     if status >= 0:
         return message or "no message on stderr"
     memory = " (perhaps out of memory)" if status == -signal.SIGKILL else ""

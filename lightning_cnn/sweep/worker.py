@@ -1,4 +1,4 @@
-"""A worker of a sweep: runs trials until as many have ended as were asked for, over all workers together."""
+"""A worker of a sweep: runs trials until the requested number has ended, over all workers."""
 
 import math
 import signal
@@ -36,10 +36,9 @@ class TrialFailedError(Exception):
 class Worker:
     """Runs trials of a sweep.
 
-    `Study.optimize` runs each trial, so that Optuna records heartbeats and retries the trials of dead workers. How many
-    it runs is decided here: `MaxTrialsCallback` counts after a trial, so that several workers start too many, and a
-    worker that comes when all is done starts one more. Here a worker counts running trials as well, and holds the lock
-    of the storage from the count until its trial is claimed.
+    `Study.optimize` runs each trial, so that Optuna records heartbeats and retries the trials of dead workers. A worker
+    counts ended and running trials, and holds the lock of the storage until it has claimed the next one;
+    `MaxTrialsCallback` counts after a trial, so that several workers would run too many.
 
     Args:
         storage: What the workers share.
@@ -96,7 +95,7 @@ class Worker:
                 time.sleep(WAIT)
 
     def require_complete(self) -> None:
-        """Raise an error if fewer trials have ended than were asked for.
+        """Check that the requested number of trials has ended.
 
         Raises:
             SweepError: If runs of a repetition have failed; a search replaces them.
@@ -108,13 +107,13 @@ class Worker:
         return self.study.get_trials(deepcopy=False)
 
     def _count(self, *states: TrialState) -> int:
-        """The number of trials of the task in one of these states."""
+        """Return the number of trials of the task in one of these states."""
         return sum(trial.state in states and self.task.counts(trial) for trial in self._trials())
 
     def _next_number(self) -> int | None:
-        """Return the number of the next trial, which then waits; None if none is left to start. Requires the lock."""
+        """Enqueue the next trial if none waits, and return its number; None if there is none. Requires the lock."""
         fail_stale_trials(self.study)
-        for trial in self._trials():  # a worker that died before its claim has no heartbeat that could be missed
+        for trial in self._trials():  # a worker that died before its claim has recorded no heartbeat
             if trial.state == TrialState.RUNNING and trial.user_attrs.get("claim") != trial.number:
                 self._retry(trial.number)
         if self._count(*ENDED, TrialState.RUNNING) >= self.task.n_trials:
@@ -146,7 +145,7 @@ class Worker:
                     self._retry(self._claimed.number)
             note = f"; trial {original_number(self._claimed)} is resumed by the same command"
             raise Interrupted(interrupted.received, note) from interrupted
-        except Exception:  # of any kind, when Optuna cannot record the end of a trial that was taken over
+        except Exception:  # Optuna raises several if the trial was taken over
             if self._claimed is None or not self._is_taken_over(self._claimed):
                 raise
             print(f"trial {original_number(self._claimed)}  was taken over by another worker", flush=True)
@@ -159,7 +158,7 @@ class Worker:
             trial.set_user_attr(name, value)
         study = self.backend.get_study_id_from_name(self.study.study_name)
         self.backend.record_heartbeat(self.backend.get_trial_id_from_study_id_trial_number(study, trial.number))
-        trial.set_user_attr("claim", trial.number)  # after the first heartbeat: from now on, missing ones are noticed
+        trial.set_user_attr("claim", trial.number)  # after the first heartbeat: missing ones are noticed now
         self._claimed = trial
         self._claiming.close()
         try:
@@ -192,13 +191,13 @@ class Worker:
         """Report every value of the metric until the process ends, and return its exit status.
 
         Raises:
-            TrialPruned: If the trial is not promising, even if it has just ended: later trials must not depend on when
-                this was noticed.
+            TrialPruned: If the trial is not promising, even if it has just ended, so that pruning does not depend on
+                timing.
             UpdateFinishedTrialError: If another worker has taken the trial over.
         """
         reported, checked = 0, time.monotonic()
         while True:
-            status = process.poll()  # before the values are read, so that none of the last is missed
+            status = process.poll()  # before the values are read, so that the last ones are not missed
             run = trial_process.newest_run(folder)
             for epoch, value in self._values(run)[reported:]:
                 trial.report(value, reported)
