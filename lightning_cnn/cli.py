@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from importlib import import_module
+from io import TextIOWrapper
 from types import FrameType
 from typing import NoReturn
 
@@ -66,6 +67,8 @@ def run() -> NoReturn:
     """
     for signum in _SIGNALS:
         signal.signal(signum, _interrupt)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for file names that are no text, as in stderr
     # When a peer process dies, torch prints C++ stack traces of the connections that break.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     status = main()

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one's own, on this machine and for as long as tests need it."""
+"""A temporary PostgreSQL server on this machine."""
 
 import os
 import pwd
@@ -19,17 +19,17 @@ import psycopg
 import pytest
 
 USER = "tester"
-#: With all that has a meaning in an address, or to those who put one together.
+#: With all characters that have a meaning in an address or a format string.
 PASSWORD = "s3cret: {50 %} @home/#1?"
-#: Seconds for the server to answer, or to end.
+#: Seconds for the server to start, or to end.
 _PATIENCE = 60
-#: Nothing has to outlast a crash of the machine, and few connect.
+#: No data has to survive a crash, and there are few connections.
 _OPTIONS = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off", "shared_buffers": "16MB"}
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server that runs."""
+    """A running server."""
 
     port: int
 
@@ -51,12 +51,12 @@ def server() -> Iterator[Server]:
     Skips the test where PostgreSQL is not installed.
     """
     programs, port = _programs(), free_port()
-    # Not in pytest's folder, which is private: as root, the server runs as somebody else.
+    # Not in pytest's folder, which is private: as root, the server runs as another user.
     with tempfile.TemporaryDirectory(prefix="postgresql-") as name:
         folder, data = Path(name), Path(name, "data")
         _initialize(programs / "initdb", folder, data)
-        words = ["-D", data, "-p", str(port), *(f"--{option}={value}" for option, value in _OPTIONS.items())]
-        running = _start(["setpriv", "--pdeathsig", "INT", programs / "postgres", *words], folder)
+        arguments = ["-D", data, "-p", str(port), *(f"--{option}={value}" for option, value in _OPTIONS.items())]
+        running = _start(["setpriv", "--pdeathsig", "INT", programs / "postgres", *arguments], folder)
         try:
             _await(running, Server(port), folder / _LOG)
             yield Server(port)
@@ -66,7 +66,7 @@ def server() -> Iterator[Server]:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
+    """Return a port of 127.0.0.1 that is free."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -81,32 +81,32 @@ def _programs() -> Path:
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: float(folder.parent.name))
     found = shutil.which("initdb", path=os.pathsep.join([*map(str, reversed(folders)), os.environ.get("PATH", "")]))
     if found is None:
-        pytest.skip("PostgreSQL is not here: install Debian's package postgresql")
+        pytest.skip("PostgreSQL is not installed: install Debian's package postgresql")
     return Path(found).resolve().parent
 
 
 def _initialize(initdb: Path, folder: Path, data: Path) -> None:
-    """Make the files of a server, with one user, whose password it asks for."""
+    """Create the data folder of a server with one user and password authentication."""
     password = folder / "password"
     password.write_text(PASSWORD)
     if (owner := _owner()) is not None:
         for path in (folder, password):
             os.chown(path, owner.pw_uid, owner.pw_gid)
-    words = [f"--username={USER}", f"--pwfile={password}", "--auth=scram-sha-256", "--no-sync", "--encoding=UTF8"]
-    if _start([initdb, "-D", data, "--locale=C", *words], folder).wait(_PATIENCE):
+    arguments = [f"--username={USER}", f"--pwfile={password}", "--auth=scram-sha-256", "--no-sync", "--encoding=UTF8"]
+    if _start([initdb, "-D", data, "--locale=C", *arguments], folder).wait(_PATIENCE):
         raise RuntimeError((folder / _LOG).read_text())
 
 
-def _start(words: list[Any], folder: Path) -> "subprocess.Popen[bytes]":
-    """Start a program in a folder; as root, which PostgreSQL refuses, as somebody else."""
+def _start(arguments: list[Any], folder: Path) -> "subprocess.Popen[bytes]":
+    """Start a program in a folder; as root, which PostgreSQL refuses, as another user."""
     owner = _owner()
     identity = {} if owner is None else {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
     with (folder / _LOG).open("ab") as log:
-        return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, **identity)
+        return subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, **identity)
 
 
 def _owner() -> pwd.struct_passwd | None:
-    """Who the server runs as; None for the user of this process."""
+    """The user of the server; None for the user of this process."""
     if os.geteuid() != 0:
         return None
     names = {user.pw_name: user for user in pwd.getpwall()}
@@ -114,7 +114,7 @@ def _owner() -> pwd.struct_passwd | None:
 
 
 def _await(running: "subprocess.Popen[bytes]", started: Server, log: Path) -> None:
-    """Wait until the server answers."""
+    """Wait until the server accepts connections."""
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:

@@ -34,7 +34,7 @@ def test_version(capsys):
 
 
 @pytest.mark.parametrize(
-    ("word", "hint"),
+    ("command", "hint"),
     [
         ("fitt", "; did you mean 'fit'?"),
         ("tset", "; did you mean 'test'?"),
@@ -49,12 +49,12 @@ def test_version(capsys):
         ("--config", ""),
     ],
 )
-def test_an_unknown_command_is_named_with_a_way_out(word, hint, capsys):
-    assert main([word]) == 2
+def test_an_unknown_command_is_named_with_a_way_out(command, hint, capsys):
+    assert main([command]) == 2
 
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == f"lightning-cnn: error: there is no command {word!r} (see `lightning-cnn --help`){hint}\n"
+    assert err == f"lightning-cnn: error: there is no command {command!r} (see `lightning-cnn --help`){hint}\n"
 
 
 #: Prints, after each command and import, which of the packages that take long to import are imported.
@@ -106,14 +106,8 @@ def test_script_and_module_agree(argument, status):
     assert "Traceback" not in script.stderr
 
 
-def test_the_data_command_gets_its_arguments(tmp_path, capsys):
-    assert main(["data", "verify", "mnist", "--data_dir", str(tmp_path)]) == 1
-
-    assert "MNIST is NOT complete" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(command, capsys):
+def test_every_command_has_help(command, capsys):
     assert main([command, "--help"]) == 0
 
     usage = capsys.readouterr().out.splitlines()[0]
@@ -121,7 +115,7 @@ def test_every_command_explains_itself(command, capsys):
     assert f" {command} " in usage
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+def test_a_closed_pipe_is_no_error(tmp_path):
     command = shlex.join(
         [sys.executable, "-m", "lightning_cnn", "data", "verify", "mnist", "--data_dir", str(tmp_path)]
     )
@@ -131,8 +125,15 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
     assert outcome.stderr == ""
 
 
+def test_a_file_name_that_is_no_text_is_escaped():
+    done = run(sys.executable, "-m", "lightning_cnn", "data", "verify", "mnist", "--data_dir", "\udcff")
+
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("MNIST in \\udcff/MNIST/raw\n")
+
+
 def test_an_interruption_is_one_line(monkeypatch, capsys):
-    def interrupted(*_):
+    def interrupted(argv):
         raise Interrupted(signal.SIGINT)
 
     monkeypatch.setattr("lightning_cnn.commands.data.main", interrupted)
@@ -188,7 +189,7 @@ def test_a_process_imports_what_its_commands_need(configs, monkeypatch):
     wrong = ["fit", "--model", "MLPClassifier", "--data", "MNISTDatModule"]  # before a config imports these classes
     plain = [*fit, "--plots.enabled", "false", "--dashboard.enabled", "false"]
 
-    done = run(sys.executable, "-c", COMMANDS_OF_ONE_PROCESS, json.dumps([wrong, plain, fit]))
+    done = run(sys.executable, "-c", COMMANDS_OF_ONE_PROCESS, json.dumps([wrong, plain, fit]), timeout=300)
 
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[0] == (
@@ -203,15 +204,15 @@ def test_a_process_imports_what_its_commands_need(configs, monkeypatch):
     assert list(Path("logs").rglob("plots/*.png")) != []
 
 
-def leave(program: str) -> subprocess.CompletedProcess[str]:
+def exit_of(program: str) -> subprocess.CompletedProcess[str]:
     """Run a process whose command is `command()` of a program."""
     return run(
         sys.executable, "-c", f"{program}\nfrom lightning_cnn import cli\ncli.main = command\ncli.run()", timeout=10
     )
 
 
-def test_a_process_ends_as_python_does():
-    left = leave(
+def test_threads_and_atexit_functions_run_before_the_exit():
+    done = exit_of(
         """
 import atexit, logging, sys, threading, time
 
@@ -232,14 +233,14 @@ def work():
 """
     )
 
-    assert left.stdout.splitlines() == ["command", "thread", "registered last", "registered first"]
-    assert left.stderr == "error"
-    assert left.returncode == 3
+    assert done.stdout.splitlines() == ["command", "thread", "registered last", "registered first"]
+    assert done.stderr == "error"
+    assert done.returncode == 3
     assert Path("text").stat().st_size == 100_000
 
 
-def test_a_thread_that_another_thread_starts_ends_its_work():
-    left = leave(
+def test_a_thread_started_by_a_thread_ends_before_the_exit():
+    done = exit_of(
         """
 import threading, time
 
@@ -257,12 +258,12 @@ def command():
 """
     )
 
-    assert left.stdout == "second\n"
+    assert done.stdout == "second\n"
 
 
-@pytest.mark.parametrize("scope", ["", "global pool"], ids=["forgotten", "kept"])
-def test_a_pool_of_threads_ends_its_work(scope):
-    left = leave(
+@pytest.mark.parametrize("scope", ["", "global pool"], ids=["local", "global"])
+def test_a_thread_pool_ends_before_the_exit(scope):
+    done = exit_of(
         f"""
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -280,7 +281,7 @@ def work(number):
 """
     )
 
-    assert left.stdout.split() == ["0", "1", "2"]
+    assert done.stdout.split() == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize(
@@ -291,8 +292,8 @@ def work(number):
         ("ZeroDivisionError('a bug')", 1, "ZeroDivisionError: a bug"),
     ],
 )
-def test_a_command_that_raises_leaves_as_python_does(error, status, last):
-    left = leave(f"def command():\n    print('said')\n    raise {error}")
+def test_exit_status_of_a_command_that_raises(error, status, last):
+    done = exit_of(f"def command():\n    print('output')\n    raise {error}")
 
-    assert (left.returncode, left.stdout) == (status, "said\n")
-    assert (left.stderr.splitlines() or [""])[-1] == last
+    assert (done.returncode, done.stdout) == (status, "output\n")
+    assert (done.stderr.splitlines() or [""])[-1] == last

@@ -12,15 +12,15 @@ TORCHRUN = {"TORCHELASTIC_RUN_ID": "digits", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZ
 
 @pytest.fixture
 def environment(monkeypatch):
-    """Be started with these variables, and with none that a launcher would set."""
+    """Set these variables, and unset all others that launchers set."""
 
-    def be(**variables):
+    def set_variables(**variables):
         for name in (*TORCHRUN, "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "SLURM_JOB_ID", "SLURM_RESTART_COUNT"):
             monkeypatch.delenv(name, raising=False)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
 
-    return be
+    return set_variables
 
 
 @pytest.mark.parametrize(
@@ -38,13 +38,13 @@ def environment(monkeypatch):
         ({"SLURM_PROCID": "3", "RANK": "0"}, True),  # torchrun inside of SLURM
     ],
 )
-def test_the_first_of_all_processes(environment, variables, is_rank_zero):
+def test_rank_zero_is_found_in_the_environment(environment, variables, is_rank_zero):
     environment(**variables)
 
     assert module.is_rank_zero() == is_rank_zero
 
 
-def test_torchrun_says_how_many_processes_there_are(environment):
+def test_world_size_of_torchrun(environment):
     environment()
     assert module.torchrun_world() is None
 
@@ -62,14 +62,14 @@ def test_torchrun_says_how_many_processes_there_are(environment):
         ({"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}, "slurm 7_2"),
     ],
 )
-def test_the_name_of_a_job(environment, variables, job):
+def test_job_id(environment, variables, job):
     environment(**variables)
 
     assert module.job_id() == job
 
 
 @pytest.mark.parametrize(("count", "restarted"), [(None, False), ("0", False), ("2", True)])
-def test_a_job_that_slurm_has_restarted(environment, count, restarted):
+def test_requeued_by_slurm(environment, count, restarted):
     environment(**({} if count is None else {"SLURM_RESTART_COUNT": count}))
 
     assert module.is_requeued_by_slurm() == restarted
@@ -80,14 +80,14 @@ def test_the_processor_has_a_name():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc/cpuinfo is Linux's")
-def test_the_name_is_what_the_system_says():
+def test_processor_name_is_that_of_proc_cpuinfo():
     if "model name" not in (info := Path("/proc/cpuinfo").read_text()):
         pytest.skip("this processor has no name")
 
     assert f": {processor_name()}\n" in info
 
 
-def test_without_cpuinfo_python_is_asked(monkeypatch):
+def test_without_cpuinfo_the_architecture_is_returned(monkeypatch):
     monkeypatch.setattr(Path, "is_file", lambda path: False)
     monkeypatch.setattr(platform, "processor", lambda: "")
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")

@@ -13,7 +13,7 @@ def write_half(path: Path, error: type[BaseException]) -> None:
         raise error("the disk is full")
 
 
-def test_the_file_takes_its_name_when_it_is_whole(tmp_path):
+def test_the_file_appears_when_it_is_complete(tmp_path):
     path = tmp_path / "result.csv"
 
     with atomic_write(path) as temporary:
@@ -24,7 +24,7 @@ def test_the_file_takes_its_name_when_it_is_whole(tmp_path):
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"result.csv": "whole"}
 
 
-def test_an_old_file_is_there_until_the_new_one_is_whole(tmp_path):
+def test_an_old_file_stays_until_the_new_one_is_complete(tmp_path):
     path = tmp_path / "result.csv"
     path.write_text("old")
 
@@ -36,7 +36,7 @@ def test_an_old_file_is_there_until_the_new_one_is_whole(tmp_path):
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_an_error_leaves_nothing(tmp_path, error):
+def test_an_error_removes_the_temporary_file(tmp_path, error):
     with pytest.raises(error, match="full"):
         write_half(tmp_path / "result.csv", error)
 
@@ -54,7 +54,7 @@ def test_an_error_keeps_the_old_file(tmp_path):
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
-def test_the_mode_is_that_of_any_new_file(tmp_path, umask, mode):
+def test_the_mode_follows_the_umask(tmp_path, umask, mode):
     before = os.umask(umask)
     try:
         with atomic_write(tmp_path / "result.csv") as temporary:
@@ -66,7 +66,7 @@ def test_the_mode_is_that_of_any_new_file(tmp_path, umask, mode):
     assert after == umask
 
 
-def test_several_at_once_do_not_meet(tmp_path):
+def test_concurrent_writes_do_not_interfere(tmp_path):
     path = tmp_path / "result.csv"
 
     with atomic_write(path) as first, atomic_write(path) as second:
@@ -76,7 +76,7 @@ def test_several_at_once_do_not_meet(tmp_path):
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"result.csv": "first"}  # left last
 
 
-def test_of_a_link_the_file_is_replaced(tmp_path):
+def test_the_target_of_a_link_is_replaced(tmp_path):
     (tmp_path / "real").mkdir()
     link = tmp_path / "link.txt"
     link.symlink_to("real/new.txt")
@@ -88,11 +88,11 @@ def test_of_a_link_the_file_is_replaced(tmp_path):
     assert (tmp_path / "real" / "new.txt").read_text() == "whole"
 
 
-def test_a_checksum_is_that_of_the_bytes(tmp_path):
+def test_sha256(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
 
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_configs_are_where_they_are_said_to_be(configs):
+def test_shipped_configs_are_found(configs):
     assert shipped_config("default.yaml") == configs / "default.yaml"

@@ -40,31 +40,32 @@ def test_threads_that_start_at_once_get_different_folders(tmp_path):
     assert all(folder.is_dir() for folder in folders)
 
 
-def test_a_file_means_itself(tmp_path):
+def test_a_checkpoint_can_be_a_file(tmp_path):
     file = make_run(tmp_path / "run", "epoch_3").checkpoint("epoch_3")
 
     assert resolve_checkpoint(str(file), [], folder_means="best") == file
 
 
 @pytest.mark.parametrize("name", ["best", "last"])
-def test_a_run_folder_means_its_best_or_last(tmp_path, name):
+def test_a_run_folder_stands_for_its_best_or_last(tmp_path, name):
     run = make_run(tmp_path / "run", "best", "last")
 
     assert resolve_checkpoint(str(run.folder), [], folder_means=name) == run.checkpoint(name)
 
 
-def test_a_name_means_the_first_run_that_has_it(tmp_path):
+def test_a_name_stands_for_the_first_run_that_has_it(tmp_path):
     runs = [
         make_run(tmp_path / "a", "last"),
-        make_run(tmp_path / "b", "best", "last"),
+        make_run(tmp_path / "b", "best", "last", "previous"),
         make_run(tmp_path / "c", "best"),
     ]
 
     assert resolve_checkpoint("best", runs, folder_means="last") == runs[1].checkpoint("best")
     assert resolve_checkpoint("last", runs, folder_means="best") == runs[0].checkpoint("last")
+    assert resolve_checkpoint("previous", runs, folder_means="last") == runs[1].checkpoint("previous")
 
 
-def test_what_is_not_there_is_named(tmp_path):
+def test_missing_checkpoints_are_named(tmp_path):
     (tmp_path / "empty").mkdir()
 
     with pytest.raises(UserError, match=r"checkpoint nowhere\.ckpt does not exist"):
@@ -98,13 +99,7 @@ def test_the_run_of_a_checkpoint_is_its_folder(tmp_path):
     assert Run.of_checkpoint(tmp_path / "mail" / "best.ckpt") == Run(tmp_path / "mail")
 
 
-def test_the_checkpoint_before_the_last_can_be_meant(tmp_path):
-    run = make_run(tmp_path / "run", "last", "previous")
-
-    assert resolve_checkpoint("previous", [run], folder_means="last") == run.checkpoint("previous")
-
-
-def test_a_name_that_no_file_can_have_is_refused():
+def test_a_file_name_that_is_too_long_is_refused():
     with pytest.raises(UserError, match=r"cannot be read \(file name too long\); give a file, a run folder"):
         resolve_checkpoint("x" * 5_000, [], folder_means="best")
 
@@ -117,7 +112,7 @@ def read(tmp_path, content):
     return Run(tmp_path).read_history()
 
 
-def test_rows_of_an_epoch_come_together_and_steps_are_left_out(tmp_path):
+def test_rows_of_an_epoch_are_merged_and_steps_ignored(tmp_path):
     rows = ",0,0.1,,,,,\n0,49,0.1,,,0.9,,\n0,99,,0.5,0.75,,,\n0,99,,,,,0.25,1.5\n1,199,,0.625,0.5,,0.375,1.25\n"
 
     assert {curve: values.tolist() for curve, values in read(tmp_path, HEADER + rows).items()} == {
@@ -128,7 +123,7 @@ def test_rows_of_an_epoch_come_together_and_steps_are_left_out(tmp_path):
     }
 
 
-def test_what_was_not_measured_is_nan(tmp_path):
+def test_missing_metrics_are_nan(tmp_path):
     history = read(tmp_path, HEADER + "0,1,,0.5,1.0,,,\n2,3,,0.75,0.5,,0.625,\n")
 
     np.testing.assert_array_equal(history["train_acc"], [0.5, np.nan, 0.75])
@@ -136,7 +131,7 @@ def test_what_was_not_measured_is_nan(tmp_path):
     np.testing.assert_array_equal(history["val_loss"], [np.nan] * 3)
 
 
-def test_what_comes_later_in_the_file_counts(tmp_path):
+def test_the_last_value_of_an_epoch_wins(tmp_path):
     assert read(tmp_path, HEADER + "0,1,,,,,0.25,\n0,1,,,,,0.5,\n")["val_acc"].tolist() == [0.5]
 
 
@@ -145,7 +140,7 @@ def test_epochs_may_be_written_as_floats(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", HEADER, HEADER + "0,49,0.1,,,0.9,,\n", HEADER + "2,9,,,,\n", "a,b\n1,2\n"])
-def test_there_may_be_no_history(tmp_path, content):
+def test_a_history_can_be_empty(tmp_path, content):
     assert read(tmp_path, content) == {}
 
 
@@ -180,11 +175,11 @@ def test_a_damaged_file_is_named(tmp_path, content, message):
         ("Net5Wide", "net5_wide"),
     ],
 )
-def test_class_names_as_files_are_called(name, expected):
+def test_class_names_in_snake_case(name, expected):
     assert snake_case(name) == expected
 
 
-def test_configs_are_called_like_their_networks(configs):
+def test_configs_are_named_after_their_networks(configs):
     from lightning_cnn import networks
 
     found = {path.stem for path in configs.glob("*mnist/*.yaml")}

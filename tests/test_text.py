@@ -7,12 +7,12 @@ def test_letters_of_all_languages_are_printable():
     assert printable("Größe 龙 – “x”") == "Größe 龙 – “x”"
 
 
-def test_what_a_terminal_would_obey_is_escaped():
+def test_control_sequences_are_escaped():
     assert printable("\u202eevil\x07\n\x1b[31m\udcff") == "\\u202eevil\\x07\\n\\x1b[31m\\udcff"
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
-def test_no_cell_begins_like_a_formula(start):
+def test_formulas_are_escaped(start):
     assert spreadsheet_safe(f"{start}1") == f"'{start}1"
 
 

@@ -10,7 +10,7 @@ from lightning_cnn.files import atomic_write
 from lightning_cnn.report.comparison import comparison_page, labels
 from lightning_cnn.report.page import run_page
 from lightning_cnn.report.summary import RunSummary, read_summary
-from lightning_cnn.run import DEFAULT_ROOT, Run, find_runs, resolve_checkpoint
+from lightning_cnn.run import CHECKPOINT_NAMES, DEFAULT_ROOT, Run, find_runs, resolve_checkpoint
 from lightning_cnn.startup import filter_warnings
 from lightning_cnn.text import printable
 
@@ -59,8 +59,8 @@ def _pages(runs: Mapping[str, RunSummary], output: Path) -> dict[Path, str]:
 
 
 def _find_run(reference: str) -> Run:
-    """Return the run that is meant: a folder, the run of a checkpoint, or `best` or `last` of the newest run."""
-    if reference in ("best", "last"):
+    """Return the run of a reference: a folder, a checkpoint, or the name of a checkpoint of the newest run."""
+    if reference in CHECKPOINT_NAMES:
         return Run.of_checkpoint(resolve_checkpoint(reference, find_runs(DEFAULT_ROOT), folder_means=reference))
     path = Path(reference)
     run = Run.of_checkpoint(path) if path.is_file() and path.suffix == ".ckpt" else Run(path)
@@ -84,7 +84,10 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         f"{page} in the run folder is always replaced, any other file only with --overwrite.",
     )
     parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="a run folder, a checkpoint in it, or best or last of the newest run"
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="a run folder, a checkpoint in it, or best, last or previous of the newest run",
     )
     parser.add_argument(
         "--output",

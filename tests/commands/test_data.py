@@ -25,11 +25,7 @@ def facts(tmp_path, monkeypatch):
     return facts
 
 
-def test_both_datasets_are_known():
-    assert list(data.DATASETS) == ["mnist", "fashion_mnist"]
-
-
-def test_fetch_says_where_each_file_came_from(tmp_path, facts, monkeypatch, capsys):
+def test_fetch_prints_the_source_of_each_file(tmp_path, facts, monkeypatch, capsys):
     here = raw_folder(facts, tmp_path / "here")
     with serve({f"/{file}.gz": gzip.compress((here / file).read_bytes()) for file in FILES}) as server:
         monkeypatch.setitem(data.DATASETS, "mnist", dataclasses.replace(facts, mirrors=(server.address,)))
@@ -143,7 +139,7 @@ def test_wrong_arguments_are_one_clear_line(argv, message):
     assert caught.value.exit_status == 2
 
 
-def test_help_ends_well_and_names_the_defaults(capsys):
+def test_help_names_the_environment_variable(capsys):
     with pytest.raises(SystemExit) as caught:
         data.main(["data", "--help"])
 

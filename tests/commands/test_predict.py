@@ -184,11 +184,11 @@ def test_without_predictions_the_file_is_empty_but_valid(checkpoint, cli, output
 
 def test_a_file_is_complete_or_absent(checkpoint, images, cli, monkeypatch):
     def fail(predictor, images):
-        raise RuntimeError("a bug")
+        raise RuntimeError("failed")
 
     monkeypatch.setattr(Predictor, "classify", fail)
 
-    with pytest.raises(RuntimeError, match="a bug"):
+    with pytest.raises(RuntimeError, match="failed"):
         cli("predict", checkpoint, "images", "--output", "out.csv")
     assert not list(Path().glob("*out.csv*")) and not list(Path().glob(".*out.csv*"))
 
@@ -272,7 +272,7 @@ def test_memory_does_not_grow_with_the_number_of_images(checkpoint, images, cli,
 
     assert cli("predict", checkpoint, "images", "--batch_size", 10).status == 0
     assert len(alive) == 100
-    assert max(alive) <= 20  # one batch in the making, one on its way out
+    assert max(alive) <= 20  # one batch that is filled, one that is written
 
 
 def test_slow_images_are_predicted_before_the_batch_is_full(monkeypatch):
@@ -318,7 +318,7 @@ def test_slow_images_are_predicted_before_the_batch_is_full(monkeypatch):
     ],
 )
 def test_wrong_arguments_are_one_clear_line_before_any_work(argv, message, cli, monkeypatch):
-    monkeypatch.setattr(command, "Predictor", lambda *_: pytest.fail("work has begun"))
+    monkeypatch.setattr(command, "Predictor", lambda *_: pytest.fail("a checkpoint was loaded"))
 
     outcome = cli("predict", *argv)
 
@@ -326,8 +326,8 @@ def test_wrong_arguments_are_one_clear_line_before_any_work(argv, message, cli, 
 
 
 @pytest.mark.parametrize(("option", "name"), [("--output", "a.csv"), ("--output", "a.json"), ("--plot", "a.png")])
-def test_what_exists_is_replaced_only_if_told_so(checkpoint, images, cli, option, name):
-    Path(name).write_text("the work of weeks")
+def test_existing_files_are_replaced_only_with_overwrite(checkpoint, images, cli, option, name):
+    Path(name).write_text("important")
     Path(f"link{Path(name).suffix}").symlink_to(name)
 
     for place in (name, f"link{Path(name).suffix}"):
@@ -336,10 +336,10 @@ def test_what_exists_is_replaced_only_if_told_so(checkpoint, images, cli, option
         assert outcome.err == (
             f"lightning-cnn: error: {option} {place} exists; add --overwrite to replace it, or name another\n"
         )
-    assert Path(name).read_text() == "the work of weeks"
+    assert Path(name).read_text() == "important"
 
     assert cli("predict", checkpoint, images[0], option, name, "--overwrite").status == 0
-    assert "the work of weeks" not in Path(name).read_text(errors="replace")
+    assert "important" not in Path(name).read_text(errors="replace")
 
 
 def test_the_checkpoint_may_be_given_as_ckpt_path(checkpoint, images, cli):
@@ -350,7 +350,7 @@ def test_the_checkpoint_may_be_given_as_ckpt_path(checkpoint, images, cli):
     assert cli("predict", "--ckpt_path", checkpoint, images[0]).out.splitlines()[1].startswith(images[0])
 
 
-def test_options_may_stand_anywhere(checkpoint, images, cli):
+def test_options_and_images_can_be_in_any_order(checkpoint, images, cli):
     outcome = cli("predict", "--crop", "auto", checkpoint, images[0], "--batch_size", 2, images[1])
 
     assert outcome.status == 0, outcome.err
@@ -360,8 +360,8 @@ def test_options_may_stand_anywhere(checkpoint, images, cli):
 def test_no_image_is_overwritten(checkpoint, images, cli):
     before = Path(images[5]).read_bytes()
 
-    for words in (["images"], ["images/*"], [images[5]], [str(Path(images[5]).absolute())]):
-        outcome = cli("predict", checkpoint, *words, "--plot", images[5], "--overwrite")
+    for arguments in (["images"], ["images/*"], [images[5]], [str(Path(images[5]).absolute())]):
+        outcome = cli("predict", checkpoint, *arguments, "--plot", images[5], "--overwrite")
         assert outcome.status == 2
         assert outcome.err.endswith(f"--plot {images[5]} is one of the images; choose another file\n")
 
@@ -409,7 +409,7 @@ def test_help_is_complete(capsys):
 
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    assert all(word in text for word in ("CHECKPOINT", "IMAGE", "--output", "--plot", "--invert", "--crop", ".webp"))
+    assert all(name in text for name in ("CHECKPOINT", "IMAGE", "--output", "--plot", "--invert", "--crop", ".webp"))
     assert max(map(len, text.splitlines())) <= 100
 
 

@@ -29,7 +29,7 @@ def pages(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix in (".html", ".part")}
 
 
-def test_the_page_of_a_run_goes_into_its_folder(cli, tmp_path, two):
+def test_the_page_of_a_run_is_written_into_its_folder(cli, tmp_path, two):
     outcome = cli("report", "logs/a/version_0")
 
     assert (outcome.status, outcome.err) == (0, "")
@@ -40,7 +40,7 @@ def test_the_page_of_a_run_goes_into_its_folder(cli, tmp_path, two):
     )
 
 
-def test_the_page_of_a_run_goes_where_it_is_wanted(cli, tmp_path, two):
+def test_the_page_of_a_run_can_be_written_elsewhere(cli, tmp_path, two):
     assert cli("report", two[0], "--output", "page.html").out == "Written: page.html\n"
     assert pages(tmp_path) == {"page.html"}
 
@@ -56,7 +56,7 @@ def test_several_runs_have_a_page_each_and_one_that_compares_them(cli, tmp_path,
     assert "2 runs, side by side" in Path("comparison.html").read_text(encoding="utf-8")
 
 
-def test_the_comparison_goes_where_it_is_wanted(cli, tmp_path, two):
+def test_the_comparison_can_be_written_elsewhere(cli, tmp_path, two):
     assert cli("report", *two, "--output", "best.html").status == 0
     assert "best.html" in pages(tmp_path) and "comparison.html" not in pages(tmp_path)
 
@@ -70,8 +70,8 @@ def test_a_new_page_replaces_the_old_one(cli, two):
 
 
 @pytest.mark.parametrize("options", [(), ("--output", "comparison.html")])
-def test_a_comparison_that_exists_is_replaced_only_if_told_so(cli, tmp_path, two, options):
-    Path("comparison.html").write_text("the work of weeks")
+def test_an_existing_comparison_is_replaced_only_with_overwrite(cli, tmp_path, two, options):
+    Path("comparison.html").write_text("important")
 
     outcome = cli("report", *two, *options)
 
@@ -79,16 +79,16 @@ def test_a_comparison_that_exists_is_replaced_only_if_told_so(cli, tmp_path, two
     message = "--output comparison.html exists; add --overwrite to replace it, or name another"
     assert outcome.err == f"lightning-cnn: error: {message}\n"
     assert pages(tmp_path) == {"comparison.html"}
-    assert Path("comparison.html").read_text() == "the work of weeks"
+    assert Path("comparison.html").read_text() == "important"
     assert cli("report", *two, *options, "--overwrite").status == 0
     assert "2 runs, side by side" in Path("comparison.html").read_text(encoding="utf-8")
 
 
 def test_the_page_of_a_run_replaces_nothing_elsewhere(cli, two):
-    Path("page.html").write_text("the work of weeks")
+    Path("page.html").write_text("important")
 
     assert cli("report", two[0], "--output", "page.html").status == 2
-    assert Path("page.html").read_text() == "the work of weeks"
+    assert Path("page.html").read_text() == "important"
     assert cli("report", two[0], "--output", "page.html", "--overwrite").status == 0
     assert "Report of the run" in text(Path("page.html").read_text(encoding="utf-8"))
 
@@ -104,17 +104,18 @@ def test_a_run_that_is_named_twice_is_one_run(cli, tmp_path, two):
     assert pages(tmp_path) == {"logs/a/version_0/report.html"}
 
 
-def test_runs_of_the_same_name_are_told_apart(cli, tmp_path):
+def test_runs_of_the_same_name_have_longer_labels(cli, tmp_path):
     runs = [write_run(tmp_path / root / "mnist-cnn" / "version_0") for root in ("old", "new")]
 
     assert cli("report", *runs).status == 0
-    words = text(Path("comparison.html").read_text(encoding="utf-8"))
-    assert "old/mnist-cnn/version_0" in words and "new/mnist-cnn/version_0" in words
+    page = text(Path("comparison.html").read_text(encoding="utf-8"))
+    assert "old/mnist-cnn/version_0" in page and "new/mnist-cnn/version_0" in page
 
 
-@pytest.mark.parametrize("reference", ["logs/a/version_0/checkpoints/best.ckpt", "best", "last"])
-def test_a_checkpoint_means_its_run(cli, tmp_path, reference):
-    write_run(tmp_path / "logs" / "a" / "version_0")
+@pytest.mark.parametrize("reference", ["logs/a/version_0/checkpoints/best.ckpt", "best", "last", "previous"])
+def test_a_checkpoint_stands_for_its_run(cli, tmp_path, reference):
+    run = write_run(tmp_path / "logs" / "a" / "version_0")
+    (run / "checkpoints" / "previous.ckpt").touch()
 
     assert cli("report", reference).out == "Written: logs/a/version_0/report.html\n"
 
@@ -161,7 +162,7 @@ def test_a_page_of_a_real_run(cli, run, tiny_data):
         ("logs/a/version_0 --ouput x", "(choose from --help, --output, --overwrite); did you mean '--output'?"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(cli, tmp_path, two, arguments, message):
+def test_errors_are_one_line_and_nothing_is_written(cli, tmp_path, two, arguments, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty.HTML").mkdir()
     (tmp_path / "file.txt").write_text("no run")
@@ -190,7 +191,7 @@ def test_nothing_is_written_if_one_of_the_runs_is_damaged(cli, tmp_path, two):
     assert pages(tmp_path) == set()
 
 
-def test_a_folder_that_nobody_may_write_to_is_failed_work(cli, tmp_path, two, monkeypatch):
+def test_a_read_only_folder_is_exit_status_1(cli, tmp_path, two, monkeypatch):
     def refuse(**options):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(options["dir"]))
 

@@ -73,7 +73,7 @@ def test_a_search_from_beginning_to_end(cli, checked):
 
 
 @pytest.mark.usefixtures("_stubs", "checked")
-def test_a_repetition_that_fails_is_failed_work(cli):
+def test_failed_runs_of_a_repetition_are_exit_status_1(cli):
     outcome = cli("sweep", "-c", "cnn.yaml", "--seeds", 2, "--name", "mine", "--stub.dies=1")
 
     assert outcome.status == 1
@@ -131,7 +131,7 @@ def test_another_sweep_needs_another_name(cli):
         ("--config cnn.yaml --seeds 2 --storage mysql://me:secret@host/db", "'mysql' is not supported"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line_and_nothing_is_made(cli, tmp_path, arguments, message):
+def test_errors_are_one_line_and_nothing_is_created(cli, tmp_path, arguments, message):
     outcome = cli("sweep", *arguments.split())
 
     assert (outcome.status, outcome.out) == (2, "")
@@ -139,7 +139,7 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_made(cli, tmp_path, ar
     assert {path.name for path in tmp_path.iterdir()} == {"cnn.yaml", "space.yaml"}
 
 
-def test_what_fit_would_refuse_is_said_before_anything_is_made(cli, tmp_path, monkeypatch):
+def test_flags_that_fit_refuses_are_an_error_before_anything_is_created(cli, tmp_path, monkeypatch):
     for said, message in [
         ("there is no option --n_trial", "there is no option --n_trial; did you mean '--n_trials'?"),
         ("there is no option --x; did you mean '--y'?", "there is no option --x; did you mean '--y'?"),
@@ -177,7 +177,7 @@ def test_a_real_run_is_resumed_after_its_worker_was_killed(tiny_data, tmp_path):
     with subprocess.Popen([*command, "--n_trials=1"], env=environment, stdout=subprocess.DEVNULL) as killed:
         scenario.until(run.metrics_file.is_file)
         killed.send_signal(signal.SIGKILL)
-    with FileLock(run.lock_file, timeout=scenario.TOO_LONG):  # its trial has saved, and ended
+    with FileLock(run.lock_file, timeout=scenario.TIMEOUT):  # its trial has saved, and ended
         pass
     scenario.miss_heartbeats(scenario.database(tmp_path), "trial-0000")
 

@@ -10,14 +10,14 @@ START = trial_process.start
 
 @pytest.fixture
 def _stubs(monkeypatch):
-    """Let trials only pretend to train, in this process."""
+    """Replace the trials by stubs in this process."""
     monkeypatch.setattr(trial_process, "start", stub.start)
     monkeypatch.setattr(worker, "POLL", 0)
 
 
 @pytest.fixture
 def _stub_processes(monkeypatch):
-    """Let trials only pretend to train, in processes of their own."""
+    """Replace the trials by stubs in processes of their own."""
     monkeypatch.setattr(trial_process, "start", START)
     monkeypatch.setattr(trial_process, "PROGRAM", (sys.executable, "-m", "sweep.stub"))
     monkeypatch.setattr(worker, "POLL", 0.02)

@@ -1,7 +1,7 @@
-"""Workers of one sweep in processes of their own, with trials that only pretend to train; for any storage.
+"""Workers of one sweep in processes of their own, with stubs of trials, for any storage.
 
-A trial waits after its first epoch until the file `go` is in the folder, so that nothing depends on who is faster; and
-the heartbeats of a dead worker are dated back, so that they are missed at once, and nobody else's ever are.
+A trial waits after its first epoch until the file `go` is in the folder, so that the order of events does not depend on
+timing. The last heartbeat of a dead worker is dated back, so that its trial is stale at once, and no other one ever is.
 """
 
 import csv
@@ -18,8 +18,8 @@ from typing import TypeVar
 import sqlalchemy
 
 N_TRIALS = 3
-#: Longest time that anything may take, in seconds: more is a hang.
-TOO_LONG = 60
+#: Timeout of each wait, in seconds.
+TIMEOUT = 60
 SPACE = "model.optimizer.lr: {from: 1e-4, to: 1.0, log: true}\n"
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ def run(folder: Path, storage: str | None = None) -> None:
         until(lambda: not is_alive(processes(folder)[trial][0]))
         miss_heartbeats(storage or database(folder), trial)
         (folder / "go").touch()
-        _, errors = other.communicate(timeout=TOO_LONG)
+        _, errors = other.communicate(timeout=TIMEOUT)
 
     assert (other.returncode, errors) == (0, ""), errors
     rows = results(folder)
@@ -134,7 +134,7 @@ def results(folder: Path) -> list[dict[str, str]]:
 
 def until(condition: Callable[[], T]) -> T:
     """Wait until a condition is true, and return its value."""
-    end = time.monotonic() + TOO_LONG
+    end = time.monotonic() + TIMEOUT
     while not (result := condition()):
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Stands for `fit` in tests of a sweep: pretends to train, and ends when it is told to or left alone.
+"""A stub of `fit` for tests of a sweep: pretends to train, and ends with SIGTERM or with its parent.
 
 Flags:
     --trainer.max_epochs: Epochs, 3 unless given.
@@ -6,7 +6,7 @@ Flags:
     --stub.seconds: How long each epoch takes.
     --model.optimizer.lr: Decides the accuracy, which is best at 0.01; the loss is 1 − the accuracy.
     --stub.dies: The exit status with which it ends after its first epoch, negative for a signal.
-    --stub.says: The message that it writes to stderr then.
+    --stub.message: The message that it writes to stderr then.
 """
 
 import csv
@@ -29,7 +29,7 @@ from lightning_cnn.sweep.trial_main import end_with_parent
 
 @contextmanager
 def start(arguments: Sequence[str], folder: Path) -> Iterator[SimpleNamespace]:
-    """Stand for `trial_process.start`, but run the trial in this process, to its end."""
+    """Replace `trial_process.start`, and run the trial in this process, to its end."""
     with (folder / "stderr.txt").open("w") as errors, redirect_stderr(errors):
         status = main([*arguments, f"--trainer.default_root_dir={folder}"])
     yield SimpleNamespace(poll=lambda: status)
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
         rows.append({"epoch": epoch, "step": 10 * epoch, "val/acc": value, "val/loss": 1 - value})
         write(run, rows)
         if "stub.dies" in flags:
-            print("a warning", flags.get("stub.says", ""), sep="\n", file=sys.stderr, flush=True)
+            print("a warning", flags.get("stub.message", ""), sep="\n", file=sys.stderr, flush=True)
             return int(flags["stub.dies"])
         while "stub.waits" in flags and not Path("go").exists():
             time.sleep(0.02)

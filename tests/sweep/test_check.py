@@ -39,12 +39,12 @@ def test_the_settings_of_the_first_command_are_returned(fit, tmp_path):
         ("--help", "give it to `lightning-cnn fit`"),
     ],
 )
-def test_what_fit_would_refuse_is_refused(fit, capsys, flag, reason):
+def test_invalid_commands_are_refused(fit, capsys, flag, reason):
     with pytest.raises(UserError, match=re.escape(reason)):
         sweep_check.check([fit, [*fit, flag]])
 
 
-def test_every_space_that_ships_is_sound_and_fits(fit, configs):
+def test_every_shipped_space_is_valid(fit, configs):
     spaces = sorted((configs / "sweeps").glob("*.yaml"))
     assert spaces
     for path in spaces:

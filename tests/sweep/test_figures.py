@@ -75,7 +75,7 @@ def test_a_trial_that_learned_nothing_does_not_flatten_the_others(draw):
     assert {"50%", "90%", "98%", "99%"} <= {label.partition(".")[0].rstrip("%") + "%" for label in labels(axes.yaxis)}
 
 
-def test_a_single_trial_and_a_loss_can_be_drawn(draw):
+def test_a_single_trial_and_a_loss_are_drawn(draw):
     drawn = draw(complete(123.0, SGD), monitor="val/loss")
 
     assert {*drawn} == {"history", "settings"}

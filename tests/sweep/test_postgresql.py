@@ -15,7 +15,7 @@ def server() -> Iterator[postgresql.Server]:
 
 
 def assert_fails_in_one_line(worker: "subprocess.Popen[str]", address: str, reason: str) -> None:
-    _, errors = worker.communicate(timeout=scenario.TOO_LONG)
+    _, errors = worker.communicate(timeout=scenario.TIMEOUT)
 
     assert worker.returncode == 1, errors
     (line,) = errors.splitlines()
@@ -28,17 +28,17 @@ def test_two_workers_share_a_server_and_the_trial_of_a_killed_one_is_resumed(ser
     scenario.run(tmp_path, server.create_database("sweep"))
 
 
-def test_a_storage_that_cannot_be_used_is_one_line_without_the_password(server, tmp_path):
-    here, nobody = f"127.0.0.1:{server.port}", postgresql.Server(postgresql.free_port())
+def test_errors_of_the_server_are_one_line_without_the_password(server, tmp_path):
+    here, absent = f"127.0.0.1:{server.port}", postgresql.Server(postgresql.free_port())
     with (
         scenario.start(tmp_path, server.url(password="wr0ng/password")) as wrong_password,
         scenario.start(tmp_path, server.url("nowhere")) as no_database,
-        scenario.start(tmp_path, nobody.url()) as no_server,
+        scenario.start(tmp_path, absent.url()) as no_server,
     ):
         refused = f'password authentication failed for user "{postgresql.USER}"'
         assert_fails_in_one_line(wrong_password, f"{here}/postgres", refused)
         assert_fails_in_one_line(no_database, f"{here}/nowhere", 'database "nowhere" does not exist')
-        assert_fails_in_one_line(no_server, f"127.0.0.1:{nobody.port}/postgres", "Connection refused")
+        assert_fails_in_one_line(no_server, f"127.0.0.1:{absent.port}/postgres", "Connection refused")
 
 
 def test_a_server_that_ends_during_a_trial_ends_worker_and_trial(tmp_path: Path):

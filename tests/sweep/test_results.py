@@ -122,7 +122,7 @@ def test_running_waiting_and_interrupted_trials_have_rows_as_well(tmp_path):
     assert "Trials:     1 complete, 1 running, 1 waiting (after 1 interrupted attempt)" in printed.splitlines()
 
 
-def test_settings_stand_as_flags_have_them(tmp_path):
+def test_settings_are_written_as_in_flags(tmp_path):
     study = new_study("repeat")
     add(study, 0.9, {"a": True, "b": None, "c": 32, "d": "null"})
     results.write(study, tmp_path, GIVEN)
@@ -164,7 +164,7 @@ def test_of_many_trials_the_best_ten_are_printed(tmp_path):
     assert [int(line.split()[0]) for line in printed[1 : printed.index("")]] == [11, 10, 9, 8, 7, 6, 5, 4, 3, 2]
 
 
-def test_names_of_settings_are_printed_as_short_as_they_can_be_told_apart(tmp_path):
+def test_names_of_settings_are_shortened_to_unique_suffixes(tmp_path):
     study = new_study()
     add(study, 0.9, {"model.optimizer.lr": 0.1, "model.scheduler.lr": 2, "data.batch_size": 3})
     printed = results.write(study, tmp_path, GIVEN).splitlines()
@@ -185,7 +185,7 @@ def test_a_loss_is_minimized_and_not_printed_in_percent(tmp_path):
     )
 
 
-def test_best_yaml_is_the_config_of_the_best_trial_without_what_trials_have_of_their_own(tmp_path):
+def test_best_yaml_is_the_config_of_the_best_trial_without_the_settings_of_trials(tmp_path):
     study = new_study()
     add(study, 0.9)
     add(study, 0.95)

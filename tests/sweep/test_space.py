@@ -38,13 +38,13 @@ def test_values_are_in_their_ranges_and_all_of_them_occur(suggested):
     assert all(isinstance(n := trial["data.batch_size"], int) and 8 <= n <= 512 for trial in suggested)
 
 
-def test_with_log_each_order_of_magnitude_counts_alike(suggested):
+def test_with_log_each_order_of_magnitude_is_equally_likely(suggested):
     small = sum(trial["model.optimizer.lr"] < 1e-2 for trial in suggested)
 
     assert 30 < small < 50  # of 60; without log, 6
 
 
-def test_a_setting_is_there_only_for_the_choices_that_it_names(suggested):
+def test_conditional_settings_are_suggested_only_if_their_conditions_hold(suggested):
     for trial in suggested:
         assert ("model.optimizer.momentum" in trial) == (trial["model.optimizer"] != "Adam")
         assert ("model.optimizer.nesterov" in trial) == (trial["model.optimizer"] == "SGD")
@@ -56,7 +56,7 @@ def test_settings_keep_their_order(suggested):
     assert all([*trial] == [name for name in order if name in trial] for trial in suggested)
 
 
-def test_a_condition_on_what_is_not_there_does_not_hold():
+def test_a_condition_on_an_absent_setting_does_not_hold():
     examples = space("a: [1, 2]\nb: {choices: [3, 4], if: {a: 2}}\nc: {choices: [5, 6], if: {b: 4}}").examples()
 
     assert {"a": 1} in examples and {"a": 2, "b": 3} in examples
@@ -73,14 +73,14 @@ def test_every_value_has_an_example_in_which_its_conditions_hold():
     assert set(momentum) == {"SGD", "RMSprop"}
 
 
-def test_examples_are_what_trials_could_choose(suggested):
+def test_examples_are_possible_trials(suggested):
     shapes = {tuple(trial) for trial in suggested}
 
     assert {tuple(example) for example in space(SPACE).examples()} <= shapes
 
 
 @pytest.mark.parametrize(("low", "high"), [(-1, 2), (0, 2), (1, 3)])
-def test_a_range_of_few_integers_has_all_of_them(low, high):
+def test_a_small_integer_range_has_all_its_values(low, high):
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     found = space(f"n: {{from: {low}, to: {high}}}")
@@ -139,7 +139,7 @@ def test_a_setting_given_twice_is_refused():
         ("a: [1, 2]\nb: {choices: [3, 4], if: a}", "if must have settings and their choices"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(text, reason):
+def test_errors_are_one_line(text, reason):
     with pytest.raises(UserError) as refused:
         space(text)
 
@@ -148,11 +148,11 @@ def test_what_is_wrong_is_said_in_one_line(text, reason):
 
 
 @pytest.mark.parametrize(
-    ("value", "word"),
+    ("value", "text"),
     [(True, "true"), (None, "null"), (-0.5, "-0.5"), (32, "32"), ("torch.optim.SGD", "torch.optim.SGD")],
 )
-def test_values_are_written_as_fit_reads_them(value, word):
-    assert flag("a.b", value) == f"--a.b={word}"
+def test_values_are_written_as_fit_reads_them(value, text):
+    assert flag("a.b", value) == f"--a.b={text}"
 
 
 def test_repetitions_are_over_seeds_folds_or_both():

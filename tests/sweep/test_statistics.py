@@ -17,6 +17,7 @@ def test_mean_deviation_and_interval_by_students_t():
 def test_the_interval_stays_within_the_bounds_of_the_metric():
     assert estimate([0.98, 1.0], (0, 1)).high == 1.0
     assert estimate([0.0, 0.02], (0, 1)).low == 0.0
+    assert estimate([0.5, 0.5, 0.5]) == (0.5, 0, 0.5, 0.5)
 
 
 def test_one_value_has_no_spread():
@@ -24,9 +25,3 @@ def test_one_value_has_no_spread():
 
     assert known.mean == 0.9
     assert all(map(math.isnan, (known.deviation, known.low, known.high)))
-
-
-def test_equal_values_have_an_interval_without_width():
-    known = estimate([0.5, 0.5, 0.5])
-
-    assert known == (0.5, 0, 0.5, 0.5)

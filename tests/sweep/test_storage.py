@@ -29,7 +29,7 @@ def test_a_wrong_address_is_refused_in_one_line(url, reason):
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
-def test_postgresql_is_spoken_to_by_psycopg_3(scheme):
+def test_addresses_of_postgresql_use_psycopg_3(scheme):
     assert str(Storage(f"{scheme}://me:secret@host/db")) == "postgresql://me:***@host/db"
 
 
@@ -40,8 +40,8 @@ def test_a_driver_that_is_not_installed_is_named(monkeypatch):
         Storage("postgresql://me:secret@host/db")
 
 
-def test_a_server_that_is_not_there_is_failed_work():
-    with socket.socket() as taken:  # nobody listens
+def test_a_missing_server_is_exit_status_1():
+    with socket.socket() as taken:  # no server listens
         taken.bind(("127.0.0.1", 0))
         storage = Storage(f"postgresql://me:secret@127.0.0.1:{taken.getsockname()[1]}/db")
         with pytest.raises(StorageError) as failed, storage.failing_clearly(), storage.locked():
@@ -51,17 +51,17 @@ def test_a_server_that_is_not_there_is_failed_work():
     assert "secret" not in str(failed.value) and "\n" not in str(failed.value)
 
 
-def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path):
-    (tmp_path / "study.db").write_text("the work of weeks" * 100)
+def test_a_file_that_is_no_database_is_not_changed(tmp_path):
+    (tmp_path / "study.db").write_text("important" * 100)
     storage = Storage(f"sqlite:///{tmp_path}/study.db")
 
     with pytest.raises(StorageError, match=r"study\.db: file is not a database"), storage.failing_clearly():
         storage.open()
-    assert (tmp_path / "study.db").read_text() == "the work of weeks" * 100
+    assert (tmp_path / "study.db").read_text() == "important" * 100
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-def test_tables_of_another_version_are_left_alone(tmp_path):
+def test_tables_of_another_version_are_refused(tmp_path):
     storage = Storage(f"sqlite:///{tmp_path}/study.db")
     storage.open().engine.dispose()
     with sqlite3.connect(tmp_path / "study.db") as connection:

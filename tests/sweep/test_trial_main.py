@@ -18,9 +18,9 @@ time.sleep(60)
 @pytest.mark.parametrize(
     ("handler", "end"),
     [("signal.SIG_DFL", signal.SIGTERM), ("signal.SIG_IGN", signal.SIGKILL)],
-    ids=["asked", "killed"],
+    ids=["terminated", "killed"],
 )
-def test_a_process_ends_with_whoever_has_started_it(handler, end):
+def test_a_process_ends_with_its_parent(handler, end):
     command = [sys.executable, "-c", CODE.format(handler=handler)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"ready\n"

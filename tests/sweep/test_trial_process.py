@@ -39,7 +39,7 @@ def test_a_trial_gets_its_folder_and_resumes(start, tmp_path):
     ]
 
 
-def test_a_trial_is_no_part_of_the_workers_of_slurm(start, tmp_path, monkeypatch):
+def test_a_trial_is_not_a_task_of_slurm(start, tmp_path, monkeypatch):
     for name in ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_JOB_ID"):
         monkeypatch.setenv(name, "7")
     with start("import os; print([name for name in os.environ if name.startswith('SLURM')])") as process:
@@ -86,13 +86,13 @@ def test_the_run_of_a_trial_is_its_newest(tmp_path):
     assert newest_run(tmp_path) is None
     for version in (9, 10, 11):
         (tmp_path / "mnist-cnn" / f"version_{version}").mkdir(parents=True)
-    for version in (9, 10):  # the other has not begun
+    for version in (9, 10):  # the other has not started
         (tmp_path / "mnist-cnn" / f"version_{version}" / "config.yaml").touch()
 
     assert newest_run(tmp_path) == Run(tmp_path / "mnist-cnn" / "version_10")
 
 
-def test_it_leaves_no_open_pipe(start):
+def test_all_pipes_are_closed(start):
     descriptors = Path("/dev/fd")
     before = len([*descriptors.iterdir()])
     with start("pass") as process:

@@ -16,17 +16,17 @@ from lightning_cnn.sweep.worker import Worker
 
 LR = {"model.optimizer.lr": {"from": 1e-4, "to": 1.0, "log": True}}
 MAYBE_BROKEN = {
-    "stub.kind": ["sound", "broken"],
+    "stub.kind": ["working", "broken"],
     "stub.dies": {"choices": [1, 2, DIVERGED, -9], "if": {"stub.kind": "broken"}},
 }
 BROKEN = {"stub.kind": "broken"}
-SOUND = {"stub.kind": "sound"}
+WORKING = {"stub.kind": "working"}
 GOOD, BAD = {"model.optimizer.lr": 0.01}, {"model.optimizer.lr": 1.0}
 
 
 @pytest.fixture
 def make_worker(_stubs, tmp_path):
-    """Make a worker of a sweep whose trials only pretend to train."""
+    """Make a worker of a sweep with stubs of trials."""
 
     def make(task, *flags, name="sweep", purpose=(), monitor="val/acc", mode="max"):
         tmp_path.joinpath(name).mkdir(exist_ok=True)
@@ -59,7 +59,7 @@ def states(worker) -> list[str]:
     return [trial.state.name for trial in worker.study.trials]
 
 
-def test_a_search_ends_with_as_many_trials_as_were_asked_for(search, tmp_path, capsys):
+def test_a_search_runs_the_requested_number_of_trials(search, tmp_path, capsys):
     worker = search(LR, 2, given=[GOOD])
 
     first = worker.study.trials[0]
@@ -83,7 +83,7 @@ def test_the_value_of_a_trial_is_its_highest_accuracy(search, tmp_path):
     assert search(LR, 1).study.trials[0].value == 0.95
 
 
-def test_the_same_command_resumes_if_it_asks_for_more_trials_and_does_nothing_otherwise(search, capsys):
+def test_the_same_command_runs_only_missing_trials(search, capsys):
     search(LR, 1)
     assert len(search(LR, 1).study.trials) == 1
     capsys.readouterr()
@@ -92,7 +92,7 @@ def test_the_same_command_resumes_if_it_asks_for_more_trials_and_does_nothing_ot
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
-def test_one_worker_with_the_same_seed_repeats_its_trials_however_often_it_is_stopped(search):
+def test_trials_of_one_worker_depend_on_the_seed_and_not_on_interruptions(search):
     space = {**LR, "data.batch_size": [32, 64], "stub.word": {"choices": ["a", "b"], "if": {"data.batch_size": 64}}}
     at_once = search(space, 12, name="once")
     killed = search(space, 5, name="parts").study
@@ -131,10 +131,10 @@ def test_a_trial_in_its_last_epoch_is_not_pruned(search):
 
 def test_a_sweep_without_results_may_be_started_with_other_settings(make_worker):
     task = Repetition(repetitions(2, None))
-    begun = make_worker(task, "--stub.dies=1", purpose={"another --config": 1})
-    begun.run()
+    first = make_worker(task, "--stub.dies=1", purpose={"another --config": 1})
+    first.run()
 
-    assert states(begun) == ["FAIL"] * 2
+    assert states(first) == ["FAIL"] * 2
     again = make_worker(task, purpose={"another --config": 2})
     again.run()
 
@@ -156,8 +156,8 @@ def test_a_metric_that_no_run_logs_is_an_error(search):
 @pytest.mark.parametrize("n_epochs", [1, 3])
 def test_a_trial_that_diverges_is_pruned_with_its_last_value(search, capsys, n_epochs):
     given = [{**BROKEN, "stub.dies": DIVERGED}]
-    says = "--stub.says=lightning-cnn: error: training has diverged: NaN in the loss"
-    worker = search(MAYBE_BROKEN, 1, says, f"--trainer.max_epochs={n_epochs}", given=given)
+    message = "--stub.message=lightning-cnn: error: training has diverged: NaN in the loss"
+    worker = search(MAYBE_BROKEN, 1, message, f"--trainer.max_epochs={n_epochs}", given=given)
 
     (trial,) = worker.study.trials
     assert (trial.state.name, trial.value) == ("PRUNED", pytest.approx(0.45))
@@ -176,12 +176,12 @@ def test_a_run_of_a_repetition_that_diverges_has_failed(make_worker):
     ("status", "error"),
     [(1, "the loss is nan"), (-9, "killed by SIGKILL (perhaps out of memory): the loss is nan")],
 )
-def test_a_trial_that_fails_is_noted_and_replaced(search, capsys, status, error):
+def test_a_failed_trial_is_recorded_and_replaced(search, capsys, status, error):
     worker = search(
         MAYBE_BROKEN,
         1,
-        "--stub.says=lightning-cnn: error: the loss is nan",
-        given=[{**BROKEN, "stub.dies": status}, SOUND],
+        "--stub.message=lightning-cnn: error: the loss is nan",
+        given=[{**BROKEN, "stub.dies": status}, WORKING],
     )
 
     assert states(worker) == ["FAIL", "COMPLETE"]
@@ -190,12 +190,12 @@ def test_a_trial_that_fails_is_noted_and_replaced(search, capsys, status, error)
     assert line.endswith(f"  {error}")
 
 
-def test_settings_that_fit_refuses_stop_the_sweep(search):
+def test_settings_that_fit_refuses_end_the_sweep(search):
     with pytest.raises(UserError, match=r"^batch_size must be at most 150$") as refused:
         search(
             MAYBE_BROKEN,
             2,
-            "--stub.says=lightning-cnn: error: batch_size must be at most 150",
+            "--stub.message=lightning-cnn: error: batch_size must be at most 150",
             given=[{**BROKEN, "stub.dies": 2}],
         )
 
@@ -206,7 +206,7 @@ def test_settings_that_fit_refuses_stop_the_sweep(search):
     ("flag", "reason"),
     [("--stub.dies=1", "a warning"), ("--trainer.max_epochs=0", "there is no val/acc, because nothing was validated")],
 )
-def test_a_search_in_which_every_trial_fails_gives_up(search, make_worker, flag, reason):
+def test_a_search_ends_after_five_failures_in_a_row(search, make_worker, flag, reason):
     with pytest.raises(SweepError, match=f"^the last 5 trials have failed: {reason}$") as failed:
         search(LR, 9, flag)
 
@@ -248,11 +248,11 @@ def test_a_run_of_a_repetition_that_fails_is_resumed_by_the_same_command(make_wo
     with pytest.raises(SweepError, match="2 of 2 trials have failed; the same command tries them again"):
         failing.require_complete()
 
-    mended = make_worker(task)
-    mended.run()
-    mended.require_complete()
+    fixed = make_worker(task)
+    fixed.run()
+    fixed.require_complete()
 
-    assert states(mended) == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
+    assert states(fixed) == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
 
 
 def test_a_sweep_is_resumed_only_with_the_same_purpose(make_worker):
@@ -265,19 +265,19 @@ def test_a_sweep_is_resumed_only_with_the_same_purpose(make_worker):
 
 def test_a_study_that_is_not_a_sweep_is_refused(make_worker, tmp_path):
     (tmp_path / "sweep").mkdir()
-    theirs = optuna.create_study(storage=f"sqlite:///{tmp_path}/sweep/study.db", study_name="sweep")
-    theirs.add_trial(optuna.create_trial(state=TrialState.COMPLETE, value=1.0))
+    other = optuna.create_study(storage=f"sqlite:///{tmp_path}/sweep/study.db", study_name="sweep")
+    other.add_trial(optuna.create_trial(state=TrialState.COMPLETE, value=1.0))
 
     with pytest.raises(UserError, match="has a study 'sweep' that is not a sweep; choose another --name"):
         make_worker(Repetition(repetitions(2, None)))
-    assert theirs.user_attrs == {}
+    assert other.user_attrs == {}
 
 
 def test_a_trial_whose_worker_is_killed_is_resumed(tmp_path):
     scenario.run(tmp_path)
 
 
-def test_a_suspended_worker_leaves_its_trial_to_the_one_that_has_taken_it_over(tmp_path):
+def test_a_suspended_worker_loses_its_trial(tmp_path):
     with scenario.start(tmp_path, n_trials=1) as suspended:
         scenario.until(lambda: scenario.trial_of(suspended, tmp_path))
         suspended.send_signal(signal.SIGSTOP)
@@ -287,18 +287,18 @@ def test_a_suspended_worker_leaves_its_trial_to_the_one_that_has_taken_it_over(t
             suspended.send_signal(signal.SIGCONT)
             scenario.read_until(suspended, "trial 0  was taken over by another worker\n")
             (tmp_path / "go").touch()
-            outputs = [worker.communicate(timeout=scenario.TOO_LONG) for worker in (suspended, other)]
+            outputs = [worker.communicate(timeout=scenario.TIMEOUT) for worker in (suspended, other)]
 
     assert [errors for _, errors in outputs] == ["", ""]
     assert [row["state"] for row in scenario.results(tmp_path)] == ["interrupted", "complete"]
     assert not any(scenario.is_alive(process) for process, _ in scenario.processes(tmp_path).values())
 
 
-def test_a_worker_that_is_stopped_leaves_its_trial_to_the_next(tmp_path):
+def test_the_trial_of_a_stopped_worker_is_resumed_by_the_next(tmp_path):
     with scenario.start(tmp_path, n_trials=1) as stopped:
         scenario.until(lambda: scenario.trial_of(stopped, tmp_path))
         stopped.send_signal(signal.SIGTERM)
-        _, errors = stopped.communicate(timeout=scenario.TOO_LONG)
+        _, errors = stopped.communicate(timeout=scenario.TIMEOUT)
     (process, _) = scenario.processes(tmp_path)["trial-0000"]
     assert stopped.returncode == 128 + signal.SIGTERM
     assert errors == "lightning-cnn: stopped by SIGTERM; trial 0 is resumed by the same command\n"
@@ -307,7 +307,7 @@ def test_a_worker_that_is_stopped_leaves_its_trial_to_the_next(tmp_path):
 
     (tmp_path / "go").touch()
     with scenario.start(tmp_path, n_trials=1) as other:  # at once: no heartbeat need be missed first
-        printed, errors = other.communicate(timeout=scenario.TOO_LONG)
+        printed, errors = other.communicate(timeout=scenario.TIMEOUT)
 
     assert (other.returncode, errors) == (0, "")
     assert "Waiting" not in printed
