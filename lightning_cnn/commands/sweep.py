@@ -112,16 +112,15 @@ def _require_free(flags: Sequence[str], varied: Sequence[str], is_search: bool) 
 
 
 def _check(arguments: argparse.Namespace, flags: Sequence[str], examples: Sequence[dict[str, Value]]) -> dict[str, Any]:
-    """Return all settings of `fit` without those of trials, if it accepts them, and those of each example.
-
-    A process with torch checks it.
-
-    Raises:
-        UserError: If `fit` does not accept them.
-    """
+    """Return all settings of `fit` without those of trials, if it accepts them, and those of each example."""
     root = [] if arguments.root is None else [f"--trainer.default_root_dir={arguments.root}"]
     commands = [["fit", "--config", str(arguments.config), *root, *flags]]
     commands += [command(arguments.config, flags, settings) for settings in examples]
+    return _checked(commands)
+
+
+def _checked(commands: list[list[str]]) -> dict[str, Any]:
+    """Return all settings of the first command if `fit` accepts all of them; a process with torch checks it."""
     done = subprocess.run(CHECK, input=json.dumps(commands), capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["`fit` cannot be checked"])[-1]

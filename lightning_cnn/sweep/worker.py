@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -33,6 +34,7 @@ class TrialFailedError(Exception):
     """A trial has failed; the sweep continues."""
 
 
+@dataclass(eq=False)
 class Worker:
     """Runs trials of a sweep.
 
@@ -50,19 +52,16 @@ class Worker:
         flags: The flags of `fit` for all trials.
     """
 
-    def __init__(
-        self,
-        storage: Storage,
-        study: Study,
-        backend: RDBStorage,
-        folder: Path,
-        task: Search | Repetition,
-        config: Path,
-        flags: Sequence[str],
-    ) -> None:
-        self.storage, self.study, self.backend = storage, study, backend
-        self.folder, self.task, self.config, self.flags = folder.absolute(), task, config, flags
-        (self.monitor,) = study.metric_names or [""]
+    storage: Storage
+    study: Study
+    backend: RDBStorage
+    folder: Path
+    task: Search | Repetition
+    config: Path
+    flags: Sequence[str]
+
+    def __post_init__(self) -> None:
+        (self.monitor,) = self.study.metric_names or [""]
         self._claiming = ExitStack()  # until a trial is claimed: holds the lock of the storage, and signals back
         self._claimed: Trial | None = None
         self._failed_before = {trial.number for trial in self._trials() if has_failed(trial)}
@@ -153,7 +152,7 @@ class Worker:
     def _objective(self, trial: Trial) -> float:
         """Claim a trial, run it, and return its best value."""
         settings = self.task.suggest(trial)
-        folder = self.folder / f"trial-{original_number(trial):04}"
+        folder = self.folder.absolute() / f"trial-{original_number(trial):04}"
         for name, value in {"settings": settings, "folder": str(folder), "host": socket.gethostname()}.items():
             trial.set_user_attr(name, value)
         study = self.backend.get_study_id_from_name(self.study.study_name)

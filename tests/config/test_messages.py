@@ -18,7 +18,7 @@ MODELS = ".*".join(
 #: Wrong arguments, after those of a valid `fit` where they begin with +, and the message.
 WRONG = [
     # flags
-    ("fitt", r"there is no command 'fitt'; did you mean 'fit'\?"),
+    ("fitt", r"there is no command 'fitt' \(see `lightning-cnn --help`\); did you mean 'fit'\?"),
     ("fit --confg x.yaml", r"there is no option --confg; did you mean '--config'\?"),
     ("+ --trainer.max_epoch 2", r"there is no option --trainer\.max_epoch; did you mean '--trainer\.max_epochs'\?"),
     ("+ --trainer.max_epoch=2", r"there is no option --trainer\.max_epoch; did you mean '--trainer\.max_epochs'\?"),
