@@ -128,7 +128,8 @@ def test_dark_on_light_is_detected_or_given(checkpoint, tiny_data, cli):
 # Output
 
 
-def test_the_table_is_aligned_and_complete(checkpoint, images, cli):
+def test_the_table_is_aligned_and_complete(checkpoint, images, cli, monkeypatch):
+    monkeypatch.setattr(pipeline, "_MAX_WAIT", float("inf"))  # one batch, also on a slow machine
     Path(images[0]).rename("images/a name\nwith\x1b[31m a break.png")
 
     outcome = cli("predict", checkpoint, "images")
