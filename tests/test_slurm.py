@@ -107,7 +107,7 @@ def test_a_job_at_its_time_limit_resumes_when_slurm_restarts_it(submit, cli, tmp
     first = submit(CHILD, *fit)
 
     training = Training(tmp_path, first.stdout + first.stderr)
-    assert first.returncode == 128 + 10, training.printed  # SIGUSR1
+    assert first.returncode == 128 + 10, training.output  # SIGUSR1
     assert (tmp_path / "scontrol.txt").read_text() == "requeue 4711\n"
     assert len(training.losses) == 4 and training.other_metrics[-1]["step"] == "3"
     assert json.loads((training.run / "environment.json").read_text())["job"] == "slurm 4711"

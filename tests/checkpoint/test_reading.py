@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from chaos.damaged_checkpoints import FORMATS, archive, content, same
+from chaos.common import differences, saved
+from chaos.damaged_checkpoints import FORMATS, content
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.checkpoint import read, read_description, require_same_shapes
@@ -66,7 +67,8 @@ def test_what_is_written_is_read(tmp_path, sound, suffix):
         "pytorch-lightning_version": "2.6.6",
     }
     assert found["state_dict"].keys() == sound["state_dict"].keys()
-    assert all(same(weight, sound["state_dict"][name]) for name, weight in found["state_dict"].items())
+    weights = {name: sound["state_dict"][name] for name in found["state_dict"]}
+    assert not [*differences(found["state_dict"], weights)]
 
 
 FOREIGN = {
@@ -154,7 +156,7 @@ def test_a_newer_format_is_refused(tmp_path, sound, dump):
     ],
 )
 def test_content_of_wrong_types_is_refused(tmp_path, sound, entries, reason):
-    (tmp_path / "a.ckpt").write_bytes(archive(sound | entries))
+    (tmp_path / "a.ckpt").write_bytes(saved(sound | entries))
 
     assert f"a.ckpt cannot be read as a checkpoint: {reason}" in refusal(tmp_path / "a.ckpt")
 
@@ -183,7 +185,7 @@ def test_content_of_wrong_types_is_refused(tmp_path, sound, entries, reason):
 )
 def test_a_description_of_wrong_types_is_refused(tmp_path, sound, entries, named):
     sound[checkpoints.KEY] |= entries
-    (tmp_path / "a.ckpt").write_bytes(archive(sound))
+    (tmp_path / "a.ckpt").write_bytes(saved(sound))
 
     assert f"a.ckpt cannot be read as a checkpoint: its lightning_cnn.{named} is missing" in refusal(
         tmp_path / "a.ckpt"
@@ -192,7 +194,7 @@ def test_a_description_of_wrong_types_is_refused(tmp_path, sound, entries, named
 
 def test_every_entry_of_a_description_is_required(tmp_path, sound):
     sound[checkpoints.KEY] = {"format": checkpoints.FORMAT}
-    (tmp_path / "a.ckpt").write_bytes(archive(sound))
+    (tmp_path / "a.ckpt").write_bytes(saved(sound))
 
     names = ("config", "class_names", "framing", "metrics", "preprocessing", "versions")
     listed = " and ".join(f"lightning_cnn.{name}" for name in names)
@@ -201,7 +203,7 @@ def test_every_entry_of_a_description_is_required(tmp_path, sound):
 
 def test_of_classes_and_framing_none_may_be_known(tmp_path, sound):
     sound[checkpoints.KEY] |= {"class_names": None, "framing": None}
-    (tmp_path / "a.ckpt").write_bytes(archive(sound))
+    (tmp_path / "a.ckpt").write_bytes(saved(sound))
 
     assert read_description(tmp_path / "a.ckpt") == sound[checkpoints.KEY]
 
@@ -209,7 +211,7 @@ def test_of_classes_and_framing_none_may_be_known(tmp_path, sound):
 def test_the_longest_names_and_numbers_are_read(tmp_path, sound):
     sound["global_step"] = 2**62 - 1
     sound[checkpoints.KEY]["class_names"] = ["a" * 200]
-    (tmp_path / "a.ckpt").write_bytes(archive(sound))
+    (tmp_path / "a.ckpt").write_bytes(saved(sound))
 
     assert read(tmp_path / "a.ckpt")["global_step"] == 2**62 - 1
 
@@ -219,23 +221,23 @@ def test_a_description_is_no_larger_than_one_can_look_through(tmp_path, sound):
     for _ in range(12):
         shared = [shared, shared]
     sound[checkpoints.KEY]["config"]["more"] = shared
-    (tmp_path / "a.ckpt").write_bytes(archive(sound))
+    (tmp_path / "a.ckpt").write_bytes(saved(sound))
 
     assert "it has too many values, or too many levels of nesting" in refusal(tmp_path / "a.ckpt")
 
 
 def test_a_description_does_not_hold_itself(tmp_path, sound):
     sound[checkpoints.KEY]["config"]["model"]["config"] = sound[checkpoints.KEY]["config"]
-    (tmp_path / "a.ckpt").write_bytes(archive(sound))
+    (tmp_path / "a.ckpt").write_bytes(saved(sound))
 
     assert "it has too many values, or too many levels of nesting" in refusal(tmp_path / "a.ckpt")
 
 
 def test_of_a_damaged_last_checkpoint_the_one_before_it_is_named(tmp_path, sound):
-    (tmp_path / "last.ckpt").write_bytes(archive(sound)[:-100])
+    (tmp_path / "last.ckpt").write_bytes(saved(sound)[:-100])
     assert refusal(tmp_path / "last.ckpt").endswith("; give one that `fit` wrote")
 
-    (tmp_path / "previous.ckpt").write_bytes(archive(sound))
+    (tmp_path / "previous.ckpt").write_bytes(saved(sound))
 
     assert refusal(tmp_path / "last.ckpt").endswith(f"; the one before it is --ckpt_path {tmp_path}/previous.ckpt")
 

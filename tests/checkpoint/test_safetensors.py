@@ -4,7 +4,8 @@ import struct
 import pytest
 import safetensors.torch
 import torch
-from chaos.damaged_checkpoints import content, same
+from chaos.common import differences
+from chaos.damaged_checkpoints import content
 
 from lightning_cnn.checkpoint import KEY
 from lightning_cnn.checkpoint.safetensors import dump, load
@@ -22,7 +23,8 @@ def test_it_holds_the_weights_and_the_description_and_nothing_of_the_training(so
     assert found.keys() == sound.keys() - {"optimizer_states"}
     assert found[KEY] == sound[KEY]
     assert found["state_dict"].keys() == sound["state_dict"].keys()
-    assert all(same(weight, sound["state_dict"][name]) for name, weight in found["state_dict"].items())
+    weights = {name: sound["state_dict"][name] for name in found["state_dict"]}
+    assert not [*differences(found["state_dict"], weights)]
 
 
 def test_the_same_checkpoint_gives_the_same_file(sound):

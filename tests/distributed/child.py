@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from chaos.child import know_the_data
+from chaos.child import expect_tiny_datasets
 
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.cli import run
@@ -59,7 +59,7 @@ def faults_of(rank: str) -> dict[tuple[str, int], str]:
 
 
 if __name__ == "__main__":
-    know_the_data(Path(os.environ["CHILD_DATA"]))
+    expect_tiny_datasets(Path(os.environ["CHILD_DATA"]))
     fail_at(faults_of(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))))
     sys.stdout.reconfigure(line_buffering=True)
     run()

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from chaos.lives import Ended
+from chaos.interruptions import Ended
 from checkout import PYTHONPATH
 
 
@@ -73,11 +73,11 @@ def run(
         )
         for command, own in commands
     ]
-    printed = ""
+    output = ""
     for process in started:
-        printed += _output(process, before + timeout - time.monotonic())
+        output += _output(process, before + timeout - time.monotonic())
     statuses = [process.returncode for process in started]
-    return Ended(next(filter(None, statuses), 0), printed, time.monotonic() - before)
+    return Ended(next(filter(None, statuses), 0), output, time.monotonic() - before)
 
 
 def free_port() -> int:

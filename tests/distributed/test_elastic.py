@@ -1,5 +1,5 @@
 import pytest
-from chaos.lives import differences
+from chaos.common import differences
 from distributed.trainings import train
 
 from lightning_cnn import checkpoint
@@ -22,9 +22,9 @@ def test_torchrun_restarts_processes_that_were_killed_and_the_run_is_resumed_bit
         environment={"CHILD_FAULTS": "0 train 4 killed"},
     )
 
-    assert restarted.printed.count("died; resume from step 3") == 1
-    assert restarted.printed.count("Resumed: logs/mnist-cnn/version_0") == 1
-    assert restarted.printed.count("Test accuracy: ") == 1
+    assert restarted.output.count("died; resume from step 3") == 1
+    assert restarted.output.count("Resumed: logs/mnist-cnn/version_0") == 1
+    assert restarted.output.count("Test accuracy: ") == 1
     for name in ("best", "last"):
         contents = [checkpoint.read(training.run / f"checkpoints/{name}.ckpt") for training in (whole, restarted)]
         assert set(differences(*contents)) <= LAUNCHER

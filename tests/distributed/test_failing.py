@@ -1,13 +1,14 @@
 import re
 
 import pytest
-from chaos.lives import FIT as SHUFFLED
+from chaos.interruptions import SMALL
 from distributed.processes import run
 from filelock import FileLock
 
 from lightning_cnn import checkpoint
+from lightning_cnn.files import shipped_config
 
-FIT = (*SHUFFLED, "--trainer.enable_model_summary", "false")
+FIT = ("fit", "--config", shipped_config("mnist/cnn.yaml"), *SMALL.split(), "--trainer.enable_model_summary", "false")
 
 
 @pytest.fixture
@@ -16,9 +17,9 @@ def failing(tiny_data, tmp_path):
 
     def fail(faults, **options):
         ended = run(FIT, folder=tmp_path, data=tiny_data, processes=2, environment={"CHILD_FAULTS": faults}, **options)
-        assert "it hung" not in ended.printed
-        assert "gloo/" not in ended.printed
-        assert "TCPStore.cpp" not in ended.printed
+        assert "it hung" not in ended.output
+        assert "gloo/" not in ended.output
+        assert "TCPStore.cpp" not in ended.output
         return ended
 
     return fail
@@ -26,7 +27,7 @@ def failing(tiny_data, tmp_path):
 
 def messages(ended) -> list[str]:
     """The messages with which our command has ended."""
-    return [line for line in ended.printed.splitlines() if line.startswith("lightning-cnn: ")]
+    return [line for line in ended.output.splitlines() if line.startswith("lightning-cnn: ")]
 
 
 def test_an_error_of_another_process_ends_one_that_hangs(failing, tmp_path):
@@ -36,7 +37,7 @@ def test_an_error_of_another_process_ends_one_that_hangs(failing, tmp_path):
         "lightning-cnn: error: the value 3 is too large; give less",
         "lightning-cnn: ended because the process of rank 1 failed; see its error",
     ]
-    assert "Traceback" not in ended.printed
+    assert "Traceback" not in ended.output
     assert ended.status == 2
     assert not (tmp_path / "logs").exists()
 
@@ -60,12 +61,12 @@ def test_another_process_is_killed(failing, tmp_path):
 def test_torchrun_reports_the_process_that_failed_first(failing):
     ended = failing("1 val 1 bug", launcher="torchrun")
 
-    assert ended.printed.count("[rank1]: Traceback (most recent call last)") == 1
-    assert ended.printed.count("[rank1]: ZeroDivisionError: of the user's own") == 1
-    assert "[rank0]: Traceback" not in ended.printed
-    assert "The above exception" not in ended.printed
+    assert ended.output.count("[rank1]: Traceback (most recent call last)") == 1
+    assert ended.output.count("[rank1]: ZeroDivisionError: of the user's own") == 1
+    assert "[rank0]: Traceback" not in ended.output
+    assert "The above exception" not in ended.output
     assert messages(ended) == ["lightning-cnn: ended because the process of rank 1 failed; see its error"]
-    root_cause = ended.printed.partition("Root Cause (first observed failure):")[2]
+    root_cause = ended.output.partition("Root Cause (first observed failure):")[2]
     assert re.match(r"\n\[0\]:\n.*\n.*\n  rank      : 1 ", root_cause)
     assert "ZeroDivisionError: of the user's own" in root_cause
     assert ended.status == 1

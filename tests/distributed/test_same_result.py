@@ -35,7 +35,7 @@ def test_only_rank_zero_prints_and_writes(trained, count):
 
     assert training.files == single.files
     assert training.files.count("events") == training.files.count("metrics.csv") == 1
-    assert training.printed.count("Run folder: ") == training.printed.count("Test accuracy: ") == 1
+    assert training.output.count("Run folder: ") == training.output.count("Test accuracy: ") == 1
 
 
 @several
@@ -66,7 +66,7 @@ def test_a_checkpoint_has_the_same_test_result_in_any_number_of_processes(
     one = cli("test", "--ckpt_path", by_one, *quiet, *single)
     two = run(("test", "--ckpt_path", by_two, *quiet), folder=tmp_path, data=data, processes=2, accelerator=accelerator)
 
-    assert (one.status, two.status) == (0, 0), one.err + two.printed
+    assert (one.status, two.status) == (0, 0), one.err + two.output
     predictions, metrics = results(by_one)
     assert 0 < metrics["test/acc"] < 1 and metrics["images"] == 100
     for again in (results(by_two), results(tested)):

@@ -31,11 +31,11 @@ class Training:
 
     Attributes:
         folder: Where it was started.
-        printed: The output of all its processes.
+        output: The output of all its processes.
     """
 
     folder: Path
-    printed: str
+    output: str
 
     @property
     def run(self) -> Path:
@@ -94,5 +94,5 @@ def train(folder: Path, data: Path, *flags: str, environment: dict[str, str] | N
     temporary.mkdir()
     environment = {"TMPDIR": str(temporary), **(environment or {})}
     ended = run((*FIT, *flags), folder=folder, data=data, environment=environment, **options)
-    assert ended.status == 0, ended.printed
-    return Training(folder, ended.printed)
+    assert ended.status == 0, ended.output
+    return Training(folder, ended.output)

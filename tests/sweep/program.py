@@ -29,12 +29,12 @@ if __name__ == "__main__":
     if sys.argv[1] == "sweep":
         replace()
     else:
-        from chaos.child import know_the_data
+        from chaos.child import expect_tiny_datasets
 
         from lightning_cnn.sweep.trial_main import end_with_parent
 
         end_with_parent()
-        know_the_data(Path(os.environ["SWEEP_DATA"]))
+        expect_tiny_datasets(Path(os.environ["SWEEP_DATA"]))
     from lightning_cnn.cli import run
 
     run()

@@ -4,7 +4,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from chaos.lives import differences
+from chaos.common import differences
 from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import ReduceLROnPlateau
