@@ -43,6 +43,10 @@ def facts(data_dir: Path) -> DatasetFacts:
 
 @pytest.fixture
 def datamodule(data_dir: Path, facts: DatasetFacts) -> ImageDataModule:
+    return data(data_dir, facts)
+
+
+def data(data_dir: Path, facts: DatasetFacts) -> ImageDataModule:
     class Tiny(ImageDataModule):
         pass
 
@@ -52,18 +56,20 @@ def datamodule(data_dir: Path, facts: DatasetFacts) -> ImageDataModule:
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
-    """What was drawn, by the function that drew it."""
+    """What would be drawn, by the function that draws it; in its place stands an empty figure, which takes no time."""
+    return replace_figures(monkeypatch)
+
+
+def replace_figures(patch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
     names = ("samples", "history", "predictions", "mistakes", "confusion_matrix", "calibration")
     calls: dict[str, list[Any]] = {name: [] for name in names}
     for name, drawn in calls.items():
-        original = getattr(figures, name)
 
-        def draw(*args: Any, original: Any = original, drawn: list[Any] = drawn, **kwargs: Any) -> Figure:
+        def draw(*args: Any, drawn: list[Any] = drawn, **kwargs: Any) -> Figure:
             drawn.append(args or kwargs)
-            figure: Figure = original(*args, **kwargs)
-            return figure
+            return Figure(figsize=(1, 1))
 
-        monkeypatch.setattr(figures, name, draw)
+        patch.setattr(figures, name, draw)
     return calls
 
 
@@ -93,14 +99,7 @@ def drawn(folder: Path) -> set[str]:
     return {path.name for path in (folder / "plots").glob("*")}
 
 
-def test_fit_leaves_samples_and_history_and_nothing_half_written(tmp_path: Path, datamodule: ImageDataModule) -> None:
-    trainer(tmp_path, Plots()).fit(classifier(), datamodule)
-    assert drawn(tmp_path) == {"samples.png", "history.png"}
-    assert all((tmp_path / "plots" / name).read_bytes().startswith(PNG) for name in drawn(tmp_path))
-    assert imread(tmp_path / "plots" / "samples.png").std() > 0.1
-
-
-def test_training_is_bit_identical_with_and_without_plots(tmp_path: Path, datamodule: ImageDataModule) -> None:
+def test_fit_leaves_samples_and_history_and_trains_as_without_them(tmp_path: Path, datamodule: ImageDataModule) -> None:
     weights, metrics = [], []
     for enabled in (True, False):
         (folder := tmp_path / str(enabled)).mkdir()
@@ -108,23 +107,31 @@ def test_training_is_bit_identical_with_and_without_plots(tmp_path: Path, datamo
         trainer(folder, Plots(enabled=enabled)).fit(model, datamodule)
         weights.append(model.state_dict())
         metrics.append((folder / "metrics.csv").read_bytes())
-        assert (folder / "plots").exists() == enabled
+        assert drawn(folder) == ({"samples.png", "history.png"} if enabled else set())
+    assert all((tmp_path / "True" / "plots" / name).read_bytes().startswith(PNG) for name in drawn(tmp_path / "True"))
+    assert imread(tmp_path / "True" / "plots" / "samples.png").std() > 0.1
     assert metrics[0] == metrics[1]
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_samples_are_what_the_network_sees_first(
+def test_samples_are_what_the_network_sees_first_and_history_is_what_was_logged(
     tmp_path: Path, datamodule: ImageDataModule, shown: dict[str, list[Any]]
 ) -> None:
     seen: list[torch.Tensor] = []
     model = classifier()
     model.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
-    trainer(tmp_path, Plots(), num_sanity_val_steps=0).fit(model, datamodule)
+    run = trainer(tmp_path, Plots(), max_epochs=4, num_sanity_val_steps=0, check_val_every_n_epoch=2)
+    run.fit(model, datamodule)
     ((images, labels, names),) = shown["samples"]  # drawn once, however many epochs there were
     np.testing.assert_array_equal(images, seen[0][:12, 0].numpy())
     assert len(labels) == 12
     assert names == list(MNIST.classes)
+    (curves,) = shown["history"]
+    assert set(curves) == {"train_loss", "train_acc", "val_loss", "val_acc"}
+    for name, values in curves.items():
+        assert np.isnan(values).tolist() == ([True, False] * 2 if name.startswith("val") else [False] * 4)
+        assert values[-1] == pytest.approx(run.callback_metrics[name.replace("_", "/")].item())
 
 
 def test_samples_are_augmented(tmp_path: Path, datamodule: ImageDataModule, shown: dict[str, list[Any]]) -> None:
@@ -146,18 +153,6 @@ def test_small_batches_are_shown_whole_and_accumulated_ones_once(
     assert images.shape == (5, 28, 28)
 
 
-def test_history_shows_what_was_logged(
-    tmp_path: Path, datamodule: ImageDataModule, shown: dict[str, list[Any]]
-) -> None:
-    run = trainer(tmp_path, Plots(), max_epochs=3)
-    run.fit(classifier(), datamodule)
-    (curves,) = shown["history"]
-    assert set(curves) == {"train_loss", "train_acc", "val_loss", "val_acc"}
-    for name, values in curves.items():
-        assert values.shape == (3,)
-        assert values[-1] == pytest.approx(run.callback_metrics[name.replace("_", "/")].item())
-
-
 def test_a_resumed_run_keeps_its_samples_and_shows_all_epochs(
     tmp_path: Path, datamodule: ImageDataModule, shown: dict[str, list[Any]]
 ) -> None:
@@ -173,15 +168,7 @@ def test_a_resumed_run_keeps_its_samples_and_shows_all_epochs(
         np.testing.assert_array_equal(after[name][:2], before[name])
 
 
-def test_validation_every_other_epoch_leaves_gaps(
-    tmp_path: Path, datamodule: ImageDataModule, shown: dict[str, list[Any]]
-) -> None:
-    trainer(tmp_path, Plots(), max_epochs=3, check_val_every_n_epoch=2).fit(classifier(), datamodule)
-    (curves,) = shown["history"]
-    assert np.isnan(curves["val_acc"]).tolist() == [True, False, True]
-    assert not np.isnan(curves["train_acc"]).any()
-
-
+@pytest.mark.usefixtures("shown")
 def test_fast_dev_run_and_being_turned_off_leave_nothing(tmp_path: Path, datamodule: ImageDataModule) -> None:
     model = classifier()
     for run in (trainer(tmp_path, Plots(), fast_dev_run=True), trainer(tmp_path, Plots(enabled=False))):
@@ -190,32 +177,47 @@ def test_fast_dev_run_and_being_turned_off_leave_nothing(tmp_path: Path, datamod
     assert not (tmp_path / "plots").exists()
 
 
-@pytest.mark.parametrize("n", [1, 4, 13, 40])
-def test_predictions_are_the_first_test_images_as_they_were(
-    n: int, tmp_path: Path, datamodule: ImageDataModule, shown: dict[str, list[Any]]
+@pytest.fixture(scope="module")
+def tested(
+    tmp_path_factory: pytest.TempPathFactory, data_dir: Path, facts: DatasetFacts
+) -> tuple[dict[str, list[Any]], ImageDataModule, torch.Tensor]:
+    """What a test with the default settings draws, its data, and the probabilities `(25, 10)`."""
+    filter_warnings()
+    model, datamodule = classifier(), data(data_dir, facts)
+    with pytest.MonkeyPatch.context() as patch:
+        calls = replace_figures(patch)
+        trainer(tmp_path_factory.mktemp("run"), Plots()).test(model, datamodule, verbose=False)
+    with torch.no_grad():
+        return calls, datamodule, model(datamodule.test_set.images).softmax(dim=1)
+
+
+@pytest.mark.parametrize(("n", "expected"), [(1, 1), (13, 13), (40, 25)])
+def test_predictions_are_as_many_of_the_first_test_images_as_asked_for(
+    n: int, expected: int, tmp_path: Path, datamodule: ImageDataModule, shown: dict[str, list[Any]]
 ) -> None:
-    model = classifier()
-    trainer(tmp_path, Plots(test_images=n)).test(model, datamodule, verbose=False)
+    trainer(tmp_path, Plots(test_images=n)).test(classifier(), datamodule, verbose=False)
     assert drawn(tmp_path) == OF_TEST
-    assert all((tmp_path / "plots" / name).read_bytes().startswith(PNG) for name in OF_TEST)
+    ((images, _),) = shown["predictions"]
+    np.testing.assert_array_equal(images, datamodule.test_set.images[:expected, 0].numpy())
+
+
+def test_predictions_are_those_of_the_network_on_raw_images(
+    tested: tuple[dict[str, list[Any]], ImageDataModule, torch.Tensor],
+) -> None:
+    shown, datamodule, shares = tested
     ((images, predictions),) = shown["predictions"]
-    first = datamodule.test_set.images[:n]  # of 25, in batches of ten
     assert images.dtype == np.uint8
-    np.testing.assert_array_equal(images, first[:, 0].numpy())
+    np.testing.assert_array_equal(images, datamodule.test_set.images[:4, 0].numpy())
     assert predictions.targets.tolist() == datamodule.test_set.targets.tolist()
-    assert predictions.predicted[:n].tolist() == model(first).argmax(dim=1).tolist()
+    assert predictions.predicted.tolist() == shares.argmax(dim=1).tolist()
     assert predictions.class_names == list(MNIST.classes)
 
 
 def test_figures_of_a_test_are_of_all_its_images(
-    tmp_path: Path, datamodule: ImageDataModule, shown: dict[str, list[Any]]
+    tested: tuple[dict[str, list[Any]], ImageDataModule, torch.Tensor],
 ) -> None:
-    model = classifier()
-    trainer(tmp_path, Plots()).test(model, datamodule, verbose=False)
-    targets = datamodule.test_set.targets.numpy()
-    with torch.no_grad():
-        shares = model(datamodule.test_set.images).softmax(dim=1).numpy()
-    predicted, confidence = shares.argmax(axis=1), shares.max(axis=1)
+    shown, datamodule, shares = tested
+    targets, predicted = datamodule.test_set.targets.numpy(), shares.argmax(dim=1).numpy()
     ((counts, names, _),) = shown["confusion_matrix"]
     assert names == list(MNIST.classes)
     for true in range(10):
@@ -223,15 +225,12 @@ def test_figures_of_a_test_are_of_all_its_images(
     ((result,),) = shown["calibration"]
     assert result.images.sum() == 25
     assert np.nansum(result.images * result.accuracy) == pytest.approx((targets == predicted).sum())
-    assert np.nansum(result.images * result.confidence) == pytest.approx(confidence.sum())
+    assert np.nansum(result.images * result.confidence) == pytest.approx(shares.amax(dim=1).sum().item())
 
 
-def test_mistakes_are_the_worst_ones(tmp_path: Path, datamodule: ImageDataModule, shown: dict[str, list[Any]]) -> None:
-    model = classifier()
-    trainer(tmp_path, Plots()).test(model, datamodule, verbose=False)
+def test_mistakes_are_the_worst_ones(tested: tuple[dict[str, list[Any]], ImageDataModule, torch.Tensor]) -> None:
+    shown, datamodule, shares = tested
     images, targets = datamodule.test_set.images, datamodule.test_set.targets
-    with torch.no_grad():
-        shares = model(images).softmax(dim=1)
     wrong = [i for i in range(25) if shares[i].argmax() != targets[i]]
     assert len(wrong) > 16
     worst = sorted(wrong, key=lambda i: shares[i, targets[i]].item())[:16]
@@ -241,6 +240,7 @@ def test_mistakes_are_the_worst_ones(tmp_path: Path, datamodule: ImageDataModule
     assert predictions.confidence[worst].tolist() == pytest.approx(shares[worst].amax(dim=1).tolist())
 
 
+@pytest.mark.usefixtures("shown")
 def test_without_mistakes_there_is_no_figure_of_them_and_no_earlier_one(
     tmp_path: Path, datamodule: ImageDataModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +258,7 @@ def test_without_mistakes_there_is_no_figure_of_them_and_no_earlier_one(
     assert drawn(tmp_path) == OF_TEST - {"mistakes.png"}
 
 
+@pytest.mark.usefixtures("shown")
 def test_predictions_lie_beside_the_tested_checkpoint(tmp_path: Path, datamodule: ImageDataModule) -> None:
     run = trainer(tmp_path / "elsewhere", Plots(), max_epochs=1)
     (tmp_path / "elsewhere").mkdir()
@@ -282,8 +283,10 @@ def test_without_a_data_module_no_images_are_drawn(tmp_path: Path, shown: dict[s
 def test_a_test_in_bfloat16_is_drawn(tmp_path: Path, datamodule: ImageDataModule) -> None:
     trainer(tmp_path, Plots(), precision="bf16-mixed").test(classifier(), datamodule, verbose=False)
     assert drawn(tmp_path) == OF_TEST
+    assert all((tmp_path / "plots" / name).read_bytes().startswith(PNG) for name in OF_TEST)
 
 
+@pytest.mark.usefixtures("shown")
 def test_only_the_first_process_draws(
     tmp_path: Path, datamodule: ImageDataModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,5 +303,5 @@ def test_no_test_images_are_refused() -> None:
 
 
 def test_pyplot_and_its_global_state_are_not_used() -> None:
-    code = "import sys, lightning_cnn.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, lightning_cnn.plots.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
