@@ -13,12 +13,10 @@ PATIENCE = 60_000
 
 
 @pytest.fixture
-def tested_run(fit, cli) -> Path:
+def tested_run(fit) -> Path:
     drawn = ("--plots.enabled", "true", "--dashboard.enabled", "true")
-    folder = fit("fashion_mnist/shallow_cnn.yaml", "--trainer.max_epochs", 2, *drawn)
-    outcome = cli("test", "--ckpt_path", folder)
-    assert outcome.status == 0, outcome.err
-    return folder
+    run: Path = fit("fashion_mnist/shallow_cnn.yaml", *drawn, "--test", "true")
+    return run
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import yaml
 from idx import idx_files
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -31,7 +32,13 @@ from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 
 MLP = "fashion_mnist/mlp.yaml"
 CNN = "mnist/cnn.yaml"
+SHALLOW_CNN = "fashion_mnist/shallow_cnn.yaml"
 EXACT = ("--trainer.precision", "32-true", "--dashboard.enabled", "true")
+#: The settings of the shared run.
+TRAINED = (
+    *("--trainer.max_epochs", "4", "--trainer.log_every_n_steps", "1", "--model.optimizer.lr", "0.02"),
+    *("--data.val_size", "50", "--data.batch_size", "40"),
+)
 CONFIGS = Path(__file__).parents[2] / "configs"
 #: A slash would begin a level of the tags.
 PER_CLASS = [f"val_acc_per_class/{name.replace('/', ' or ')}" for name in FASHION_MNIST.classes]
@@ -91,14 +98,10 @@ def run(tmp_path_factory, _tiny_datasets):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     logs = ("--trainer.default_root_dir", str(tmp_path_factory.mktemp("logs")))
-    trained = ("--trainer.max_epochs", "4", "--trainer.log_every_n_steps", "1", *EXACT)
-    sizes = ("--data.val_size", "50", "--data.batch_size", "40", "--model.optimizer.lr", "0.02")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FashionMNISTDataModule, "facts", facts["fashion_mnist"])
         patch.setenv("LIGHTNING_CNN_DATA_DIR", str(folder))
-        assert (
-            main(["fit", "--config", str(CONFIGS / "fashion_mnist" / "shallow_cnn.yaml"), *logs, *trained, *sizes]) == 0
-        )
+        assert main(["fit", "--config", str(CONFIGS / SHALLOW_CNN), *logs, *TRAINED, *EXACT]) == 0
         assert main(["test", "--ckpt_path", "best", *logs]) == 0
     torch.set_num_threads(threads)
     return Path(logs[1]) / "fashion_mnist-shallow_cnn" / "version_0"
@@ -129,10 +132,7 @@ def test_every_metric_of_metrics_csv_is_in_the_events(run, found):
 
 
 def test_the_accuracies_per_class_average_to_the_accuracy(run, found):
-    names = [
-        f"val_acc_per_class/{name.replace('/', ' or ')}" for name in FASHION_MNIST.classes
-    ]  # a slash begins a level
-    of_classes = np.array([[value for _, value in curve(found, name)] for name in names])
+    of_classes = np.array([[value for _, value in curve(found, name)] for name in PER_CLASS])
     # Every class has five of the fifty validation images.
     assert of_classes.mean(axis=0).tolist() == pytest.approx([value for _, value in logged(run, "val/acc")])
     assert [step for step, _ in curve(found, PER_CLASS[0])] == [step for step, _ in logged(run, "val/acc")]
@@ -246,10 +246,7 @@ def test_histograms_are_optional(found, fit):
 def test_a_class_without_validation_images_has_no_accuracy(fit):
     found = events(fit(MLP, *EXACT, "--data.val_size", 4))
 
-    of_classes = [
-        curve(found, f"val_acc_per_class/{name.replace('/', ' or ')}")[0][1] for name in FASHION_MNIST.classes
-    ]
-    assert np.isnan(of_classes).sum() == 6
+    assert np.isnan([curve(found, name)[0][1] for name in PER_CLASS]).sum() == 6
 
 
 # Hyperparameters
@@ -276,12 +273,6 @@ def test_the_hparams_tab_of_a_run_that_is_tested_later(run, found):
     assert values["model.optimizer.lr"] == 0.02
     assert values["trainer.max_epochs"] == 4
     assert values["data.batch_size"] == 40
-
-
-def test_the_hparams_tab_of_a_run_that_is_tested_at_once(fit):
-    tested = fit(MLP, *EXACT, "--trainer.max_epochs", 2, "--test", "true")
-
-    assert_hparams_tab(tested, events(tested))
 
 
 def test_the_best_accuracy_is_the_highest_so_far(run, found):
@@ -422,15 +413,12 @@ def test_a_fast_dev_run_writes_nothing(cli, configs, tiny_data):
 # Results do not depend on the dashboard
 
 
-def test_training_is_bit_identical_with_and_without_a_dashboard(fit):
-    flags = (CNN, *EXACT, "--trainer.max_epochs", 2, "--trainer.log_every_n_steps", 1)
+def test_training_is_bit_identical_with_and_without_a_dashboard(run, fit):
+    without = fit(SHALLOW_CNN, *TRAINED, "--dashboard.enabled", "false")
 
-    without = fit(*flags, "--dashboard.enabled", "false")
-    full = fit(*flags, "--dashboard.histograms", "true")
-
-    assert (full / "metrics.csv").read_bytes() == (without / "metrics.csv").read_bytes()
+    assert (run / "metrics.csv").read_bytes() == (without / "metrics.csv").read_bytes()
     for name in ("last", "best"):
-        first, second = (torch.load(r / "checkpoints" / f"{name}.ckpt", weights_only=True) for r in (without, full))
+        first, second = (torch.load(r / "checkpoints" / f"{name}.ckpt", weights_only=True) for r in (without, run))
         assert first["state_dict"].keys() == second["state_dict"].keys()
         assert all(torch.equal(tensor, second["state_dict"][key]) for key, tensor in first["state_dict"].items())
 
@@ -536,10 +524,12 @@ def test_without_validation_there_is_no_best(fit):
     assert len(session(found)[1]) == 4
 
 
-def test_mixed_precision_is_shown(fit):
-    run = fit(CNN, "--trainer.precision", "bf16-mixed", "--dashboard.enabled", "true", "--test", "true")
+def test_a_run_in_mixed_precision_that_is_tested_at_once_is_shown(fit):
+    mixed = ("--trainer.precision", "bf16-mixed", "--trainer.max_epochs", 2)
+    run = fit(CNN, *mixed, "--dashboard.enabled", "true", "--test", "true")
 
-    assert {"training/filters", "training/feature_maps"} <= set(events(run).Tags()["images"])
+    assert_hparams_tab(run, found := events(run))
+    assert {"training/filters", "training/feature_maps"} <= set(found.Tags()["images"])
     assert len(list(run.glob("*/test/tensors.tsv"))) == 1
 
 
@@ -551,7 +541,8 @@ def test_a_checkpoint_keeps_the_best_metrics_and_the_number_of_validations():
     assert dashboard.state_dict() == known
 
 
-def test_confusion_matrices_of_long_runs_are_few(trainer, tmp_path):
+def test_confusion_matrices_of_long_runs_are_few(trainer, tmp_path, monkeypatch):
+    monkeypatch.setattr("lightning_cnn.plots.figures.confusion_matrix", lambda *_: Figure(figsize=(1, 1)))
     model = ImageClassifier(nn.Sequential(nn.Flatten(), nn.Linear(784, 3)), num_classes=3)
     logger = TensorBoard(tmp_path)
     trainer(max_epochs=41, callbacks=[Dashboard()], logger=logger).fit(model, three(), three())

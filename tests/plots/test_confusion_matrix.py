@@ -82,8 +82,8 @@ def test_a_blank_is_a_name_as_well() -> None:
     assert_no_text_is_clipped_or_overlaps(figures.confusion_matrix(confusion(2, 100), ["A", " "]))
 
 
-@pytest.mark.parametrize("n", [1, 2, 10, 12, 13, 26])
-@pytest.mark.parametrize("images_of_a_class", [1, 5_000, 240_000])
+@pytest.mark.parametrize("n", [1, 3, 4, 12, 13])  # the fewest and the most classes with cells of each size
+@pytest.mark.parametrize("images_of_a_class", [1, 240_000])
 def test_numbers_in_cells_have_room(n: int, images_of_a_class: int) -> None:
     axes, collections = parts(figures.confusion_matrix(confusion(n, images_of_a_class), names_of(n, long=False)))
     for written in collections:

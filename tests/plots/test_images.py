@@ -51,12 +51,11 @@ def test_right_and_wrong_differ_in_more_than_colour() -> None:
     assert right.get_title().splitlines()[0] != wrong.get_title().splitlines()[0]
 
 
-@pytest.mark.parametrize("n", [1, 2, 4, 12])
-@pytest.mark.parametrize("names", [CLASSES, LONG_CLASSES])
-def test_titles_of_images_have_room(n: int, names: tuple[str, ...]) -> None:
-    labels = np.arange(n) % 3
-    assert_no_text_is_clipped_or_overlaps(figures.samples(images(n), labels, names))
-    assert_no_text_is_clipped_or_overlaps(figures.predictions(images(n), predicted([*labels], [0] * n, names=names)))
+@pytest.mark.parametrize("n", [1, 2, 12])
+def test_long_titles_of_images_have_room(n: int) -> None:
+    labels, results = np.arange(n) % 3, predicted([*np.arange(n) % 3], [0] * n, names=LONG_CLASSES)
+    assert_no_text_is_clipped_or_overlaps(figures.samples(images(n), labels, LONG_CLASSES))
+    assert_no_text_is_clipped_or_overlaps(figures.predictions(images(n), results))
 
 
 @pytest.mark.parametrize(
