@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from lightning_cnn.callbacks.monitor import Monitor
 from lightning_cnn.errors import UserError, did_you_mean
 from lightning_cnn.files import link_or_copy
 from lightning_cnn.run import Run
@@ -83,18 +84,14 @@ class Checkpoints(ModelCheckpoint):
         """Note that there is a new score."""
         self._has_new_score = not trainer.sanity_checking
 
-    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: it is no step boundary."""
-
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note that there is a new score in a run without validation."""
         self._has_new_score |= not trainer.enable_validation
 
     def on_exception(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: it is no step boundary."""
+        """Do nothing: it is no step boundary, and the last epoch has been saved."""
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Do nothing: the last epoch has been saved."""
+    on_train_batch_end = on_train_end = on_exception
 
     def is_due(self, trainer: Trainer) -> bool:
         """Whether `every_n_steps` or, by the clock of this process, `every_n_minutes` is reached."""
@@ -130,8 +127,7 @@ class Checkpoints(ModelCheckpoint):
         if score is None:
             return False
         self.current_score = score.clone()
-        best = self.best_model_score
-        if score.isnan() or (best is not None and not (score > best if self.mode == "max" else score < best)):
+        if not Monitor.of(self).is_better(score.item()):
             return False
         self.best_model_score = score.detach().cpu().clone()
         self.best_k_models = {str(self._path("best")): self.best_model_score}

@@ -24,6 +24,12 @@ class Monitor(NamedTuple):
     mode: str
     best: float | None
 
+    @classmethod
+    def of(cls, callback: ModelCheckpoint) -> "Monitor":
+        """Return what a checkpoint callback with a `monitor` monitors."""
+        score = callback.best_model_score
+        return cls(str(callback.monitor), callback.mode, None if score is None else score.item())
+
     def is_better(self, value: float) -> bool:
         """Whether a value is better than the best so far; NaN never is."""
         if math.isnan(value) or self.best is None:
@@ -38,6 +44,5 @@ def monitor_of(trainer: Trainer) -> Monitor | None:
     """
     for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it from outside
         if isinstance(callback, ModelCheckpoint) and callback.monitor is not None:
-            score = callback.best_model_score
-            return Monitor(callback.monitor, callback.mode, None if score is None else score.item())
+            return Monitor.of(callback)
     return None

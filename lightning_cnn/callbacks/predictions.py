@@ -27,33 +27,10 @@ class PredictionsCallback(Callback):
         """Use the predictions; called on rank 0 only, when the metrics of the stage have been logged."""
         raise NotImplementedError
 
-    def _begin(self) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Discard batches of an evaluation that was interrupted."""
         self._targets: list[Tensor] = []
         self._logits: list[Tensor] = []
-
-    def _add(self, stage: Stage, outputs: STEP_OUTPUT, batch: Any) -> None:
-        if stage in self.stages:
-            assert isinstance(outputs, Tensor)
-            self._targets.append(batch[1])
-            self._logits.append(outputs)
-
-    def _end(self, trainer: Trainer, pl_module: LightningModule, stage: Stage) -> None:
-        if stage not in self.stages or trainer.sanity_checking or not self._targets:
-            return
-        targets, logits = all_batches(trainer, self._targets), all_batches(trainer, self._logits)
-        self._begin()
-        if trainer.is_global_zero:
-            assert isinstance(pl_module, ImageClassifier)
-            predictions = from_logits(torch.cat(targets), torch.cat(logits), pl_module.class_names)
-            self.on_predictions(trainer, pl_module, stage, predictions)
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Discard batches of a validation that was interrupted."""
-        self._begin()
-
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Discard batches of a test that was interrupted."""
-        self._begin()
 
     def on_validation_batch_end(
         self,
@@ -65,17 +42,29 @@ class PredictionsCallback(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Collect the batch."""
-        self._add("test" if trainer.testing else "val", outputs, batch)
-
-    on_test_batch_end = on_validation_batch_end
+        if _stage(trainer) in self.stages:
+            assert isinstance(outputs, Tensor)
+            self._targets.append(batch[1])
+            self._logits.append(outputs)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Pass all predictions on."""
-        self._end(trainer, pl_module, "val")
+        if trainer.sanity_checking or not self._targets:
+            return
+        targets, logits = all_batches(trainer, self._targets), all_batches(trainer, self._logits)
+        self._targets, self._logits = [], []
+        if trainer.is_global_zero:
+            assert isinstance(pl_module, ImageClassifier)
+            predictions = from_logits(torch.cat(targets), torch.cat(logits), pl_module.class_names)
+            self.on_predictions(trainer, pl_module, _stage(trainer), predictions)
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Pass all predictions on."""
-        self._end(trainer, pl_module, "test")
+    on_test_start = on_validation_start
+    on_test_batch_end = on_validation_batch_end
+    on_test_end = on_validation_end
+
+
+def _stage(trainer: Trainer) -> Stage:
+    return "test" if trainer.testing else "val"
 
 
 def from_logits(targets: Tensor, logits: Tensor, class_names: list[str]) -> Predictions:

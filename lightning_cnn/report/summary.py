@@ -193,11 +193,14 @@ def read_summary(run: Run) -> RunSummary:
     """
     config = run.read_config() if run.config_file.is_file() else {}
     curves = run.read_history()
+    record = read_json(run.data_file)
+    if (data := _data(record)) is None and record is not None:
+        raise UserError(f"{run.data_file} is damaged or incomplete; repair or delete it")
     summary = RunSummary(
         folder=run.folder,
         started=_started(run),
         config=config,
-        data=_read_data(run),
+        data=data,
         environment=run.read_environment(),
         curves=curves,
         monitored=np.full(len(curves["val_acc"]) if curves else 0, _NAN),
@@ -218,14 +221,6 @@ def _started(run: Run) -> datetime | None:
     if not seconds and run.config_file.is_file():
         seconds = [int(run.config_file.stat().st_mtime)]
     return datetime.fromtimestamp(min(seconds), UTC) if seconds else None
-
-
-def _read_data(run: Run) -> Data | None:
-    if (record := read_json(run.data_file)) is None:
-        return None
-    if (data := _data(record)) is None:
-        raise UserError(f"{run.data_file} is damaged or incomplete; repair or delete it")
-    return data
 
 
 def _data(record: Any) -> Data | None:
