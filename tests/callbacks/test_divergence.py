@@ -22,6 +22,7 @@ OPTIMIZERS = {
     "SGD": lambda parameters: SGD(parameters, lr=0.1),
     "SGD with momentum": lambda parameters: SGD(parameters, lr=0.1, momentum=0.9, nesterov=True),
 }
+OPTIMIZERS_AND_VALUES = [*zip(OPTIMIZERS.values(), (math.nan, math.inf, -math.inf, math.nan), strict=True)]
 
 
 class Fault(nn.Module):
@@ -136,8 +137,7 @@ def test_checkpoints_of_earlier_epochs_are_unchanged(cli, fit):
 # Which tensor is named, and at which step
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(("optimizer", "value"), OPTIMIZERS_AND_VALUES, ids=OPTIMIZERS)
 def test_names_a_non_finite_output(trainer, optimizer, value):
     message, step = stopped(trainer, classifier(Fault(value, call=3), optimizer))
 
@@ -145,8 +145,7 @@ def test_names_a_non_finite_output(trainer, optimizer, value):
     assert step == 3
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(("optimizer", "value"), OPTIMIZERS_AND_VALUES, ids=OPTIMIZERS)
 def test_names_a_non_finite_gradient_of_a_finite_loss(trainer, optimizer, value):
     message, step = stopped(trainer, classifier(Fault(value, call=7, backwards=True), optimizer))
 

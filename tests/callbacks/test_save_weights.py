@@ -1,29 +1,30 @@
 import errno
+from functools import partial
 
 import pytest
 import safetensors.torch
 import torch
 
 from lightning_cnn.callbacks import SaveWeights
-from lightning_cnn.classifiers import CNNClassifier, DeepCNNClassifier
+from lightning_cnn.classifiers import CNNClassifier
 from lightning_cnn.data import MNISTDataModule
-from lightning_cnn.networks import CNN, DeepCNN
+from lightning_cnn.networks import CNN
 
 
-@pytest.mark.parametrize(("classifier_class", "network_class"), [(CNNClassifier, CNN), (DeepCNNClassifier, DeepCNN)])
-def test_the_file_has_the_last_weights_of_the_network(
-    tiny_data, trainer, tmp_path, capsys, classifier_class, network_class
-):
-    classifier = classifier_class()
-    run = trainer(callbacks=[SaveWeights("weights.pth")])
+def test_both_formats_have_the_last_weights_of_the_network(tiny_data, trainer, tmp_path, capsys):
+    classifier = CNNClassifier()
+    run = trainer(callbacks=[SaveWeights("weights.pth"), SaveWeights("weights.safetensors")])
     run.fit(classifier, datamodule=MNISTDataModule(val_size=170))
 
-    weights = torch.load(tmp_path / "weights.pth", weights_only=True)
-    network = network_class()
-    network.load_state_dict(weights)
-    after = classifier.network.state_dict()
-    assert all(torch.equal(tensor, after[name]) for name, tensor in network.state_dict().items())
-    assert f"Weights: {tmp_path / 'weights.pth'}" in capsys.readouterr().out
+    out, after = capsys.readouterr().out, classifier.network.state_dict()
+    for path, load in (
+        (tmp_path / "weights.pth", partial(torch.load, weights_only=True)),
+        (tmp_path / "weights.safetensors", safetensors.torch.load_file),
+    ):
+        network = CNN()
+        network.load_state_dict(load(path))
+        assert all(torch.equal(tensor, after[name]) for name, tensor in network.state_dict().items())
+        assert f"Weights: {path}" in out
 
 
 def test_a_full_disk_leaves_the_old_file(tiny_data, trainer, tmp_path, monkeypatch):
@@ -37,17 +38,6 @@ def test_a_full_disk_leaves_the_old_file(tiny_data, trainer, tmp_path, monkeypat
         trainer(callbacks=[SaveWeights()]).fit(CNNClassifier(), datamodule=MNISTDataModule(val_size=170))
 
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("model.pth", "old")]
-
-
-def test_a_safetensors_file_has_the_same_weights(tiny_data, trainer, tmp_path):
-    run = trainer(callbacks=[SaveWeights("weights.safetensors"), SaveWeights("weights.pth")])
-    run.fit(CNNClassifier(), datamodule=MNISTDataModule(val_size=170))
-
-    found = safetensors.torch.load_file(tmp_path / "weights.safetensors")
-
-    expected = torch.load(tmp_path / "weights.pth", weights_only=True)
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], weight) for name, weight in expected.items())
 
 
 @pytest.mark.parametrize(
