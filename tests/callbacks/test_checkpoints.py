@@ -106,12 +106,12 @@ def test_the_best_has_the_highest_accuracy(saved, tmp_path):
     assert checkpoints.last_model_path == str(tmp_path / "checkpoints" / "last.ckpt")
 
 
-def test_an_accuracy_that_is_no_number_is_not_the_best(saved):
-    class NoNumber(Callback):
+def test_nan_is_not_the_best(saved):
+    class NaN(Callback):
         def on_validation_end(self, trainer, pl_module):
             trainer.callback_metrics["val/acc"] = torch.tensor(float("nan"))
 
-    saves = saved(Checkpoints(), NoNumber(), EarlyStopping("val/loss"))
+    saves = saved(Checkpoints(), NaN(), EarlyStopping("val/loss"))
 
     assert saves.step_of("best") is None
     assert saves.step_of("last") == 10

@@ -140,7 +140,7 @@ def test_the_same_test_may_be_repeated(tested, again):
     assert "note" not in json.loads((folder / "test_metrics.json").read_text())
 
 
-def test_whole_results_are_not_replaced_by_shortened_ones_unless_told_so(tested, again):
+def test_whole_results_are_not_replaced_by_shortened_ones_without_overwrite(tested, again):
     *_, folder = tested
     before = contents(folder)
 
@@ -163,7 +163,7 @@ def test_shortened_results_are_replaced_by_any(tested, again, other):
     assert json.loads((folder / "test_metrics.json").read_text())["shortened"] is False
 
 
-def test_results_are_not_replaced_by_those_of_other_weights_unless_told_so(tested, again, other):
+def test_results_are_not_replaced_by_those_of_other_weights_without_overwrite(tested, again, other):
     *_, folder = tested
     before = contents(folder)
     first = json.loads(before[0])["checkpoint_sha256"]
