@@ -107,7 +107,7 @@ class Schema:
         annotation = self.options.get(first)
         for name in rest:
             if isinstance(value, list):
-                value = next(item for item in value if name in item.get("init_args", {}))
+                value = next(item for item in value if is_class(item) and name in item.get("init_args", {}))
                 owner = find_class((names[-2],), value["class_path"])
             value = value["init_args"] if is_class(value) else value
             annotation = arguments(owner)[name].annotation if owner else None

@@ -96,6 +96,7 @@ WRONG = [
     ("+ --data.batch_size=", r"--data\.batch_size: expected int"),
     ("+ --model.optimizer.betas 3", r"--model\.optimizer\.betas 3: expected tuple"),
     ("+ --trainer.max_epochs 2024-01-01", r"--trainer\.max_epochs 2024-01-01: expected int"),
+    ("+ --config callbacks.yaml", r"--trainer\.callbacks\.patience two: expected int"),
     ("+ --model.std .nan", r"--model\.std '\.nan': \.nan \(line 1\) is not a finite number"),
     ("+ --model.optimizer.lr 1e999", r"--model\.optimizer\.lr '1e999': 1e999 \(line 1\) is not a finite number"),
     ("+ --model.optimizer.lr 99999999999999999999", r"the number '99999999999999999999' \(line 1\) is too large"),
@@ -181,6 +182,9 @@ def workplace(tiny_data):
     Path("args.yaml").write_text("data: {init_args: [1]}\n")
     Path("null.yaml").write_text("trainer:\n")
     Path("keys.yaml").write_text("trainer: {1: 2}\n")
+    Path("callbacks.yaml").write_text(
+        "trainer: {callbacks: [PrintLoss, {class_path: EarlyStopping, init_args: {monitor: a, patience: two}}]}\n"
+    )
     Path("misspelt.yaml").write_text("modell: {class_path: CNNClassifier}\n")
     Path("text.ckpt").write_text("hello")
     torch.save({"state_dict": {}}, "foreign.ckpt")
@@ -192,23 +196,16 @@ def names() -> list[str]:
     return sorted(str(path) for path in Path().rglob("*"))
 
 
-def words(line: str, configs: Path) -> list[str]:
-    good = [
-        "fit",
-        "--config",
-        str(configs / "mnist" / "cnn.yaml"),
-        "--trainer.max_epochs",
-        "1",
-        "--data.val_size",
-        "50",
-    ]
+def argv_of(line: str, configs: Path) -> list[str]:
+    config = str(configs / "mnist" / "cnn.yaml")
+    good = ["fit", "--config", config, "--trainer.max_epochs", "1", "--data.val_size", "50"]
     first, *rest = line.split()
     return [*good, *rest] if first == "+" else [first, *rest]
 
 
 @pytest.mark.parametrize(("line", "message"), WRONG, ids=[line for line, _ in WRONG])
 def test_one_line_says_what_is_wrong(line, message, workplace, configs, cli):
-    outcome = cli(*words(line, configs))
+    outcome = cli(*argv_of(line, configs))
 
     assert outcome.status == 2
     *others, error = [text for text in outcome.err.splitlines() if not text.startswith("INFO: ")]
@@ -220,7 +217,7 @@ def test_one_line_says_what_is_wrong(line, message, workplace, configs, cli):
 
 
 def test_data_that_cannot_be_had_is_not_the_commands_fault(workplace, configs, cli):
-    outcome = cli(*words("+ --data.data_dir folder", configs))
+    outcome = cli(*argv_of("+ --data.data_dir folder", configs))
 
     assert outcome.status == 1
     assert "lightning-cnn: error: MNIST is not in folder/MNIST/raw and cannot be downloaded.\n" in outcome.err
@@ -229,25 +226,17 @@ def test_data_that_cannot_be_had_is_not_the_commands_fault(workplace, configs, c
 
 
 def test_a_setting_of_another_optimizer_is_not_suggested_to_itself(workplace, configs, cli):
-    outcome = cli(*words("+ --model.optimizer.momentum 0.9", configs))  # of SGD, while the config has Adam
+    outcome = cli(*argv_of("+ --model.optimizer.momentum 0.9", configs))  # of SGD, while the config has Adam
 
     assert outcome.status == 2
     assert "no setting 'momentum'" in outcome.err
     assert "did you mean 'momentum'" not in outcome.err
 
 
-def test_a_setting_that_a_schedule_needs_is_named(workplace, configs, cli):
-    outcome = cli(*words("+ --model.scheduler StepLR", configs))
-
-    assert outcome.status == 2
-    assert re.fullmatch(r"lightning-cnn: error: --model\.scheduler[^<>]*step_size.*\n", outcome.err)
-    assert "typing." not in outcome.err
-
-
 def test_a_metric_that_is_not_measured_is_named(workplace, configs, cli):
     flags = "--trainer.callbacks EarlyStopping --trainer.callbacks.monitor val/lss"
 
-    outcome = cli(*words(f"+ {flags}", configs))
+    outcome = cli(*argv_of(f"+ {flags}", configs))
 
     assert outcome.status == 2
     assert "val/lss" in outcome.err
