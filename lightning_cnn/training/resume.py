@@ -35,7 +35,8 @@ def run_to_resume(root: Path, config: dict[str, Any], this_job_only: bool = Fals
         return {name: value for name, value in settings.items() if name not in RUN_OPTIONS} | {"trainer": trainer}
 
     known = [run for run in find_runs(root) if run.checkpoint("last").is_file() and run.config_file.is_file()]
-    same = [run for run in known if compared(run.read_config()) == compared(config)]
+    wanted = compared(config)
+    same = [run for run in known if compared(run.read_config()) == wanted]
     of_this_job = [run for run in same if job_id() and run.read_environment().get("job") == job_id()]
     unfinished = (run for run in same if not this_job_only and not _is_finished(run, config["trainer"]))
     run = next(iter(of_this_job), None) or next(unfinished, None)
