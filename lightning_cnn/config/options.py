@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from lightning_cnn.data.sources import default_data_dir
-from lightning_cnn.errors import UserError, did_you_mean
+from lightning_cnn.errors import UserError, did_you_mean, reason
 
 _BOOLEANS = {"true": True, "false": False}
 
@@ -162,8 +162,9 @@ def require_writable(option: str, path: Path, *suffixes: str) -> None:
         with tempfile.NamedTemporaryFile(dir=place.parent, prefix=f".{place.name}.", suffix=".part"):
             pass
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(f"{option} {path} cannot be written ({reason}); name a file in a folder of yours") from error
+        raise UserError(
+            f"{option} {path} cannot be written ({reason(error)}); name a file in a folder of yours"
+        ) from error
 
 
 def require_new(option: str, path: Path, overwrite: bool) -> None:

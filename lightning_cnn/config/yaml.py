@@ -132,7 +132,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         UserError: If it is not a file, larger than `MAX_BYTES`, not text in UTF-8, not valid YAML, or has no settings.
     """
-    return _settings(read_yaml(path), str(path))
+    return _require_mapping(read_yaml(path), str(path))
 
 
 def read_yaml(path: Path) -> Any:
@@ -141,7 +141,23 @@ def read_yaml(path: Path) -> Any:
     Raises:
         UserError: If it is not a file, larger than `MAX_BYTES`, not text in UTF-8, or not valid YAML.
     """
-    return _load_named(_read_text(path), str(path))
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe or a device may block
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or a pipe"
+            raise UserError(f"{path} is not a config: it is {kind}; give a YAML file")
+        if status.st_size > MAX_BYTES:
+            raise UserError(f"{path} is not a config: it has {status.st_size:,} bytes, more than {MAX_BYTES:,}")
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a config: it is not text in UTF-8") from error
+    except (OSError, ValueError) as error:  # a ValueError of names that no file can have
+        raise UserError(
+            f"config {describe(str(path))} cannot be read ({reason(error)}); give a YAML file, such as those in configs"
+        ) from error
+    if "\0" in text:
+        raise UserError(f"{path} is not a config: it has NUL bytes, so it is not text")
+    return _load_named(text, str(path))
 
 
 def parse_config(text: str, name: str) -> dict[str, Any]:
@@ -150,7 +166,7 @@ def parse_config(text: str, name: str) -> dict[str, Any]:
     Raises:
         UserError: If it is not valid YAML, or has no settings.
     """
-    return _settings(_load_named(text, name), name)
+    return _require_mapping(_load_named(text, name), name)
 
 
 def is_readable(path: Path) -> bool:
@@ -176,32 +192,12 @@ def _load_named(text: str, name: str) -> Any:
         raise UserError(f"{name} is not valid YAML: {_explain(error)}") from error
 
 
-def _settings(content: object, name: str) -> dict[str, Any]:
+def _require_mapping(content: object, name: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(
             f"{name} is not a config: it must map settings such as trainer to values, got {describe(content)}"
         )
     return content
-
-
-def _read_text(path: Path) -> str:
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, and a device may never end
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or a pipe"
-            raise UserError(f"{path} is not a config: it is {kind}; give a YAML file")
-        if status.st_size > MAX_BYTES:
-            raise UserError(f"{path} is not a config: it has {status.st_size:,} bytes, more than {MAX_BYTES:,}")
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a config: it is not text in UTF-8") from error
-    except (OSError, ValueError) as error:  # a ValueError of names that no file can have
-        raise UserError(
-            f"config {describe(str(path))} cannot be read ({reason(error)}); give a YAML file, such as those in configs"
-        ) from error
-    if "\0" in text:
-        raise UserError(f"{path} is not a config: it has NUL bytes, so it is not text")
-    return text
 
 
 def _require_unique_keys(node: yaml.MappingNode) -> None:

@@ -13,10 +13,6 @@ __all__ = ["FashionMNISTDataModule", "ImageDataModule", "MNISTDataModule"]
 
 
 def __getattr__(name: str) -> object:
-    if name == "ImageDataModule":
-        from lightning_cnn.data.base import ImageDataModule
-
-        return ImageDataModule
     if name in __all__:
         from lightning_cnn.data import datamodules
 

@@ -63,7 +63,6 @@ def stratified_fold(labels: NDArray[np.uint8], folds: int, fold: int) -> tuple[N
 
 
 def _to_tensors(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Images:
-    """Convert images `(N, 28, 28)` and labels `(N,)`."""
     return Images(torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels.astype(np.int64)))
 
 
@@ -179,14 +178,12 @@ class ImageDataModule(LightningDataModule):
 
     def _split(self, raw: sources.RawDataset) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         if self.folds is None or self.fold is None:
-            return stratified_split(raw.train_labels, self._val_size(raw))
+            # Of the sample, the same share as of the full 60,000 training images.
+            scaled = max(1, self.val_size * len(raw.train_labels) // 60_000)
+            return stratified_split(raw.train_labels, scaled if raw.is_sample else self.val_size)
         if self.folds > len(raw.train_labels):
             raise UserError(f"folds must be between 2 and {len(raw.train_labels)}, got {self.folds}")
         return stratified_fold(raw.train_labels, self.folds, self.fold)
-
-    def _val_size(self, raw: sources.RawDataset) -> int:
-        """Return `val_size`, scaled to the sample by the proportion that it has of the full 60,000 training images."""
-        return max(1, self.val_size * len(raw.train_labels) // 60_000) if raw.is_sample else self.val_size
 
     def train_dataloader(self) -> ShuffledLoader:
         """Training batches, in an order that depends only on the seed of the run and the epoch."""

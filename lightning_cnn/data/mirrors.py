@@ -46,7 +46,7 @@ class Mirror(Source):
 def _open(address: str) -> HTTPResponse:
     """Open an address within `TIMEOUT` seconds, or raise TimeoutError.
 
-    The time-out of urlopen starts anew for each IP address of a host and does not cover the name lookup, which adds up
+    The time-out of urlopen starts again for each IP address of a host and does not cover the name lookup, which adds up
     to minutes behind a firewall that drops packets. The thread is a daemon, so it does not delay the exit.
     """
     opened: Future[HTTPResponse] = Future()
