@@ -97,7 +97,7 @@ def test_compressed_records_are_refused(sound):
 
 
 @pytest.mark.parametrize("around", [(b"PK\3\4 more", b""), (b"", b"more")])
-def test_there_is_nothing_around_the_archive(sound, around):
+def test_bytes_around_the_archive_are_refused(sound, around):
     with pytest.raises(UserError, match=rf"{NOT_AS_SAVED}|inconsistent"):
         load(around[0] + sound + around[1])
 
@@ -124,7 +124,7 @@ SHAPE = b"K\x00K\x04\x85"  # where they begin, and how many of them
         (SHAPE, b"K\x00J\xff\xff\xff\xff\x85"),
     ],
 )
-def test_tensors_that_claim_more_than_there_is_are_refused(old, new):
+def test_tensors_larger_than_their_storage_are_refused(old, new):
     four = saved({"a": torch.zeros(4)})
 
     with pytest.raises(
@@ -146,7 +146,7 @@ DOUBLED = b"q\x01h\x01\x86"  # (t, t) of the tuple t on the stack
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("value", [b"}(%sNu", b"}%sNs", b"c__builtin__\nset\n](%se\x85R", b"%s", b"](%sK\x01e"])
-def test_tuples_that_hold_each_other_are_refused_where_they_are_too_many(sound, value):
+def test_tuples_that_expand_to_too_many_values_are_refused(sound, value):
     few, many = (b"\x80\x02" + value % (b")" + count * DOUBLED) + b"." for count in (10, 40))
 
     assert load(rewrite(sound, lambda _: few))
@@ -156,7 +156,7 @@ def test_tuples_that_hold_each_other_are_refused_where_they_are_too_many(sound, 
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("opcode", [b"\x85", b"\x85" + DOUBLED])
-def test_what_is_nested_too_deeply_is_refused(sound, opcode):
+def test_too_deeply_nested_values_are_refused(sound, opcode):
     with pytest.raises(UserError, match="too many levels of nesting"):
         load(rewrite(sound, lambda _: b"\x80\x02)" + opcode * 200_000 + b"."))
 

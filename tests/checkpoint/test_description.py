@@ -13,7 +13,7 @@ def test_a_checkpoint_holds_plain_types_only(fit):
 
 
 def foreign_objects(value: object, path: str = "checkpoint"):
-    """Walk through containers and yield what is neither plain nor a tensor, with the way to it."""
+    """Yield the path of each value that is neither plain nor a tensor."""
     if isinstance(value, dict):
         for key, item in value.items():
             if type(key) not in (str, int):
@@ -46,7 +46,7 @@ def test_a_checkpoint_describes_itself(fit):
     assert description["versions"]["torch"] == torch.__version__.partition("+")[0]
 
 
-def test_a_checkpoint_of_a_bare_trainer_describes_itself_as_well(tiny_data, trainer, tmp_path):
+def test_a_checkpoint_of_lightnings_trainer_describes_itself(tiny_data, trainer, tmp_path):
     from lightning_cnn.classifiers import MLPClassifier
     from lightning_cnn.data import MNISTDataModule
 
@@ -62,7 +62,7 @@ def test_a_checkpoint_of_a_bare_trainer_describes_itself_as_well(tiny_data, trai
     assert config["data"]["init_args"]["val_size"] == 50
 
 
-def test_a_checkpoint_of_a_trainer_without_a_data_module_knows_neither_classes_nor_framing(trainer, tmp_path):
+def test_without_a_data_module_class_names_and_framing_are_none(trainer, tmp_path):
     from lightning_cnn.classifiers import MLPClassifier
 
     run = trainer()

@@ -23,10 +23,10 @@ def test_one_reading_gives_the_weights_and_the_description(fit):
     assert content[checkpoints.KEY]["framing"] == {"side": 20, "by_mass": True}
 
 
-# What is not one
+# Files that are not checkpoints
 
 
-def test_text_is_no_checkpoint(tmp_path):
+def test_text_is_refused(tmp_path):
     (tmp_path / "a.ckpt").write_text("hello")
 
     with pytest.raises(UserError, match=r"a\.ckpt cannot be read as a checkpoint"):
@@ -100,14 +100,14 @@ def test_folders_pipes_and_devices_are_refused_at_once(tmp_path):
         assert refusal(path) == f"{path} is not a regular file; give a checkpoint that `fit` wrote"
 
 
-def test_a_file_larger_than_memory_is_not_read(tmp_path):
+def test_a_file_larger_than_the_limit_is_not_read(tmp_path):
     with (tmp_path / "a.ckpt").open("wb") as file:
         file.truncate(2**33)
 
     assert "a.ckpt is too large for a checkpoint (8,589,934,592 bytes)" in refusal(tmp_path / "a.ckpt")
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     assert refusal(tmp_path / "a.ckpt") == f"checkpoint {tmp_path}/a.ckpt cannot be read (no such file or directory)"
 
 
@@ -201,7 +201,7 @@ def test_every_entry_of_a_description_is_required(tmp_path, sound):
     assert f": its {listed} are missing or invalid; give" in refusal(tmp_path / "a.ckpt")
 
 
-def test_of_classes_and_framing_none_may_be_known(tmp_path, sound):
+def test_class_names_and_framing_may_be_none(tmp_path, sound):
     sound[checkpoints.KEY] |= {"class_names": None, "framing": None}
     (tmp_path / "a.ckpt").write_bytes(saved(sound))
 
@@ -216,7 +216,7 @@ def test_the_longest_names_and_numbers_are_read(tmp_path, sound):
     assert read(tmp_path / "a.ckpt")["global_step"] == 2**62 - 1
 
 
-def test_a_description_is_no_larger_than_one_can_look_through(tmp_path, sound):
+def test_a_description_that_expands_to_too_many_values_is_refused(tmp_path, sound):
     shared = ["x" * 1_000]
     for _ in range(12):
         shared = [shared, shared]
@@ -226,14 +226,14 @@ def test_a_description_is_no_larger_than_one_can_look_through(tmp_path, sound):
     assert "it has too many values, or too many levels of nesting" in refusal(tmp_path / "a.ckpt")
 
 
-def test_a_description_does_not_hold_itself(tmp_path, sound):
+def test_a_description_that_contains_itself_is_refused(tmp_path, sound):
     sound[checkpoints.KEY]["config"]["model"]["config"] = sound[checkpoints.KEY]["config"]
     (tmp_path / "a.ckpt").write_bytes(saved(sound))
 
     assert "it has too many values, or too many levels of nesting" in refusal(tmp_path / "a.ckpt")
 
 
-def test_of_a_damaged_last_checkpoint_the_one_before_it_is_named(tmp_path, sound):
+def test_the_message_about_a_damaged_last_checkpoint_names_the_previous_one(tmp_path, sound):
     (tmp_path / "last.ckpt").write_bytes(saved(sound)[:-100])
     assert refusal(tmp_path / "last.ckpt").endswith("; give one that `fit` wrote")
 

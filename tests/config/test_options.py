@@ -37,13 +37,12 @@ def test_a_switch_is_given_alone_or_with_true_or_false(argv, expected):
     assert (arguments.force, arguments.files) == expected
 
 
-@pytest.mark.parametrize("word", ["fetch", "verify"])
-def test_a_choice_is_returned(word):
-    assert one_of(("fetch", "verify"), word, "verb") == word
+def test_a_choice_is_returned():
+    assert one_of(("fetch", "verify"), "verify", "verb") == "verify"
 
 
 @pytest.mark.parametrize(
-    ("word", "what", "message"),
+    ("value", "what", "message"),
     [
         ("fetsh", "verb", "'fetsh' is not a verb (choose from fetch, verify); did you mean 'fetch'?"),
         ("verfy", "action", "'verfy' is not an action (choose from fetch, verify); did you mean 'verify'?"),
@@ -51,9 +50,9 @@ def test_a_choice_is_returned(word):
         ("", "verb", "'' is not a verb (choose from fetch, verify)"),
     ],
 )
-def test_another_word_is_refused_with_the_choice_that_was_probably_meant(word, what, message):
+def test_another_value_is_refused_with_the_closest_choice(value, what, message):
     with pytest.raises(UserError) as caught:
-        one_of(iter(("fetch", "verify")), word, what)
+        one_of(iter(("fetch", "verify")), value, what)
 
     assert str(caught.value) == message
 
@@ -92,7 +91,7 @@ def test_a_place_where_nothing_can_be_written_is_refused(tmp_path, name, message
     assert sorted(path.name for path in tmp_path.iterdir()) == ["far", "folder", "round"]
 
 
-def test_what_exists_must_be_told_to_be_replaced(tmp_path):
+def test_an_existing_file_is_replaced_only_with_overwrite(tmp_path):
     path = tmp_path / "a.csv"
     require_new("--output", path, overwrite=False)
     path.touch()

@@ -110,21 +110,15 @@ def test_another_dataset_overrides_that_of_the_checkpoint(mlp_run, cli):
     assert json.loads((mlp_run / "test_metrics.json").read_text())["data"]["dataset"] == "MNIST"
 
 
-def test_evaluation_uses_the_precision_of_the_training(fit, cli):
-    run = fit("fashion_mnist/mlp.yaml", "--trainer.limit_train_batches", 1, "--trainer.precision", "64-true")
+def test_evaluation_takes_the_precision_of_the_training_and_nothing_else(fit, cli):
+    flags = ("--trainer.precision", "64-true", "--trainer.limit_train_batches", 1, "--trainer.limit_test_batches", 0.5)
+    run = fit("fashion_mnist/mlp.yaml", *flags)
 
-    outcome = cli("test", run)
+    outcome = cli("test", run, "--data.eval_batch_size", 10)
 
     assert outcome.status == 0, outcome.err
     assert torch.load(run / "checkpoints/best.ckpt", weights_only=True)["state_dict"]["mean"].dtype == torch.float64
     assert request("test", run).settings["trainer"]["precision"] == "64-true"
-
-
-def test_other_settings_of_the_training_do_not_matter_for_evaluation(fit, cli):
-    run = fit("fashion_mnist/mlp.yaml", "--trainer.limit_train_batches", 1, "--trainer.limit_test_batches", 0.5)
-
-    assert cli("test", run, "--data.eval_batch_size", 10).status == 0
-
     assert json.loads((run / "test_metrics.json").read_text())["images"] == 100
 
 

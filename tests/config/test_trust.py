@@ -48,10 +48,10 @@ def with_trainer(**trainer: object) -> dict:
     return {"trainer": trainer}
 
 
-# What is believed
+# Settings that are trusted
 
 
-def test_plain_settings_are_taken_as_they_are():
+def test_plain_settings_are_returned_unchanged():
     config = {"seed_everything": 0, "model": MODEL, "data": DATA, "trainer": {"max_epochs": 5, "precision": "32-true"}}
 
     assert trusted_settings(config, set()) == config
@@ -107,11 +107,11 @@ def test_callbacks_are_known(callback):
 
 
 @pytest.mark.parametrize("place", ["default_root_dir", "model_registry"])
-def test_where_to_write_is_not_taken(place):
+def test_output_folders_are_dropped(place):
     assert trusted_settings(with_trainer(**{place: "/home/me", "max_epochs": 1}), set()) == with_trainer(max_epochs=1)
 
 
-def test_the_checkpoint_to_go_on_from_is_not_taken():
+def test_the_checkpoint_path_is_dropped():
     assert trusted_settings({"ckpt_path": "/elsewhere.ckpt"}, set()) == {}
 
 
@@ -187,7 +187,7 @@ def test_names_of_something_else_in_known_packages_are_refused(form, path):
         ({"data": {"class_path": "lightning_cnn.classifiers.CNNClassifier"}}, "--data"),
     ],
 )
-def test_classes_must_be_of_the_kind_that_their_place_takes(config, flag):
+def test_a_class_must_be_a_subclass_of_what_its_setting_takes(config, flag):
     assert f" for {flag}, which takes no such class" in refusal(config)
 
 
@@ -198,22 +198,22 @@ def test_the_message_says_how_to_name_a_class(planted):
     )
 
 
-def test_a_class_that_the_user_names_is_trusted_settings(planted):
+def test_a_class_that_the_user_names_is_trusted(planted):
     config = with_model(optimizer={"class_path": f"{planted}.Mine"})
 
     assert trusted_settings(config, {f"{planted}.Mine"}) == config
 
 
 @pytest.mark.parametrize("name", ["Popen", "function", "missing", "SGD"])
-def test_of_a_module_that_the_user_names_only_its_own_classes_are_trusted_settings(planted, name):
+def test_of_a_module_that_the_user_names_only_its_own_classes_are_trusted(planted, name):
     refusal(with_model(optimizer={"class_path": f"{planted}.{name}"}), f"{planted}.Mine")
 
 
-def test_naming_a_module_names_none_beside_it(planted):
+def test_naming_a_class_does_not_make_other_modules_trusted(planted):
     refusal(with_model(optimizer={"class_path": "other.Mine"}), f"{planted}.Mine")
 
 
-# Files, hosts and places
+# Files, hosts and paths
 
 
 @pytest.mark.parametrize("text", ["m.yaml", "./m.yaml", "http://127.0.0.1/m.yaml", "simplecache::http://x", "file://m"])
@@ -225,17 +225,17 @@ def test_nothing_is_read_because_a_checkpoint_says_so(text):
 
 @pytest.mark.parametrize("path", ["/etc/cron.d", "../elsewhere", "logs/../../x", "~/x"])
 @pytest.mark.parametrize("key", ["dirpath", "save_dir", "anything"])
-def test_paths_that_lead_elsewhere_are_for_the_user_to_give(path, key):
+def test_paths_outside_the_folder_must_be_given_by_the_user(path, key):
     config = with_trainer(logger={"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {key: path}})
 
     assert f"--trainer.logger.{key} PATH" in refusal(config)
     assert trusted_settings(config, {path}) == config
 
 
-# What is no config
+# Invalid settings
 
 
-def bomb() -> dict:
+def exponential() -> dict:
     value: object = "boom"
     for _ in range(40):
         value = [value] * 10
@@ -255,8 +255,8 @@ def deep() -> dict:
     return with_trainer(devices=value)
 
 
-@pytest.mark.parametrize("config", [bomb(), cycle(), deep(), with_trainer(devices=list(range(100_000)))])
-def test_bombs_are_refused(config):
+@pytest.mark.parametrize("config", [exponential(), cycle(), deep(), with_trainer(devices=list(range(100_000)))])
+def test_too_many_or_too_deeply_nested_settings_are_refused(config):
     assert refusal(config).startswith("the checkpoint has too many settings, or too deeply nested ones")
 
 
@@ -302,7 +302,7 @@ def test_values_that_are_not_plain_are_refused(value):
 
 
 @pytest.mark.parametrize("key", [1, None, "a.b", "__path__", "__class__", "a b", "", ("a",), "--config", "x\ny"])
-def test_names_that_are_no_names_are_refused(key):
+def test_invalid_names_of_settings_are_refused(key):
     assert "below --trainer, which is not the name of a setting" in refusal(
         with_trainer(**{"max_epochs": 1}) | {"trainer": {key: 1}}
     )
@@ -311,17 +311,17 @@ def test_names_that_are_no_names_are_refused(key):
 @pytest.mark.parametrize(
     "key", ["config", "--config", "print_config", "overwrite", "test", "model.class_path", 1, None]
 )
-def test_settings_that_are_none_of_a_run_are_refused(key):
+def test_unknown_settings_are_refused(key):
     assert "which is not a setting of a run" in refusal({key: "evil.yaml"})
 
 
 @pytest.mark.parametrize("config", [None, [], "text", 3, [("model", MODEL)]])
-def test_what_is_no_config_is_refused(config):
+def test_a_config_that_is_not_a_mapping_is_refused(config):
     assert "does not say what it was trained with" in refusal(config)
 
 
 @pytest.mark.parametrize("path", [None, 3, [], {}, "", "a b", "os;system", "x" * 500, "CNN Classifier", "rm -rf\n"])
-def test_class_paths_that_are_none_are_refused(path):
+def test_invalid_class_paths_are_refused(path):
     assert "--model" in refusal({"model": {"class_path": path}})
 
 
@@ -336,7 +336,7 @@ values = st.recursive(
 
 @settings(derandomize=True, database=None, deadline=None, max_examples=100)
 @given(st.dictionaries(st.sampled_from(["model", "data", "trainer", "plots"]), values))
-def test_any_config_is_believed_or_refused_in_one_line(config):
+def test_any_config_is_trusted_or_refused_in_one_line(config):
     before = set(sys.modules)
     message = ""
     try:

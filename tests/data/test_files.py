@@ -57,12 +57,12 @@ def test_truncated_or_altered_gzip_files_are_rejected():
 
 
 def test_a_gzip_bomb_is_rejected_at_the_limit(monkeypatch):
-    bomb = gzip.compress(bytes(10 * 2**20))
-    assert len(bomb) < 2**14
+    compressed = gzip.compress(bytes(10 * 2**20))
+    assert len(compressed) < 2**14
     monkeypatch.setattr(files, "MAX_BYTES", 2**20)
 
     with pytest.raises(SourceError, match="larger than the limit of 1,048,576 bytes"):
-        gunzip(bomb)
+        gunzip(compressed)
 
 
 def test_a_file_beyond_the_limit_is_rejected(tmp_path, monkeypatch):
@@ -153,7 +153,7 @@ def test_a_read_only_folder_cannot_be_locked(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "expected"),
     [
         (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "connection refused"),
         (EOFError("Compressed file ended"), "compressed file ended"),
@@ -161,8 +161,8 @@ def test_a_read_only_folder_cannot_be_locked(tmp_path):
         (TimeoutError(), "TimeoutError"),
     ],
 )
-def test_reasons_are_short(error, words):
-    assert reason(error) == words
+def test_reasons_are_short(error, expected):
+    assert reason(error) == expected
 
 
 def test_the_data_command_does_not_import_torch_or_tqdm():

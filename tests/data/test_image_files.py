@@ -40,10 +40,10 @@ def grey(path: Path) -> np.ndarray:
     return np.asarray(read(path).convert("L"))
 
 
-def found(*words: object) -> tuple[list[str], list[tuple[str, str]]]:
+def found(*names: object) -> tuple[list[str], list[tuple[str, str]]]:
     """The files that arguments stand for, and the failures."""
     failures: list[tuple[str, str]] = []
-    files = [str(path) for path in find(map(str, words), lambda name, error: failures.append((name, str(error))))]
+    files = [str(path) for path in find(map(str, names), lambda name, error: failures.append((name, str(error))))]
     return files, failures
 
 
@@ -109,26 +109,26 @@ def closed(monkeypatch):
 
 
 @pytest.mark.usefixtures("closed")
-@pytest.mark.parametrize("word", ["d", "d/**/*.png", "d/**"])
-def test_a_folder_that_cannot_be_read_is_reported_and_the_others_are_read(word):
+@pytest.mark.parametrize("name", ["d", "d/**/*.png", "d/**"])
+def test_a_folder_that_cannot_be_read_is_reported_and_the_others_are_read(name):
     touch("d/a.png", "d/closed/b.png", "d/open/c.png")
 
-    files, failures = found(word)
+    files, failures = found(name)
 
     assert files == ["d/a.png", "d/open/c.png"]
     assert failures == [("d/closed", "cannot be read (permission denied); change its permissions or leave it out")]
 
 
 @pytest.mark.usefixtures("closed")
-@pytest.mark.parametrize("word", ["d/closed/*.png", "d/closed/**/*.png", "d/*/?.png"])
-def test_a_pattern_in_a_folder_that_cannot_be_read_is_reported(word):
+@pytest.mark.parametrize("name", ["d/closed/*.png", "d/closed/**/*.png", "d/*/?.png"])
+def test_a_pattern_in_a_folder_that_cannot_be_read_is_reported(name):
     touch("d/closed/b.png")
 
-    files, (first, second) = found(word)
+    files, (first, second) = found(name)
 
     assert files == []
     assert first == ("d/closed", "cannot be read (permission denied); change its permissions or leave it out")
-    assert second[0] == word
+    assert second[0] == name
 
 
 @pytest.fixture
@@ -182,11 +182,11 @@ def test_a_pattern_without_a_match_is_reported():
 def test_files_are_found_lazily():
     touch("a.png")
 
-    words = iter(["a.png", "a.png"])
-    files = find(words, print)
+    names = iter(["a.png", "a.png"])
+    files = find(names, print)
 
     assert next(files) == Path("a.png")
-    assert next(words) == "a.png"
+    assert next(names) == "a.png"
 
 
 # Decoding
