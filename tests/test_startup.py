@@ -32,16 +32,16 @@ def doubled(number):
 
 @pytest.fixture(autouse=True)
 def _costly(tmp_path, monkeypatch):
-    """Two packages, `costly` with the modules `costly.inner` and `costly.inner.most`, and `dear`."""
+    """Two packages, `costly` with the modules `costly.inner` and `costly.inner.most`, and `second`."""
     inner = tmp_path / "costly" / "inner"
     inner.mkdir(parents=True)
     (tmp_path / "costly" / "__init__.py").write_text(INIT)
     (inner / "__init__.py").write_text(INNER)
     (inner / "most.py").write_text("DEPTH = 2\n")
-    (tmp_path / "dear.py").write_text("NAME = 'dear'\n")
+    (tmp_path / "second.py").write_text("NAME = 'second'\n")
     monkeypatch.syspath_prepend(tmp_path)
     yield
-    for name in loaded("costly", "dear"):
+    for name in loaded("costly", "second"):
         del sys.modules[name]
 
 
@@ -50,7 +50,7 @@ def loaded(*packages: str) -> set[str]:
     return {name for name in sys.modules if name.partition(".")[0] in packages}
 
 
-# What placeholders become
+# Placeholders
 
 
 def test_nothing_is_imported_until_it_is_used():
@@ -65,7 +65,7 @@ def test_nothing_is_imported_until_it_is_used():
     assert loaded("costly") == {"costly", "costly.inner"}
 
 
-def test_modules_are_found_however_they_were_imported():
+def test_every_form_of_import_is_lazy():
     with lazy_imports("costly"):
         import costly.inner.most
         import costly.inner.most as by_another_name
@@ -93,8 +93,8 @@ def test_a_lazy_decorator_works_after_the_block():
         from costly import repeated
 
         @repeated(3)
-        def answer(word):
-            return word
+        def answer(text):
+            return text
 
     assert answer("no ") == "no no no "
 
@@ -111,40 +111,40 @@ def test_lazy_calls_and_attributes_are_resolved_after_the_block():
 
 
 def test_a_missing_name_or_package_is_an_error_when_it_is_used():
-    with lazy_imports("costly", "dearest"):
-        import dearest
+    with lazy_imports("costly", "missing"):
+        import missing
         from costly import nonsense
 
     with pytest.raises(AttributeError, match="nonsense"):
         nonsense.anything  # noqa: B018
-    with pytest.raises(ModuleNotFoundError, match="dearest"):
-        dearest.anything  # noqa: B018
+    with pytest.raises(ModuleNotFoundError, match="missing"):
+        missing.anything  # noqa: B018
 
 
-# What is left alone
+# Imports that are not lazy
 
 
 def test_loaded_modules_are_returned():
     import costly as real
 
-    with lazy_imports("costly", "dear"):
+    with lazy_imports("costly", "second"):
         import costly
-        import dear
+        import second
         from costly.inner import doubled
 
         assert costly is real
         assert doubled(2) == 4
 
     assert sys.modules["costly"] is real
-    assert dear.NAME == "dear"
+    assert second.NAME == "second"
 
 
 def test_other_packages_are_imported_at_once():
     with lazy_imports("costly"):
-        import dear
+        import second
 
-        assert type(dear) is ModuleType
-        assert dear.NAME == "dear"
+        assert type(second) is ModuleType
+        assert second.NAME == "second"
 
 
 def test_a_prefix_of_a_package_name_does_not_match():
@@ -172,11 +172,11 @@ def test_imports_after_the_block_are_real():
 def test_import_state_is_restored_even_after_an_error():
     finders, modules = list(sys.meta_path), dict(sys.modules)
 
-    with suppress(ZeroDivisionError), lazy_imports("costly", "dear"):
+    with suppress(ZeroDivisionError), lazy_imports("costly", "second"):
         import costly.inner.most  # noqa: F401
-        import dear  # noqa: F401
+        import second  # noqa: F401
 
-        assert loaded("costly", "dear") == {"costly", "costly.inner", "costly.inner.most", "dear"}
+        assert loaded("costly", "second") == {"costly", "costly.inner", "costly.inner.most", "second"}
         raise ZeroDivisionError
 
     assert sys.meta_path == finders
@@ -204,7 +204,7 @@ def test_harmless_warnings_are_not_shown(message):
 
     filter_warnings()
 
-    warnings.warn(message, UserWarning, stacklevel=1)  # an error in these tests, were it not silenced
+    warnings.warn(message, UserWarning, stacklevel=1)  # if it were shown, it would fail this test
 
 
 def test_other_warnings_are_shown():

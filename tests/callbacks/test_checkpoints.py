@@ -20,7 +20,7 @@ STEPS = 5
 
 
 class Saves(Callback):
-    """Notes, at each step, which step the last checkpoint is of, and the one before it."""
+    """Records, at each step, the steps of the last and of the previous checkpoint."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -37,7 +37,7 @@ class Saves(Callback):
 
 @pytest.fixture
 def saved(trainer, tmp_path):
-    """Train two epochs and return what was saved when."""
+    """Train two epochs and return the recorded saves."""
 
     def run(checkpoints, *callbacks, **options):
         saves = Saves(tmp_path)
@@ -49,30 +49,30 @@ def saved(trainer, tmp_path):
     return run
 
 
-def test_by_itself_it_saves_after_each_epoch(saved):
+def test_by_default_it_saves_after_each_epoch(saved):
     saves = saved(Checkpoints())
 
     assert saves.last == [None] * STEPS + [STEPS] * STEPS
     assert (saves.step_of("last"), saves.step_of("previous")) == (10, 5)
 
 
-def test_it_saves_after_so_many_steps(saved):
+def test_it_saves_every_n_steps(saved):
     saves = saved(Checkpoints(every_n_steps=2))
 
     assert saves.last == [None, None, 2, 2, 4, 5, 6, 6, 8, 8]
     assert saves.previous == [None, None, None, None, 2, 4, 5, 5, 6, 6]
 
 
-def test_it_saves_after_so_many_minutes(saved, monkeypatch):
+def test_it_saves_every_n_minutes(saved, monkeypatch):
     seconds = iter(range(0, 100_000, 25))
     monkeypatch.setattr("lightning_cnn.callbacks.checkpoints.monotonic", lambda: next(seconds))
 
     saves = saved(Checkpoints(every_n_minutes=1), max_epochs=1)
 
-    assert saves.last == [None, None, None, 3, 3]  # 25 s a look, and as much for the save itself
+    assert saves.last == [None, None, None, 3, 3]  # each reading of the clock takes 25 s, and a save is one more
 
 
-def test_how_often_it_saves_changes_nothing(saved, tmp_path):
+def test_saving_more_often_does_not_change_the_training(saved, tmp_path):
     contents = []
     for checkpoints in (Checkpoints(), Checkpoints(every_n_steps=1), Checkpoints(every_n_minutes=1e-6)):
         saved(checkpoints)
@@ -123,7 +123,7 @@ def test_without_validation_there_is_no_best(saved, tmp_path):
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"last.ckpt", "previous.ckpt"}
 
 
-def test_what_a_killed_process_has_left_is_cleared_away(saved, tmp_path):
+def test_partial_files_of_a_killed_process_are_removed(saved, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / ".last.ckpt.abc.part").write_bytes(b"half")
 
@@ -132,7 +132,7 @@ def test_what_a_killed_process_has_left_is_cleared_away(saved, tmp_path):
     assert not list((tmp_path / "checkpoints").glob(".*"))
 
 
-def test_where_there_are_no_links_it_copies(saved, monkeypatch):
+def test_without_hard_links_it_copies(saved, monkeypatch):
     def no_links(*_):
         raise OSError("Operation not permitted")
 
@@ -144,7 +144,7 @@ def test_where_there_are_no_links_it_copies(saved, monkeypatch):
 
 
 @pytest.mark.parametrize("options", [{"every_n_steps": 0}, {"every_n_minutes": 0.0}, {"every_n_minutes": float("nan")}])
-def test_what_is_out_of_range_is_refused(options):
+def test_arguments_out_of_range_are_refused(options):
     (name,) = options
     with pytest.raises(ValueError, match=f"{name} must be"):
         Checkpoints(**options)

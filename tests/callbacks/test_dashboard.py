@@ -77,7 +77,7 @@ def predictions(run: Path) -> list[dict[str, str]]:
 
 
 def session(found: EventAccumulator) -> tuple[dict[str, str | float], list[str]]:
-    """What the HParams tab shows of a run: its hyperparameters, and the tags of its metrics."""
+    """The hyperparameters of a run in the HParams tab, and the tags of its metrics."""
     contents = [
         HParamsPluginData.FromString(found.summary_metadata[f"_hparams_/{name}"].plugin_data.content)
         for name in ("experiment", "session_start_info")
@@ -345,7 +345,7 @@ def test_the_best_of_a_resumed_run_may_be_before_the_resume(fit, cli):
 # Testing again
 
 
-def test_a_second_test_shows_the_same(copy, cli):
+def test_a_second_test_writes_the_same(copy, cli):
     (embedding,) = copy.glob("*/test/tensors.tsv")
     written = embedding.read_bytes()
 
@@ -433,7 +433,7 @@ def test_random_state_modes_and_statistics_are_kept(trainer, tiny_data, tmp_path
         network = nn.Sequential(
             nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(), nn.Flatten(), nn.Linear(2 * 26 * 26, 10)
         )
-        network[2].eval()  # by itself
+        network[2].eval()  # alone, as if it were frozen
         model = ImageClassifier(network)
         dashboard = Dashboard(enabled, histograms=True)
         run = trainer(max_epochs=2, callbacks=[dashboard], logger=TensorBoard(tmp_path / str(enabled)))
@@ -486,7 +486,7 @@ def test_without_a_data_module_classes_are_numbered(trainer, tmp_path):
     assert not (tmp_path / "projector_config.pbtxt").exists()  # the images are unknown
 
 
-def test_evaluation_without_a_checkpoint_shows_nothing(trainer, tiny_data, tmp_path):
+def test_evaluation_without_a_checkpoint_adds_nothing(trainer, tiny_data, tmp_path):
     run = trainer(callbacks=[Dashboard()], logger=TensorBoard(tmp_path))
 
     for evaluate in (run.validate, run.test):
@@ -541,7 +541,7 @@ def test_a_checkpoint_keeps_the_best_metrics_and_the_number_of_validations():
     assert dashboard.state_dict() == known
 
 
-def test_confusion_matrices_of_long_runs_are_few(trainer, tmp_path, monkeypatch):
+def test_long_runs_draw_fewer_confusion_matrices(trainer, tmp_path, monkeypatch):
     monkeypatch.setattr("lightning_cnn.plots.figures.confusion_matrix", lambda *_: Figure(figsize=(1, 1)))
     model = ImageClassifier(nn.Sequential(nn.Flatten(), nn.Linear(784, 3)), num_classes=3)
     logger = TensorBoard(tmp_path)

@@ -95,7 +95,7 @@ def stopped(trainer, module, loader=None, **options) -> tuple[str, int]:
     with pytest.raises(DivergenceError) as error:
         run.fit(module, loader or images(), images())
     for before, after in zip(weights.before, module.parameters(), strict=True):
-        assert torch.equal(before.view(torch.int32), after.view(torch.int32))  # bits, because NaN is not NaN
+        assert torch.equal(before.view(torch.int32), after.view(torch.int32))  # bits, because NaN != NaN
     assert run.global_step == weights.step
     return str(error.value), weights.step
 
@@ -210,7 +210,7 @@ def test_names_a_non_finite_weight(trainer):
     assert module.network[1].weight.isnan().sum() == 1
 
 
-def test_stops_with_another_rank(trainer, monkeypatch):
+def test_stops_if_another_rank_has_diverged(trainer, monkeypatch):
     run = trainer()
     monkeypatch.setattr(divergence, "_on_all_ranks", lambda trainer, is_finite: False)
 
@@ -229,7 +229,7 @@ def test_suggests_only_what_is_not_set_already(trainer):
     )
 
 
-# What does not stop training
+# Finite values, and gradient scalers
 
 
 def test_checking_does_not_change_training(trainer, monkeypatch):

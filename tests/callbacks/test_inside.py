@@ -24,7 +24,7 @@ def linear(*weights):
 
 @pytest.fixture
 def network():
-    """Two convolutions, dropout that would show, and two linear layers, for an image of 1×2 pixels."""
+    """Two convolutions, dropout and two linear layers, for an image of 1×2 pixels."""
     return nn.Sequential(
         convolution([2.0], [-1.0], bias=1.0),
         nn.ReLU(),
@@ -68,7 +68,7 @@ def test_filters_of_a_linear_layer_have_a_weight_for_each_pixel():
     assert first_filters(network, 2, 3).tolist() == [[[1, 2, 3], [4, 5, 6]], [[0, 0, 0], [0, 0, 0]]]
 
 
-def test_a_linear_layer_that_is_not_over_pixels_has_no_filters():
+def test_a_linear_layer_whose_inputs_are_not_pixels_has_no_filters():
     assert first_filters(nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(196, 10)), 28, 28) is None
 
 
@@ -84,12 +84,12 @@ def test_filters_of_real_networks(network, shape):
 # Feature maps
 
 
-def test_feature_maps_are_what_each_convolution_gives(network):
+def test_feature_maps_are_the_outputs_of_each_convolution(network):
     maps = feature_maps(network, IMAGES)
 
     assert list(maps) == ["convolution 1", "convolution 2"]
     assert maps["convolution 1"].tolist() == [[[[3, 7]], [[0, -2]]], [[[-3, 1]], [[3, 1]]]]
-    assert maps["convolution 2"].tolist() == [[[[3, 7]]], [[[3, 2]]]]  # sums of what is above zero
+    assert maps["convolution 2"].tolist() == [[[[3, 7]]], [[[3, 2]]]]  # sums of the positive values
     assert not maps["convolution 1"].requires_grad
 
 
@@ -100,14 +100,14 @@ def test_a_network_without_convolutions_has_no_maps():
 # Features
 
 
-def test_last_features_are_what_the_last_linear_layer_is_given(network):
+def test_last_features_are_the_inputs_of_the_last_linear_layer(network):
     features = last_features(network, IMAGES)
 
     assert features.tolist() == [[3, 7, 0], [3, 2, 1]]
     assert not features.requires_grad
 
 
-def test_the_last_of_linear_layers_may_be_the_only_one():
+def test_last_features_of_a_single_linear_layer():
     features = last_features(nn.Sequential(nn.Flatten(), nn.Linear(2, 2)), IMAGES)
 
     assert features.tolist() == [[1, 3], [-2, 0]]
@@ -123,9 +123,9 @@ BOTH = pytest.mark.parametrize("function", [feature_maps, last_features])
 
 
 @BOTH
-def test_modes_weights_and_gradients_stay_as_they_are(function, network):
+def test_modes_weights_and_gradients_are_unchanged(function, network):
     network.train()
-    network[3].eval()  # by itself, as if it were frozen
+    network[3].eval()  # alone, as if it were frozen
     before = modes(network), {name: weight.clone() for name, weight in network.state_dict().items()}
 
     function(network, IMAGES)
@@ -172,7 +172,7 @@ def test_other_hooks_stay(function, network):
 
 @BOTH
 def test_no_random_numbers_are_drawn(function, network):
-    network.train()  # its dropout would
+    network.train()  # in this mode, dropout draws random numbers
     before = torch.get_rng_state()
 
     function(network, IMAGES)
@@ -180,7 +180,7 @@ def test_no_random_numbers_are_drawn(function, network):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_eval_mode_gives_every_module_its_mode_back(network):
+def test_eval_mode_restores_the_mode_of_every_module(network):
     network.train()
     network[3].eval()
     before = modes(network)

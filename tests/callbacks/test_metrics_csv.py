@@ -35,9 +35,9 @@ def test_metrics_of_a_step_share_a_row(tmp_path):
     ]
 
 
-def test_the_save_after_each_log_writes_nothing_but_that_before_a_checkpoint_does(tmp_path):
+def test_only_the_save_before_a_checkpoint_writes_the_file(tmp_path):
     logger = logged(tmp_path, (1, {"epoch": 0, "val/acc": 0.5}))
-    logger.save()  # by Lightning
+    logger.save()  # by Lightning, after each `log_metrics`
     assert list(tmp_path.iterdir()) == []
 
     logger.save()  # by `Checkpoints`

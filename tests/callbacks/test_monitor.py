@@ -22,7 +22,7 @@ def test_the_mode_decides_what_is_better(mode, best, value, better):
     assert Monitor("val/error", mode, best).is_better(value) is better
 
 
-def test_the_first_checkpoint_callback_with_a_monitor_counts(trainer, tmp_path):
+def test_the_first_checkpoint_callback_with_a_monitor_is_used(trainer, tmp_path):
     callbacks = [ModelCheckpoint(tmp_path), ModelCheckpoint(tmp_path, monitor="val/loss", mode="min")]
 
     assert monitor_of(trainer(callbacks=callbacks, enable_checkpointing=True)) == ("val/loss", "min", None)

@@ -56,7 +56,7 @@ def data(data_dir: Path, facts: DatasetFacts) -> ImageDataModule:
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
-    """What would be drawn, by the function that draws it; in its place stands an empty figure, which takes no time."""
+    """The arguments of each plot function, which returns an empty figure to save time."""
     return replace_figures(monkeypatch)
 
 
@@ -99,7 +99,9 @@ def drawn(folder: Path) -> set[str]:
     return {path.name for path in (folder / "plots").glob("*")}
 
 
-def test_fit_leaves_samples_and_history_and_trains_as_without_them(tmp_path: Path, datamodule: ImageDataModule) -> None:
+def test_fit_draws_samples_and_history_without_changing_the_training(
+    tmp_path: Path, datamodule: ImageDataModule
+) -> None:
     weights, metrics = [], []
     for enabled in (True, False):
         (folder := tmp_path / str(enabled)).mkdir()
@@ -115,7 +117,7 @@ def test_fit_leaves_samples_and_history_and_trains_as_without_them(tmp_path: Pat
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_samples_are_what_the_network_sees_first_and_history_is_what_was_logged(
+def test_samples_are_the_first_inputs_of_the_network_and_history_the_logged_metrics(
     tmp_path: Path, datamodule: ImageDataModule, shown: dict[str, list[Any]]
 ) -> None:
     seen: list[torch.Tensor] = []
@@ -144,7 +146,7 @@ def test_samples_are_augmented(tmp_path: Path, datamodule: ImageDataModule, show
     assert not np.array_equal(calls[0][0], calls[1][0])
 
 
-def test_small_batches_are_shown_whole_and_accumulated_ones_once(
+def test_a_small_first_batch_is_drawn_whole_and_once(
     tmp_path: Path, datamodule: ImageDataModule, shown: dict[str, list[Any]]
 ) -> None:
     datamodule.batch_size = 5
@@ -169,7 +171,7 @@ def test_a_resumed_run_keeps_its_samples_and_shows_all_epochs(
 
 
 @pytest.mark.usefixtures("shown")
-def test_fast_dev_run_and_being_turned_off_leave_nothing(tmp_path: Path, datamodule: ImageDataModule) -> None:
+def test_nothing_is_drawn_in_a_fast_dev_run_or_when_disabled(tmp_path: Path, datamodule: ImageDataModule) -> None:
     model = classifier()
     for run in (trainer(tmp_path, Plots(), fast_dev_run=True), trainer(tmp_path, Plots(enabled=False))):
         run.fit(model, datamodule)
@@ -181,7 +183,7 @@ def test_fast_dev_run_and_being_turned_off_leave_nothing(tmp_path: Path, datamod
 def tested(
     tmp_path_factory: pytest.TempPathFactory, data_dir: Path, facts: DatasetFacts
 ) -> tuple[dict[str, list[Any]], ImageDataModule, torch.Tensor]:
-    """What a test with the default settings draws, its data, and the probabilities `(25, 10)`."""
+    """The figures of a test with the default settings, its data, and the probabilities `(25, 10)`."""
     filter_warnings()
     model, datamodule = classifier(), data(data_dir, facts)
     with pytest.MonkeyPatch.context() as patch:
@@ -192,7 +194,7 @@ def tested(
 
 
 @pytest.mark.parametrize(("n", "expected"), [(1, 1), (13, 13), (40, 25)])
-def test_predictions_are_as_many_of_the_first_test_images_as_asked_for(
+def test_predictions_show_the_first_n_test_images(
     n: int, expected: int, tmp_path: Path, datamodule: ImageDataModule, shown: dict[str, list[Any]]
 ) -> None:
     trainer(tmp_path, Plots(test_images=n)).test(classifier(), datamodule, verbose=False)
@@ -204,20 +206,20 @@ def test_predictions_are_as_many_of_the_first_test_images_as_asked_for(
 def test_predictions_are_those_of_the_network_on_raw_images(
     tested: tuple[dict[str, list[Any]], ImageDataModule, torch.Tensor],
 ) -> None:
-    shown, datamodule, shares = tested
+    shown, datamodule, probabilities = tested
     ((images, predictions),) = shown["predictions"]
     assert images.dtype == np.uint8
     np.testing.assert_array_equal(images, datamodule.test_set.images[:4, 0].numpy())
     assert predictions.targets.tolist() == datamodule.test_set.targets.tolist()
-    assert predictions.predicted.tolist() == shares.argmax(dim=1).tolist()
+    assert predictions.predicted.tolist() == probabilities.argmax(dim=1).tolist()
     assert predictions.class_names == list(MNIST.classes)
 
 
-def test_figures_of_a_test_are_of_all_its_images(
+def test_figures_of_a_test_count_all_its_images(
     tested: tuple[dict[str, list[Any]], ImageDataModule, torch.Tensor],
 ) -> None:
-    shown, datamodule, shares = tested
-    targets, predicted = datamodule.test_set.targets.numpy(), shares.argmax(dim=1).numpy()
+    shown, datamodule, probabilities = tested
+    targets, predicted = datamodule.test_set.targets.numpy(), probabilities.argmax(dim=1).numpy()
     ((counts, names, _),) = shown["confusion_matrix"]
     assert names == list(MNIST.classes)
     for true in range(10):
@@ -225,23 +227,23 @@ def test_figures_of_a_test_are_of_all_its_images(
     ((result,),) = shown["calibration"]
     assert result.images.sum() == 25
     assert np.nansum(result.images * result.accuracy) == pytest.approx((targets == predicted).sum())
-    assert np.nansum(result.images * result.confidence) == pytest.approx(shares.amax(dim=1).sum().item())
+    assert np.nansum(result.images * result.confidence) == pytest.approx(probabilities.amax(dim=1).sum().item())
 
 
 def test_mistakes_are_the_worst_ones(tested: tuple[dict[str, list[Any]], ImageDataModule, torch.Tensor]) -> None:
-    shown, datamodule, shares = tested
+    shown, datamodule, probabilities = tested
     images, targets = datamodule.test_set.images, datamodule.test_set.targets
-    wrong = [i for i in range(25) if shares[i].argmax() != targets[i]]
+    wrong = [i for i in range(25) if probabilities[i].argmax() != targets[i]]
     assert len(wrong) > 16
-    worst = sorted(wrong, key=lambda i: shares[i, targets[i]].item())[:16]
+    worst = sorted(wrong, key=lambda i: probabilities[i, targets[i]].item())[:16]
     ((pixels, predictions),) = shown["mistakes"]
     np.testing.assert_array_equal(pixels, images[worst, 0].numpy())
     assert predictions.worst_mistakes(16).tolist() == worst
-    assert predictions.confidence[worst].tolist() == pytest.approx(shares[worst].amax(dim=1).tolist())
+    assert predictions.confidence[worst].tolist() == pytest.approx(probabilities[worst].amax(dim=1).tolist())
 
 
 @pytest.mark.usefixtures("shown")
-def test_without_mistakes_there_is_no_figure_of_them_and_no_earlier_one(
+def test_without_mistakes_an_earlier_figure_of_them_is_removed(
     tmp_path: Path, datamodule: ImageDataModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer(tmp_path, Plots()).test(classifier(), datamodule, verbose=False)
@@ -250,16 +252,16 @@ def test_without_mistakes_there_is_no_figure_of_them_and_no_earlier_one(
     datamodule.test_set.images[:, 0, 0, 0] = datamodule.test_set.targets.to(torch.uint8)
     monkeypatch.setattr(datamodule, "setup", lambda stage: None)
 
-    class Right(torch.nn.Module):
+    class Perfect(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return 5 * torch.eye(10)[(images[:, 0, 0, 0] * 255).round().long()]
 
-    trainer(tmp_path, Plots()).test(ImageClassifier(Right()), datamodule, verbose=False)
+    trainer(tmp_path, Plots()).test(ImageClassifier(Perfect()), datamodule, verbose=False)
     assert drawn(tmp_path) == OF_TEST - {"mistakes.png"}
 
 
 @pytest.mark.usefixtures("shown")
-def test_predictions_lie_beside_the_tested_checkpoint(tmp_path: Path, datamodule: ImageDataModule) -> None:
+def test_figures_are_written_beside_the_tested_checkpoint(tmp_path: Path, datamodule: ImageDataModule) -> None:
     run = trainer(tmp_path / "elsewhere", Plots(), max_epochs=1)
     (tmp_path / "elsewhere").mkdir()
     model = classifier()
@@ -287,9 +289,7 @@ def test_a_test_in_bfloat16_is_drawn(tmp_path: Path, datamodule: ImageDataModule
 
 
 @pytest.mark.usefixtures("shown")
-def test_only_the_first_process_draws(
-    tmp_path: Path, datamodule: ImageDataModule, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_rank_zero_draws(tmp_path: Path, datamodule: ImageDataModule, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Trainer, "is_global_zero", False)
     run = trainer(tmp_path, Plots(), max_epochs=1)
     run.fit(model := classifier(), datamodule)
@@ -297,7 +297,7 @@ def test_only_the_first_process_draws(
     assert not (tmp_path / "plots").exists()
 
 
-def test_no_test_images_are_refused() -> None:
+def test_test_images_below_1_is_refused() -> None:
     with pytest.raises(ValueError, match="test_images must be at least 1, got 0"):
         Plots(test_images=0)
 

@@ -18,7 +18,7 @@ TARGETS = torch.arange(10) % 3
 
 
 class Table(nn.Module):
-    """Gives the image whose first pixel has the value i the logits in row i of a table."""
+    """Returns row i of a table of logits for an image whose first pixel is i."""
 
     def __init__(self, logits):
         super().__init__()
@@ -28,8 +28,8 @@ class Table(nn.Module):
         return self.logits[(images[:, 0, 0, 0] * 255).round().long()]
 
 
-class Watcher(PredictionsCallback):
-    """Remembers what it was given, with the accuracy that was logged by then."""
+class Recorder(PredictionsCallback):
+    """Records its arguments, and the accuracy that was logged before."""
 
     stages = ("val", "test")
 
@@ -40,7 +40,7 @@ class Watcher(PredictionsCallback):
         self.seen.append((stage, predictions, trainer.callback_metrics[f"{stage}/acc"].item()))
 
 
-class TestWatcher(Watcher):
+class TestRecorder(Recorder):
     __test__ = False
     stages = ("test",)
 
@@ -59,7 +59,7 @@ def loader(batch_size, targets=TARGETS):
 # From logits
 
 
-def test_values_of_each_image_are_those_of_its_probabilities():
+def test_confidence_and_loss_follow_from_the_probabilities():
     probabilities = torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7], [0.3, 0.6, 0.1]])
     predictions = from_logits(torch.tensor([0, 1, 1]), probabilities.log(), ["a", "b", "c"])
 
@@ -79,18 +79,18 @@ def test_large_logits_have_finite_confidence_and_loss():
     assert predictions.losses.tolist() == [0.0, 1000.0]
 
 
-# How they are collected
+# Collecting batches
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 10])  # of four: 4, 4 and 2
 @pytest.mark.parametrize("stage", ["val", "test"])
-def test_all_images_are_seen_in_order_after_the_metrics_were_logged(classifier, trainer, stage, batch_size):
-    watcher = Watcher()
-    run = trainer(callbacks=[watcher])
+def test_predictions_are_in_order_and_come_after_the_metrics(classifier, trainer, stage, batch_size):
+    recorder = Recorder()
+    run = trainer(callbacks=[recorder])
 
     {"val": run.validate, "test": run.test}[stage](classifier, loader(batch_size), verbose=False)
 
-    ((seen, predictions, accuracy),) = watcher.seen
+    ((seen, predictions, accuracy),) = recorder.seen
     logits = classifier.network.logits.detach()
     assert seen == stage
     assert predictions.targets.tolist() == TARGETS.tolist()
@@ -100,56 +100,56 @@ def test_all_images_are_seen_in_order_after_the_metrics_were_logged(classifier, 
     assert accuracy == pytest.approx((logits.argmax(dim=1) == TARGETS).float().mean().item())
 
 
-def test_each_validation_is_seen_by_itself_and_the_sanity_check_is_not(classifier, trainer):
-    watcher = Watcher()
+def test_each_validation_has_its_own_predictions_and_the_sanity_check_none(classifier, trainer):
+    recorder = Recorder()
 
-    trainer(max_epochs=3, num_sanity_val_steps=2, callbacks=[watcher]).fit(classifier, loader(4), loader(4))
+    trainer(max_epochs=3, num_sanity_val_steps=2, callbacks=[recorder]).fit(classifier, loader(4), loader(4))
 
-    assert [(stage, len(predictions)) for stage, predictions, _ in watcher.seen] == [("val", 10)] * 3
+    assert [(stage, len(predictions)) for stage, predictions, _ in recorder.seen] == [("val", 10)] * 3
 
 
 def test_a_second_test_discards_the_first(classifier, trainer):
-    watcher = Watcher()
-    run = trainer(callbacks=[watcher])
+    recorder = Recorder()
+    run = trainer(callbacks=[recorder])
 
     run.test(classifier, loader(4), verbose=False)
     run.test(classifier, loader(3, TARGETS.flip(0)), verbose=False)
 
-    first, second = (predictions for _, predictions, _ in watcher.seen)
+    first, second = (predictions for _, predictions, _ in recorder.seen)
     assert first.targets.tolist() == TARGETS.tolist()
     assert second.targets.tolist() == TARGETS.flip(0).tolist()
 
 
-def test_only_the_stages_that_were_asked_for_are_seen(classifier, trainer):
-    watcher = TestWatcher()
-    run = trainer(callbacks=[watcher])
+def test_only_the_chosen_stages_are_collected(classifier, trainer):
+    recorder = TestRecorder()
+    run = trainer(callbacks=[recorder])
 
     run.fit(classifier, loader(4), loader(4))
     run.test(classifier, loader(4), verbose=False)
 
-    assert [stage for stage, _, _ in watcher.seen] == ["test"]
+    assert [stage for stage, _, _ in recorder.seen] == ["test"]
 
 
-def test_a_part_of_the_images_is_a_part_of_the_predictions(classifier, trainer):
-    watcher = Watcher()
+def test_limit_test_batches_limits_the_predictions(classifier, trainer):
+    recorder = Recorder()
 
-    trainer(callbacks=[watcher], limit_test_batches=2).test(classifier, loader(4), verbose=False)
+    trainer(callbacks=[recorder], limit_test_batches=2).test(classifier, loader(4), verbose=False)
 
-    ((_, predictions, _),) = watcher.seen
+    ((_, predictions, _),) = recorder.seen
     assert predictions.targets.tolist() == TARGETS[:8].tolist()
     assert predictions.probabilities.shape == (8, 3)
 
 
-def test_without_a_batch_there_is_nothing_to_see(classifier, trainer):
-    watcher = Watcher()
+def test_without_batches_on_predictions_is_not_called(classifier, trainer):
+    recorder = Recorder()
 
-    trainer(callbacks=[watcher], limit_val_batches=0).fit(classifier, loader(4), loader(4))
+    trainer(callbacks=[recorder], limit_val_batches=0).fit(classifier, loader(4), loader(4))
 
-    assert watcher.seen == []
+    assert recorder.seen == []
 
 
-def test_a_stop_within_a_validation_leaves_nothing_for_the_next(classifier, trainer):
-    class Stops(Watcher):
+def test_batches_of_an_interrupted_test_are_discarded(classifier, trainer):
+    class Stops(Recorder):
         stops = True
 
         def on_test_batch_end(self, *args):
@@ -157,25 +157,25 @@ def test_a_stop_within_a_validation_leaves_nothing_for_the_next(classifier, trai
             if self.stops:
                 raise RuntimeError("stop")
 
-    watcher = Stops()
+    recorder = Stops()
     with pytest.raises(RuntimeError, match="stop"):
-        trainer(callbacks=[watcher]).test(classifier, loader(4), verbose=False)
-    watcher.stops = False
-    trainer(callbacks=[watcher]).test(classifier, loader(4), verbose=False)
+        trainer(callbacks=[recorder]).test(classifier, loader(4), verbose=False)
+    recorder.stops = False
+    trainer(callbacks=[recorder]).test(classifier, loader(4), verbose=False)
 
-    ((_, predictions, _),) = watcher.seen
+    ((_, predictions, _),) = recorder.seen
     assert predictions.targets.tolist() == TARGETS.tolist()
 
 
 def test_bfloat16_becomes_float32(trainer):
     torch.manual_seed(0)
     classifier = ImageClassifier(nn.Sequential(nn.Flatten(), nn.Linear(784, 3)), num_classes=3)
-    watcher, dtypes = Watcher(), set()
+    recorder, dtypes = Recorder(), set()
     classifier.network.register_forward_hook(lambda _, __, logits: dtypes.add(logits.dtype))
 
-    trainer(precision="bf16-mixed", callbacks=[watcher]).test(classifier, loader(4), verbose=False)
+    trainer(precision="bf16-mixed", callbacks=[recorder]).test(classifier, loader(4), verbose=False)
 
-    ((_, predictions, _),) = watcher.seen
+    ((_, predictions, _),) = recorder.seen
     assert dtypes == {torch.bfloat16}
     assert predictions.losses.dtype == predictions.confidence.dtype == np.float32
     assert predictions.probabilities.sum(axis=1).tolist() == pytest.approx([1.0] * 10)
@@ -183,15 +183,15 @@ def test_bfloat16_becomes_float32(trainer):
 
 def test_only_rank_zero_gets_the_predictions(classifier, trainer, monkeypatch):
     monkeypatch.setattr(Trainer, "is_global_zero", False)
-    watcher = Watcher()
+    recorder = Recorder()
 
-    trainer(callbacks=[watcher]).test(classifier, loader(4), verbose=False)
+    trainer(callbacks=[recorder]).test(classifier, loader(4), verbose=False)
 
-    assert watcher.seen == []
+    assert recorder.seen == []
 
 
 @pytest.mark.parametrize("images", [12, 13, 20])
-def test_the_batches_of_all_ranks_are_put_together_in_order(images, monkeypatch):
+def test_the_batches_of_all_ranks_are_merged_in_order(images, monkeypatch):
     logits = torch.rand(images, 10)
     dataset = Images(torch.zeros(images, 1, 28, 28), torch.arange(images))
     shares = [[logits[targets] for _, targets in SequentialLoader(dataset, 4, rank, 3)] for rank in range(3)]

@@ -79,7 +79,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """Make standard output a terminal with so many columns."""
+    """Make standard output a terminal of this width."""
 
     def make(columns=200):
         terminal = Terminal()
@@ -105,7 +105,7 @@ def watched(trainer, clock, tmp_path):
 
 
 class StopAfter(Callback):
-    """Stops training after so many epochs."""
+    """Stops training after this many epochs."""
 
     def __init__(self, epochs):
         self.epochs = epochs
@@ -165,7 +165,7 @@ class Logs(Callback):
 
 
 def ends(capsys, name):
-    """The lines from the value of a metric on."""
+    """The end of each line, from the name of a metric on."""
     return [re.search(rf"{name} .*", line)[0] for line in capsys.readouterr().out.splitlines()]
 
 
@@ -207,7 +207,7 @@ def test_without_a_monitored_metric_there_is_no_best(watched, capsys):
     assert re.search(r"val/loss \d\.\d{4} · val/acc [01]\.\d{4}$", capsys.readouterr().out)
 
 
-def test_unknown_values_are_left_out(watched, capsys):
+def test_metrics_of_a_skipped_validation_are_left_out(watched, capsys):
     watched(max_epochs=2, check_val_every_n_epoch=2).fit(MLPClassifier(), datamodule=data())
 
     first, second = capsys.readouterr().out.splitlines()
@@ -252,7 +252,7 @@ def test_max_time_can_end_a_run(watched, capsys):
 
     first, second = capsys.readouterr().out.splitlines()
     assert re.match(r"epoch 1 · 5 steps · 6\.0 s · 25 images/s · (2:00:00|1:59:\d\d) left · train", first)
-    assert "left" not in second  # it ended before its time was up
+    assert "left" not in second  # training ended before the time limit
 
 
 def test_the_time_left_is_that_until_the_first_limit(watched, capsys):
@@ -333,7 +333,7 @@ def test_the_bar_of_a_resumed_run(watched, checkpoint, terminal):
 
 
 class StopAtStep(Callback):
-    """Stops training as SIGTERM does, after so many steps."""
+    """Stops training after this many steps, as SIGTERM does."""
 
     def __init__(self, step):
         self.step = step
@@ -363,7 +363,7 @@ def test_a_bar_for_the_whole_run(watched, terminal):
 
     losses = Losses()
     screen = terminal()
-    torch.manual_seed(0)  # a mean may lie where the third digit is rounded either way
+    torch.manual_seed(0)  # with some seeds, rounding decides the third digit of the mean
     run = watched(losses, progress=Progress(refresh_rate=2))
     run.fit(MLPClassifier(), datamodule=data())
 
@@ -408,7 +408,7 @@ def test_the_bar_fits_the_terminal(watched, terminal, columns, last):
     assert re.fullmatch(rf"epoch 2/2 · 5 steps · 6\.0 s · 25 images/s{TRAIN}{VAL}", screen.screen[-1])
 
 
-def test_no_bar_without_an_end(watched, terminal):
+def test_an_endless_run_has_no_bar(watched, terminal):
     screen = terminal()
     watched(StopAfter(1), max_epochs=-1).fit(MLPClassifier(), datamodule=data())
 
@@ -444,24 +444,24 @@ def test_the_loss_of_accumulated_batches_is_not_divided(watched, terminal):
 
 
 def test_printing_goes_above_the_bar(watched, terminal):
-    class Speaks(Callback):
+    class Prints(Callback):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
             pl_module.print("batch", batch_idx, sep="#")
 
     screen = terminal()
-    watched(Speaks(), max_epochs=1).fit(MLPClassifier(), datamodule=data())
+    watched(Prints(), max_epochs=1).fit(MLPClassifier(), datamodule=data())
 
-    *spoken, line = screen.screen
-    assert spoken == [f"batch#{n}" for n in range(5)]
+    *printed, line = screen.screen
+    assert printed == [f"batch#{n}" for n in range(5)]
     assert line.startswith("epoch 1/1 · 5 steps")
 
 
 def test_printing_without_a_bar(watched, capsys):
-    class Speaks(Callback):
+    class Prints(Callback):
         def on_train_start(self, trainer, pl_module):
             pl_module.print("to", "go", sep="-", end="!\n")
 
-    watched(Speaks(), max_epochs=1).fit(MLPClassifier(), datamodule=data())
+    watched(Prints(), max_epochs=1).fit(MLPClassifier(), datamodule=data())
 
     assert capsys.readouterr().out.startswith("to-go!\nepoch 1/1")
 
@@ -471,18 +471,18 @@ def test_messages_of_lightning_go_above_the_bar(watched, terminal, monkeypatch):
     handler = logging.StreamHandler(screen)
     monkeypatch.setattr(logging.getLogger("lightning.pytorch"), "handlers", [handler])
 
-    class Says(Callback):
+    class LogsMessages(Callback):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
             logging.getLogger("lightning.pytorch").warning("batch %d", batch_idx)
 
-    watched(Says(), max_epochs=1).fit(MLPClassifier(), datamodule=data())
+    watched(LogsMessages(), max_epochs=1).fit(MLPClassifier(), datamodule=data())
 
     assert {"batch 0", "batch 1"} <= set(screen.screen)
     assert logging.getLogger("lightning.pytorch").handlers == [handler]
 
 
 @pytest.mark.parametrize(("raised", "seen"), [(RuntimeError, RuntimeError), (KeyboardInterrupt, SystemExit)])
-def test_the_bar_vanishes_after_an_exception(watched, terminal, raised, seen):
+def test_the_bar_is_removed_after_an_exception(watched, terminal, raised, seen):
     class Fails(Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             if trainer.global_step == 7:
@@ -498,7 +498,7 @@ def test_the_bar_vanishes_after_an_exception(watched, terminal, raised, seen):
 
 
 @pytest.mark.parametrize(("command", "bar"), [("validate", "validation"), ("test", "test")])
-def test_evaluation_has_a_bar_that_vanishes(watched, terminal, command, bar):
+def test_evaluation_has_a_bar_that_is_removed(watched, terminal, command, bar):
     screen = terminal(40)
     getattr(watched(), command)(MLPClassifier(), datamodule=data(), verbose=False)
 
@@ -521,7 +521,7 @@ def test_a_test_after_training(watched, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
-def test_nothing_when_disabled(watched, terminal):
+def test_a_disabled_progress_shows_nothing(watched, terminal):
     screen = terminal()
     run = watched(max_epochs=1)
     run.progress_bar_callback.disable()

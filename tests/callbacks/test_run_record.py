@@ -122,14 +122,16 @@ def val_accs(folder):
 
 def test_loggers_get_the_hyperparameters(tiny_data, trainer, tmp_path):
     config = {"seed_everything": 3, "model": {"class_path": "some.Class"}, "plots": {"enabled": True}}
-    theirs = CSVLogger(tmp_path / "theirs", name="", version="")
-    run = trainer(callbacks=[RunRecord(tmp_path, config)], logger=[MetricsCSV(tmp_path), TensorBoard(tmp_path), theirs])
+    csv_logger = CSVLogger(tmp_path / "csv", name="", version="")
+    run = trainer(
+        callbacks=[RunRecord(tmp_path, config)], logger=[MetricsCSV(tmp_path), TensorBoard(tmp_path), csv_logger]
+    )
     run.fit(MLPClassifier(), datamodule=FashionMNISTDataModule(val_size=50))
 
-    logged = yaml.safe_load((tmp_path / "theirs" / "hparams.yaml").read_text())
+    logged = yaml.safe_load((tmp_path / "csv" / "hparams.yaml").read_text())
     assert logged == {"seed_everything": 3, "model": "Class"}
     assert not (tmp_path / "hparams.yaml").exists()
-    assert val_accs(tmp_path) == val_accs(tmp_path / "theirs") != []
+    assert val_accs(tmp_path) == val_accs(tmp_path / "csv") != []
     assert Run(tmp_path).event_files()
 
 

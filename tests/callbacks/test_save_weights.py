@@ -43,6 +43,6 @@ def test_a_full_disk_leaves_the_old_file(tiny_data, trainer, tmp_path, monkeypat
 @pytest.mark.parametrize(
     "filename", ["", ".", "..", "../a.pth", "/tmp/a.pth", "a/b.pth", "a/", "a\\b.pth", "C:a", "a\0"]
 )
-def test_a_path_is_refused(filename):
+def test_an_invalid_filename_is_refused(filename):
     with pytest.raises(ValueError, match=r"filename must be a name without folders, such as model\.pth, got"):
         SaveWeights(filename)

@@ -19,7 +19,7 @@ from lightning_cnn.errors import UserError
 
 @pytest.fixture
 def tested(tiny_data, trainer, tmp_path):
-    """A trained classifier that was tested in batches of 40, 40 and 20, with what the test has left behind."""
+    """A trained classifier that was tested in batches of 40, 40 and 20, with its results and their folder."""
     classifier = MLPClassifier(optimizer=lambda parameters: Adam(parameters, lr=1e-4))
     datamodule = FashionMNISTDataModule(val_size=50, eval_batch_size=40)
     run = trainer(max_epochs=4)
@@ -46,7 +46,7 @@ def test_predictions_agree_with_an_independent_forward_pass(tested, truth):
     images, labels = truth
     with torch.no_grad():
         logits = classifier.network(images.float() / 255).double().numpy()
-    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     names = FashionMNISTDataModule.facts.classes
 
     with (folder / "test_predictions.csv").open(newline="") as file:
@@ -56,8 +56,8 @@ def test_predictions_agree_with_an_independent_forward_pass(tested, truth):
     assert [int(row["index"]) for row in rows] == list(range(100))
     assert [row["true"] for row in rows] == [names[label] for label in labels]
     assert [row["predicted"] for row in rows] == [names[guess] for guess in logits.argmax(axis=1)]
-    assert [float(row["confidence"]) for row in rows] == pytest.approx(shares.max(axis=1).tolist(), abs=2e-6)
-    losses = -np.log(shares[range(100), labels])
+    assert [float(row["confidence"]) for row in rows] == pytest.approx(probabilities.max(axis=1).tolist(), abs=2e-6)
+    losses = -np.log(probabilities[range(100), labels])
     assert [float(row["loss"]) for row in rows] == pytest.approx(losses.tolist(), abs=2e-6)
     assert len({row["predicted"] for row in rows}) > 1
 
@@ -80,7 +80,7 @@ def test_metrics_agree_with_the_predictions(tested):
     assert metrics["shortened"] is False
 
 
-def test_the_summary_tells_both_accuracies_in_percent(tested):
+def test_the_summary_has_both_accuracies_in_percent(tested):
     _, results, folder = tested
     accuracy = json.loads((folder / "test_metrics.json").read_text())["test/acc"]
 
@@ -95,7 +95,7 @@ def test_the_summary_tells_both_accuracies_in_percent(tested):
 
 @pytest.fixture
 def again(tested, trainer):
-    """Test once more, and return whether the files in the folder are other ones than before."""
+    """Test once more, and return whether the files in the folder have changed."""
     classifier, _, folder = tested
 
     def test(checkpoint="some.ckpt", overwrite=False, datamodule=FashionMNISTDataModule, **options) -> bool:
@@ -187,7 +187,7 @@ def test_results_are_not_replaced_by_those_on_other_data(tested, again):
 
 
 @pytest.mark.parametrize("entry", ["checkpoint_sha256", "data", "shortened"])
-def test_incomplete_results_stay(tested, again, entry):
+def test_incomplete_results_are_replaced_only_with_overwrite(tested, again, entry):
     *_, folder = tested
     change(folder, **{entry: None})
 
@@ -200,7 +200,7 @@ def test_incomplete_results_stay(tested, again, entry):
     "content",
     ["", "[1]", '{"shortened": false, "data": 3, "checkpoint": "", "checkpoint_sha256": ""}', "\0", "[" * 100_000],
 )
-def test_damaged_results_stay(tested, again, content):
+def test_damaged_results_are_not_replaced(tested, again, content):
     *_, folder = tested
     (folder / "test_metrics.json").write_text(content)
 

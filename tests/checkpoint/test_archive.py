@@ -13,12 +13,12 @@ from lightning_cnn.errors import UserError
 
 
 @pytest.fixture(scope="module")
-def sound() -> bytes:
+def valid() -> bytes:
     return saved(content(seed=0))
 
 
-def test_what_torch_saves_is_loaded(sound):
-    assert not [*differences(load(sound)["optimizer_states"], content(seed=0)["optimizer_states"])]
+def test_a_file_of_torch_save_is_loaded(valid):
+    assert not [*differences(load(valid)["optimizer_states"], content(seed=0)["optimizer_states"])]
 
 
 def test_states_of_schedulers_and_of_random_numbers_are_loaded():
@@ -57,12 +57,12 @@ def test_attributes_of_dictionaries_and_tensors_are_dropped():
     assert not found[1].requires_grad
 
 
-def test_every_byte_of_a_weight_is_verified(sound):
-    at = sound.index(content(seed=0)["state_dict"]["network.classifier.4.weight"].numpy().tobytes())
+def test_every_byte_of_a_weight_is_verified(valid):
+    at = valid.index(content(seed=0)["state_dict"]["network.classifier.4.weight"].numpy().tobytes())
 
-    torch.load(io.BytesIO(changed(sound, at)), weights_only=True)  # torch does not notice
+    torch.load(io.BytesIO(changed(valid, at)), weights_only=True)  # torch does not notice
     with pytest.raises(UserError, match=r"its content is inconsistent \(BadZipFile\)"):
-        load(changed(sound, at))
+        load(changed(valid, at))
 
 
 def changed(data: bytes, at: int) -> bytes:
@@ -73,8 +73,8 @@ NOT_AS_SAVED = "it is not an archive as `torch.save` writes it"
 
 
 @pytest.mark.parametrize("record", ["archive/code/a.py", "other/data/99", "archive/../data/99"])
-def test_records_of_others_are_refused(sound, record):
-    file = io.BytesIO(sound)
+def test_unexpected_records_are_refused(valid, record):
+    file = io.BytesIO(valid)
     with zipfile.ZipFile(file, "a") as zipped:
         zipped.writestr(record, "x")
 
@@ -82,8 +82,8 @@ def test_records_of_others_are_refused(sound, record):
         load(file.getvalue())
 
 
-def test_a_record_that_is_there_twice_is_refused(sound):
-    file = io.BytesIO(sound)
+def test_a_duplicate_record_is_refused(valid):
+    file = io.BytesIO(valid)
     with zipfile.ZipFile(file, "a") as zipped, pytest.warns(UserWarning, match="Duplicate name"):
         zipped.writestr("archive/data.pkl", "x")
 
@@ -91,32 +91,32 @@ def test_a_record_that_is_there_twice_is_refused(sound):
         load(file.getvalue())
 
 
-def test_compressed_records_are_refused(sound):
+def test_compressed_records_are_refused(valid):
     with pytest.raises(UserError, match=NOT_AS_SAVED):
-        load(rewrite(sound, lambda pickled: pickled, zipfile.ZIP_DEFLATED))
+        load(rewrite(valid, lambda pickled: pickled, zipfile.ZIP_DEFLATED))
 
 
 @pytest.mark.parametrize("around", [(b"PK\3\4 more", b""), (b"", b"more")])
-def test_bytes_around_the_archive_are_refused(sound, around):
+def test_bytes_around_the_archive_are_refused(valid, around):
     with pytest.raises(UserError, match=rf"{NOT_AS_SAVED}|inconsistent"):
-        load(around[0] + sound + around[1])
+        load(around[0] + valid + around[1])
 
 
-def test_another_byte_order_is_refused(sound):
+def test_another_byte_order_is_refused(valid):
     with pytest.raises(UserError, match="its numbers are not in little-endian byte order"):
-        load(rewrite(sound, lambda _: b"big", record="/byteorder"))
+        load(rewrite(valid, lambda _: b"big", record="/byteorder"))
 
 
-NUMBERS = b"K\x04t"  # how many there are, the last that is said of a storage
-SHAPE = b"K\x00K\x04\x85"  # where they begin, and how many of them
+NUMEL = b"K\x04t"  # the number of elements, the last value of a storage
+SHAPE = b"K\x00K\x04\x85"  # storage offset 0, shape (4,)
 
 
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        (NUMBERS, b"J\xff\xff\xff\x7ft"),
-        (NUMBERS, b"\x8a\x06\x00\x00\x00\x00\x00\x40t"),
-        (NUMBERS, b"J\xff\xff\xff\xfft"),
+        (NUMEL, b"J\xff\xff\xff\x7ft"),
+        (NUMEL, b"\x8a\x06\x00\x00\x00\x00\x00\x40t"),
+        (NUMEL, b"J\xff\xff\xff\xfft"),
         (SHAPE, b"K\x00\x8a\x06\x00\x00\x00\x00\x00\x40\x85"),
         (SHAPE, b"K\x00\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f\x85"),
         (SHAPE, b"K\x03K\x04\x85"),
@@ -136,9 +136,9 @@ def test_tensors_larger_than_their_storage_are_refused(old, new):
 @pytest.mark.parametrize(
     "pickled", [b"", b"\x80\x02", b"\x80\x02}", b"\x80\x02h\x05.", b"\x80\x02(t", b"\x80\x02s.", b"\xff"]
 )
-def test_broken_pickles_are_refused(sound, pickled):
+def test_broken_pickles_are_refused(valid, pickled):
     with pytest.raises(UserError):
-        load(rewrite(sound, lambda _: pickled))
+        load(rewrite(valid, lambda _: pickled))
 
 
 DOUBLED = b"q\x01h\x01\x86"  # (t, t) of the tuple t on the stack
@@ -146,34 +146,34 @@ DOUBLED = b"q\x01h\x01\x86"  # (t, t) of the tuple t on the stack
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("value", [b"}(%sNu", b"}%sNs", b"c__builtin__\nset\n](%se\x85R", b"%s", b"](%sK\x01e"])
-def test_tuples_that_expand_to_too_many_values_are_refused(sound, value):
+def test_tuples_that_expand_to_too_many_values_are_refused(valid, value):
     few, many = (b"\x80\x02" + value % (b")" + count * DOUBLED) + b"." for count in (10, 40))
 
-    assert load(rewrite(sound, lambda _: few))
+    assert load(rewrite(valid, lambda _: few))
     with pytest.raises(UserError, match="it has too many values"):
-        load(rewrite(sound, lambda _: many))
+        load(rewrite(valid, lambda _: many))
 
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("opcode", [b"\x85", b"\x85" + DOUBLED])
-def test_too_deeply_nested_values_are_refused(sound, opcode):
+def test_too_deeply_nested_values_are_refused(valid, opcode):
     with pytest.raises(UserError, match="too many levels of nesting"):
-        load(rewrite(sound, lambda _: b"\x80\x02)" + opcode * 200_000 + b"."))
+        load(rewrite(valid, lambda _: b"\x80\x02)" + opcode * 200_000 + b"."))
 
 
 @pytest.mark.timeout(20)
-def test_copies_of_a_container_that_grows_afterwards_are_counted(sound):
+def test_copies_of_a_memoized_container_are_counted(valid):
     items = (b"J" + number.to_bytes(4, "little") + b"K\x00" for number in range(20_000))
     grown = b"}q\x01(" + b"".join(items) + b"u"
     copies = b"(" + b"ccollections\nCounter\nh\x01\x85R" * 2_000 + b"t"
 
     with pytest.raises(UserError, match="it has too many values"):
-        load(rewrite(sound, lambda _: b"\x80\x02" + grown + copies + b"\x86."))
+        load(rewrite(valid, lambda _: b"\x80\x02" + grown + copies + b"\x86."))
 
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("function", [b"ccollections\nCounter\n", b"c__builtin__\nset\n"])
-def test_nothing_iterates_over_tensors(function):
+def test_a_counter_or_set_of_a_tensor_is_refused_without_iterating(function):
     expanded = saved({"a": torch.zeros(1).expand(10**9)})
     tensor = b"ctorch._utils\n_rebuild_tensor_v2"
 
@@ -181,11 +181,11 @@ def test_nothing_iterates_over_tensors(function):
         load(rewrite(expanded, lambda pickled: pickled.replace(tensor, function + tensor)[:-2] + b"\x85Rs."))
 
 
-def test_a_pickle_of_more_than_four_megabytes_is_refused(sound):
+def test_a_pickle_of_more_than_four_megabytes_is_refused(valid):
     def pickled(size: int) -> bytes:
         text = b"a" * (size - 10)
         return b"\x80\x02}X" + len(text).to_bytes(4, "little") + text + b"b."  # attributes, which are dropped
 
-    assert load(rewrite(sound, lambda _: pickled(2**22))) == {}
+    assert load(rewrite(valid, lambda _: pickled(2**22))) == {}
     with pytest.raises(UserError, match="its pickle has more than 4,194,304 bytes"):
-        load(rewrite(sound, lambda _: pickled(2**22 + 1)))
+        load(rewrite(valid, lambda _: pickled(2**22 + 1)))

@@ -5,7 +5,7 @@ from lightning_cnn.checkpoint.plain import MAX_DEPTH, Call, plain
 from lightning_cnn.errors import UserError
 
 
-def test_plain_types_stay_what_they_are():
+def test_plain_values_are_unchanged():
     value = {"a": [1, 2.5, None, True], "b": ("x", torch.ones(2)), 4: {}}
 
     copied = plain(value)

@@ -13,7 +13,7 @@ from lightning_cnn.checkpoint import read, read_description, require_same_shapes
 from lightning_cnn.errors import UserError
 
 
-def test_one_reading_gives_the_weights_and_the_description(fit):
+def test_read_returns_the_weights_and_the_description(fit):
     path = fit("mnist/cnn.yaml") / "checkpoints" / "best.ckpt"
 
     content = read(path)
@@ -42,7 +42,7 @@ def test_checkpoints_of_other_programs_are_refused(tmp_path, content):
 
 
 @pytest.fixture
-def sound() -> dict:
+def valid() -> dict:
     return content(seed=0)
 
 
@@ -54,27 +54,27 @@ def refusal(path: Path) -> str:
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_what_is_written_is_read(tmp_path, sound, suffix):
-    (tmp_path / f"a{suffix}").write_bytes(FORMATS[suffix](sound))
+def test_every_format_is_read(tmp_path, valid, suffix):
+    (tmp_path / f"a{suffix}").write_bytes(FORMATS[suffix](valid))
 
     found = read(tmp_path / f"a{suffix}")
 
-    assert found[checkpoints.KEY] == sound[checkpoints.KEY]
-    assert found["hyper_parameters"] == sound["hyper_parameters"]
+    assert found[checkpoints.KEY] == valid[checkpoints.KEY]
+    assert found["hyper_parameters"] == valid["hyper_parameters"]
     assert {name: found[name] for name in ("epoch", "global_step", "pytorch-lightning_version")} == {
         "epoch": 0,
         "global_step": 1,
         "pytorch-lightning_version": "2.6.6",
     }
-    assert found["state_dict"].keys() == sound["state_dict"].keys()
-    weights = {name: sound["state_dict"][name] for name in found["state_dict"]}
+    assert found["state_dict"].keys() == valid["state_dict"].keys()
+    weights = {name: valid["state_dict"][name] for name in found["state_dict"]}
     assert not [*differences(found["state_dict"], weights)]
 
 
 FOREIGN = {
     "empty": b"",
-    "a page": b"<!DOCTYPE html><html></html>",
-    "a picture": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+    "HTML": b"<!DOCTYPE html><html></html>",
+    "PNG": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
     "a legacy pickle": pickle.dumps({"state_dict": {}}),
     "an empty archive": b"PK\5\6" + bytes(18),
     "the beginning of an archive": b"PK\3\4",
@@ -120,9 +120,9 @@ def test_safetensors_of_other_programs_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("dump", FORMATS.values(), ids=FORMATS)
-def test_a_newer_format_is_refused(tmp_path, sound, dump):
-    sound[checkpoints.KEY] |= {"format": checkpoints.FORMAT + 1, "versions": {"lightning-cnn": "7.0"}, "config": "?"}
-    (tmp_path / "a.ckpt").write_bytes(dump(sound))
+def test_a_newer_format_is_refused(tmp_path, valid, dump):
+    valid[checkpoints.KEY] |= {"format": checkpoints.FORMAT + 1, "versions": {"lightning-cnn": "7.0"}, "config": "?"}
+    (tmp_path / "a.ckpt").write_bytes(dump(valid))
 
     assert refusal(tmp_path / "a.ckpt") == (
         f"{tmp_path}/a.ckpt cannot be read as a checkpoint: it needs a newer lightning-cnn (upgrade to read it); "
@@ -155,8 +155,8 @@ def test_a_newer_format_is_refused(tmp_path, sound, dump):
         ({"more": Path("a")}, "its pickle has GLOBAL 'pathlib"),
     ],
 )
-def test_content_of_wrong_types_is_refused(tmp_path, sound, entries, reason):
-    (tmp_path / "a.ckpt").write_bytes(saved(sound | entries))
+def test_content_of_wrong_types_is_refused(tmp_path, valid, entries, reason):
+    (tmp_path / "a.ckpt").write_bytes(saved(valid | entries))
 
     assert f"a.ckpt cannot be read as a checkpoint: {reason}" in refusal(tmp_path / "a.ckpt")
 
@@ -183,61 +183,61 @@ def test_content_of_wrong_types_is_refused(tmp_path, sound, entries, reason):
         ({"versions": {"torch\n": "2"}}, "versions"),
     ],
 )
-def test_a_description_of_wrong_types_is_refused(tmp_path, sound, entries, named):
-    sound[checkpoints.KEY] |= entries
-    (tmp_path / "a.ckpt").write_bytes(saved(sound))
+def test_a_description_of_wrong_types_is_refused(tmp_path, valid, entries, named):
+    valid[checkpoints.KEY] |= entries
+    (tmp_path / "a.ckpt").write_bytes(saved(valid))
 
     assert f"a.ckpt cannot be read as a checkpoint: its lightning_cnn.{named} is missing" in refusal(
         tmp_path / "a.ckpt"
     )
 
 
-def test_every_entry_of_a_description_is_required(tmp_path, sound):
-    sound[checkpoints.KEY] = {"format": checkpoints.FORMAT}
-    (tmp_path / "a.ckpt").write_bytes(saved(sound))
+def test_every_entry_of_a_description_is_required(tmp_path, valid):
+    valid[checkpoints.KEY] = {"format": checkpoints.FORMAT}
+    (tmp_path / "a.ckpt").write_bytes(saved(valid))
 
     names = ("config", "class_names", "framing", "metrics", "preprocessing", "versions")
     listed = " and ".join(f"lightning_cnn.{name}" for name in names)
     assert f": its {listed} are missing or invalid; give" in refusal(tmp_path / "a.ckpt")
 
 
-def test_class_names_and_framing_may_be_none(tmp_path, sound):
-    sound[checkpoints.KEY] |= {"class_names": None, "framing": None}
-    (tmp_path / "a.ckpt").write_bytes(saved(sound))
+def test_class_names_and_framing_may_be_none(tmp_path, valid):
+    valid[checkpoints.KEY] |= {"class_names": None, "framing": None}
+    (tmp_path / "a.ckpt").write_bytes(saved(valid))
 
-    assert read_description(tmp_path / "a.ckpt") == sound[checkpoints.KEY]
+    assert read_description(tmp_path / "a.ckpt") == valid[checkpoints.KEY]
 
 
-def test_the_longest_names_and_numbers_are_read(tmp_path, sound):
-    sound["global_step"] = 2**62 - 1
-    sound[checkpoints.KEY]["class_names"] = ["a" * 200]
-    (tmp_path / "a.ckpt").write_bytes(saved(sound))
+def test_the_longest_names_and_numbers_are_read(tmp_path, valid):
+    valid["global_step"] = 2**62 - 1
+    valid[checkpoints.KEY]["class_names"] = ["a" * 200]
+    (tmp_path / "a.ckpt").write_bytes(saved(valid))
 
     assert read(tmp_path / "a.ckpt")["global_step"] == 2**62 - 1
 
 
-def test_a_description_that_expands_to_too_many_values_is_refused(tmp_path, sound):
+def test_a_description_that_expands_to_too_many_values_is_refused(tmp_path, valid):
     shared = ["x" * 1_000]
     for _ in range(12):
         shared = [shared, shared]
-    sound[checkpoints.KEY]["config"]["more"] = shared
-    (tmp_path / "a.ckpt").write_bytes(saved(sound))
+    valid[checkpoints.KEY]["config"]["more"] = shared
+    (tmp_path / "a.ckpt").write_bytes(saved(valid))
 
     assert "it has too many values, or too many levels of nesting" in refusal(tmp_path / "a.ckpt")
 
 
-def test_a_description_that_contains_itself_is_refused(tmp_path, sound):
-    sound[checkpoints.KEY]["config"]["model"]["config"] = sound[checkpoints.KEY]["config"]
-    (tmp_path / "a.ckpt").write_bytes(saved(sound))
+def test_a_description_that_contains_itself_is_refused(tmp_path, valid):
+    valid[checkpoints.KEY]["config"]["model"]["config"] = valid[checkpoints.KEY]["config"]
+    (tmp_path / "a.ckpt").write_bytes(saved(valid))
 
     assert "it has too many values, or too many levels of nesting" in refusal(tmp_path / "a.ckpt")
 
 
-def test_the_message_about_a_damaged_last_checkpoint_names_the_previous_one(tmp_path, sound):
-    (tmp_path / "last.ckpt").write_bytes(saved(sound)[:-100])
+def test_the_message_about_a_damaged_last_checkpoint_names_the_previous_one(tmp_path, valid):
+    (tmp_path / "last.ckpt").write_bytes(saved(valid)[:-100])
     assert refusal(tmp_path / "last.ckpt").endswith("; give one that `fit` wrote")
 
-    (tmp_path / "previous.ckpt").write_bytes(saved(sound))
+    (tmp_path / "previous.ckpt").write_bytes(saved(valid))
 
     assert refusal(tmp_path / "last.ckpt").endswith(f"; the one before it is --ckpt_path {tmp_path}/previous.ckpt")
 
@@ -262,7 +262,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, save):
     assert not (tmp_path / "hacked").exists()
 
 
-# Weights that do not fit
+# Shapes and types of weights
 
 
 def test_weights_of_the_same_shapes_fit():
@@ -277,7 +277,7 @@ def test_weights_of_the_same_shapes_fit():
         ({"a": torch.zeros(2, 3), "b": torch.zeros(1)}, r"none for b, the checkpoint \(1,\)"),
     ],
 )
-def test_other_weights_are_named(found, message):
+def test_mismatched_weights_are_named(found, message):
     with pytest.raises(UserError, match=message):
         require_same_shapes({"a": torch.zeros(2, 3)}, found)
 

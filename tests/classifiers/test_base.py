@@ -80,7 +80,7 @@ def test_the_state_dict_contains_the_preprocessing():
     assert (other.mean.item(), other.std.item()) == (0.25, 0.5)
 
 
-def test_the_network_is_kept_and_has_its_channels_last():
+def test_the_network_is_kept_and_converted_to_channels_last():
     network = nn.Sequential(nn.Conv2d(8, 4, 3), nn.ReLU(), nn.MaxPool2d(2))
     layers, weight = list(network), network[0].weight.detach().clone()
 
@@ -153,6 +153,19 @@ def test_evaluation_is_in_eval_mode_without_gradients(known, trainer):
     assert torch.equal(known.network.logits, before)
 
 
+def test_the_step_loss_is_logged_every_n_steps(known, trainer, tmp_path):
+    from lightning_cnn.callbacks.metrics_csv import MetricsCSV
+
+    logger = MetricsCSV(tmp_path)
+    trainer(logger=logger, log_every_n_steps=2).fit(known, known_images(2), known_images(4))
+
+    header, *rows = [line.split(",") for line in logger.path.read_text().splitlines()]
+    column = header.index("train/loss_step")
+    steps = {int(row[1]): float(row[column]) for row in rows if row[column]}
+    losses = -np.log(TRUE_PROBABILITIES)
+    assert steps == {1: pytest.approx(losses[2:4].mean()), 3: pytest.approx(losses[6:8].mean())}
+
+
 # Label smoothing
 
 
@@ -203,7 +216,7 @@ def test_weights_of_another_architecture_are_refused(tiny_data, trainer, tmp_pat
         SimpleCNNClassifier.load_from_checkpoint(tmp_path / "cnn.ckpt")
 
 
-# What is refused
+# Refused arguments and data
 
 
 @pytest.mark.parametrize(
@@ -223,16 +236,3 @@ def test_arguments_out_of_range_are_refused(options, message):
 def test_data_with_another_number_of_classes_is_refused(tiny_data, trainer, num_classes):
     with pytest.raises(UserError, match=f"num_classes {num_classes}, but the data has 10 classes"):
         trainer().fit(CNNClassifier(num_classes=num_classes), datamodule=MNISTDataModule(val_size=50))
-
-
-def test_the_step_loss_is_logged_every_n_steps(known, trainer, tmp_path):
-    from lightning_cnn.callbacks.metrics_csv import MetricsCSV
-
-    logger = MetricsCSV(tmp_path)
-    trainer(logger=logger, log_every_n_steps=2).fit(known, known_images(2), known_images(4))
-
-    header, *rows = [line.split(",") for line in logger.path.read_text().splitlines()]
-    column = header.index("train/loss_step")
-    steps = {int(row[1]): float(row[column]) for row in rows if row[column]}
-    losses = -np.log(TRUE_PROBABILITIES)
-    assert steps == {1: pytest.approx(losses[2:4].mean()), 3: pytest.approx(losses[6:8].mean())}

@@ -94,7 +94,7 @@ def test_metrics_are_not_in_the_state_dict():
 # State
 
 
-def test_reset_forgets_pending_batches():
+def test_reset_discards_pending_batches():
     metrics = counted(batches(60))
     metrics.add(torch.tensor(2.0), torch.eye(3), torch.arange(3))
 
@@ -128,7 +128,7 @@ def test_a_merged_state_is_exact(first):
         after.add(functional.cross_entropy(logits, targets), logits, targets)
     after.flush()
 
-    assert torch.equal(after.loss.compute(), whole.loss.compute())  # to the bit
+    assert torch.equal(after.loss.compute(), whole.loss.compute())  # bit-identical
     assert torch.equal(after.acc.compute(), whole.acc.compute())
 
 

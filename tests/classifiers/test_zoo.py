@@ -97,7 +97,7 @@ def test_all_scalars_are_hyperparameters(classifier_class):
 def test_one_batch_can_be_overfitted(classifier_class, trainer):
     seed_everything(0, verbose=False)
     batch = TensorDataset(torch.randint(256, (8, 1, 28, 28), dtype=torch.uint8), torch.arange(8))
-    rate = 0.01 if classifier_class is FastCNNClassifier else 1e-3  # which needs a high learning rate
+    rate = 0.01 if classifier_class is FastCNNClassifier else 1e-3  # FastCNN needs a high learning rate
     classifier = classifier_class(optimizer=lambda parameters: Adam(parameters, lr=rate))
     loader = DataLoader(batch, batch_size=8)
 
@@ -105,7 +105,7 @@ def test_one_batch_can_be_overfitted(classifier_class, trainer):
     (measured,) = trainer().validate(classifier, loader, verbose=False)
 
     assert measured["val/acc"] == 1
-    assert measured["val/loss"] < 0.5  # guessing costs log 10 = 2.3
+    assert measured["val/loss"] < 0.5  # a uniform prediction has the loss log 10 = 2.3
 
 
 def trained_weights(trainer, seed: int) -> dict[str, torch.Tensor]:
@@ -115,7 +115,7 @@ def trained_weights(trainer, seed: int) -> dict[str, torch.Tensor]:
     return classifier.state_dict()
 
 
-def test_a_seed_repeats_training_to_the_bit(tiny_data, trainer):
+def test_training_with_the_same_seed_is_bit_identical(tiny_data, trainer):
     first, second = trained_weights(trainer, 1), trained_weights(trainer, 1)
 
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -19,7 +19,7 @@ def _no_proxy(monkeypatch):
 
 @pytest.fixture
 def facts(tmp_path, monkeypatch):
-    """Facts of a tiny dataset in the folder `here`, which goes by the name of mnist."""
+    """Facts of a tiny dataset in the folder `here`, available as `mnist`."""
     facts = write_idx_dataset(tmp_path / "here", MNIST)
     monkeypatch.setitem(data.DATASETS, "mnist", facts)
     return facts
@@ -131,7 +131,7 @@ def test_the_folder_comes_from_the_environment_if_not_given(tmp_path, facts, mon
         ),
     ],
 )
-def test_wrong_arguments_are_one_clear_line(argv, message):
+def test_a_wrong_argument_is_reported_in_one_line(argv, message):
     with pytest.raises(UserError) as caught:
         data.main(["data", *argv])
 

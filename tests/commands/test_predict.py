@@ -247,7 +247,7 @@ def test_unreadable_files_are_named_and_skipped(checkpoint, images, cli):
 def test_pillow_does_not_warn(checkpoint, images, cli, recwarn):
     image = Image.open(images[0])
     image.save("a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01")
-    Image.new("L", (9_500, 9_500)).save("large.png")  # Pillow warns of a bomb
+    Image.new("L", (9_500, 9_500)).save("large.png")  # Pillow warns of a decompression bomb
 
     outcome = cli("predict", checkpoint, "a.jpg", "large.png")
 
@@ -273,7 +273,7 @@ def test_memory_does_not_grow_with_the_number_of_images(checkpoint, images, cli,
 
     assert cli("predict", checkpoint, "images", "--batch_size", 10).status == 0
     assert len(alive) == 100
-    assert max(alive) <= 20  # one batch that is filled, one that is written
+    assert max(alive) <= 20  # one batch is filled while another is written
 
 
 def test_slow_images_are_predicted_before_the_batch_is_full(monkeypatch):
@@ -318,7 +318,7 @@ def test_slow_images_are_predicted_before_the_batch_is_full(monkeypatch):
         ),
     ],
 )
-def test_wrong_arguments_are_one_clear_line_before_any_work(argv, message, cli, monkeypatch):
+def test_a_wrong_argument_is_reported_in_one_line_before_any_work(argv, message, cli, monkeypatch):
     monkeypatch.setattr(command, "Predictor", lambda *_: pytest.fail("a checkpoint was loaded"))
 
     outcome = cli("predict", *argv)
@@ -423,7 +423,7 @@ def write_images(images: np.ndarray, folder: str) -> None:
         Image.fromarray(image).save(f"{folder}/{number:04}.png")
 
 
-@pytest.mark.timeout(900)  # fifteen seconds where nothing else runs
+@pytest.mark.timeout(900)  # 15 s on an idle machine
 def test_predictions_of_real_images_as_files_are_those_of_the_test(real_data_dir, cli, configs):
     flags = ("--trainer.limit_train_batches", 100, "--trainer.max_epochs", 1, "--trainer.precision", "32-true")
     flags += ("--plots.enabled", "false", "--test", "true")

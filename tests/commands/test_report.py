@@ -14,7 +14,7 @@ from lightning_cnn.report.figures import EmbeddedImage
 
 
 @pytest.fixture(autouse=True)
-def _undrawn(monkeypatch):
+def _without_drawing(monkeypatch):
     """Leave out the drawing, which takes most of the time and is tested in report/test_figures.py."""
     monkeypatch.setattr(figures, "_draw", lambda figure, alt: EmbeddedImage("data:image/svg+xml;base64,", 1, 1, alt))
 
@@ -84,7 +84,7 @@ def test_an_existing_comparison_is_replaced_only_with_overwrite(cli, tmp_path, t
     assert "2 runs, side by side" in Path("comparison.html").read_text(encoding="utf-8")
 
 
-def test_the_page_of_a_run_replaces_nothing_elsewhere(cli, two):
+def test_a_page_elsewhere_is_replaced_only_with_overwrite(cli, two):
     Path("page.html").write_text("important")
 
     assert cli("report", two[0], "--output", "page.html").status == 2
@@ -93,11 +93,11 @@ def test_the_page_of_a_run_replaces_nothing_elsewhere(cli, two):
     assert "Report of the run" in text(Path("page.html").read_text(encoding="utf-8"))
 
 
-def test_a_name_that_is_no_text_is_shown(cli, two):
+def test_an_undecodable_name_is_escaped(cli, two):
     assert cli("report", two[0], "--output", "\udcff.html").out == "Written: \\udcff.html\n"
 
 
-def test_a_run_that_is_named_twice_is_one_run(cli, tmp_path, two):
+def test_a_run_that_is_given_twice_is_reported_once(cli, tmp_path, two):
     (tmp_path / "link").symlink_to(two[0])
 
     assert cli("report", two[0], "logs/a/../a/version_0", "link").status == 0
@@ -165,7 +165,7 @@ def test_a_page_of_a_real_run(cli, run, tiny_data):
 def test_errors_are_one_line_and_nothing_is_written(cli, tmp_path, two, arguments, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty.HTML").mkdir()
-    (tmp_path / "file.txt").write_text("no run")
+    (tmp_path / "file.txt").write_text("not a run")
     outcome = cli("report", *arguments.split())
 
     assert outcome.status == 2

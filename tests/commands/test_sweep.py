@@ -96,8 +96,8 @@ def test_another_sweep_needs_another_name(cli):
         assert outcome.status == 2
         assert f"was started with {what}; give the same again, or another --name" in outcome.err
 
-    of_another_machine = cli("sweep", "--config=cnn.yaml", "--seeds=2", "--data.data_dir=/mnt/data")
-    assert of_another_machine.status == 0
+    on_another_machine = cli("sweep", "--config=cnn.yaml", "--seeds=2", "--data.data_dir=/mnt/data")
+    assert on_another_machine.status == 0
 
 
 @pytest.mark.parametrize(
@@ -140,11 +140,11 @@ def test_errors_are_one_line_and_nothing_is_created(cli, tmp_path, arguments, me
 
 
 def test_flags_that_fit_refuses_are_an_error_before_anything_is_created(cli, tmp_path, monkeypatch):
-    for said, message in [
+    for error, message in [
         ("there is no option --n_trial", "there is no option --n_trial; did you mean '--n_trials'?"),
         ("there is no option --x; did you mean '--y'?", "there is no option --x; did you mean '--y'?"),
     ]:
-        monkeypatch.setattr(sweep, "CHECK", (sys.executable, "-c", f"import sys; sys.exit({said!r})"))
+        monkeypatch.setattr(sweep, "CHECK", (sys.executable, "-c", f"import sys; sys.exit({error!r})"))
         outcome = cli("sweep", "--config", "cnn.yaml", "--seeds", "2")
 
         assert (outcome.status, outcome.err) == (2, f"lightning-cnn: error: {message}\n")
@@ -177,7 +177,7 @@ def test_a_real_run_is_resumed_after_its_worker_was_killed(tiny_data, tmp_path):
     with subprocess.Popen([*command, "--n_trials=1"], env=environment, stdout=subprocess.DEVNULL) as killed:
         scenario.until(run.metrics_file.is_file)
         killed.send_signal(signal.SIGKILL)
-    with FileLock(run.lock_file, timeout=scenario.TIMEOUT):  # its trial has saved, and ended
+    with FileLock(run.lock_file, timeout=scenario.TIMEOUT):  # the trial has saved its checkpoint and ended
         pass
     scenario.miss_heartbeats(scenario.database(tmp_path), "trial-0000")
 

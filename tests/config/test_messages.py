@@ -164,8 +164,8 @@ class Evil:
 
 
 @pytest.fixture
-def workplace(tiny_data):
-    """A folder with wrong files of every kind; gives the names in it."""
+def wrong_files(tiny_data):
+    """Create invalid files of every kind in the current folder, and return their names."""
     Path("folder").mkdir()
     Path("broken.yaml").write_text("model: [unclosed\n")
     Path("list.yaml").write_text("- a\n- b\n")
@@ -204,7 +204,7 @@ def argv_of(line: str, configs: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(("line", "message"), WRONG, ids=[line for line, _ in WRONG])
-def test_one_line_says_what_is_wrong(line, message, workplace, configs, cli):
+def test_a_wrong_argument_is_reported_in_one_line(line, message, wrong_files, configs, cli):
     outcome = cli(*argv_of(line, configs))
 
     assert outcome.status == 2
@@ -213,19 +213,19 @@ def test_one_line_says_what_is_wrong(line, message, workplace, configs, cli):
     assert re.fullmatch(rf"lightning-cnn: error: .*{message}.*", error)
     for jargon in ("Traceback", "<class", "typing.", "NoneType", "Parser key", "Namespace"):
         assert jargon not in error
-    assert names() == workplace  # no run folder, and nothing was run from evil.ckpt
+    assert names() == wrong_files  # no run folder, and nothing was run from evil.ckpt
 
 
-def test_data_that_cannot_be_had_is_not_the_commands_fault(workplace, configs, cli):
+def test_unavailable_data_is_exit_status_1(wrong_files, configs, cli):
     outcome = cli(*argv_of("+ --data.data_dir folder", configs))
 
     assert outcome.status == 1
     assert "lightning-cnn: error: MNIST is not in folder/MNIST/raw and cannot be downloaded.\n" in outcome.err
     assert "--data.allow_sample true" in outcome.err
-    assert names() == workplace
+    assert names() == wrong_files
 
 
-def test_a_setting_of_another_optimizer_is_not_suggested_to_itself(workplace, configs, cli):
+def test_an_argument_of_another_optimizer_does_not_suggest_itself(wrong_files, configs, cli):
     outcome = cli(*argv_of("+ --model.optimizer.momentum 0.9", configs))  # of SGD, while the config has Adam
 
     assert outcome.status == 2
@@ -233,7 +233,7 @@ def test_a_setting_of_another_optimizer_is_not_suggested_to_itself(workplace, co
     assert "did you mean 'momentum'" not in outcome.err
 
 
-def test_a_metric_that_is_not_measured_is_named(workplace, configs, cli):
+def test_a_monitored_metric_that_is_not_logged_is_named(wrong_files, configs, cli):
     flags = "--trainer.callbacks EarlyStopping --trainer.callbacks.monitor val/lss"
 
     outcome = cli(*argv_of(f"+ {flags}", configs))
@@ -253,8 +253,8 @@ def test_another_architecture_is_refused(fit, cli):
     assert names() == before
 
 
-def test_a_process_shows_the_same_one_line(tmp_path, configs):
-    """As a user sees it: nothing on stderr that pytest would have taken away."""
+def test_a_process_prints_the_same_line_and_no_warnings(tmp_path, configs):
+    # In the tests above, pytest captures warnings before they are printed.
     argv = ["fit", "--config", str(configs / "mnist" / "cnn.yaml"), "--model.std", "0"]
 
     process = subprocess.run(

@@ -30,17 +30,17 @@ def learning_rate(run: Path) -> float:
 # The checkpoint
 
 
-def test_the_settings_of_a_checkpoint_come_before_those_that_are_given(mlp_run):
+def test_evaluation_takes_model_data_and_precision_of_the_checkpoint(mlp_run):
     found = request("test", "--data.batch_size", 3, mlp_run)
 
     assert found.checkpoint == mlp_run / "checkpoints" / "best.ckpt"
     assert found.settings["model"] == config_of(mlp_run)["model"]
     assert found.settings["data"]["init_args"] == config_of(mlp_run)["data"]["init_args"] | {"batch_size": 3}
     assert found.settings["trainer"]["precision"] == config_of(mlp_run)["trainer"]["precision"]
-    assert "callbacks" not in found.settings["trainer"]  # nothing else of the training
+    assert "callbacks" not in found.settings["trainer"]  # nor any other setting of the training
 
 
-def test_resuming_takes_all_settings_but_where_to_write_and_the_last_checkpoint(mlp_run):
+def test_resuming_takes_the_last_checkpoint_and_its_settings_without_output_folders(mlp_run):
     found = request("fit", mlp_run)
 
     stored = config_of(mlp_run)
@@ -63,7 +63,7 @@ def test_a_checkpoint_is_given_with_and_without_its_flag(mlp_run, argument):
     assert request("test", argument).checkpoint == mlp_run / "checkpoints" / "last.ckpt"
 
 
-# Which value overrides which
+# Precedence
 
 
 def test_a_config_overrides_the_defaults_and_flags_override_the_config(configs):
@@ -110,7 +110,7 @@ def test_another_dataset_overrides_that_of_the_checkpoint(mlp_run, cli):
     assert json.loads((mlp_run / "test_metrics.json").read_text())["data"]["dataset"] == "MNIST"
 
 
-def test_evaluation_takes_the_precision_of_the_training_and_nothing_else(fit, cli):
+def test_evaluation_takes_the_precision_but_not_the_limits_of_the_training(fit, cli):
     flags = ("--trainer.precision", "64-true", "--trainer.limit_train_batches", 1, "--trainer.limit_test_batches", 0.5)
     run = fit("fashion_mnist/mlp.yaml", *flags)
 

@@ -58,7 +58,7 @@ def test_a_class_is_found_by_its_name_and_by_its_path():
         (("model", "scheduler"), "ReduceLROnPlateau", "give lightning.pytorch.cli.ReduceLROnPlateau"),
     ],
 )
-def test_a_class_that_is_not_there_is_named(place, name, message):
+def test_an_unknown_or_ambiguous_class_is_named(place, name, message):
     with pytest.raises(UserError) as caught:
         find_class(place, name)
 
@@ -79,7 +79,7 @@ def test_arguments_include_those_that_are_passed_on_to_the_base():
     assert arguments(Derived)["a"].default is inspect.Parameter.empty
 
 
-def test_injected_arguments_are_not_for_the_user():
+def test_injected_arguments_are_not_settings():
     assert "params" not in arguments(SGD)
     assert "optimizer" not in arguments(StepLR)
     assert "network" not in arguments(CNNClassifier)
@@ -96,7 +96,7 @@ def test_injected_arguments_are_not_for_the_user():
         (Literal["a"] | Literal["b"] | None, "one of 'a', 'b'"),
     ],
 )
-def test_types_are_described_as_people_write_them(annotation, text):
+def test_types_have_short_descriptions(annotation, text):
     assert describe_type(annotation) == text
 
 

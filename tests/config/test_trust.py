@@ -1,4 +1,4 @@
-"""What a checkpoint says is plain values and known classes, or it is refused; nothing is imported to find out."""
+"""Settings in a checkpoint must be plain values and known classes; nothing is imported to check them."""
 
 import sys
 from collections import OrderedDict
@@ -145,7 +145,7 @@ every_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 
 @every_form
 @pytest.mark.parametrize("name", ["Mine", "Other", "function", "Popen", "missing", "Mine.step"])
-def test_nothing_is_imported_because_a_checkpoint_says_so(planted, form, name):
+def test_classes_that_a_checkpoint_names_are_not_imported(planted, form, name):
     refusal(form(f"{planted}.{name}"))
 
     assert planted not in sys.modules
@@ -174,7 +174,7 @@ def test_nothing_is_imported_because_a_checkpoint_says_so(planted, form, name):
         "lightning.pytorch.callbacks.nothing.Callback",
     ],
 )
-def test_names_of_something_else_in_known_packages_are_refused(form, path):
+def test_other_names_in_known_packages_are_refused(form, path):
     refusal(form(path))
 
 
@@ -205,7 +205,7 @@ def test_a_class_that_the_user_names_is_trusted(planted):
 
 
 @pytest.mark.parametrize("name", ["Popen", "function", "missing", "SGD"])
-def test_of_a_module_that_the_user_names_only_its_own_classes_are_trusted(planted, name):
+def test_only_classes_defined_in_a_named_module_are_trusted(planted, name):
     refusal(with_model(optimizer={"class_path": f"{planted}.{name}"}), f"{planted}.Mine")
 
 
@@ -217,7 +217,7 @@ def test_naming_a_class_does_not_make_other_modules_trusted(planted):
 
 
 @pytest.mark.parametrize("text", ["m.yaml", "./m.yaml", "http://127.0.0.1/m.yaml", "simplecache::http://x", "file://m"])
-def test_nothing_is_read_because_a_checkpoint_says_so(text):
+def test_files_and_addresses_that_a_checkpoint_names_are_not_read(text):
     Path("m.yaml").write_text("class_path: torch.optim.SGD\n")
 
     assert "is not read because a checkpoint says so" in refusal(with_model(optimizer=text))

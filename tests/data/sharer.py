@@ -1,6 +1,6 @@
-"""One of two processes that share images; prints what it has of them as JSON.
+"""One of two processes that share images; prints its measurements as JSON.
 
-`sharer.py RANK MEETING_POINT`: the number of this process, 0 or 1, and a file that the two can meet at.
+`sharer.py RANK INIT_FILE`: the rank, 0 or 1, and the file of `init_process_group`, which both processes use.
 """
 
 import json
@@ -22,7 +22,7 @@ def sets(seed: int) -> list[Images]:
 
 
 def mapping(tensor: torch.Tensor) -> dict[str, str | int]:
-    """What the system says of the memory of a tensor: the file, and sizes in KiB."""
+    """Return the mapping of a tensor in /proc/self/smaps: its file, and sizes in KiB."""
     lines = Path("/proc/self/smaps").read_text().splitlines()
     for number, line in enumerate(lines):
         head = line.split()
@@ -31,11 +31,11 @@ def mapping(tensor: torch.Tensor) -> dict[str, str | int]:
             sizes = (entry.split() for entry in lines[number + 1 : number + 20])
             kib = {name.rstrip(":"): int(size) for name, size, *_ in sizes if name in ("Rss:", "Pss:", "Anonymous:")}
             return {"file": f"{head[3]} {head[4]}", "path": " ".join(head[5:]), **kib}
-    raise AssertionError(f"{tensor.data_ptr():x} is nowhere")
+    raise AssertionError(f"{tensor.data_ptr():x} is not mapped")
 
 
-def main(rank: int, meeting_point: str) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting_point}", rank=rank, world_size=2)
+def main(rank: int, init_file: str) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{init_file}", rank=rank, world_size=2)
     train, val = share(sets(0) if rank == 0 else None, node_rank=0)
     expected = sets(0)
     found = {"same": [bool(train.images.eq(expected[0].images).all()), bool(val.targets.eq(expected[1].targets).all())]}

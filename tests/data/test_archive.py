@@ -18,7 +18,7 @@ from lightning_cnn.data.files import MissingError, UnreachableError
 
 FOLDER = "/usr/share/datasets/tiny"
 
-# Keeps the settings that it was called with, and the folder of each update, beside itself.
+# Saves the settings that it is called with, and the folder of each update, beside itself.
 APT_GET = """\
 here=$(dirname "$0")
 case $1 in
@@ -95,7 +95,7 @@ def test_the_first_error_of_apt_is_the_reason(tools):
         DebianArchive("tiny", FOLDER).read("one")
 
 
-def test_a_failing_update_does_not_matter_if_the_package_comes(tools):
+def test_a_failed_update_is_ignored_if_the_package_is_downloaded(tools):
     write_tool(tools, "apt-get", APT_GET + 'test $1 = update && echo "E: some other repository" >&2 && exit 100')
 
     assert DebianArchive("tiny", FOLDER).read("one") == b"content"
@@ -112,7 +112,7 @@ def test_a_time_out_kills_apt_with_its_children(tools, monkeypatch):
     write_tool(tools, "apt-get", f'sleep 300 &\necho $! > "{tools}/new"\nmv "{tools}/new" "{tools}/child"\nwait')
 
     def time_out(process: subprocess.Popen, timeout: float) -> None:
-        wait_until((tools / "child").exists)  # however slow this machine is, the child runs when the time is over
+        wait_until((tools / "child").exists)  # on a slow machine too, the child has started
         assert is_running((tools / "child").read_text().strip())
         raise subprocess.TimeoutExpired(process.args, timeout)
 
@@ -121,10 +121,10 @@ def test_a_time_out_kills_apt_with_its_children(tools, monkeypatch):
     with pytest.raises(UnreachableError, match=r"`apt-get update` timed out after 180 s"):
         DebianArchive("tiny", FOLDER).read("one")
 
-    wait_until(lambda: not is_running((tools / "child").read_text().strip()))  # SIGKILL takes its time
+    wait_until(lambda: not is_running((tools / "child").read_text().strip()))  # SIGKILL takes a moment
 
 
-def test_an_interrupt_after_the_end_of_apt_is_an_interrupt(tools, monkeypatch):
+def test_an_interrupt_just_after_apt_has_ended_is_raised(tools, monkeypatch):
     def interrupted(process: subprocess.Popen, timeout: float) -> None:
         process.wait()
         raise KeyboardInterrupt

@@ -61,7 +61,7 @@ def test_a_crop_agrees_with_torchvision(crop_size):
     edge = 28 // crop_size + 1
     inner = slice(edge, 28 - edge)
     assert largest_difference(ours[..., inner, inner], theirs[..., inner, inner]) <= 1
-    assert largest_difference(ours, images) > 50  # and it did something
+    assert largest_difference(ours, images) > 50  # and the images were cropped
 
 
 def test_a_rotation_agrees_with_torchvision():
@@ -88,7 +88,7 @@ def test_crop_and_rotation_combine():
     assert largest_difference(ours, picture) > 30
 
 
-def test_the_outside_is_black():
+def test_pixels_from_outside_the_image_are_black():
     torch.manual_seed(0)
     white = torch.full((32, 1, 28, 28), 255, dtype=torch.uint8)
 

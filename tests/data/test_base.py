@@ -25,7 +25,7 @@ def loaded(module_class=MNISTDataModule, stage: str = "fit", **options):
 
 
 def contents(loader) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return all images and targets in the order in which they come."""
+    """Return all images and targets in the order of the loader."""
     batches = list(loader)
     return torch.cat([images for images, _ in batches]), torch.cat([targets for _, targets in batches])
 
@@ -305,7 +305,7 @@ class Blackout(Augmentation):
         return torch.zeros_like(images)
 
 
-class Watcher(LightningModule):
+class BatchRecorder(LightningModule):
     """Learns nothing, and records the batches of each stage."""
 
     def __init__(self) -> None:
@@ -328,28 +328,28 @@ class Watcher(LightningModule):
 
 
 def test_only_training_images_are_augmented(tiny_data, trainer):
-    augment, watcher = Blackout(), Watcher()
+    augment, recorder = Blackout(), BatchRecorder()
     datamodule = MNISTDataModule(val_size=50, augment=augment)
 
-    trainer(num_sanity_val_steps=1).fit(watcher, datamodule=datamodule)
-    trainer().validate(watcher, datamodule=datamodule, verbose=False)
-    trainer().test(watcher, datamodule=datamodule, verbose=False)
+    trainer(num_sanity_val_steps=1).fit(recorder, datamodule=datamodule)
+    trainer().validate(recorder, datamodule=datamodule, verbose=False)
+    trainer().test(recorder, datamodule=datamodule, verbose=False)
 
     assert augment.batches == [64, 64, 22]
-    train, targets = contents(watcher.seen["train"])
+    train, targets = contents(recorder.seen["train"])
     assert train.count_nonzero() == 0
     assert sorted(targets.tolist()) == sorted(datamodule.train_set.targets.tolist())
-    val, _ = contents(watcher.seen["val"])
+    val, _ = contents(recorder.seen["val"])
     assert torch.equal(val, datamodule.val_set.images.repeat(3, 1, 1, 1))  # before, during and after training
-    test, _ = contents(watcher.seen["test"])
+    test, _ = contents(recorder.seen["test"])
     assert np.array_equal(test[:, 0].numpy(), datamodule.raw.test_images)
 
 
 def test_the_model_summary_has_an_example_without_augmentation(tiny_data, trainer):
-    watcher, augment = Watcher(), Blackout()
-    watcher.example_input_array = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
-    watcher.forward = lambda images: images
+    recorder, augment = BatchRecorder(), Blackout()
+    recorder.example_input_array = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+    recorder.forward = lambda images: images
 
-    trainer(enable_model_summary=True).fit(watcher, datamodule=MNISTDataModule(val_size=50, augment=augment))
+    trainer(enable_model_summary=True).fit(recorder, datamodule=MNISTDataModule(val_size=50, augment=augment))
 
     assert augment.batches == [64, 64, 22]

@@ -41,7 +41,7 @@ def grey(path: Path) -> np.ndarray:
 
 
 def found(*names: object) -> tuple[list[str], list[tuple[str, str]]]:
-    """The files that arguments stand for, and the failures."""
+    """Return the files that are found for these arguments, and the failures."""
     failures: list[tuple[str, str]] = []
     files = [str(path) for path in find(map(str, names), lambda name, error: failures.append((name, str(error))))]
     return files, failures
@@ -53,7 +53,7 @@ def touch(*names: str) -> None:
         Path(name).touch()
 
 
-# Which files arguments stand for
+# Finding files
 
 
 def test_a_file_may_have_any_name():
@@ -62,7 +62,7 @@ def test_a_file_may_have_any_name():
     assert found("a.txt", "[1].png", "b*.png", "nowhere.png") == (["a.txt", "[1].png", "b*.png", "nowhere.png"], [])
 
 
-def test_a_folder_stands_for_its_images_sorted_with_those_of_its_subfolders():
+def test_the_images_of_a_folder_and_its_subfolders_are_found_sorted():
     touch("d/b.png", "d/a.PNG", "d/notes.txt", "d/.hidden.png", "d/2/z.jpeg", "d/1/y.webp", "d/.git/x.png", "other.png")
 
     assert found("d") == (["d/a.PNG", "d/b.png", "d/1/y.webp", "d/2/z.jpeg"], [])
@@ -97,7 +97,7 @@ def test_a_folder_without_images_is_reported():
 
 @pytest.fixture
 def closed(monkeypatch):
-    """Folders of that name cannot be read, not even by root."""
+    """Make folders with this name unreadable, also for root."""
     listdir = os.listdir
 
     def refuse(path):
@@ -133,7 +133,7 @@ def test_a_pattern_in_a_folder_that_cannot_be_read_is_reported(name):
 
 @pytest.fixture
 def deep():
-    """A file below more folders than Python has frames for."""
+    """A file that is nested deeper than Python's recursion limit."""
     here, folder = Path.cwd(), Path("d")
     for _ in range(1_100):
         folder.mkdir()
@@ -141,14 +141,14 @@ def deep():
     touch("a.png")
     os.chdir(here)
     yield "d/" * 1_100 + "a.png"
-    subprocess.run(["rm", "-r", "d"], check=True)  # shutil's has not frames enough either
+    subprocess.run(["rm", "-r", "d"], check=True)  # shutil.rmtree is recursive
 
 
 def test_folders_may_be_nested_to_any_depth(deep):
     assert found("d")[0] == found("**/*.png")[0] == [deep]
 
 
-def test_a_pattern_stands_for_the_matching_files_sorted():
+def test_the_files_that_match_a_pattern_are_found_sorted():
     touch("b/2.png", "b/1.png", "a/c/3.png", "a/4.jpg", "a/.5.png")
 
     assert found("b/*.png") == (["b/1.png", "b/2.png"], [])
@@ -265,10 +265,10 @@ def test_every_orientation_is_applied(tmp_path, orientation):
 
 
 @pytest.mark.parametrize(
-    "notes", [b"", b"\xff" * 40, b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff" + b"\x01\x12" * 9]
+    "exif_data", [b"", b"\xff" * 40, b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff" + b"\x01\x12" * 9]
 )
-def test_damaged_exif_data_is_ignored(tmp_path, notes):
-    (tmp_path / "a.jpg").write_bytes(encoded(Image.fromarray(RAMP), "JPEG", exif=b"Exif\0\0" + notes))
+def test_damaged_exif_data_is_ignored(tmp_path, exif_data):
+    (tmp_path / "a.jpg").write_bytes(encoded(Image.fromarray(RAMP), "JPEG", exif=b"Exif\0\0" + exif_data))
 
     assert grey(tmp_path / "a.jpg").shape == RAMP.shape
 
@@ -348,7 +348,7 @@ def test_truncated_files_are_rejected(tmp_path, kind):
 
 
 def png_of(width: int, height: int) -> bytes:
-    """A PNG whose header announces a size, with next to nothing in it."""
+    """A PNG whose header announces this size, with almost no data."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     parts = [(b"IHDR", header), (b"IDAT", zlib.compress(b"0")), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -391,10 +391,10 @@ def test_a_lack_of_memory_is_not_reported_as_damage(tmp_path, monkeypatch):
     assert refusal(tmp_path / "a.png") == "too large for the memory; save it in a smaller size"
 
 
-def test_fifty_megapixels_are_accepted(tmp_path):
+def test_fifty_megapixels_are_decoded(tmp_path):
     (tmp_path / "a.png").write_bytes(png_of(10_000, 5_000))
 
-    assert refusal(tmp_path / "a.png").startswith("damaged")
+    assert refusal(tmp_path / "a.png").startswith("damaged")  # by the decoder, not for its size
 
 
 def test_too_large_files_are_rejected_unread(tmp_path):

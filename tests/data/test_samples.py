@@ -21,7 +21,7 @@ def test_the_sample_is_valid_and_balanced(facts):
     assert sample.is_sample
     assert np.bincount(sample.train_labels).tolist() == [200] * 10
     assert np.bincount(sample.test_labels).tolist() == [50] * 10
-    assert np.bincount(sample.train_labels[:100]).tolist() == [10] * 10  # so is any beginning of it
+    assert np.bincount(sample.train_labels[:100]).tolist() == [10] * 10  # also at the start of it
 
 
 @both

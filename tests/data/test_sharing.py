@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from checkout import PYTHONPATH
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/smaps").is_file(), reason="memory is looked at in Linux's /proc")
+pytestmark = pytest.mark.skipif(not Path("/proc/self/smaps").is_file(), reason="needs /proc/self/smaps")
 
 
 @pytest.fixture(scope="module")
@@ -19,14 +19,14 @@ def temporary(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(temporary, tmp_path_factory) -> list[dict[str, Any]]:
-    """What each of two processes reports of images that the first has loaded."""
-    script, meeting_point = Path(__file__).with_name("sharer.py"), tmp_path_factory.mktemp("meeting") / "point"
-    # The fixture that sets PYTHONPATH for each test comes after this one, which is of the module.
+    """The measurements of two processes that share the images which rank 0 has loaded."""
+    script, init_file = Path(__file__).with_name("sharer.py"), tmp_path_factory.mktemp("group") / "init"
+    # This fixture of the module runs before the one that sets PYTHONPATH for each test.
     environment = os.environ | {"PYTHONPATH": PYTHONPATH, "TMPDIR": str(temporary)}
     environment |= {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
-            [sys.executable, script, str(rank), meeting_point], env=environment, stdout=subprocess.PIPE, text=True
+            [sys.executable, script, str(rank), init_file], env=environment, stdout=subprocess.PIPE, text=True
         )
         for rank in range(2)
     ]
@@ -46,7 +46,7 @@ def test_the_images_are_in_memory_once(found):
 
     assert first["file"] == second["file"]  # device and inode
     assert first["Rss"] == second["Rss"] >= 5_000 * 784 / 1024
-    assert first["Pss"] == second["Pss"] == pytest.approx(first["Rss"] / 2, abs=8)  # half of it is either's
+    assert first["Pss"] == second["Pss"] == pytest.approx(first["Rss"] / 2, abs=8)  # half for each process
     assert first["Anonymous"] == second["Anonymous"] == 0  # no page is a copy
 
 
@@ -54,7 +54,7 @@ def test_writes_are_private(found):
     first, second = (process["written"] for process in found)
 
     assert first["first"] != [7] and first["Anonymous"] == 0
-    assert second["first"] == [7] and second["Anonymous"] == getpagesize() // 1024  # what it has written to
+    assert second["first"] == [7] and second["Anonymous"] == getpagesize() // 1024  # the page that it has written
 
 
 def test_no_file_is_left(found, temporary):

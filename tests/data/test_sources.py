@@ -29,7 +29,7 @@ def _no_proxy(monkeypatch):
 
 @pytest.fixture
 def facts(tmp_path):
-    """Facts of a tiny dataset that lies in the folder `here`."""
+    """Facts of a tiny dataset that is stored in the folder `here`."""
     return write_idx_dataset(tmp_path / "here", MNIST)
 
 
@@ -70,7 +70,7 @@ def test_gzipped_files_are_the_same(tmp_path, facts, capsys):
     for name in ("train_images", "train_labels", "test_images", "test_labels"):
         assert np.array_equal(getattr(dataset, name), getattr(raw, name))
     assert dataset.origins[TEST_LABELS].endswith(f"{TEST_LABELS}.gz")
-    assert capsys.readouterr().err == ""  # missing raw files are no reason for a warning
+    assert capsys.readouterr().err == ""  # no warning about missing raw files
 
 
 def test_the_system_package_is_read_in_place(tmp_path, facts):
@@ -133,7 +133,7 @@ def test_a_single_flipped_byte_is_rejected(facts, here, file):
 def test_a_flipped_byte_in_a_gzip_file_is_rejected_or_harmless(tmp_path, facts, file):
     write_idx_dataset(tmp_path / "gz", MNIST, compress=True)
     source = GzipFiles(raw_folder(facts, tmp_path / "gz"))
-    sound, _ = read_verified(source, file, facts, facts.sha256)
+    valid, _ = read_verified(source, file, facts, facts.sha256)
     path = Path(source.where(file))
     content = bytearray(path.read_bytes())
     refused = 0
@@ -141,7 +141,7 @@ def test_a_flipped_byte_in_a_gzip_file_is_rejected_or_harmless(tmp_path, facts, 
         content[place] ^= 0x10
         path.write_bytes(content)
         try:
-            assert read_verified(source, file, facts, facts.sha256)[0] == sound  # such as the date in the header
+            assert read_verified(source, file, facts, facts.sha256)[0] == valid  # such as the date in the header
         except SourceError:
             refused += 1
         content[place] ^= 0x10
@@ -228,15 +228,15 @@ def test_missing_files_are_downloaded_and_stored_uncompressed(tmp_path, facts, h
 
 def test_valid_files_are_kept_and_a_damaged_one_is_replaced(tmp_path, facts, here, capsys):
     mirror = packed(here)
-    sound = (here / TEST_LABELS).read_bytes()
+    valid = (here / TEST_LABELS).read_bytes()
     damage_cut(here / TEST_LABELS)
-    (here / f".{TEST_LABELS}.4711.part").write_bytes(sound[:10])  # left by a process that was killed
+    (here / f".{TEST_LABELS}.4711.part").write_bytes(valid[:10])  # left by a process that was killed
 
     with serve(mirror) as server:
         load(dataclasses.replace(facts, mirrors=(server.address,)), tmp_path / "here")
 
     assert server.requests == [f"/{TEST_LABELS}.gz"]
-    assert (here / TEST_LABELS).read_bytes() == sound
+    assert (here / TEST_LABELS).read_bytes() == valid
     assert not list(here.glob("*.part")) and not list(here.glob(".*.part"))
     announced = capsys.readouterr().err
     assert announced.count(f"{here / TEST_LABELS} is not used: SHA-256 is ") == 1
@@ -389,7 +389,7 @@ def test_a_dataset_without_a_sample_is_named(tmp_path, facts):
         load(dataclasses.replace(facts, sample_sha256={}), tmp_path / "new", allow_sample=True)
 
 
-# The helper of all tests
+# The tiny dataset of the tests
 
 
 def test_the_tiny_dataset_is_balanced_and_its_classes_differ():

@@ -140,7 +140,7 @@ def test_weights_load_into_a_fresh_instance(network_class):
 @pytest.mark.usefixtures("_one_thread")
 @pytest.mark.parametrize("network_class", [ShallowCNN, SimpleCNN, CNN, DeepCNN])
 @pytest.mark.parametrize("bfloat16", [False, True])
-def test_pooling_before_the_relu_gives_the_same_weights_to_the_last_bit(network_class, bfloat16):
+def test_pooling_before_the_relu_gives_bit_identical_weights(network_class, bfloat16):
     ours = seeded(network_class).to(memory_format=torch.channels_last)
     published = copy.deepcopy(ours)
     for block in [module for module in published.modules() if isinstance(module, nn.Sequential)]:

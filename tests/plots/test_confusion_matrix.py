@@ -21,7 +21,7 @@ def names_of(n: int, long: bool) -> list[str]:
 
 
 def parts(figure: Figure) -> tuple[Axes, list[PathCollection]]:
-    """The axes, and what is written into its cells."""
+    """Return the axes, and the texts in the cells."""
     (axes,) = figure.axes
     return axes, axes.findobj(PathCollection)
 
@@ -63,7 +63,7 @@ def test_confusion_matrix_shows_counts_and_rates_of_rows() -> None:
 
 @pytest.mark.parametrize("n", [1, 2, 10, 26])
 @pytest.mark.parametrize("long", [False, True])
-def test_names_in_a_confusion_matrix_have_room(n: int, long: bool) -> None:
+def test_names_in_a_confusion_matrix_do_not_overlap(n: int, long: bool) -> None:
     names = names_of(n, long)
     figure = figures.confusion_matrix(confusion(n, 100), names, "Validation after epoch 12 of 20")
     assert_no_text_is_clipped_or_overlaps(figure)
@@ -78,19 +78,19 @@ def test_names_in_a_confusion_matrix_have_room(n: int, long: bool) -> None:
         )
 
 
-def test_a_blank_is_a_name_as_well() -> None:
+def test_a_class_name_can_be_blank() -> None:
     assert_no_text_is_clipped_or_overlaps(figures.confusion_matrix(confusion(2, 100), ["A", " "]))
 
 
 @pytest.mark.parametrize("n", [1, 3, 4, 12, 13])  # the fewest and the most classes with cells of each size
 @pytest.mark.parametrize("images_of_a_class", [1, 240_000])
-def test_numbers_in_cells_have_room(n: int, images_of_a_class: int) -> None:
+def test_numbers_stay_inside_their_cells(n: int, images_of_a_class: int) -> None:
     axes, collections = parts(figures.confusion_matrix(confusion(n, images_of_a_class), names_of(n, long=False)))
     for written in collections:
         assert all((abs(box) < 0.5).all() for box in boxes(axes, written).values())
 
 
-def test_rates_stand_below_counts_where_there_is_room() -> None:
+def test_rates_are_below_the_counts_of_up_to_12_classes() -> None:
     axes, (counts, rates) = parts(figures.confusion_matrix(confusion(12, 100), names_of(12, long=False)))
     above, below = boxes(axes, counts), boxes(axes, rates)
     assert all(below[cell][1, 1] > above[cell][0, 1] for cell in below)
@@ -106,7 +106,7 @@ def test_rates_stand_below_counts_where_there_is_room() -> None:
         (np.eye(3) - 1, "counts must be 0 or more"),
     ],
 )
-def test_confusion_matrix_refuses_what_does_not_fit(counts: object, message: str) -> None:
+def test_confusion_matrix_refuses_invalid_counts(counts: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         figures.confusion_matrix(counts, CLASSES)
     with pytest.raises(ValueError, match="each of the 0 classes"):

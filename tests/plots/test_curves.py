@@ -23,7 +23,7 @@ def test_history_plots_the_given_numbers_over_epochs_from_one() -> None:
     ]
 
 
-def test_history_leaves_out_what_was_not_logged() -> None:
+def test_history_leaves_out_values_that_were_not_logged() -> None:
     nan = np.nan
     figure = figures.history([1, 2, 3], [0, 0.5, 1], [nan, nan, nan], [nan, 0.5, nan])
     drawn = {axes.get_title(loc="left"): axes for axes in figure.axes}
@@ -47,7 +47,7 @@ def test_epochs_are_whole_and_every_point_is_visible(n: int) -> None:
 
 
 @pytest.mark.parametrize("curves", [([1], [1], [1], [1, 2]), ([], [], [], []), ([[1]], [[1]], [[1]], [[1]])])
-def test_history_refuses_curves_of_different_length_or_none(curves: tuple[list[float], ...]) -> None:
+def test_history_refuses_empty_curves_and_different_lengths(curves: tuple[list[float], ...]) -> None:
     with pytest.raises(ValueError, match=r"the four curves must have one shape \(E,\) with at least one epoch"):
         figures.history(*curves)
 
@@ -95,7 +95,7 @@ def test_runs_differ_in_more_than_colour_and_the_legend_covers_no_curve(n: int) 
     assert_no_text_is_clipped_or_overlaps(figure)
     box = figure.legends[0].get_window_extent()
     assert not any(box.overlaps(axes.get_tightbbox()) for axes in figure.axes)
-    assert figure.axes[0].get_window_extent().height > 2 * figure.dpi  # and leaves them room
+    assert figure.axes[0].get_window_extent().height > 2 * figure.dpi  # nor makes the panels small
     assert [text.rpartition("_")[2] for text in legend_texts(figure)] == [str(i) for i in reversed(range(n))]
     styles = [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in figure.axes[0].lines]
     assert len(set(styles)) == n
@@ -111,7 +111,7 @@ def test_history_looks_like_a_comparison_of_one_run() -> None:
         assert axes.lines[0].get_color() == other.lines[0].get_color()
 
 
-def test_comparison_refuses_what_cannot_be_compared() -> None:
+def test_comparison_refuses_missing_runs_and_curves() -> None:
     with pytest.raises(ValueError, match="runs must have at least one run"):
         figures.comparison({})
     with pytest.raises(ValueError, match="of run 'b', the curves train_acc, val_loss are missing"):
@@ -136,7 +136,7 @@ def test_calibration_draws_filled_bins_only() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 10_000])
-def test_texts_of_a_calibration_have_room(n: int) -> None:
+def test_texts_of_a_calibration_do_not_overlap(n: int) -> None:
     confidence = np.random.default_rng(0).uniform(0.1, 1, n)
     figure = figures.calibration(evaluation.calibration(confidence > 0.4, confidence))
     assert_no_text_is_clipped_or_overlaps(figure)
@@ -144,7 +144,7 @@ def test_texts_of_a_calibration_have_room(n: int) -> None:
     assert not any(box.overlaps(axes.get_tightbbox()) for axes in figure.axes)
 
 
-def test_calibration_refuses_no_images() -> None:
+def test_calibration_without_images_is_refused() -> None:
     nothing = np.full(2, np.nan)
     with pytest.raises(ValueError, match="at least one image"):
         figures.calibration(evaluation.Calibration(np.array([0, 0.5, 1]), np.zeros(2, int), nothing, nothing, 0.0))

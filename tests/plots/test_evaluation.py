@@ -22,11 +22,11 @@ def guesses():
     return targets, torch.from_numpy(logits).softmax(dim=1).numpy()
 
 
-def test_confusion_has_truth_in_rows():
+def test_confusion_has_a_row_for_each_true_class():
     assert confusion([0, 0, 1, 2], [0, 1, 1, 0], 3).tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
 
 
-def test_confusion_is_torchmetrics(guesses):
+def test_confusion_agrees_with_torchmetrics(guesses):
     targets, probabilities = guesses
     predicted = probabilities.argmax(axis=1)
     reference = multiclass_confusion_matrix(torch.from_numpy(predicted), torch.from_numpy(targets), 4)
@@ -42,18 +42,18 @@ def test_metrics_of_a_class_by_hand():
     assert (second.images, second.accuracy, second.precision) == pytest.approx((5, 4 / 5, 4 / 5))
 
 
-def test_metrics_of_each_class_are_torchmetrics(guesses):
+def test_metrics_of_each_class_agree_with_torchmetrics(guesses):
     targets, probabilities = guesses
     predicted = probabilities.argmax(axis=1)
-    figures = per_class(confusion(targets, predicted, 4))
+    found = per_class(confusion(targets, predicted, 4))
     tensors = torch.from_numpy(predicted), torch.from_numpy(targets)
 
-    assert [f.accuracy for f in figures] == pytest.approx(multiclass_recall(*tensors, 4, average=None).tolist())
-    assert [f.precision for f in figures] == pytest.approx(multiclass_precision(*tensors, 4, average=None).tolist())
-    assert [f.f1 for f in figures] == pytest.approx(multiclass_f1_score(*tensors, 4, average=None).tolist())
+    assert [f.accuracy for f in found] == pytest.approx(multiclass_recall(*tensors, 4, average=None).tolist())
+    assert [f.precision for f in found] == pytest.approx(multiclass_precision(*tensors, 4, average=None).tolist())
+    assert [f.f1 for f in found] == pytest.approx(multiclass_f1_score(*tensors, 4, average=None).tolist())
 
 
-def test_what_cannot_be_divided_is_nan():
+def test_metrics_of_a_class_without_images_are_nan():
     (_, missing) = per_class(np.array([[3, 0], [0, 0]]))
 
     assert missing.images == 0
@@ -70,7 +70,7 @@ def test_calibration_by_hand():
     assert np.isnan(result.accuracy[0])
 
 
-def test_calibration_error_is_torchmetrics(guesses):
+def test_calibration_error_agrees_with_torchmetrics(guesses):
     targets, probabilities = guesses
     correct = probabilities.argmax(axis=1) == targets
     reference = multiclass_calibration_error(torch.from_numpy(probabilities), torch.from_numpy(targets), 4, n_bins=15)
@@ -78,5 +78,5 @@ def test_calibration_error_is_torchmetrics(guesses):
     assert calibration(correct, probabilities.max(axis=1)).error == pytest.approx(reference.item())
 
 
-def test_certainty_falls_into_the_last_bin():
+def test_a_confidence_of_1_is_in_the_last_bin():
     assert calibration([True, True], [1.0, 0.0], bins=5).images.tolist() == [1, 0, 0, 0, 1]

@@ -11,10 +11,10 @@ from lightning_cnn.plots.evaluation import Predictions
 def predicted(
     targets: list[int], guesses: list[int], confidence: ArrayLike = 0.5, names: tuple[str, ...] = CLASSES
 ) -> Predictions:
-    """Predictions that are the worse the earlier they come."""
+    """Predictions in descending order of their loss."""
     n = len(targets)
-    shares = np.broadcast_to(np.asarray(confidence, dtype=np.float64), n)
-    return Predictions(names, np.array(targets), np.array(guesses), shares, np.arange(n, 0.0, -1), np.arange(n))
+    confidences = np.broadcast_to(np.asarray(confidence, dtype=np.float64), n)
+    return Predictions(names, np.array(targets), np.array(guesses), confidences, np.arange(n, 0.0, -1), np.arange(n))
 
 
 def titles(figure: Figure) -> list[str]:
@@ -44,15 +44,15 @@ def test_predictions_show_original_grey_values_with_both_names() -> None:
         assert axes.images[0].get_clim() == (0, 255)
 
 
-def test_right_and_wrong_differ_in_more_than_colour() -> None:
-    right, wrong = figures.predictions(images(2), predicted([0, 2], [0, 1])).axes
-    assert {spine.get_linestyle() for spine in right.spines.values()} == {"solid"}
+def test_correct_and_wrong_predictions_differ_in_more_than_colour() -> None:
+    correct, wrong = figures.predictions(images(2), predicted([0, 2], [0, 1])).axes
+    assert {spine.get_linestyle() for spine in correct.spines.values()} == {"solid"}
     assert {spine.get_linestyle() for spine in wrong.spines.values()} == {"dashed"}
-    assert right.get_title().splitlines()[0] != wrong.get_title().splitlines()[0]
+    assert correct.get_title().splitlines()[0] != wrong.get_title().splitlines()[0]
 
 
 @pytest.mark.parametrize("n", [1, 2, 12])
-def test_long_titles_of_images_have_room(n: int) -> None:
+def test_long_titles_of_images_do_not_overlap(n: int) -> None:
     labels, results = np.arange(n) % 3, predicted([*np.arange(n) % 3], [0] * n, names=LONG_CLASSES)
     assert_no_text_is_clipped_or_overlaps(figures.samples(images(n), labels, LONG_CLASSES))
     assert_no_text_is_clipped_or_overlaps(figures.predictions(images(n), results))
@@ -66,7 +66,7 @@ def test_long_titles_of_images_have_room(n: int) -> None:
         ((images(2)[:, None], [0, 0]), r"images must have the shape \(N, H, W\)"),
     ],
 )
-def test_samples_refuse_what_does_not_fit(arguments: tuple[NDArray[np.uint8], list[int]], message: str) -> None:
+def test_samples_refuse_other_shapes(arguments: tuple[NDArray[np.uint8], list[int]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         figures.samples(*arguments, CLASSES)
 
@@ -95,14 +95,14 @@ def test_the_worst_mistakes_are_shown_and_correct_predictions_are_not() -> None:
 
 @pytest.mark.parametrize("n", [1, 5, 16])
 @pytest.mark.parametrize("names", [CLASSES, LONG_CLASSES])
-def test_titles_of_mistakes_have_room(n: int, names: tuple[str, ...]) -> None:
+def test_titles_of_mistakes_do_not_overlap(n: int, names: tuple[str, ...]) -> None:
     labels = np.arange(n) % 3
     assert_no_text_is_clipped_or_overlaps(
         figures.mistakes(images(n), predicted([*labels], [*(labels + 1) % 3], 1, names))
     )
 
 
-def test_mistakes_of_weights_that_have_diverged_have_no_confidence() -> None:
+def test_the_confidence_of_a_diverged_network_is_nan() -> None:
     figure = figures.mistakes(images(1), predicted([0], [1], np.nan))
 
     assert "confidence: nan %" in figure.axes[0].get_title()
@@ -138,12 +138,12 @@ def test_long_captions_lose_their_middle_and_keep_the_ending() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 16])
-def test_captions_have_room(n: int) -> None:
+def test_captions_do_not_overlap(n: int) -> None:
     captions = [f"{'IMG_0123456789_' * 5}.JPG\n{LONG_CLASSES[i % 3]}, 99.9 %" for i in range(n)]
     assert_no_text_is_clipped_or_overlaps(figures.seen(photographs(n), images(n), captions))
 
 
-def test_seen_refuses_what_does_not_fit() -> None:
+def test_seen_refuses_other_shapes_and_lengths() -> None:
     with pytest.raises(ValueError, match=r"seen must have the shape \(N, H, W\) and not be empty"):
         figures.seen([], images(0), [])
     with pytest.raises(ValueError, match="an original and a caption for each of the 2 images seen, got 1 and 2"):

@@ -44,12 +44,12 @@ def test_feature_maps_are_a_row_for_each_layer_on_its_own_scale() -> None:
 
 
 @pytest.mark.parametrize(("layers", "maps"), [(1, 1), (2, 16), (8, 7)])
-def test_names_of_layers_have_room(layers: int, maps: int) -> None:
+def test_names_of_layers_do_not_overlap(layers: int, maps: int) -> None:
     rows = {f"{i} {LONG_CLASSES[i % 3]}": np.ones((maps, 28, 28)) for i in range(layers)}
     assert_no_text_is_clipped_or_overlaps(figures.feature_maps(images(1)[0], rows))
 
 
-def test_feature_maps_refuse_what_does_not_fit() -> None:
+def test_feature_maps_refuse_other_shapes() -> None:
     with pytest.raises(ValueError, match=r"image must have the shape \(H, W\), got \(1, 28, 28\)"):
         figures.feature_maps(images(1), {"conv": images(1)})
     with pytest.raises(ValueError, match="layers must have at least one layer"):

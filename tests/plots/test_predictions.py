@@ -62,15 +62,15 @@ def test_the_worst_mistakes_are_the_wrong_predictions_with_the_highest_loss(pred
     assert predictions.worst_mistakes(9).tolist() == [4, 2, 1]
 
 
-def test_correct_predictions_are_no_mistakes_whatever_their_loss():
+def test_correct_predictions_with_a_high_loss_are_not_mistakes():
     assert with_losses([0, 1, 1], [0, 1, 0], [9.0, 0.5, 1.0]).worst_mistakes(16).tolist() == [2]
 
 
-def test_among_equal_mistakes_the_first_comes_first():
+def test_mistakes_of_equal_loss_keep_their_order():
     assert with_losses([1] * 50, [0] * 50, [2.0] * 50).worst_mistakes(50).tolist() == list(range(50))
 
 
-def test_what_is_written_is_read_back(tmp_path, predictions):
+def test_written_predictions_are_read_back(tmp_path, predictions):
     predictions.write_csv(tmp_path / "again.csv")
     again = Predictions.read_csv(tmp_path / "again.csv", CLASSES)
 
@@ -79,7 +79,7 @@ def test_what_is_written_is_read_back(tmp_path, predictions):
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+", "-1", "@a", "\tb", "\rc", "'=1+1", "'", 'a, "b"', "Größe\n龙"])
-def test_a_spreadsheet_computes_no_class_name_and_names_are_read_back(tmp_path, name):
+def test_class_names_are_not_formulas_and_are_read_back(tmp_path, name):
     path = tmp_path / "predictions.csv"
     names = [name, f"={name}", f"'{name}"]
     columns = map(np.array, ([0, 1, 2], [1, 2, 0], [0.5] * 3, [0.5] * 3, [0, 1, 2]))

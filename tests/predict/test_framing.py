@@ -45,22 +45,22 @@ def distance(image: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(image.astype(int) - other).mean())
 
 
-def apart(seen: np.ndarray, digit: np.ndarray) -> float:
-    """Mean difference of the grey values at the best shift by at most a pixel: a centre may be rounded up or down."""
+def shifted_distance(seen: np.ndarray, digit: np.ndarray) -> float:
+    """Least distance over shifts by at most a pixel, because a centre may be rounded up or down."""
     shifts = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
     return min(distance(np.roll(seen, shift, axis=(0, 1)), digit) for shift in shifts)
 
 
 def assert_alike(seen: np.ndarray, digit: np.ndarray, others: np.ndarray) -> None:
-    """The framed image is near to the digit, and nearer to it than to almost all others: one 1 may be like another."""
-    assert apart(seen, digit) < 10
-    assert sum(apart(seen, other) < apart(seen, digit) for other in others) <= 2
+    """Assert that the framed image is close to the digit, and closer than to all but two similar ones."""
+    assert shifted_distance(seen, digit) < 10
+    assert sum(shifted_distance(seen, other) < shifted_distance(seen, digit) for other in others) <= 2
 
 
 # Images of 28×28
 
 
-def test_framed_images_stay_as_they_are(digits, clothes):
+def test_framed_images_are_unchanged(digits, clothes):
     for images, given in ((digits, DIGITS), (clothes, CLOTHES)):
         for image in images:
             assert np.array_equal(frame(Image.fromarray(image), given), image)
@@ -68,7 +68,7 @@ def test_framed_images_stay_as_they_are(digits, clothes):
             assert np.array_equal(frame(Image.fromarray(image).convert("RGB"), given), image)
 
 
-def test_contrast_of_framed_images_stays_as_it_is(digits):
+def test_contrast_of_framed_images_is_unchanged(digits):
     faint = digits[0] // 4 + 10
 
     assert np.array_equal(frame(Image.fromarray(faint), DIGITS), faint)
@@ -84,7 +84,7 @@ def test_inversion_and_cropping_can_be_given(digits, clothes):
     assert distance(seen, digits[0]) < 1 < distance(moved, digits[0])
 
 
-def test_a_large_image_is_not_cropped_if_the_user_says_so(digits):
+def test_cropping_of_a_large_image_can_be_disabled(digits):
     large = Image.fromarray(digits[0]).resize((280, 280), Image.Resampling.NEAREST)
 
     assert distance(frame(large, DIGITS, crop=False), digits[0]) < 3
@@ -131,7 +131,7 @@ def test_redrawn_digits_are_restored(digits, size, negative):
         assert_alike(seen, digit, digits)
 
 
-def test_16_bits_are_enough_even_if_few_of_them_are_used(digits):
+def test_16_bit_images_of_low_contrast_are_framed(digits):
     steps = np.asarray(paper(digits[0]), np.float32) / 257
 
     assert distance(frame(Image.fromarray(steps), DIGITS), digits[0]) < 8
@@ -141,11 +141,11 @@ def test_noise_of_jpeg_is_background(digits):
     for digit in digits[:10]:
         file = io.BytesIO()
         paper(digit).save(file, "JPEG", quality=20)
-        assert apart(frame(Image.open(file).convert("L"), DIGITS), frame(paper(digit), DIGITS)) < 10
+        assert shifted_distance(frame(Image.open(file).convert("L"), DIGITS), frame(paper(digit), DIGITS)) < 10
 
 
 def photo(digit: np.ndarray, size: tuple[int, int], side: int, at: tuple[int, int]) -> Image.Image:
-    """A digit on grey paper that light falls on from the left, in a lens that darkens the corners, with noise."""
+    """A digit on grey paper, lit from the left, with vignetting and noise."""
     strokes = 1 - np.asarray(paper(digit, size, side, at), np.float32) / 255
     y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in size[::-1]), indexing="ij")
     light = 165 - 35 * x + 10 * y - 20 * (x**2 + y**2)
@@ -186,7 +186,7 @@ def test_foreground_on_the_rim_is_not_background(clothes):
         rows, columns = (np.flatnonzero((image > 12).any(axis=axis)) for axis in (1, 0))
         tight = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         large = Image.fromarray(255 - tight).resize((10 * width, 10 * height), Image.Resampling.BICUBIC)
-        distances.append(apart(frame(large, CLOTHES), image))
+        distances.append(shifted_distance(frame(large, CLOTHES), image))
 
     assert np.median(distances) < 20
     assert np.mean(np.array(distances) < 50) > 0.9
@@ -234,7 +234,7 @@ def test_blank_paper_is_refused_although_it_is_noisy():
         frame(nothing, DIGITS)
 
 
-def test_dots_that_the_reduced_image_does_not_show_are_blank():
+def test_dots_that_vanish_in_the_reduced_image_are_blank():
     chequered = np.indices((600, 600)).sum(axis=0).astype(np.uint8) % 2 * 255
 
     with pytest.raises(ImageFileError, match=r"^blank: nothing in it stands out"):

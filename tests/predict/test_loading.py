@@ -27,14 +27,14 @@ class WideMLPClassifier(ImageClassifier):
     def __init__(self, optimizer=Adam, width: int = 2048) -> None:
         super().__init__(nn.Sequential(nn.Flatten(), nn.Linear(784, width), nn.ReLU(), nn.Linear(width, 10)), optimizer)
 
-class NoClassifier:
+class NotAClassifier:
     pass
 """
 
 
 @pytest.fixture
 def wide_mlp(tmp_path, monkeypatch) -> str:
-    """A module of the user's, with a name of its own in each test; it leaves a trace when it is imported."""
+    """A user's module with a unique name; importing it creates the file `imported`."""
     name = f"wide_mlp_{abs(hash(tmp_path))}"
     (tmp_path / f"{name}.py").write_text(WIDE_MLP)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -42,7 +42,7 @@ def wide_mlp(tmp_path, monkeypatch) -> str:
 
 
 def content_of(classifier: ImageClassifier, class_path: str | None = None) -> dict:
-    """What a checkpoint of the classifier holds, as far as it matters here."""
+    """The entries of a checkpoint of the classifier that `load_classifier` reads."""
     cls = type(classifier)
     model = {"class_path": class_path or f"{cls.__module__}.{cls.__qualname__}", "init_args": {}}
     return {
@@ -65,7 +65,7 @@ def refusal(content: dict, model: str | None = None) -> str:
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_a_checkpoint_of_every_config_gives_the_logits_of_lightnings_loading(config, fit):
+def test_logits_agree_with_load_from_checkpoint_for_every_config(config, fit):
     few = ("--trainer.limit_train_batches", 1, "--trainer.limit_val_batches", 1, "--trainer.precision", "32-true")
     path = fit(config, *few) / "checkpoints" / "best.ckpt"
     content = checkpoints.read(path)
@@ -161,7 +161,7 @@ def test_an_unknown_class_is_named(content, path):
     assert refusal(content, path).startswith(f"--model {path}: there is no such class (")
 
 
-@pytest.mark.parametrize("name", ["NoClassifier", "nn", "ImageClassifier"])
+@pytest.mark.parametrize("name", ["NotAClassifier", "nn", "ImageClassifier"])
 def test_a_class_of_the_user_must_be_a_classifier(wide_mlp, content, name):
     assert refusal(content, f"{wide_mlp}.{name}").startswith(f"{wide_mlp}.{name} is not a subclass of ImageClassifier")
 
@@ -215,7 +215,7 @@ def test_weights_of_other_types_are_rejected(content, dtype):
         {"hidden": None},
     ],
 )
-def test_hyperparameters_that_do_not_fit_the_weights_take_no_memory(settings):
+def test_hyperparameters_that_do_not_fit_the_weights_allocate_no_memory(settings):
     content = content_of(FastCNNClassifier())
     content["hyper_parameters"] |= settings
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

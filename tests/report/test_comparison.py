@@ -16,14 +16,14 @@ HEADINGS = ["Run", "Network", "Dataset", "Test accuracy", "Validation accuracy",
 
 
 @pytest.fixture(autouse=True)
-def _undrawn(monkeypatch):
+def _without_drawing(monkeypatch):
     """Leave out the drawing, which takes most of the time and is tested in test_figures.py."""
     monkeypatch.setattr(figures, "_draw", lambda figure, alt: EmbeddedImage("data:image/svg+xml;base64,", 1, 1, alt))
 
 
 @pytest.fixture
 def compare(tmp_path):
-    """Write runs, each with other pieces, and return the page that compares them."""
+    """Write a run from each set of pieces, and return the page that compares them."""
 
     def page(**pieces_of):
         runs = {label: read_summary(Run(write_run(tmp_path / label, **pieces))) for label, pieces in pieces_of.items()}
@@ -41,7 +41,7 @@ UNTESTED = {"test": None, "predictions": None}
 
 
 def column(page, title):
-    """The cells of a column by the runs they are of."""
+    """The cells of a column, by run."""
     heading, *body = rows(page, "metrics")
     return {row[0]: row[heading.index(title)] for row in body}
 
@@ -74,14 +74,14 @@ def test_runs_are_sorted_by_test_accuracy_or_else_validation_accuracy(compare):
     assert list(column(page, "Run")) == ["high", "untested", "low", "unlogged"]
 
 
-def test_equal_values_are_all_the_best_but_not_if_all_are_equal(compare):
+def test_ties_are_all_marked_unless_all_runs_are_equal(compare):
     page = compare(a=having(0.75), b=having(0.75), c=having(0.5))
 
     assert column(page, "Test accuracy") == {"a": "★ 75.00 %", "b": "★ 75.00 %", "c": "50.00 %"}
     assert "★" not in "".join(column(page, "Validation accuracy").values())
 
 
-def test_the_best_is_found_among_runs_on_the_same_data_only(compare):
+def test_the_best_is_marked_among_runs_on_the_same_data_only(compare):
     mnist = {**DATA, "dataset": "MNIST"}
     page = compare(
         a=having(0.75),
@@ -105,11 +105,11 @@ def test_a_run_that_was_tested_on_other_data_says_so(compare):
     assert column(page, "Dataset")["b"] == "Fashion-MNIST, tested on MNIST"
 
 
-def test_runs_that_can_be_compared_need_no_words(compare):
+def test_comparable_runs_have_no_notes(compare):
     assert notes(compare(a={}, b=having(0.5))) == "Comparison 2 runs, side by side"
 
 
-def test_what_cannot_be_compared_is_said(compare):
+def test_notes_name_runs_that_cannot_be_compared(compare):
     short = CONFIG.replace("max_epochs: 3", "limit_train_batches: 10")
     page = compare(a={"metrics": None, "config": short}, b={**UNTESTED, "config": None}, c=having(0.5))
 
@@ -120,7 +120,7 @@ def test_what_cannot_be_compared_is_said(compare):
     assert "numbers of test images" not in notes(page)
 
 
-def test_different_numbers_of_test_images_are_said(compare):
+def test_a_note_names_different_numbers_of_test_images(compare):
     some = [("Bag", "Bag", 0.5, 1)]
 
     assert "The numbers of test images differ: 1, 8." in notes(
@@ -142,7 +142,7 @@ def test_settings_are_shown_where_they_differ(compare):
     assert column(page, "Seed") == {"b": "–", "a": "3"}
 
 
-def test_equal_settings_and_no_curves_are_said(compare):
+def test_the_page_says_if_settings_are_equal_or_curves_are_missing(compare):
     page = compare(a={"metrics": None}, b={"metrics": None})
 
     assert "None: the runs have the same settings." in text(page)
@@ -167,11 +167,11 @@ def test_links_lead_from_the_page_to_those_of_the_runs(tmp_path):
     assert 'href="../b/report.html"' in page
 
 
-def test_nothing_from_a_file_becomes_part_of_the_page(tmp_path):
+def test_text_from_files_is_escaped(tmp_path):
     evil = "<script>alert(1)</script>\"'"
     runs = {}
     for n in range(2):
-        config = json.dumps({"seed_everything": evil, evil: n, "trainer": {"precision": evil}})  # which YAML is, too
+        config = json.dumps({"seed_everything": evil, evil: n, "trainer": {"precision": evil}})  # JSON is YAML as well
         test = {**TEST, "data": {**DATA, "dataset": evil}}
         runs[f"{evil}{n}"] = read_summary(Run(write_run(tmp_path / str(n), config=config, test=test)))
     page = comparison_page(runs, {label: run.folder / "report.html" for label, run in runs.items()}, tmp_path / "x")
@@ -180,7 +180,7 @@ def test_nothing_from_a_file_becomes_part_of_the_page(tmp_path):
     assert text(page).count("<script>alert(1)") >= 4
 
 
-def test_only_what_differs_is_left_with_none_where_it_is_missing():
+def test_only_differing_settings_are_left_with_none_where_missing():
     configs = [
         {"seed": 0, "same": [1, 2], "model": {"class_path": "CNN", "lr": 0.1}},
         {"seed": 1, "same": [1, 2], "model": {"class_path": "CNN", "momentum": 0.9}},
@@ -213,7 +213,7 @@ def test_values_of_settings_are_in_one_line(value, text):
         (["/b/a/v", "/a/v"], ["b/a/v", "/a/v"]),
     ],
 )  # fmt: skip
-def test_labels_are_short_and_tell_all_runs_apart(folders, expected):
+def test_labels_are_short_and_unique(folders, expected):
     assert labels([Path(folder) for folder in folders]) == expected
 
 

@@ -21,15 +21,15 @@ def run(tmp_path_factory) -> RunSummary:
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The arguments of the functions that draw, by their names; they return empty figures, which take no time."""
+    """The arguments of each plot function, which returns an empty figure to save time."""
     calls = {}
 
-    def remember(name, *args, **kwargs):
+    def record(name, *args, **kwargs):
         calls[name] = args or kwargs
         return Figure(figsize=(1, 1))
 
     for name in ("history", "confusion_matrix", "calibration", "comparison"):
-        monkeypatch.setattr(plots, name, partial(remember, name))
+        monkeypatch.setattr(plots, name, partial(record, name))
     return calls
 
 
@@ -73,7 +73,7 @@ def test_the_calibration_is_that_of_the_predictions(run, drawn):
     assert image.alt == "Accuracy over confidence in 15 bins: expected calibration error 29.69 %."
 
 
-def test_the_comparison_has_those_runs_that_have_curves(run, drawn):
+def test_the_comparison_leaves_out_runs_without_curves(run, drawn):
     empty = dataclasses.replace(run, curves={})
     image = figures.comparison({"a": run, "none": empty, "b": run})
 
@@ -94,7 +94,7 @@ def history(run):
     return figures.history(run)
 
 
-def test_drawings_are_svg_of_the_size_that_they_say(history):
+def test_figures_are_svg_of_the_stated_size(history):
     kind, svg = content(history)
 
     assert kind == "image/svg+xml"
@@ -104,13 +104,13 @@ def test_drawings_are_svg_of_the_size_that_they_say(history):
     assert float(root.get("height").removesuffix("pt")) * 96 / 72 == pytest.approx(history.height, abs=0.5)
 
 
-def test_the_same_run_makes_the_same_drawing(run, history):
+def test_the_same_run_gives_the_same_figure(run, history):
     assert figures.history(run) == history
     assert b"<dc:date>" not in content(history)[1]
 
 
 @pytest.mark.parametrize("name", ["</style><script>alert(1)</script>", "--><b>", "a & b", "$x^{2$", "\ud7ff\x00\x1b"])
-def test_drawings_with_any_class_names_are_sound_xml(run, name):
+def test_figures_with_any_class_names_are_valid_xml(run, name):
     predictions = dataclasses.replace(run.test.predictions, class_names=[name, "b", "c"])
 
     ElementTree.fromstring(content(figures.confusion_matrix(predictions))[1])
@@ -118,39 +118,39 @@ def test_drawings_with_any_class_names_are_sound_xml(run, name):
 
 def of_classes(run, n):
     names = [f"class {number}" for number in range(n)]
-    everyone = np.arange(n)
+    classes = np.arange(n)
     return dataclasses.replace(
         run.test.predictions,
         class_names=names,
         index=np.arange(n * n),
         losses=np.full(n * n, 0.5),
-        targets=np.repeat(everyone, n),
-        predicted=np.tile(everyone, n),
+        targets=np.repeat(classes, n),
+        predicted=np.tile(classes, n),
         confidence=np.full(n * n, 0.5),
     )
 
 
-def test_a_matrix_of_many_classes_is_small_enough_for_a_page(run):
+def test_a_confusion_matrix_of_many_classes_is_small_enough_for_a_page(run):
     image = figures.confusion_matrix(of_classes(run, 26))
 
     assert len(image.source) < 600_000
 
 
-def test_a_drawing_that_would_be_large_is_png(run, history, monkeypatch):
+def test_a_large_figure_is_png(run, history, monkeypatch):
     monkeypatch.setattr(figures, "_MAX_SVG", 1000)
     image = figures.history(run)
 
-    kind, content_ = content(image)
+    kind, data = content(image)
     assert kind == "image/png"
-    assert content_.startswith(b"\x89PNG")
+    assert data.startswith(b"\x89PNG")
     assert (image.width, image.height, image.alt) == (history.width, history.height, history.alt)
 
 
-def test_more_classes_than_can_be_read_have_no_matrix(run):
+def test_too_many_classes_have_no_confusion_matrix(run):
     assert figures.confusion_matrix(of_classes(run, figures.MAX_CLASSES + 1)) is None
 
 
-def test_a_png_is_taken_as_it_is():
+def test_a_png_is_embedded_unchanged():
     image = figures.embed_png(png(30, 20), "What it shows.")
 
     assert content(image) == ("image/png", png(30, 20))

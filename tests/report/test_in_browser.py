@@ -10,7 +10,7 @@ pytest_plugins = ["browser"]
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> dict[str, Path]:
-    """Pages as hard to lay out as they may be: long names, many classes, nothing at all, and several runs."""
+    """Pages that are hard to lay out: long names, many classes, an empty run, and a comparison."""
     root = tmp_path_factory.mktemp("runs")
     letters = [
         (f"Buchstabe-{n}-mit-einem-langen-Namen", f"Buchstabe-{(n * 7) % 26}-mit-einem-langen-Namen", 0.5, n)
@@ -44,7 +44,7 @@ def test_a_browser_shows_the_page_without_a_network(written, visit, name):
 
 
 @pytest.mark.parametrize("name", ["whole", "letters", "comparison"])
-def test_what_is_printed_is_whole(written, visit, name):
+def test_nothing_is_cut_off_in_print(written, visit, name):
     seen = visit(written[name], width=794, height=1123)  # A4
     seen.page.emulate_media(media="print")
 
@@ -55,14 +55,14 @@ def test_what_is_printed_is_whole(written, visit, name):
     assert seen.page.pdf(prefer_css_page_size=True).startswith(b"%PDF")
 
 
-def test_settings_are_printed_although_they_are_folded(written, visit):
+def test_collapsed_settings_are_printed(written, visit):
     page = visit(written["whole"]).page
-    folded = page.locator("details pre")
+    collapsed = page.locator("details pre")
 
-    assert folded.bounding_box() is None or not folded.is_visible()
+    assert collapsed.bounding_box() is None or not collapsed.is_visible()
     page.emulate_media(media="print")
-    assert folded.bounding_box()["height"] > 100
-    assert folded.is_visible()
+    assert collapsed.bounding_box()["height"] > 100
+    assert collapsed.is_visible()
 
 
 def test_links_lead_to_the_parts_of_the_page_and_to_the_runs(written, visit):
@@ -76,7 +76,7 @@ def test_links_lead_to_the_parts_of_the_page_and_to_the_runs(written, visit):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_what_is_behind_it(written, visit, scheme):
+def test_text_has_enough_contrast(written, visit, scheme):
     page = visit(written["comparison"], color_scheme=scheme).page
     colors = page.evaluate(
         "['--ink', '--quiet', '--accent', '--paper', '--panel', '--notice', '--bar'].map(name => {"

@@ -20,7 +20,7 @@ def page_of(folder, **pieces):
 
 
 @pytest.fixture(autouse=True)
-def _undrawn(monkeypatch):
+def _without_drawing(monkeypatch):
     """Leave out the drawing, which takes most of the time and is tested in test_figures.py."""
     monkeypatch.setattr(figures, "_draw", lambda figure, alt: EmbeddedImage("data:image/svg+xml;base64,", 1, 1, alt))
 
@@ -31,7 +31,7 @@ def page(tmp_path_factory):
 
 
 class Structure(HTMLParser):
-    """Which elements a page has, after checking that each is closed where it should be."""
+    """The elements of a page; asserts that they are closed in the right order."""
 
     def __init__(self, markup):
         super().__init__()
@@ -87,29 +87,29 @@ def test_the_tables_are_those_of_the_files(page):
 
 
 def test_data_settings_and_weights_are_named(page):
-    words = text(page)
+    content = text(page)
 
-    assert words.count("on Fashion-MNIST: gz files in data/FashionMNIST/raw") == 2
-    assert "Tested weights: logs/a/checkpoints/best.ckpt" in words
+    assert content.count("on Fashion-MNIST: gz files in data/FashionMNIST/raw") == 2
+    assert "Tested weights: logs/a/checkpoints/best.ckpt" in content
     assert "lr: 0.03" in re.search(r"<details>.*</details>", page, flags=re.DOTALL)[0]
-    assert "3 of 8 images were predicted as another class" in words
+    assert "3 of 8 images were predicted as another class" in content
 
 
 def test_commands_name_the_folder_as_a_shell_reads_it(tmp_path):
     folder = tmp_path / "a run"
-    words = text(page_of(folder))
+    content = text(page_of(folder))
 
-    assert f"lightning-cnn test --ckpt_path '{folder}'" in words
-    assert f"lightning-cnn fit --ckpt_path '{folder}' --trainer.max_epochs 8" in words
-
-
-def test_a_run_that_was_interrupted_is_to_be_resumed(tmp_path):
-    words = text(page_of(tmp_path / "run", config=CONFIG.replace("max_epochs: 3", "max_epochs: 9")))
-
-    assert f"Resume lightning-cnn fit --ckpt_path {tmp_path / 'run'} All settings" in words
+    assert f"lightning-cnn test --ckpt_path '{folder}'" in content
+    assert f"lightning-cnn fit --ckpt_path '{folder}' --trainer.max_epochs 8" in content
 
 
-def test_every_figure_is_in_the_page_and_says_what_it_shows(page):
+def test_an_interrupted_run_has_the_command_to_resume_it(tmp_path):
+    content = text(page_of(tmp_path / "run", config=CONFIG.replace("max_epochs: 3", "max_epochs: 9")))
+
+    assert f"Resume lightning-cnn fit --ckpt_path {tmp_path / 'run'} All settings" in content
+
+
+def test_every_figure_is_in_the_page_and_has_a_description(page):
     images = [attributes for tag, attributes in Structure(page).elements if tag == "img"]
 
     assert [image["alt"].partition(" ")[0] for image in images] == [
@@ -119,7 +119,7 @@ def test_every_figure_is_in_the_page_and_says_what_it_shows(page):
     assert "The worst mistakes, with true and predicted class; 3 of all 8 test images are wrong." in page
 
 
-def test_the_page_is_sound_and_needs_nothing_else(page):
+def test_the_page_is_valid_and_self_contained(page):
     elements = Structure(page).elements
     attributes = [attributes for _, attributes in elements]
     ids = [found["id"] for found in attributes if "id" in found]
@@ -135,77 +135,77 @@ def test_the_page_is_sound_and_needs_nothing_else(page):
     assert not re.search(r"(src|href|url\()=?[\"']?(https?:|//)", page)
 
 
-def test_the_same_files_make_the_same_page(tmp_path):
+def test_the_same_files_give_the_same_page(tmp_path):
     assert page_of(tmp_path / "run") == page_of(tmp_path / "run")
 
 
-def test_what_is_not_there_is_said(tmp_path):
+def test_missing_files_are_named(tmp_path):
     pieces = dict.fromkeys(("metrics", "data", "environment", "test", "predictions"))
     page = page_of(tmp_path / "run", **pieces, figures=())
-    words = text(page)
+    content = text(page)
 
     Structure(page)
     assert "<img" not in page
-    assert "test accuracy and loss not tested yet" in words
-    assert "validation accuracy not logged" in words
-    assert "parameters –" in words
-    assert f"Not tested yet. Test the run, then write the report again: lightning-cnn test --ckpt_path {tmp_path / 'run'}" in words  # fmt: skip  # noqa: E501
-    assert "metrics.csv is missing" in words
-    assert "Trained on not recorded" in words
-    assert "plots/samples.png is missing" in words
-    assert "environment.json is missing" in words
+    assert "test accuracy and loss not tested yet" in content
+    assert "validation accuracy not logged" in content
+    assert "parameters –" in content
+    assert f"Not tested yet. Test the run, then write the report again: lightning-cnn test --ckpt_path {tmp_path / 'run'}" in content  # fmt: skip  # noqa: E501
+    assert "metrics.csv is missing" in content
+    assert "Trained on not recorded" in content
+    assert "plots/samples.png is missing" in content
+    assert "environment.json is missing" in content
     assert 'id="mistakes"' not in page and "#mistakes" not in page
 
 
-def test_neither_checkpoints_nor_settings(tmp_path):
+def test_a_run_without_checkpoints_and_settings(tmp_path):
     folder = write_run(tmp_path / "run", config=None, test=None, predictions=None)
     for path in folder.glob("checkpoints/*"):
         path.unlink()
-    words = text(run_page(read_summary(Run(folder)), "x"))
+    content = text(run_page(read_summary(Run(folder)), "x"))
 
-    assert "There is no best.ckpt to be tested" in words
-    assert "There is no last.ckpt: this run cannot be resumed" in words
-    assert "config.yaml is missing" in words
-    assert "lightning-cnn fit" not in words
+    assert "There is no best.ckpt to be tested" in content
+    assert "There is no last.ckpt: this run cannot be resumed" in content
+    assert "config.yaml is missing" in content
+    assert "lightning-cnn fit" not in content
 
 
 def test_a_test_without_its_predictions(tmp_path):
-    words = text(page_of(tmp_path / "run", predictions=None))
+    content = text(page_of(tmp_path / "run", predictions=None))
 
-    assert "test accuracy 62.50 %" in words
-    assert "Without test_predictions.csv nothing is known about single classes" in words
-    assert "calibration" not in words
+    assert "test accuracy 62.50 %" in content
+    assert "Without test_predictions.csv nothing is known about single classes" in content
+    assert "calibration" not in content
 
 
 def test_a_perfect_test(tmp_path):
     perfect = [(true, true, share, loss) for true, _, share, loss in PREDICTIONS]
-    words = text(page_of(tmp_path / "run", predictions=perfect))
+    content = text(page_of(tmp_path / "run", predictions=perfect))
 
-    assert "None: 8 images were all predicted correctly." in words
+    assert "None: 8 images were all predicted correctly." in content
 
 
-def test_the_sample_is_said_to_be_one(tmp_path):
+def test_the_page_says_if_only_the_sample_was_used(tmp_path):
     sample = {**DATA, "sample": True}
-    words = text(page_of(tmp_path / "run", data=sample, test={**TEST, "data": sample}))
+    content = text(page_of(tmp_path / "run", data=sample, test={**TEST, "data": sample}))
 
-    assert "Only the small sample of Fashion-MNIST that ships with the package was used" in words
-    assert "Fashion-MNIST, the small sample that ships with the package: gz files" in words
+    assert "Only the small sample of Fashion-MNIST that ships with the package was used" in content
+    assert "Fashion-MNIST, the small sample that ships with the package: gz files" in content
 
 
-def test_a_part_of_the_data_is_said_to_be_one(tmp_path):
+def test_the_page_says_if_only_a_part_of_the_data_was_used(tmp_path):
     config = CONFIG.replace("max_epochs: 3", "limit_train_batches: 200\n  overfit_batches: 0.5")
-    words = text(page_of(tmp_path / "run", config=config))
+    content = text(page_of(tmp_path / "run", config=config))
 
-    assert "Only a part of the data was used: limit_train_batches 200, overfit_batches 0.5." in words
+    assert "Only a part of the data was used: limit_train_batches 200, overfit_batches 0.5." in content
 
 
-def test_what_was_not_logged_is_a_dash(tmp_path):
+def test_values_that_were_not_logged_are_dashes(tmp_path):
     page = page_of(tmp_path / "run", metrics="epoch,step,train/loss,val/acc\n0,1,0.5,\n1,2,nan,0.5\n")
 
     assert rows(page, "training")[1:] == [["1", "0.5000", "–", "–", "–"], ["★ 2", "–", "–", "–", "50.00 %"]]
 
 
-def test_of_very_many_epochs_some_are_shown_with_the_best_and_the_last(tmp_path):
+def test_of_many_epochs_some_are_listed_with_the_best_and_the_last(tmp_path):
     accuracy = dict.fromkeys(range(1003), 0.5) | {620: 0.75}
     metrics = "epoch,step,val/acc\n" + "".join(f"{epoch},{epoch},{value}\n" for epoch, value in accuracy.items())
     page = page_of(tmp_path / "run", metrics=metrics)
@@ -225,10 +225,10 @@ def test_only_the_worst_mistakes_are_listed(tmp_path):
     assert listed[0][0] == "49"
 
 
-def test_nothing_from_a_file_becomes_part_of_the_page(tmp_path):
+def test_text_from_files_is_escaped(tmp_path):
     quoted = EVIL.replace('"', '""')
     pieces = {
-        "config": json.dumps({"seed_everything": EVIL, "model": {"class_path": EVIL}}),  # which YAML is, too
+        "config": json.dumps({"seed_everything": EVIL, "model": {"class_path": EVIL}}),  # JSON is YAML as well
         "data": {"dataset": EVIL, "origin": EVIL, "sample": False},
         "environment": {"processor": EVIL, EVIL: EVIL, "versions": {EVIL: EVIL}},
         "test": {
@@ -251,7 +251,7 @@ def test_nothing_from_a_file_becomes_part_of_the_page(tmp_path):
     assert text(page).count("alert('x')") > 10
 
 
-def test_many_classes_have_a_table_and_text_instead_of_a_matrix(tmp_path):
+def test_many_classes_have_a_table_but_no_confusion_matrix(tmp_path):
     many = [(f"class {n}", f"class {(n + 1) % 60}", 0.5, 1.0) for n in range(60)]
     page = page_of(tmp_path / "run", test=results_of(many), predictions=many)
 
@@ -264,17 +264,17 @@ def test_gaps_in_the_history_are_drawn(tmp_path, metrics):
     assert "Curves of loss and accuracy over 3 epochs" in page_of(tmp_path / "run", metrics=metrics)
 
 
-def test_a_test_of_earlier_weights_is_said_to_be_one(tmp_path):
+def test_the_page_says_if_earlier_weights_were_tested(tmp_path):
     folder = write_run(tmp_path / "run")
-    words = "The run was trained further after this test"
-    assert words not in text(run_page(read_summary(Run(folder)), "run"))
+    note = "The run was trained further after this test"
+    assert note not in text(run_page(read_summary(Run(folder)), "run"))
 
     (folder / "checkpoints" / "best.ckpt").write_text("other weights")
 
-    assert words in text(run_page(read_summary(Run(folder)), "run"))
+    assert note in text(run_page(read_summary(Run(folder)), "run"))
 
 
-def test_a_run_that_logged_nothing_is_not_said_to_be_unfinished(tmp_path):
+def test_a_run_without_metrics_has_no_command_to_resume_it(tmp_path):
     page = text(run_page(read_summary(Run(write_run(tmp_path / "run", metrics=None))), "run"))
 
     assert "Resume" not in page

@@ -33,7 +33,7 @@ def test_a_whole_run_is_read(tmp_path):
     assert run.checkpoints == {"best", "last"}
 
 
-def test_nothing_but_settings(tmp_path):
+def test_a_run_with_settings_only(tmp_path):
     folder = write_run(tmp_path / "run", None, None, None, None, None, None, ())
     for path in [*folder.glob("checkpoints/*"), *folder.glob("events*")]:
         path.unlink()
@@ -52,7 +52,7 @@ def test_nothing_but_settings(tmp_path):
     assert run.started == datetime.fromtimestamp(1_700_000_000, UTC)
 
 
-def test_a_tested_checkpoint_away_from_its_run(tmp_path):
+def test_the_results_of_a_checkpoint_outside_its_run(tmp_path):
     run = read_summary(write_run(tmp_path / "run", config=None, metrics=None, data=None, environment=None))
 
     assert (run.network, run.dataset) == ("an unknown network", "Fashion-MNIST")
@@ -72,14 +72,14 @@ def test_without_validation_there_is_no_best_epoch(tmp_path):
     assert math.isnan(run.best_val_acc)
 
 
-def test_the_dataset_of_a_test_may_be_another(tmp_path):
+def test_a_test_can_be_on_another_dataset(tmp_path):
     test = {**TEST, "data": {"dataset": "MNIST", "origin": "the sample", "sample": True}}
     run = read_summary(write_run(tmp_path / "run", test=test))
 
     assert (run.dataset, run.evaluated_on) == ("Fashion-MNIST", ("MNIST", True))
 
 
-def test_the_dataset_is_known_from_the_settings_if_need_be(tmp_path):
+def test_without_data_json_the_dataset_is_that_of_the_settings(tmp_path):
     assert read_summary(write_run(tmp_path / "run", data=None)).dataset == "FashionMNIST"
 
 
@@ -106,13 +106,13 @@ def test_a_monitored_metric_that_was_not_logged_has_no_best_epoch(tmp_path):
     assert run.best_epoch is None and math.isnan(run.best_val_acc)
 
 
-def test_predictions_of_a_test_that_was_not_finished_do_not_count(tmp_path):
+def test_predictions_of_an_unfinished_test_are_ignored(tmp_path):
     run = read_summary(write_run(tmp_path / "run", test=None))
 
     assert run.test is None
 
 
-def test_what_a_real_run_leaves_is_read(fit, cli):
+def test_the_files_of_a_real_run_are_read(fit, cli):
     folder = fit("mnist/cnn.yaml", "--plots.enabled", "true", "--plots.test_images", 2)
     untested = read_summary(folder)
     assert cli("test", "--ckpt_path", folder).status == 0

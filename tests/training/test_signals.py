@@ -86,7 +86,7 @@ def test_a_signal_ends_a_run_without_checkpoints(trainer, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "end", [None, Interrupted(signal.SIGTERM), ValueError("else")], ids=["none", "signal", "error"]
+    "end", [None, Interrupted(signal.SIGTERM), ValueError("another error")], ids=["none", "signal", "error"]
 )
 def test_signal_handlers_are_restored(trainer, end):
     class Ends(Callback):
