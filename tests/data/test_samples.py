@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.mnist import MNIST
 
 SAMPLES = Path(sources.__file__).parent / "samples"
-WHOLE = Path(os.environ.get("LIGHTNING_CNN_DATA_DIR") or Path(__file__).parents[2].parent / "shared" / "data")
 
 both = pytest.mark.parametrize("facts", [MNIST, FASHION_MNIST], ids=lambda facts: facts.name)
 
@@ -69,13 +67,8 @@ def test_the_samples_are_small():
 
 
 @both
-def test_the_samples_are_subsets_of_the_datasets(facts):
-    if not all(
-        any((sources.raw_folder(facts, WHOLE) / f"{file}{end}").exists() for end in ("", ".gz"))
-        for file in facts.sha256
-    ):
-        pytest.skip(f"the whole {facts.title} is not in {WHOLE}")
-    sample, whole = sources.load_sample(facts), sources.load(facts, WHOLE)
+def test_the_samples_are_subsets_of_the_datasets(real_data_dir, facts):
+    sample, whole = sources.load_sample(facts), sources.load(facts, real_data_dir)
 
     train = labels_by_image(whole.train_images, whole.train_labels)
     test = train if facts is MNIST else labels_by_image(whole.test_images, whole.test_labels)

@@ -207,14 +207,18 @@ def test_any_size_is_framed(size):
     assert (seen.shape, seen.dtype, seen.max()) == ((28, 28), np.uint8, 255)
 
 
-def test_random_pixels_of_any_size_are_framed():
-    rng = np.random.default_rng(0)
+def test_random_rectangles_in_noise_of_any_size_are_framed_or_blank():
+    rng, framed = np.random.default_rng(0), 0
     for _ in range(60):
         height, width = (int(length) for length in np.exp(rng.uniform(0, 6, 2)))
         pixels = rng.integers(0, rng.integers(2, 256), (height, width), np.uint8)
+        top, left = rng.integers(height), rng.integers(width)
+        pixels[top : top + height // 2 + 1, left : left + width // 2 + 1] = 255
         for given in (DIGITS, CLOTHES, Framing(side=1)):
             with suppress(ImageFileError):
                 assert frame(Image.fromarray(pixels), given).shape == (28, 28)
+                framed += 1
+    assert 0 < framed < 180, framed
 
 
 # Blank images
