@@ -44,7 +44,7 @@ def command(*arguments: str, status: int = 0) -> float:
 
 
 def _run(name: str, arguments: list[str], status: int = 0) -> str:
-    """Run a module and return its output. It is that of this checkout, not of the current folder."""
+    """Run a module of this checkout, from any current folder, and return its output."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))}
     done = subprocess.run([sys.executable, "-P", "-m", *arguments], capture_output=True, text=True, env=environment)
     if done.returncode != status:

@@ -32,7 +32,7 @@ def settings(system: str) -> dict[str, Any]:
 
 def build(system: str, data_dir: str, allow_sample: bool) -> tuple["ImageClassifier", "ImageDataModule"]:
     """Return the classifier and the data module of a system's config, at `BATCH_SIZE`."""
-    from jsonargparse import ArgumentParser  # here, because the command itself does without torch
+    from jsonargparse import ArgumentParser  # the command itself does not import torch
 
     from lightning_cnn.classifiers import ImageClassifier
     from lightning_cnn.data import ImageDataModule

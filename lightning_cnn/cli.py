@@ -41,7 +41,7 @@ _ALIASES = {
 }
 #: The signals that end a command.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-#: Errors of the system that any write may get.
+#: System errors that any write can raise.
 _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 _EXAMPLES = """\
@@ -68,7 +68,7 @@ def run() -> NoReturn:
     for signum in _SIGNALS:
         signal.signal(signum, _interrupt)
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # for file names that are no text, as in stderr
+        sys.stdout.reconfigure(errors="backslashreplace")  # for undecodable file names, as on stderr
     # When a peer process dies, torch prints C++ stack traces of the connections that break.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     status = main()

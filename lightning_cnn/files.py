@@ -19,7 +19,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Raises:
         OSError: If the disk is full, or there is no permission; it names `path`.
     """
-    path = Path(os.path.realpath(path))  # `resolve` raises no OSError for a circle of links
+    path = Path(os.path.realpath(path))  # `resolve` raises no OSError for a loop of links
     temporary = None
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
@@ -30,7 +30,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # those of mkstemp are private
+        temporary.chmod(0o666 & ~umask)  # mkstemp's mode is private
         temporary.replace(path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
@@ -55,7 +55,7 @@ def link_or_copy(source: Path, target: Path) -> None:
         temporary.unlink()
         try:
             temporary.hardlink_to(source)
-        except OSError:  # some filesystems have no links; any other failure is one of the copy as well
+        except OSError:  # some filesystems have no links; the copy raises any other error again
             shutil.copyfile(source, temporary)
 
 

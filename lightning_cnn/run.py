@@ -77,7 +77,7 @@ class Run:
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Path) -> "Run":
-        """Return the run that a checkpoint file belongs to, or the folder it lies in if that is no run's."""
+        """Return the run that a checkpoint file belongs to, or else its own folder as a run."""
         run = cls(checkpoint.parent.parent)
         return run if checkpoint.parent == run.checkpoints_folder else cls(checkpoint.parent)
 
@@ -133,7 +133,7 @@ class Run:
             yield
 
     def read_config(self) -> dict[str, Any]:
-        """Return all settings of the run; raises `UserError` if `config.yaml` is missing or no valid config."""
+        """Return all settings of the run; raises `UserError` if `config.yaml` is missing or not a valid config."""
         return read_config(self.config_file)
 
     def read_environment(self) -> dict[str, Any]:
@@ -229,7 +229,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """Return the object in a JSON file; None if there is no file.
 
     Raises:
-        UserError: If it is not text in UTF-8, no valid JSON, or no object.
+        UserError: If it is not text in UTF-8, not valid JSON, or not an object.
     """
     if not path.is_file():
         return None
@@ -240,7 +240,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (ValueError, RecursionError) as error:  # a ValueError also of a number with thousands of digits
         raise UserError(f"{path} is not valid JSON: {error}; repair or delete it") from error
     if not isinstance(record, dict):
-        raise UserError(f"{path} must hold values by name, got {record!r:.60}; repair or delete it")
+        raise UserError(f"{path} must be a JSON object, got {record!r:.60}; repair or delete it")
     return record
 
 

@@ -65,12 +65,12 @@ def lazy_imports(*packages: str) -> Iterator[None]:
 @contextmanager
 def quick_imports() -> Iterator[None]:
     """Import torch and Lightning within the block in two thirds of the usual time."""
-    gc.disable()  # of a million new objects none is garbage; to look for it takes a fifth of the time
+    gc.disable()  # none of a million new objects is garbage; collecting takes a fifth of the time
     try:
         with lazy_imports("matplotlib", "torchvision"):
             yield
     finally:
-        gc.freeze()  # and training does not look through them either
+        gc.freeze()  # nor does training collect them
         gc.enable()
 
 

@@ -27,8 +27,8 @@ class Checkpoints(ModelCheckpoint):
     Args:
         monitor: The metric that decides which checkpoint is the best.
         mode: `max` if the metric is to be maximised, `min` if it is to be minimised.
-        every_n_steps: Save `last.ckpt` also after every so many optimizer steps, at least 1.
-        every_n_minutes: Save `last.ckpt` also when the last save is this long ago, greater than 0; None to turn it off.
+        every_n_steps: Also save `last.ckpt` after this many optimizer steps, at least 1.
+        every_n_minutes: Also save `last.ckpt` this long after the last save, greater than 0; None to turn it off.
 
     Raises:
         ValueError: If `every_n_steps` or `every_n_minutes` is out of its range.
@@ -51,7 +51,7 @@ class Checkpoints(ModelCheckpoint):
         self._has_new_score = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the folder: that of the run, whatever loggers there are."""
+        """Set the folder to that of the run; Lightning would use that of a logger."""
         self.dirpath = str(Run(Path(trainer.default_root_dir)).checkpoints_folder)
 
     def state_dict(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class Checkpoints(ModelCheckpoint):
         self._has_new_score |= not trainer.enable_validation
 
     def on_exception(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: it is no step boundary, and the last epoch has been saved."""
+        """Do nothing: this is not a step boundary, and the last epoch has been saved."""
 
     on_train_batch_end = on_train_end = on_exception
 
@@ -123,7 +123,7 @@ class Checkpoints(ModelCheckpoint):
             )
 
     def _improve(self, score: Tensor | None) -> bool:
-        """Take over the score if it is better than the best; NaN never is."""
+        """Store the score if it is better than the best, and return whether it is; NaN never is."""
         if score is None:
             return False
         self.current_score = score.clone()

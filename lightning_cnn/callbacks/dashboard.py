@@ -113,7 +113,7 @@ class Dashboard(PredictionsCallback):
                 self._add_validation(writer, trainer, pl_module, predictions)
         elif self.enabled and trainer.ckpt_path is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             run = Run.of_checkpoint(Path(trainer.ckpt_path))
-            if run.event_files():  # those of the training; elsewhere nobody would look for them
+            if run.event_files():  # only beside those of the training
                 with SummaryWriter(run.folder) as writer:
                     self._add_test(writer, trainer, pl_module, predictions)
 

@@ -144,7 +144,7 @@ def _first_non_finite(tensors: Iterable[_NamedTensor]) -> _NamedTensor | None:
 
 
 def _stop(trainer: Trainer, found: _NamedTensor | None, when: str) -> NoReturn:
-    """Raise an error of one line: what was found, when, which checkpoints there are, and how to go on."""
+    """Raise an error of one line: what was found, when, which checkpoints there are, and what to change."""
     what = "found on another rank"
     if found is not None:
         name, tensor = found

@@ -17,8 +17,8 @@ _FIRST_COLUMNS = ("epoch", "step")
 class MetricsCSV(Logger):
     """Keeps all rows in memory and writes the file before each checkpoint and at the end.
 
-    Lightning's `CSVLogger` is no base for it: it deletes the rows of a resumed run, appends in place, and writes a row
-    for each call.
+    It does not extend Lightning's `CSVLogger`, which deletes the rows of a resumed run, appends in place, and writes a
+    row for each call.
 
     Args:
         folder: The run folder.

@@ -38,7 +38,7 @@ class Progress(TQDMProgressBar):
     """Shows position, speed, time left, loss, and the monitored metric with its best value.
 
     On a terminal, training has one bar for the whole run, below a line for each finished epoch; `validate` and `test`
-    have a short bar that vanishes at the end. Elsewhere only the lines are printed, for example
+    have a short bar that is removed at the end. Elsewhere only the lines are printed, for example
     `epoch 1/5 · 860 steps · 8.4 s · 6,540 images/s · 0:34 left · train/loss 0.5123 · val/loss 0.3512 · val/acc 0.8740,
     best 0.8740`.
 
@@ -84,7 +84,7 @@ class Progress(TQDMProgressBar):
         return self._bar("test {bar}| {n_fmt}/{total_fmt} batches")
 
     def _bar(self, bar_format: str, is_visible: bool = True) -> Tqdm:
-        """Return a new bar, which is disabled where standard output is no terminal."""
+        """Return a new bar, which is disabled where standard output is not a terminal."""
         disable = None if self.is_enabled and is_visible else True
         bar = Tqdm(bar_format=bar_format, disable=disable, file=sys.stdout, leave=False, dynamic_ncols=True)
         if not bar.disable:

@@ -27,7 +27,7 @@ class SaveWeights(Callback):
     """
 
     def __init__(self, filename: str = "model.pth") -> None:
-        # Whatever separates folders on any system does so on Windows.
+        # Windows has the path separators of all systems.
         if filename in ("", ".", "..") or PureWindowsPath(filename).name != filename or not filename.isprintable():
             raise ValueError(f"filename must be a name without folders, such as model.pth, got {filename!r}")
         self.filename = filename

@@ -52,7 +52,7 @@ class TestResults(PredictionsCallback):
             return
         if not os.access(self.run.folder, os.W_OK):
             raise UserError(
-                f"the results belong into {self.run.folder}, which is not writable; test a copy of the checkpoint"
+                f"the results are written into {self.run.folder}, which is not writable; test a copy of the checkpoint"
             )
         # The checksum is taken now, because a training that is still running may replace the file during the test.
         self._record = self._describe(trainer)

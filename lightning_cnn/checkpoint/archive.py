@@ -1,9 +1,9 @@
 """Read what `torch.save` wrote, without importing, calling or hashing anything that the file names.
 
-`torch.load(weights_only=True)` runs no code, but it is not enough for files from anywhere. It ignores the checksums of
-the archive, and a few hundred bytes make it compute without end, by tuples of tuples as keys of a dictionary, or
-allocate any amount of memory, by a `Counter` of an expanded tensor. So the opcodes of the pickle are followed here, to
-lists, tuples and `Call`s that are not executed; `plain` builds the values of these, within its limits.
+`torch.load(weights_only=True)` runs no code, but is not safe enough for untrusted files. It ignores the checksums of
+the archive, and a few hundred bytes make it compute forever (nested tuples as keys of a dictionary) or allocate any
+amount of memory (a `Counter` of an expanded tensor). So this module interprets the opcodes of the pickle itself, as
+lists, tuples and `Call`s that are not executed; `plain` builds their values, within its limits.
 """
 
 import io

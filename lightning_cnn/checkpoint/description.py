@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
 
 KEY = "lightning_cnn"
-#: The number of the format; it grows when earlier versions could not make sense of a checkpoint.
+#: The number of the format; it is incremented when earlier versions cannot read a checkpoint.
 FORMAT = 1
 _LIBRARIES = ("lightning-cnn", "torch", "torchvision", "lightning", "torchmetrics", "numpy")
 
@@ -24,7 +24,7 @@ class Description(TypedDict):
         format: `FORMAT` of the version that wrote it.
         config: `class_path` and `init_args` of `model` and `data`; from the command line, the whole config of the run.
         class_names: Names in the order of the logits; None without a data module that has them.
-        framing: How the training images were made from larger ones, `side` and `by_mass`; None likewise.
+        framing: How the training images were made from larger ones, `side` and `by_mass`, or None.
         metrics: The last values that training logged, for example `val/acc`.
         preprocessing: `mean` and `std` of the pixels scaled to [0, 1].
         versions: Version of each library that was used.
@@ -48,7 +48,7 @@ def class_names(module: "LightningModule") -> list[str] | None:
 def class_path(description: Description, section: Literal["model", "data"]) -> str | None:
     """Return the class of the model or the data as the checkpoint names it, in dots; None if it names none.
 
-    The name is only well-formed: whether that class may be imported is for the caller to decide.
+    Only the form of the name is checked: the caller decides whether that class may be imported.
     """
     settings = description["config"].get(section)
     path = settings.get("class_path") if isinstance(settings, dict) else None

@@ -38,8 +38,8 @@ def plain(value: Any, records: Mapping[str, bytearray] | None = None, limit: int
     Args:
         value: Made of `dict`, `list`, `tuple`, `str`, `int`, `float`, `bool`, None, tensors and calls.
         records: The bytes of the storages.
-        limit: Most values and characters. Each counts wherever it occurs: a few lists that hold each other can be more
-            than fits in memory.
+        limit: Most values and characters. Each counts wherever it occurs: a few lists that contain each other several
+            times can expand to more than fits in memory.
 
     Raises:
         UserError: If there are other types, too many values or levels, invalid text, or wrong calls.

@@ -1,4 +1,4 @@
-"""Read checkpoints from anywhere as data: verified, of plain types, valid, or refused with one line.
+"""Read untrusted checkpoints as data: verified and valid plain types and tensors, or one line that says why not.
 
 All commands read checkpoints through here. It imports torch only when a file is there to be read.
 """
@@ -126,7 +126,7 @@ def _are_names(values: Iterable[str]) -> bool:
 
 
 def _way_out(path: Path) -> str:
-    """What to do instead: resume from the checkpoint before the last, if it is there."""
+    """Return what to do instead: use the checkpoint before the last, if it is there."""
     previous = path.with_name("previous.ckpt")
     if path.name == "last.ckpt" and previous.is_file():
         return f"the one before it is --ckpt_path {previous}"

@@ -1,6 +1,6 @@
 """`ImageClassifier`: preprocessing, loss, metrics, and one step for training, validation and test.
 
-It works with Lightning's Trainer as well as with ours, and must not import the room `data`.
+It works with Lightning's Trainer as well as with ours, and must not import `lightning_cnn.data`.
 """
 
 from contextlib import suppress

@@ -12,7 +12,7 @@ _BATCHES_PER_UPDATE = 50
 
 
 class StageMetrics(nn.Module):
-    """Mean loss and micro accuracy over all images, whatever the batch sizes.
+    """Mean loss and micro accuracy over all images, for any batch sizes.
 
     Args:
         num_classes: Number of classes, at least 2.
@@ -64,7 +64,7 @@ class StageMetrics(nn.Module):
             self._logits.clear()
 
     def reset(self) -> None:
-        """Forget all batches."""
+        """Discard all batches."""
         self.loss.reset()
         self.acc.reset()
         self._losses.clear()

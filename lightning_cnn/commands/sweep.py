@@ -38,8 +38,8 @@ a space:
 
 Each setting is a flag of `fit` without its dashes. Each trial is a run of `fit` in its own process and folder, and its
 value is the best of the metric checkpoints.monitor, by default val/acc; a search never uses the test images.
-The same command again starts another worker, or resumes the sweep. A trial uses all cores: of several workers on one
-machine, give each its share with OMP_NUM_THREADS.
+The same command again starts another worker, or resumes the sweep. A trial uses all cores: with several workers on one
+machine, give each its share of the cores with OMP_NUM_THREADS.
 
 examples:
   lightning-cnn sweep --config configs/mnist/cnn.yaml --space configs/sweeps/cnn.yaml --n_trials 20
@@ -112,7 +112,7 @@ def _require_free(flags: Sequence[str], varied: Sequence[str], is_search: bool) 
 
 
 def _check(arguments: argparse.Namespace, flags: Sequence[str], examples: Sequence[dict[str, Value]]) -> dict[str, Any]:
-    """Return all settings of `fit` without those of trials, if it accepts them, and those of each example."""
+    """Return all settings of `fit` without those of trials, if `fit` accepts them, also with each example."""
     root = [] if arguments.root is None else [f"--trainer.default_root_dir={arguments.root}"]
     commands = [["fit", "--config", str(arguments.config), *root, *flags]]
     commands += [command(arguments.config, flags, settings) for settings in examples]

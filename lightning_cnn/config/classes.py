@@ -1,8 +1,8 @@
 """Which classes are trusted when a checkpoint names them: one rule, for every command.
 
-A checkpoint may come from anywhere, so nothing is imported because it names it. Trusted are classes of this package,
-of torch.optim and of Lightning that are imported already, and classes of modules that the user has named. Imports
-nothing heavy, so that `predict` can use it.
+A checkpoint may be untrusted, so no module is imported only because a checkpoint names it. Trusted are classes of this
+package, of torch.optim and of Lightning that are imported already, and classes of modules that the user has named.
+Imports nothing heavy, so that `predict` can use it.
 """
 
 import sys
@@ -50,7 +50,7 @@ def _within(module: str, packages: Collection[str]) -> bool:
 
 
 def _import_named(module: str) -> object:
-    """Return a module that the user has named; None if there is none, which is said where the user named it."""
+    """Return a module that the user has named; None if it cannot be imported."""
     try:
         return import_module(module)
     except ImportError:

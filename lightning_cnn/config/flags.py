@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lightning_cnn.errors import UserError
 
-#: What asks the parser for help, instead of a run.
+#: Flags that ask for help.
 _HELP = ("-h", "--help")
 #: Flags that mean `true` without a value.
 _SWITCHES = ("--test", "--overwrite", "--deterministic", "--verbose", "--print_config")

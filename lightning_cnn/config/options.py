@@ -38,7 +38,11 @@ class Parser(argparse.ArgumentParser):
 
     def add_switch(self, *names: str, help: str) -> None:  # noqa: A002  # argparse's name
         """Add an option that is false by default: `--name`, `--name true` and `--name false` are accepted."""
-        self.add_argument(*names, type=_boolean, default=False, metavar="true|false", help=f"{help} (default: false)")
+
+        def read(value: str) -> bool:
+            return _BOOLEANS[one_of(_BOOLEANS, value, f"value of {names[0]}")]
+
+        self.add_argument(*names, type=read, default=False, metavar="true|false", help=f"{help} (default: false)")
         self._switches |= {*names}
 
     def error(self, message: str) -> NoReturn:
@@ -49,7 +53,7 @@ class Parser(argparse.ArgumentParser):
         """Parse arguments in any order.
 
         Raises:
-            UserError: If one is wrong; of an unknown option the message names the one that was probably meant.
+            UserError: If one is wrong; the message about an unknown option suggests the closest one.
         """
         # A switch takes no other argument than true or false, so that a file may follow it.
         argv = [
@@ -89,10 +93,10 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
 
 
 def checkpoint_argument(parser: Parser, arguments: argparse.Namespace) -> str:
-    """Return the checkpoint, whichever way it was given.
+    """Return the checkpoint, given as a positional argument or as `--ckpt_path`.
 
     Raises:
-        UserError: If it was given in neither way or in both.
+        UserError: If it is missing or given twice.
     """
     given = [value for value in (arguments.checkpoint, arguments.ckpt_path) if value is not None]
     if len(given) == 2:
@@ -107,7 +111,7 @@ def one_of(choices: Iterable[str], value: str, what: str) -> str:
     """Return the value if it is one of the choices.
 
     Raises:
-        UserError: If it is not; the message names the choice that was probably meant.
+        UserError: If it is not; the message suggests the closest choice.
     """
     choices = list(choices)
     if value in choices:
@@ -133,10 +137,6 @@ def integer(low: int, high: int | None = None) -> Callable[[str], int]:
 positive = integer(1)
 
 
-def _boolean(value: str) -> bool:
-    return _BOOLEANS[one_of(_BOOLEANS, value, "value of a switch")]
-
-
 def add_overwrite(parser: Parser) -> None:
     """Add `--overwrite`, for `require_new`."""
     parser.add_switch("--overwrite", help="whether to replace existing files")
@@ -147,7 +147,7 @@ def require_writable(option: str, path: Path, *suffixes: str) -> None:
 
     Raises:
         UserError: If its name ends in none of the suffixes, where there are some, if it is a folder, a device, a
-            pipe or a link that leads nowhere, or if nothing can be written where it shall be.
+            pipe or a link that leads nowhere, or if it cannot be created.
     """
     if suffixes and path.suffix.lower() not in suffixes:
         raise UserError(f"{option} {path}: the name must end in {' or '.join(suffixes)}")
@@ -168,7 +168,7 @@ def require_writable(option: str, path: Path, *suffixes: str) -> None:
 
 
 def require_new(option: str, path: Path, overwrite: bool) -> None:
-    """Refuse a file that exists, unless it may be replaced: what it holds may not be had again.
+    """Refuse a file that exists, unless it may be replaced: its content may be irreplaceable.
 
     Raises:
         UserError: If it exists, and `overwrite` is false.

@@ -24,7 +24,7 @@ from lightning_cnn.errors import UserError
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _LONGEST = 500
 
-# Configs are files of this machine, and what runs commands or opens files of its own is no class of a run.
+# Configs are local files. An empty list enforces jsonargparse's own denylist, of what runs commands or opens files.
 set_parsing_settings(config_read_mode_fsspec_enabled=False, import_path_denylist=[])
 set_loader("yaml", load, (yaml.YAMLError,))
 # Some of Lightning's callbacks have devices among their arguments, some defaults are enumerations; configs have names.
@@ -33,11 +33,11 @@ yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, member: dumper.repres
 
 
 class SettingsParser(LightningArgumentParser):
-    """Raises `UserError` instead of printing the usage and leaving."""
+    """Raises `UserError` instead of printing the usage and exiting."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise the report as it is; who has given the settings explains it."""
-        if not self.exit_on_error:  # a parser inside another's
+        """Raise the report unchanged; the caller passes it to `explain`."""
+        if not self.exit_on_error:  # a parser inside another
             super().error(message, ex)
         raise UserError(message) from ex
 

@@ -73,7 +73,7 @@ def _stored_settings(path: Path, command: str, named: Iterable[str]) -> Tree:
 def _runs_with(classes: dict[str, str], root: Path) -> Iterator[Run]:
     """Yield the runs that have these classes, newest first."""
     for run in find_runs(root):
-        with suppress(UserError):  # a run that cannot be read is not meant
+        with suppress(UserError):  # a run that cannot be read is skipped
             if not classes or _class_names(run.read_config()).items() >= classes.items():
                 yield run
 

@@ -152,7 +152,7 @@ def _check_value(place: tuple[str, ...], value: object) -> None:
         if place[-1] in _ONLY_CLASSES:
             setting = next(iter(value.get("init_args", value)), "")
             raise UserError(
-                f"{_flag(place)}.{setting}: no class is chosen that could have it; choose one first with "
+                f"{_flag(place)}.{setting}: {_flag(place)} has no class yet; choose one first with "
                 f"{_flag(place)} CLASS{_suggest_class(place[-1])}"
             )
         for name, item in value.items():
@@ -200,8 +200,8 @@ def find_class(place: tuple[str, ...], name: str) -> type[Any]:
             found = getattr(import_module(module), short, None)
         except ModuleNotFoundError as error:
             raise UserError(
-                f"{_flag(place)} {name}: there is no module {error.name!r} where Python looks; "
-                "`python -m lightning_cnn` finds those in the folder that you are in"
+                f"{_flag(place)} {name}: there is no module {error.name!r} on Python's path; "
+                "`python -m lightning_cnn` finds modules in the current folder"
             ) from error
         except (ImportError, ValueError):
             found = None
@@ -233,7 +233,7 @@ def arguments(cls: type[Any]) -> dict[str, inspect.Parameter]:
 
 
 def describe_type(annotation: Any) -> str:
-    """Return the values that an annotation allows, as people write them.
+    """Return the values that an annotation allows, in a few words.
 
     Example:
         >>> describe_type(int | float | None)

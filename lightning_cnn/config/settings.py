@@ -37,7 +37,7 @@ def read_settings(config: str, schema: Schema) -> Tree:
     Where a group of settings or a class is expected, a file may be named; its content takes the place of its name.
 
     Raises:
-        UserError: If a file is not a valid config, or has settings that there are not.
+        UserError: If a file is not a valid config, or has unknown settings.
     """
     path = Path(config)
     if not is_readable(path) and (":" in config or config.startswith("{")):
@@ -57,11 +57,11 @@ def read_settings(config: str, schema: Schema) -> Tree:
 def merge(*trees: Tree) -> Tree:
     """Return one tree in which later trees override earlier ones.
 
-    Mappings are merged, lists replaced. Where another class is chosen, those arguments of the earlier one are kept that
-    it has as well.
+    Mappings are merged, lists replaced. Where another class is chosen, the arguments that both classes have
+    are kept.
 
     Raises:
-        UserError: If a class is chosen that there is not.
+        UserError: If an unknown class is chosen.
     """
     merged: Tree = {}
     for tree in trees:
@@ -70,10 +70,10 @@ def merge(*trees: Tree) -> Tree:
 
 
 def apply_flags(tree: Tree, flags: Iterable[Flag], schema: Schema) -> Tree:
-    """Return a tree in which flags override what it says.
+    """Return the tree with the flags applied.
 
     Raises:
-        UserError: If a flag is for a setting that there is not, or its value is not valid YAML.
+        UserError: If a flag names an unknown setting, or its value is not valid YAML.
     """
     for flag in flags:
         tree = _Change(flag, schema).of_tree(tree)
@@ -92,7 +92,7 @@ def texts(tree: object) -> Iterator[str]:
 
 
 def _expand(value: Any, setting: str, folder: Path, source: str, schema: Schema) -> Any:
-    """Put the content of files in the place of their names, and refuse what has not the form of settings."""
+    """Replace the names of files by their content, and refuse malformed settings."""
     if isinstance(value, list):
         return [_expand(item, setting, folder, source, schema) for item in value]
     if isinstance(value, Mapping):
@@ -133,7 +133,7 @@ def _merge_values(base: object, overlay: Any, place: tuple[str, ...]) -> Any:
 
 
 def _with_class(setting: Mapping[str, Any], path: str, place: tuple[str, ...]) -> Tree:
-    """Return the setting with another class, and of its arguments those that this class has."""
+    """Return the setting with another class, and with the arguments that this class has as well."""
     old, new = find_class(place, setting["class_path"]), find_class(place, path)
     if old is new:
         return dict(setting)
@@ -176,7 +176,7 @@ class _Change:
         return {**settings, name: self._of_settings(dict(before), rest, (*place, name), None)}
 
     def _of_class(self, value: Any, names: list[str], place: tuple[str, ...]) -> Any:
-        """Return a class with one of its arguments changed; of several, the last one is meant."""
+        """Return a class with one of its arguments changed; in a list, the last class."""
         if isinstance(value, list) and value:
             return [*value[:-1], self._of_class(value[-1], names, place)]
         chosen: Tree = {"class_path": value} if isinstance(value, str) else dict(value or {})
@@ -184,7 +184,7 @@ class _Change:
         return {**chosen, "init_args": self._of_settings(chosen.get("init_args") or {}, names, place, cls)}
 
     def _new_value(self, before: Any, place: tuple[str, ...], parameter: inspect.Parameter | None) -> Any:
-        """Return what the setting becomes."""
+        """Return the new value of the setting."""
         given = _value(self.flag, parameter)
         value = _expand({place[-1]: given}, "", Path(), f"--{self.flag.name}", self.schema)[place[-1]]
         if self.flag.appends:
@@ -206,7 +206,7 @@ def _import_path(cls: type[Any]) -> str:
 
 
 def _value(flag: Flag, parameter: inspect.Parameter | None) -> Any:
-    """Return what the value of a flag says in YAML, or its text where text is meant."""
+    """Return the value of a flag, parsed as YAML unless the setting takes text."""
     assert flag.value is not None
     if not flag.value or (parameter is not None and _is_text(parameter.annotation) and flag.value != "null"):
         return flag.value
@@ -217,7 +217,7 @@ def _value(flag: Flag, parameter: inspect.Parameter | None) -> Any:
             raise UserError(f"--{flag.name} {describe(flag.value)}: {error}") from error
     except yaml.YAMLError:
         pass
-    return flag.value  # any other text may be meant as such
+    return flag.value  # not YAML, so it is text
 
 
 def _is_text(annotation: Any) -> bool:

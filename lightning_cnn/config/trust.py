@@ -1,7 +1,7 @@
 """Which settings in a checkpoint are trusted: plain values and known classes, but not where to write.
 
-A checkpoint may come from anywhere. The parser imports whatever a class path names, and may read a file or ask a host
-where it expects a class; so settings from a checkpoint reach it only as far as nothing of this can happen.
+A checkpoint may be untrusted. The parser imports any class path, and may read a file or contact a host where it expects
+a class; so settings from a checkpoint that would make it do so are refused before it sees them.
 """
 
 import math
@@ -39,7 +39,7 @@ def trusted_settings(config: object, named: Collection[str]) -> dict[str, Any]:
     Nothing is imported but modules that the user has named.
 
     Args:
-        config: What the checkpoint holds, of whatever types.
+        config: The config in the checkpoint, of any type.
         named: All text that the user has given, in flags and configs. A class in `named`, other classes of its module,
             and a path in `named` are trusted.
 
@@ -96,7 +96,7 @@ class _Copier:
         return value
 
     def _require_harmless(self, text: str, place: tuple[str, ...]) -> None:
-        """Refuse text of which the parser would make more than text, unless that is known or named by the user."""
+        """Refuse text that the parser would not take as text, unless it names something known or named by the user."""
         if len(text) > _MAX_LENGTH or not text.isprintable():
             raise UserError(
                 f"the checkpoint has {describe(text)} for {_flag(place)}, which is not plain text of at most "
@@ -107,13 +107,13 @@ class _Copier:
             self._require_class(text, place)
         elif setting not in _TEXTS and _is_more_than_text(text):
             raise UserError(
-                f"the checkpoint has {describe(text)} for {_flag(place)}, which is not read because a checkpoint says "
-                "so; if you trust it, give it yourself, in a config"
+                f"the checkpoint has {describe(text)} for {_flag(place)}; files, addresses and YAML text that a "
+                "checkpoint names are not read; if you trust it, give it in a config"
             )
         if place[0] == "trainer" and _leads_out(text) and text not in self.named:
             raise UserError(
-                f"the checkpoint has the path {describe(text)} for {_flag(place)}; if it is right, "
-                f"give it yourself: {_flag(place)} PATH"
+                f"the checkpoint has the path {describe(text)} for {_flag(place)}, which may be outside the current "
+                f"folder; if you trust it, give it as {_flag(place)} PATH"
             )
 
     def _require_class(self, path: str, place: tuple[str, ...]) -> None:
@@ -127,13 +127,13 @@ class _Copier:
             )
         raise UserError(
             f"the checkpoint names the class {describe(path)}, which is not one of lightning-cnn, PyTorch or "
-            f"Lightning, and no class is imported because a checkpoint names it; if it is yours, add "
+            f"Lightning, so it is not imported; if it is yours, add "
             f"{_flag(place)} {path if is_class_path(path) else 'CLASS'}"
         )
 
 
 def _require_key(key: object, place: tuple[str, ...]) -> str:
-    if not isinstance(key, str) or not key.isidentifier() or key.startswith("__"):  # dots would lead elsewhere
+    if not isinstance(key, str) or not key.isidentifier() or key.startswith("__"):  # a dot would name another setting
         raise UserError(
             f"the checkpoint has {describe(key)} below {_flag(place)}, which is not the name of a setting; "
             "give another checkpoint"
@@ -155,13 +155,13 @@ def _flag(place: tuple[str, ...]) -> str:
 
 
 def _can_be_imported(text: str) -> bool:
-    """Whether something could be imported by this name; nothing is, to find out."""
+    """Whether something could be imported by this name, found out without importing it."""
     top = text.partition(".")[0]
     return is_class_path(text) and (top in sys.modules or find_spec(top) is not None)
 
 
 def _is_more_than_text(text: str) -> bool:
-    """Whether the parser would read a file, ask a host or make lists or settings of a text."""
+    """Whether the parser would read a file, contact a host, or parse a list or a mapping."""
     if "://" in text or "::" in text or is_readable(Path(text)):
         return True
     try:

@@ -13,7 +13,7 @@ import yaml
 
 from lightning_cnn.errors import UserError, reason
 
-#: Size of the largest file in bytes; the configs of this project have some hundred.
+#: Size of the largest file in bytes; the configs of this project have a few hundred.
 MAX_BYTES = 100_000
 #: How many values a file may hold, with every alias counted as all that it stands for.
 MAX_VALUES = 100_000
@@ -97,7 +97,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what `_Loader` reads back as the same."""
+    """Writes YAML that `_Loader` reads back unchanged."""
 
     yaml_implicit_resolvers = _resolvers(yaml.SafeDumper.yaml_implicit_resolvers)
 
@@ -116,7 +116,7 @@ def load(text: str) -> Any:
     """
     try:
         return yaml.load(text, Loader=_Loader)  # a SafeLoader
-    except ValueError as error:  # of text that YAML takes for a number, but Python does not
+    except ValueError as error:  # a number in YAML, but not in Python
         raise InvalidConfigError(f"invalid number ({error})") from error
 
 
@@ -151,7 +151,7 @@ def read_yaml(path: Path) -> Any:
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not a config: it is not text in UTF-8") from error
-    except (OSError, ValueError) as error:  # a ValueError of names that no file can have
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
         raise UserError(
             f"config {describe(str(path))} cannot be read ({reason(error)}); give a YAML file, such as those in configs"
         ) from error
@@ -170,10 +170,10 @@ def parse_config(text: str, name: str) -> dict[str, Any]:
 
 
 def is_readable(path: Path) -> bool:
-    """Whether something that is not a folder has this path."""
+    """Whether the path exists and is not a folder."""
     try:
         return not stat.S_ISDIR(path.stat().st_mode)
-    except (OSError, ValueError):  # there is none, or could be none: too long, say
+    except (OSError, ValueError):  # missing, too long, or with a NUL character
         return False
 
 

@@ -1,7 +1,7 @@
 """What all sources of a dataset share: the base class, bounded reading, errors, and the lock of the data folder.
 
 `sources` asks the sources in turn; `mirrors` and `archive` define those that need the network. Nothing here may import
-torch: `lightning-cnn data` does without.
+torch: `lightning-cnn data` runs without it.
 """
 
 import gzip
@@ -29,7 +29,7 @@ class SourceError(Exception):
 
 
 class MissingError(SourceError):
-    """A source does not have the file, which is no reason for a warning."""
+    """A source does not have the file; this is not worth a warning."""
 
 
 class UnreachableError(SourceError):

@@ -1,7 +1,7 @@
 """The architectures, in plain PyTorch: `(B, 1, 28, 28)` float images in, `(B, num_classes)` logits out.
 
-Max-pooling stands before the ReLU: both orders give the same output and gradients to the last bit, because the ReLU is
-monotonic, but this one rectifies a quarter of the elements (11 to 16 % less time per step of `ShallowCNN`, `SimpleCNN`
+Max-pooling stands before the ReLU: both orders give bit-identical output and gradients, because the ReLU is monotonic,
+but this one rectifies a quarter of the elements (11 to 16 % less time per step of `ShallowCNN`, `SimpleCNN`
 and `CNN` on a CPU). Neither layer has parameters, so the names in the state dict are those of the published order.
 """
 

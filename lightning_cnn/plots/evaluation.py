@@ -180,7 +180,7 @@ class Predictions:
         return order[~self.correct[order]][:n]
 
     def write_csv(self, path: Path) -> None:
-        """Write a row for each image, with names in place of the labels; a spreadsheet computes none of them."""
+        """Write a row for each image, with names in place of the labels, which no spreadsheet evaluates."""
         names = [spreadsheet_safe(name) for name in self.class_names]
         arrays = (self.index, self.targets, self.predicted, self.confidence, self.losses)
         with path.open("w", newline="", encoding="utf-8") as file:
@@ -191,7 +191,7 @@ class Predictions:
 
     @classmethod
     def read_csv(cls, path: Path, class_names: Sequence[str]) -> "Predictions":
-        """Read what `write_csv` has written.
+        """Read a file of `write_csv`.
 
         Args:
             path: The file.

@@ -76,7 +76,7 @@ def draw(path: Path, predicted: Sequence[tuple[Frame, Prediction]]) -> None:
 
 
 def _table() -> Write:
-    """Return what prints rows under a heading; a column is as wide as its widest cell so far."""
+    """Return a function that prints rows under a heading; a column is as wide as its widest cell so far."""
     heading = [("file", "class", "confidence", "runner-up", "confidence")]
     widths = [0] * len(heading[0])
 

@@ -106,7 +106,7 @@ def _notes(runs: Mapping[str, RunSummary]) -> list[str]:
     return notes
 
 
-#: What may have to be said about runs: whether it applies, the text before their names, and the text behind.
+#: Remarks on runs: whether one applies, the text before the names of the runs, and the text after them.
 _REMARKS: tuple[tuple[Callable[[RunSummary], bool], str, str], ...] = (
     (
         lambda run: run.evaluated_on[1],
@@ -151,7 +151,7 @@ def _flatten(settings: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[st
 
 
 def labels(folders: Sequence[Path]) -> list[str]:
-    """Return short names of runs: as much of the end of each path as tells all of them apart, two parts at least.
+    """Return short unique names of runs: the last parts of each path, as many as needed and at least two.
 
     Args:
         folders: The run folders, each once.

@@ -32,7 +32,7 @@ class EmbeddedImage:
         source: A data URI.
         width: Its natural width, in pixels.
         height: Its natural height, in pixels.
-        alt: A description for readers who do not see it.
+        alt: A description of the image.
     """
 
     source: str
@@ -96,7 +96,7 @@ def _draw(figure: Figure, alt: str) -> EmbeddedImage:
 
 def _svg(figure: Figure) -> bytes:
     file = io.StringIO()
-    # Neither the date nor random names of elements: the same run makes the same page.
+    # Neither the date nor random names of elements: the same run gives the same page.
     with matplotlib.rc_context({"svg.hashsalt": "lightning-cnn"}):
         figure.savefig(file, format="svg", metadata={"Date": None})
     return re.sub(r'(?<= d=")[^"]*', _rounded, file.getvalue()).encode()

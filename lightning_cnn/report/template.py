@@ -1,4 +1,4 @@
-"""Fills the HTML templates in `templates/`, and says how numbers are written in them."""
+"""Fills the HTML templates in `templates/`, and formats numbers for them."""
 
 import math
 import re
@@ -20,7 +20,7 @@ def render(name: str, **values: object) -> str:
 
     Args:
         name: File name of the template, for example `run.html`.
-        values: Its variables; text is escaped, because the files of a run may have been written by anybody.
+        values: Its variables; text is escaped, because the files of a run may be untrusted.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),

@@ -100,7 +100,7 @@ class Storage:
         except _ERRORS as error:
             cause = error.__cause__ if isinstance(error, StorageInternalError) else error
             reason = " ".join(str(getattr(cause, "orig", None) or cause).split()).rstrip(".")
-            raise StorageError(f"storage {self}: {reason}; when it works again, the same command continues") from error
+            raise StorageError(f"storage {self}: {reason}; the same command resumes once it works again") from error
         finally:
             threading.excepthook = hook
 

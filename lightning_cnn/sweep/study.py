@@ -33,7 +33,7 @@ def open_study(
         task: The task of the sweep.
         monitor: The metric of its trials.
         mode: Whether this is to be minimized or maximized.
-        purpose: All that defines the sweep, in plain types, by what a message calls it. A study is opened again only
+        purpose: All that defines the sweep, in plain types, by its name in messages. A study is opened again only
             for the same purpose.
 
     Raises:

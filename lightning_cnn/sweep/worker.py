@@ -62,7 +62,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         (self.monitor,) = self.study.metric_names or [""]
-        self._claiming = ExitStack()  # until a trial is claimed: holds the lock of the storage, and signals back
+        self._claiming = ExitStack()  # until a trial is claimed: locks the storage and blocks signals
         self._claimed: Trial | None = None
         self._failed_before = {trial.number for trial in self._trials() if has_failed(trial)}
 

@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     tune_process()
     command, *arguments = argv
     if read_command_line(arguments).asks_for_help:
-        SettingsCLI(Request(command, {}), help_arguments=arguments)  # which prints it, and leaves
+        SettingsCLI(Request(command, {}), help_arguments=arguments)  # prints the help, and exits
     peers = PeerProcesses()
     try:
         with ExitStack() as stack, peers.supervise():
@@ -122,7 +122,7 @@ class TrainingCLI(SettingsCLI):
             content = checkpoints.read(self.checkpoint)
             require_resumable(self.checkpoint, content, self.settings, self.settings["overwrite"])
             self.first_step = content["global_step"]
-        if not is_rank_zero():  # which broadcasts its result
+        if not is_rank_zero():  # rank 0 broadcasts its folder
             return root
         if self.checkpoint is not None:
             run = Run.of_checkpoint(self.checkpoint)

@@ -33,7 +33,7 @@ from lightning_cnn.training.trainer import Trainer
 GRACE = 5.0
 #: Seconds between two checks of the peers.
 _INTERVAL = 0.2
-#: Seconds that rank 0 goes on hosting the store after a failure, so that all processes read it.
+#: Seconds that rank 0 keeps hosting the store after a failure, so that all processes read it.
 _LINGER = 1.0
 #: Seconds between the first failure and the end of other processes: torchrun compares their times in whole seconds.
 _TORCHRUN_CLOCK = 1.0
@@ -164,7 +164,7 @@ class PeerProcesses(Callback):
             raise ended from error
 
     def _consequence(self, error: BaseException) -> BaseException:
-        """Return the error with which this process ends: its own, unless this only follows from that of a peer."""
+        """Return the error with which this process ends: its own, unless that is a consequence of a failed peer."""
         has_peers = (self._trainer, self._store, self._parent) != (None, None, None)
         if isinstance(error, PeerFailureError) or not has_peers:
             return error
@@ -211,7 +211,7 @@ class PeerProcesses(Callback):
         return failure.exit_status
 
     def _reports(self, failure: Failure) -> bool:
-        """Whether this process tells the user about the failure of a peer: rank 0, or the next if that has died."""
+        """Whether this process reports the failure of a peer: rank 0 does, or rank 1 if rank 0 has died."""
         is_store_gone = self._store is None or self._store.is_gone  # with rank 0, which hosts it
         return self._rank == 0 or (self._rank == 1 and failure.was_killed and is_store_gone)
 
@@ -222,7 +222,7 @@ class PeerProcesses(Callback):
                 return
         if self._is_over.wait(GRACE):
             return
-        # The main thread waits for a peer that does not come, and nothing else ends this wait.
+        # The main thread waits for the failed peer, and nothing else ends this wait.
         self._children.stop(PeerFailureError(failure))
         os._exit(self.leave(failure))
 

@@ -18,7 +18,7 @@ from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]  # p
 from lightning_cnn.errors import UserError
 
 _FAILURE, _PRESENT, _PORT = (f"lightning_cnn/{name}" for name in ("failure", "present", "port"))
-#: Seconds between two attempts to reach the store, or two looks at who is present.
+#: Seconds between two attempts to reach the store, or two checks of how many processes are present.
 _INTERVAL = 0.05
 
 
@@ -92,7 +92,7 @@ class FailureStore:
             if agent_store is not None:
                 agent_store.set(_PORT, str(store.port))
             return cls(store)
-        while not _is_listening(address, port):  # a TCPStore would wait without heeding signals
+        while not _is_listening(address, port):  # a TCPStore would not react to signals while it waits
             time.sleep(_INTERVAL)
             if agent_store is not None and agent_store.check([_PORT]):
                 port = int(agent_store.get(_PORT))

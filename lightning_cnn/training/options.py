@@ -14,10 +14,9 @@ OPTIONS: dict[str, dict[str, tuple[Any, Any, str]]] = {
         "deterministic": (
             bool,
             False,
-            "Repeat to the bit: float32 instead of the precision probe, which depends on timing, unless a precision is "
-            "given, and only deterministic algorithms. This takes as long as float32: on one processor 1.5 "
-            "(SimpleCNN) to 1.8 (DeepCNN) times as long as bfloat16. Needs the same machine, versions and number of "
-            "threads.",
+            "Make repeated runs bit-identical: only deterministic algorithms and, unless a precision is given, float32 "
+            "instead of the precision probe, which depends on timing. On one processor, float32 takes 1.5 (SimpleCNN) "
+            "to 1.8 (DeepCNN) times as long as bfloat16. Needs the same machine, versions and number of threads.",
         )
     }
     for command in ("fit", "validate", "test")

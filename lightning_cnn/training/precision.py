@@ -1,7 +1,7 @@
 """The precision probe: train in bfloat16 if it is faster than float32 on this machine and agrees with it.
 
 Processors and releases of torch differ widely: a convolution in bfloat16 may be four times as fast as in float32, or
-slower, or wrong. Both are timed and compared with the network itself, and the verdict is cached.
+slower, or wrong. Both are timed and compared on the network itself, and the verdict is cached.
 """
 
 import copy

@@ -46,6 +46,6 @@ def require_trainable(options: Namespace, model: ImageClassifier, datamodule: Im
             )
         if isinstance(callback, BatchSizeFinder) and "total_steps" in schedule and not schedule["total_steps"]:
             raise UserError(
-                "BatchSizeFinder changes the number of steps when the schedule is already made for it; set "
+                "BatchSizeFinder changes the number of steps, for which the schedule has been built already; set "
                 "--data.batch_size instead, or leave the schedule out with --model.scheduler null"
             )

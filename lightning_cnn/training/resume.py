@@ -1,4 +1,4 @@
-"""Resuming a run: which one, what it must keep, and how to say so to the user."""
+"""Resuming a run: which one, what it must keep, and what the user is told about it."""
 
 from pathlib import Path
 from shlex import quote
@@ -60,7 +60,7 @@ def require_resumable(path: Path, content: dict[str, Any], config: dict[str, Any
         overwrite: Whether the user wants to discard them.
 
     Raises:
-        UserError: If one of these is the case.
+        UserError: If it cannot, or if it would discard later steps and `overwrite` is false.
     """
     loops = content.get("loops", {}).get("fit_loop", {})
     if "processes" not in loops.get("state_dict", {}) or not content.get("optimizer_states"):
@@ -84,7 +84,7 @@ def require_resumable(path: Path, content: dict[str, Any], config: dict[str, Any
         return
     try:
         reached = checkpoints.read(last)["global_step"]
-    except UserError:  # a damaged one is why there are others
+    except UserError:  # if it is damaged, an earlier checkpoint replaces it
         return
     if reached > content["global_step"]:
         run = quote(str(Run.of_checkpoint(path).folder))
@@ -142,7 +142,7 @@ def program(flags: str) -> str:
 
 
 def summary(run: Run, classes: str, is_finished: bool, is_tested: bool) -> str:
-    """Return where everything of a run is after training, and what can be done with it.
+    """Return where the files of a run are after training, and the commands to test and view it.
 
     Args:
         run: The run.

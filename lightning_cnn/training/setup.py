@@ -72,7 +72,7 @@ def choose_precision(options: Mapping[str, Any], model: ImageClassifier, batch_s
 
 
 def _probe_device(accelerator: Any) -> torch.device | None:
-    """The device to probe precisions on; None where it is not known how."""
+    """The device to probe precisions on; None for other accelerators."""
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return torch.device("cuda")
     others = accelerator == "auto" and torch.accelerator.is_available()

@@ -1,6 +1,6 @@
 """Signals wait until a step is complete, so that a run ends with a checkpoint from which it resumes exactly.
 
-`training.trainer` puts it in the place of Lightning's own handling, which broadcasts inside the handler.
+`training.trainer` uses it instead of Lightning's own handling, which broadcasts inside the handler.
 """
 
 import signal
@@ -64,7 +64,7 @@ class Signals(_SignalConnector):
         """Ignore all further signals."""
         for signum in self._original_handlers:
             self._register_signal(signum, signal.SIG_IGN)
-        self._original_handlers = {}  # `teardown` is to restore nothing
+        self._original_handlers = {}  # so that `teardown` restores none
 
     def _requeue_signal(self) -> signal.Signals | None:
         environment = self.trainer._accelerator_connector.cluster_environment

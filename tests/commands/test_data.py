@@ -114,7 +114,7 @@ def test_the_folder_comes_from_the_environment_if_not_given(tmp_path, facts, mon
         (["verfy", "mnist"], "'verfy' is not a verb (choose from fetch, verify); did you mean 'verify'?"),
         (
             ["verify", "mnist", "--allow_sample=ture"],
-            "'ture' is not a value of a switch (choose from true, false); did you mean 'true'?",
+            "'ture' is not a value of --allow_sample (choose from true, false); did you mean 'true'?",
         ),
         (
             ["verify", "mnist", "--allow_sample", "ture"],

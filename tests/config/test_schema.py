@@ -35,7 +35,7 @@ def test_a_valid_tree_is_accepted():
         ({"model": None}, "model not given; use --config FILE"),
         ({"model": 3}, "--model 3: there is no such model class"),
         ({"model": {"class_path": "CNNClassifier", "init_args": {"std": None}}}, "--model.std null: expected float"),
-        ({"model": {"init_args": {"std": 1}}}, "--model.std: no class is chosen that could have it"),
+        ({"model": {"init_args": {"std": 1}}}, "--model.std: --model has no class yet"),
         ({"data": {"class_path": "CNNClassifier"}}, "--data CNNClassifier: there is no such data class"),
     ],
 )
@@ -54,7 +54,7 @@ def test_a_class_is_found_by_its_name_and_by_its_path():
         (("model", "optimizer"), "Adamm", "--model.optimizer Adamm: there is no such optimizer class; did you mean"),
         (("model", "optimizer"), "torch.nn.Linear", "there is no such optimizer class"),
         (("model", "optimizer"), "os.system", "there is no such optimizer class"),
-        (("model",), "nowhere.Class", "there is no module 'nowhere' where Python looks"),
+        (("model",), "nowhere.Class", "there is no module 'nowhere' on Python's path"),
         (("model", "scheduler"), "ReduceLROnPlateau", "give lightning.pytorch.cli.ReduceLROnPlateau"),
     ],
 )

@@ -194,7 +194,7 @@ def test_a_class_must_be_a_subclass_of_what_its_setting_takes(config, flag):
 def test_the_message_says_how_to_name_a_class(planted):
     assert refusal(with_model(optimizer={"class_path": f"{planted}.Mine"})) == (
         f"the checkpoint names the class '{planted}.Mine', which is not one of lightning-cnn, PyTorch or Lightning, "
-        f"and no class is imported because a checkpoint names it; if it is yours, add --model.optimizer {planted}.Mine"
+        f"so it is not imported; if it is yours, add --model.optimizer {planted}.Mine"
     )
 
 
@@ -220,7 +220,7 @@ def test_naming_a_class_does_not_make_other_modules_trusted(planted):
 def test_files_and_addresses_that_a_checkpoint_names_are_not_read(text):
     Path("m.yaml").write_text("class_path: torch.optim.SGD\n")
 
-    assert "is not read because a checkpoint says so" in refusal(with_model(optimizer=text))
+    assert "that a checkpoint names are not read" in refusal(with_model(optimizer=text))
 
 
 @pytest.mark.parametrize("path", ["/etc/cron.d", "../elsewhere", "logs/../../x", "~/x"])

@@ -138,7 +138,7 @@ def test_the_files_of_a_real_run_are_read(fit, cli):
         ({"config": "[" * 50_000}, r"config\.yaml is not a valid config: nested more than 50 deep"),
         ({"metrics": METRICS[:-8] + "x\n"}, r"metrics\.csv is damaged near line 5"),
         ({"data": "{"}, r"data\.json is not valid JSON: "),
-        ({"data": "[]"}, r"data\.json must hold values by name, got \[\]"),
+        ({"data": "[]"}, r"data\.json must be a JSON object, got \[\]"),
         ({"data": {**DATA, "sample": "no"}}, r"data\.json is damaged or incomplete; repair or delete it"),
         ({"environment": "nonsense"}, r"environment\.json is not valid JSON"),
         ({"environment": "[" * 100_000}, r"environment\.json is not valid JSON"),
