@@ -47,13 +47,13 @@ def test_a_checkpoint_can_be_a_file(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["best", "last"])
-def test_a_run_folder_stands_for_its_best_or_last(tmp_path, name):
+def test_a_run_folder_means_its_best_or_last_checkpoint(tmp_path, name):
     run = make_run(tmp_path / "run", "best", "last")
 
     assert resolve_checkpoint(str(run.folder), [], folder_means=name) == run.checkpoint(name)
 
 
-def test_a_name_stands_for_the_first_run_that_has_it(tmp_path):
+def test_a_name_means_the_checkpoint_of_the_first_run_that_has_it(tmp_path):
     runs = [
         make_run(tmp_path / "a", "last"),
         make_run(tmp_path / "b", "best", "last", "previous"),
@@ -94,7 +94,7 @@ def test_event_files_are_those_of_the_run_alone(tmp_path):
     assert Run(tmp_path / "version_0").event_files() == [events]
 
 
-def test_the_run_of_a_checkpoint_is_its_folder(tmp_path):
+def test_of_checkpoint_returns_the_run_or_else_the_folder(tmp_path):
     assert Run.of_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt") == Run(tmp_path / "run")
     assert Run.of_checkpoint(tmp_path / "mail" / "best.ckpt") == Run(tmp_path / "mail")
 

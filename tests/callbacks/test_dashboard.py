@@ -318,7 +318,7 @@ def test_without_a_monitored_metric_there_is_no_best(trainer, tmp_path):
     assert not any(tag.startswith("best/") for tag in events(tmp_path).Tags()["scalars"])
 
 
-def test_the_best_of_a_resumed_run_may_be_before_the_resume(fit, cli):
+def test_the_best_metrics_of_a_resumed_run_may_be_from_before(fit, cli):
     run = fit(MLP, *EXACT, "--model.optimizer.lr", 0.1, "--trainer.max_epochs", 5)
     first = best(run)
     last = run / "checkpoints" / "last.ckpt"

@@ -160,7 +160,7 @@ def test_after_an_error_hooks_are_removed_and_modes_restored(function, network):
 
 
 @BOTH
-def test_other_hooks_stay(function, network):
+def test_other_hooks_are_kept(function, network):
     calls = []
     network[0].register_forward_hook(lambda *_: calls.append("seen"))
 

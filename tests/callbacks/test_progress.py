@@ -255,7 +255,7 @@ def test_max_time_can_end_a_run(watched, capsys):
     assert "left" not in second  # training ended before the time limit
 
 
-def test_the_time_left_is_that_until_the_first_limit(watched, capsys):
+def test_the_time_left_ends_at_the_first_limit(watched, capsys):
     watched(Timer(timedelta(hours=2))).fit(MLPClassifier(), datamodule=data())
 
     assert "· 0:06 left ·" in capsys.readouterr().out

@@ -154,7 +154,7 @@ def test_whole_results_are_not_replaced_by_shortened_ones_without_overwrite(test
     assert json.loads((folder / "test_metrics.json").read_text())["shortened"] is True
 
 
-def test_shortened_results_are_replaced_by_any(tested, again, other):
+def test_shortened_results_are_always_replaced(tested, again, other):
     *_, folder = tested
     again(limit_test_batches=2, overwrite=True)
 

@@ -87,5 +87,5 @@ def test_without_a_data_module_class_names_and_framing_are_none(trainer, tmp_pat
         ({"data": {"class_path": "a.Data"}}, None),
     ],
 )
-def test_the_class_that_a_checkpoint_names_is_dotted_or_none(config, path):
+def test_class_path_is_a_dotted_name_or_none(config, path):
     assert class_path({"config": config}, "model") == path

@@ -113,7 +113,7 @@ def test_runs_of_the_same_name_have_longer_labels(cli, tmp_path):
 
 
 @pytest.mark.parametrize("reference", ["logs/a/version_0/checkpoints/best.ckpt", "best", "last", "previous"])
-def test_a_checkpoint_stands_for_its_run(cli, tmp_path, reference):
+def test_a_checkpoint_is_accepted_in_place_of_its_run(cli, tmp_path, reference):
     run = write_run(tmp_path / "logs" / "a" / "version_0")
     (run / "checkpoints" / "previous.ckpt").touch()
 

@@ -46,7 +46,7 @@ def test_a_switch_needs_no_value(arguments, value, checkpoint):
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--model.help"], ["--model.help", "CNNClassifier"]])
-def test_help_is_asked_for(arguments):
+def test_help_flags_are_recognised(arguments):
     assert read_command_line(arguments).asks_for_help
 
 

@@ -80,7 +80,7 @@ def test_a_name_must_have_one_of_the_endings(tmp_path):
         ("n" * 5_000, r"cannot be written \(file name too long\)"),
     ],
 )
-def test_a_place_where_nothing_can_be_written_is_refused(tmp_path, name, message):
+def test_an_unwritable_path_is_refused(tmp_path, name, message):
     (tmp_path / "folder").mkdir()
     (tmp_path / "far").symlink_to("nowhere/a.csv")
     (tmp_path / "round").symlink_to("round")

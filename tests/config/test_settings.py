@@ -121,7 +121,7 @@ def test_callbacks_are_appended_and_flags_change_the_last_one():
 
 
 @pytest.mark.parametrize("before", [{}, {"callbacks": None}])
-def test_callbacks_are_appended_to_none(before):
+def test_callbacks_are_appended_to_an_empty_list(before):
     assert applied({"trainer": before}, "trainer.callbacks+=Timer")["trainer"]["callbacks"] == ["Timer"]
 
 
@@ -153,7 +153,7 @@ def test_a_flag_without_a_value_is_refused():
 # Files
 
 
-def test_a_file_stands_for_its_content_where_a_group_or_class_is_expected():
+def test_a_file_name_is_replaced_by_its_content_where_a_group_or_class_is_expected():
     Path("parts").mkdir()
     Path("main.yaml").write_text("trainer: parts/trainer.yaml\nmodel: {class_path: x, init_args: {optimizer: o.yaml}}")
     Path("parts/trainer.yaml").write_text("callbacks: [timer.yaml]\n")

@@ -107,7 +107,7 @@ def test_crops_have_the_given_probability():
     assert 0.2 < changed.float().mean() < 0.3  # three standard deviations are 0.04
 
 
-def test_a_seed_reproduces_it():
+def test_a_seed_reproduces_the_augmentation():
     augment, images = CropAndRotate(crop_probability=0.5), random_pictures(8)
 
     def after(seed: int) -> torch.Tensor:

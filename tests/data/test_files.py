@@ -22,7 +22,7 @@ def test_raw_and_gzipped_files_are_read(tmp_path):
 
 
 @pytest.mark.parametrize("source", [RawFiles, GzipFiles])
-def test_a_file_that_is_not_there_is_missing(tmp_path, source):
+def test_a_missing_file_raises_missing_error(tmp_path, source):
     (tmp_path / "file").touch()
 
     for folder in (tmp_path, tmp_path / "nowhere", tmp_path / "file" / "below"):

@@ -184,7 +184,7 @@ def test_non_finite_weights_are_rejected(content, value):
 def test_invalid_hyperparameters_are_rejected(content, settings):
     content["hyper_parameters"] |= settings
 
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=r"does not accept the hyperparameters|another architecture"):
         load_classifier(content)
 
 

@@ -58,7 +58,7 @@ def test_a_missing_package_is_named(cli, tiny_data, configs, tmp_path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
-def test_float16_on_a_processor_is_recorded_as_bfloat16(fit):
+def test_float16_on_a_cpu_is_recorded_as_bfloat16(fit):
     run = fit("mnist/cnn.yaml", "--trainer.accelerator", "cpu", "--trainer.precision", "16-mixed")
 
     assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["precision"] == "bf16-mixed"
