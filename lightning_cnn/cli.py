@@ -117,11 +117,13 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        if error.errno not in _WRITE_ERRORS:
+        is_too_long = error.errno == errno.ENAMETOOLONG
+        if not is_too_long and error.errno not in _WRITE_ERRORS:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(f"lightning-cnn: error: {where}{error.strerror}; free space, or choose another folder", file=sys.stderr)
-        return 1
+        way_out = "give a shorter path" if is_too_long else "free space, or choose another folder"
+        print(f"lightning-cnn: error: {where}{error.strerror}; {way_out}", file=sys.stderr)
+        return 2 if is_too_long else 1
 
 
 def _dispatch(argv: list[str]) -> int:

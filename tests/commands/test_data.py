@@ -139,6 +139,13 @@ def test_a_wrong_argument_is_reported_in_one_line(argv, message):
     assert caught.value.exit_status == 2
 
 
+def test_a_path_that_is_too_long_is_reported_in_one_line(cli, facts):
+    outcome = cli("data", "verify", "mnist", "--data_dir", "x" * 300)
+
+    assert outcome.status == 2
+    assert outcome.err.endswith(": File name too long; give a shorter path\n") and outcome.err.count("\n") == 1
+
+
 def test_help_names_the_environment_variable(capsys):
     with pytest.raises(SystemExit) as caught:
         data.main(["data", "--help"])

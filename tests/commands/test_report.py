@@ -159,6 +159,7 @@ def test_a_page_of_a_real_run(cli, run, tiny_data):
             "logs/a/version_0 logs/a/version_1 --output logs/a/version_1/report.html",
             "is the page of a run; name another file for the comparison",
         ),
+        ("x" * 300, "x: File name too long; give a shorter path"),
         ("logs/a/version_0 --ouput x", "(choose from --help, --output, --overwrite); did you mean '--output'?"),
     ],
 )
