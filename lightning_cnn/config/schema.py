@@ -85,6 +85,8 @@ class Schema:
                 _check_value((key,), value)
             elif key not in self.options:
                 raise UserError(f"there is no option --{key}{did_you_mean(f'--{key}', self.flags())}")
+            elif value is None and NoneType not in get_args(self.options[key]):
+                raise UserError(f"--{key} null: expected {describe_type(self.options[key])}")
         if missing := [key for key in ("model", "data") if tree.get(key) is None]:
             raise UserError(
                 f"{' and '.join(missing)} not given; use --config FILE (see the folder configs), "
@@ -195,7 +197,7 @@ def find_class(place: tuple[str, ...], name: str) -> type[Any]:
     """
     bases = BASES[place[-1]]
     module, _, short = name.rpartition(".")
-    if module:
+    if module and not name.startswith("."):
         try:
             found = getattr(import_module(module), short, None)
         except ModuleNotFoundError as error:
@@ -207,7 +209,7 @@ def find_class(place: tuple[str, ...], name: str) -> type[Any]:
             found = None
         if isinstance(found, type) and issubclass(found, bases):
             return found
-    elif found := [cls for cls in _subclasses(bases) if cls.__name__ == short]:
+    elif found := [cls for cls in _subclasses(bases) if cls.__name__ == name]:
         if len(found) == 1:
             return found[0]
         paths = [f"{cls.__module__}.{cls.__name__}" for cls in found]

@@ -75,7 +75,7 @@ def _user_class(path: str) -> type[ImageClassifier]:
     module, _, name = path.rpartition(".")
     try:
         found = getattr(import_module(module) if module else classifiers, name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:  # TypeError: `..module`
         raise UserError(
             f"--model {path}: there is no such class ({error}); "
             "`python -m lightning_cnn` finds modules in the current folder"

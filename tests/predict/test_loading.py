@@ -156,7 +156,7 @@ def test_an_invalid_class_path_is_not_printed(content, path):
     assert refusal(content) == "the checkpoint does not name its class; name it with `--model`"
 
 
-@pytest.mark.parametrize("path", ["nowhere.Classifier", "os.nothing", "Nothing", ".a", "", "wide-mlp.C"])
+@pytest.mark.parametrize("path", ["nowhere.Classifier", "os.nothing", "Nothing", ".a", "..a", "", "wide-mlp.C"])
 def test_an_unknown_class_is_named(content, path):
     assert refusal(content, path).startswith(f"--model {path}: there is no such class (")
 
