@@ -44,9 +44,9 @@ def lazy_imports(*packages: str) -> Iterator[None]:
     An import there returns a placeholder for the module, and so do its attributes; a placeholder imports the real
     module when it is used after the block. Imports after the block are not affected.
 
-    Lightning and torchmetrics import matplotlib and torchvision for rare uses, such as plotting a metric: 0.5 s of 3 s
-    (two cores of an AMD EPYC). `importlib.util.LazyLoader` loads a module at the first `from … import …`, which is how
-    they import these.
+    Lightning and torchmetrics import matplotlib, scipy and torchvision for rare uses, such as plotting a metric: a fifth
+    of the time (two cores of an AMD EPYC). `importlib.util.LazyLoader` loads a module at the first `from … import …`,
+    which is how they import these.
 
     Args:
         packages: Names of packages, for example `matplotlib`; they must be installed.
@@ -67,7 +67,7 @@ def quick_imports() -> Iterator[None]:
     """Import torch and Lightning within the block in two thirds of the usual time."""
     gc.disable()  # none of a million new objects is garbage; collecting takes a fifth of the time
     try:
-        with lazy_imports("matplotlib", "torchvision"):
+        with lazy_imports("matplotlib", "scipy", "torchvision"):
             yield
     finally:
         gc.freeze()  # nor does training collect them

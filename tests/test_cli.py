@@ -170,7 +170,7 @@ from lightning_cnn.cli import main
 
 for argv in json.loads(sys.argv[1]):
     status = main(argv)
-    imported = [name for name in ("matplotlib", "torchvision") if name in sys.modules]
+    imported = [name for name in ("matplotlib", "scipy", "torchvision") if name in sys.modules]
     print(json.dumps([status, imported, gc.isenabled(), gc.get_freeze_count()]))
 import torch, torchvision
 from torchmetrics.classification import MulticlassAccuracy

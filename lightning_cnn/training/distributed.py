@@ -109,6 +109,7 @@ class PeerProcesses(Callback):
         self._store = FailureStore.of_torchrun()
         self._trainer: Trainer | None = None
         self._is_over = threading.Event()
+        self._leaving = threading.Lock()
         self._monitor = threading.Thread(target=self._monitor_peers, name="peers", daemon=True)
         if self._store is not None or self._parent is not None:
             self._monitor.start()
@@ -202,7 +203,12 @@ class PeerProcesses(Callback):
         return None
 
     def leave(self, failure: Failure) -> int:
-        """Clean up after a peer has failed, report this to the user unless another process does; return the status."""
+        """Clean up after a peer has failed, report this to the user unless another process does; return the status.
+
+        Of the main thread and the monitor, only the first that calls this goes on, and ends the process.
+        """
+        if not self._leaving.acquire(blocking=False):
+            threading.Event().wait()
         note = self.on_peer_failure(failure)
         if self._reports(failure):
             print(f"lightning-cnn: {PeerFailureError(failure)}{note}", file=sys.stderr, flush=True)

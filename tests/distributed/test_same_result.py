@@ -4,9 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from distributed.processes import run
-from distributed.trainings import TOLERANCE
+from chaos.common import differences
+from distributed.trainings import TOLERANCE, train
+
+from lightning_cnn import checkpoint
+
+#: torchrun sets the processes, which the config shows.
+LAUNCHER = {f"/lightning_cnn/config/trainer/{name}" for name in ("devices", "num_nodes")}
 
 several = pytest.mark.parametrize("count", [2, 4])
 
@@ -53,22 +57,42 @@ def results(run: Path) -> tuple[str, dict[str, Any]]:
     return (run / "test_predictions.csv").read_text(), {k: v for k, v in metrics.items() if k != "checkpoint"}
 
 
-def test_a_checkpoint_has_the_same_test_result_in_any_number_of_processes(
-    trained, accelerator, data, tmp_path, tiny_data, cli
-):
-    tested = trained(4 if accelerator == "cpu" or torch.cuda.device_count() >= 4 else 2).run
-    by_one, by_two = (tmp_path / name / "run" for name in ("one", "two"))
-    for folder in (by_one, by_two):
-        shutil.copytree(tested / "checkpoints", folder / "checkpoints")
-    quiet = ("--trainer.enable_progress_bar", "false")
-    single = ("--data.data_dir", data, "--trainer.accelerator", accelerator, "--trainer.devices", 1)
+@several
+def test_a_checkpoint_has_the_same_test_result_in_one_process(trained, count, accelerator, data, tmp_path, tiny_data, cli):
+    tested = trained(count).run
+    shutil.copytree(tested / "checkpoints", tmp_path / "run/checkpoints")
 
-    one = cli("test", "--ckpt_path", by_one, *quiet, *single)
-    two = run(("test", "--ckpt_path", by_two, *quiet), folder=tmp_path, data=data, processes=2, accelerator=accelerator)
+    one = cli(
+        *("test", "--ckpt_path", tmp_path / "run", "--data.data_dir", data),
+        *("--trainer.accelerator", accelerator, "--trainer.devices", 1, "--trainer.enable_progress_bar", "false"),
+    )
 
-    assert (one.status, two.status) == (0, 0), one.err + two.output
-    predictions, metrics = results(by_one)
+    assert one.status == 0, one.err
+    (predictions, metrics), (again, metrics_again) = results(tmp_path / "run"), results(tested)
     assert 0 < metrics["test/acc"] < 1 and metrics["images"] == 100
-    for again in (results(by_two), results(tested)):
-        assert again[0] == predictions
-        assert again[1] == metrics | {"test/loss": pytest.approx(metrics["test/loss"], rel=TOLERANCE[accelerator])}
+    assert again == predictions
+    assert metrics_again == metrics | {"test/loss": pytest.approx(metrics["test/loss"], rel=TOLERANCE[accelerator])}
+
+
+@pytest.mark.parametrize("accelerator", ["cpu"], indirect=True)
+def test_a_run_whose_processes_torchrun_restarts_has_the_same_result_to_the_bit(trained, data, tmp_path):
+    whole = trained(2)
+
+    restarted = train(
+        tmp_path,
+        data,
+        *("--resume", "auto"),
+        processes=2,
+        launcher="torchrun",
+        max_restarts=1,
+        environment={"CHILD_FAULTS": "0 train 4 killed"},
+    )
+
+    assert restarted.output.count("died; resume from step 3") == 1
+    assert restarted.output.count("Resumed: logs/mnist-cnn/version_0") == 1
+    assert restarted.output.count("Test accuracy: ") == 1
+    for name in ("best", "last"):
+        contents = [checkpoint.read(training.run / f"checkpoints/{name}.ckpt") for training in (whole, restarted)]
+        assert set(differences(*contents)) <= LAUNCHER
+    for name in ("metrics.csv", "test_predictions.csv"):
+        assert (restarted.run / name).read_bytes() == (whole.run / name).read_bytes()

@@ -2,6 +2,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 from torch.distributed import HashStore
@@ -186,6 +187,22 @@ def test_a_process_that_hangs_is_ended_when_a_peer_fails(process, monkeypatch):
     peers._monitor_peers()
 
     assert statuses == [2]
+
+
+def test_a_process_that_ends_late_reports_the_failure_once(process, monkeypatch, capsys):
+    statuses = []
+    monkeypatch.setattr("lightning_cnn.training.distributed.GRACE", 0.0)
+    monkeypatch.setattr("os._exit", statuses.append)
+    peers = process(0)
+    peers._store.record(Failure(1, 2))
+    monitor = threading.Thread(target=peers._monitor_peers, daemon=True)
+
+    assert peers.leave(Failure(1, 2)) == 2
+    monitor.start()
+    monitor.join(0.5)
+
+    assert statuses == []
+    assert capsys.readouterr().err.count("ended because the process of rank 1 failed") == 1
 
 
 def test_a_process_that_ends_by_itself_is_left_to_do_so(process, monkeypatch):
