@@ -44,9 +44,9 @@ def lazy_imports(*packages: str) -> Iterator[None]:
     An import there returns a placeholder for the module, and so do its attributes; a placeholder imports the real
     module when it is used after the block. Imports after the block are not affected.
 
-    Lightning and torchmetrics import matplotlib, scipy and torchvision for rare uses, such as plotting a metric: a fifth
-    of the time (two cores of an AMD EPYC). `importlib.util.LazyLoader` loads a module at the first `from … import …`,
-    which is how they import these.
+    Lightning and torchmetrics import matplotlib, scipy and torchvision for rare uses, such as plotting a metric: a
+    fifth of the time (two cores of an AMD EPYC). `importlib.util.LazyLoader` loads a module at the first `from … import
+    …`, which is how they import these.
 
     Args:
         packages: Names of packages, for example `matplotlib`; they must be installed.

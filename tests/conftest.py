@@ -1,5 +1,6 @@
 """Fixtures of all tests: an empty current folder, no network, and tiny datasets on request."""
 
+import gc
 import os
 import signal
 import socket
@@ -16,6 +17,8 @@ from lightning_cnn.data.facts import FILES, DatasetFacts
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.startup import filter_warnings
+
+gc.set_threshold(50_000, 20, 50)  # the default takes a tenth of the time: torch's objects are no garbage
 
 
 @pytest.fixture(scope="session")

@@ -184,10 +184,11 @@ assert torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 
 
 def test_a_process_imports_what_its_commands_need(configs, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "agg")
-    fit = ["fit", "--config", str(configs / "mnist/cnn.yaml"), "--data.data_dir", "empty", "--data.allow_sample=true"]
+    fit = ["fit", "--config", str(configs / "fashion_mnist/mlp.yaml"), "--data", "MNISTDataModule"]
+    fit += ["--data.data_dir", "empty", "--data.allow_sample=true", "--dashboard.enabled", "false"]
     fit += ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.precision=32-true"]
     wrong = ["fit", "--model", "MLPClassifier", "--data", "MNISTDatModule"]  # before a config imports these classes
-    plain = [*fit, "--plots.enabled", "false", "--dashboard.enabled", "false"]
+    plain = [*fit, "--plots.enabled", "false"]
 
     done = run(sys.executable, "-c", COMMANDS_OF_ONE_PROCESS, json.dumps([wrong, plain, fit]), timeout=300)
 

@@ -58,7 +58,9 @@ def results(run: Path) -> tuple[str, dict[str, Any]]:
 
 
 @several
-def test_a_checkpoint_has_the_same_test_result_in_one_process(trained, count, accelerator, data, tmp_path, tiny_data, cli):
+def test_a_checkpoint_has_the_same_test_result_in_one_process(
+    trained, count, accelerator, data, tmp_path, tiny_data, cli
+):
     tested = trained(count).run
     shutil.copytree(tested / "checkpoints", tmp_path / "run/checkpoints")
 
