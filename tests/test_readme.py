@@ -34,7 +34,7 @@ PYTHON = {name: code for code in re.findall(r"^```python\n(.*?)^```", README, re
           for name in re.findall(r"^class (\w+)", code, re.MULTILINE)}  # fmt: skip
 #: More images than the default validation set has.
 N_TRAIN = 5_200
-FASTER = ("--trainer.limit_val_batches", "1", "--trainer.limit_train_batches", "3")
+FASTER = ("--trainer.limit_val_batches=1", "--trainer.limit_train_batches=3", "--data.eval_batch_size=100")
 WITHOUT_FIGURES = ("--plots.enabled", "false", "--dashboard.enabled", "false")
 ONE_DEVICE = ("--trainer.devices", "1", "--trainer.strategy", "auto")
 

@@ -108,10 +108,10 @@ def test_all_loops_train_on_the_same_number_of_images(sample, cli, configs):
 
 def test_all_loops_stop_after_limit_batches(sample):
     runs = [
-        plain.train("DeepCNN", str(sample), seed=0, limit_batches=2),
-        bare.train("DeepCNN", **OURS, precision="bf16-mixed", seed=0, limit_batches=2),
-        plain.read_images("DeepCNN", str(sample), seed=0, limit_batches=2),
-        bare.read_images("DeepCNN", **OURS, seed=0, limit_batches=2),
+        plain.train("MLP", str(sample), seed=0, limit_batches=2),
+        bare.train("MLP", **OURS, precision="32-true", seed=0, limit_batches=2),
+        plain.read_images("MLP", str(sample), seed=0, limit_batches=2),
+        bare.read_images("MLP", **OURS, seed=0, limit_batches=2),
     ]
 
     assert [run["train_images"] for run in runs] == [128] * 4

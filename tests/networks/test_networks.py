@@ -157,9 +157,9 @@ def trained(network: nn.Module, bfloat16: bool) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     for _ in range(3):
-        batch = torch.rand(8, 1, 28, 28, generator=generator)
+        batch = torch.rand(4, 1, 28, 28, generator=generator)
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            loss = nn.functional.cross_entropy(network(batch), torch.arange(8))
+            loss = nn.functional.cross_entropy(network(batch), torch.arange(4))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
