@@ -65,8 +65,8 @@ def probed(monkeypatch):
     return shapes
 
 
-def chosen(requested, plugins=None, batch_size=64):
-    options = {"precision": requested, "accelerator": "cpu", "plugins": plugins}
+def chosen(requested, plugins=None, batch_size=64, accelerator="cpu"):
+    options = {"precision": requested, "accelerator": accelerator, "plugins": plugins}
     return setup.choose_precision(options, MLPClassifier(), batch_size)
 
 
@@ -74,6 +74,18 @@ def chosen(requested, plugins=None, batch_size=64):
 def test_auto_probes_with_a_batch(probed, batch_size, images):
     assert chosen("auto", batch_size=batch_size) == "bf16-mixed"
     assert probed == [(images, 1, 28, 28)]
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "has_accelerator", "is_probed"),
+    [("auto", False, True), ("auto", True, False), ("cpu", True, True), ("mps", True, False)],
+)
+def test_accelerators_other_than_cuda_are_not_probed(probed, monkeypatch, accelerator, has_accelerator, is_probed):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: has_accelerator)
+
+    assert chosen("auto", accelerator=accelerator) == ("bf16-mixed" if is_probed else "auto")
+    assert len(probed) == is_probed
 
 
 @pytest.mark.parametrize("requested", ["32-true", "bf16-mixed", None])
