@@ -45,7 +45,8 @@ def _isolated(tmp_path, _cache, monkeypatch):
 @pytest.fixture(autouse=True)
 def _handlers():
     """Restore the signal handlers: a run that is ended by a signal ignores further signals."""
-    before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+    before = {signum: signal.getsignal(signum) for signum in signals}
     yield
     for signum, handler in before.items():
         signal.signal(signum, handler)

@@ -34,7 +34,10 @@ def test_more_levels_than_the_limit_are_refused():
         value = [value]
 
     assert plain(value) == value
-    for deeper in ([value], {1: value}, (value,), Call("dict", [(1, value)])):
+    key: tuple = ()
+    for _ in range(MAX_DEPTH):
+        key = (key,)
+    for deeper in ([value], {1: value}, {key: 1}, (value,), Call("dict", [(1, value)])):
         with pytest.raises(UserError, match="too many levels"):
             plain(deeper)
 

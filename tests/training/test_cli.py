@@ -422,6 +422,7 @@ def test_the_best_weights_can_be_tested_after_training(tiny_data, cli, configs):
     assert (Path(result["checkpoint"]), result["images"]) == (run / "checkpoints" / "best.ckpt", 100)
     (summary,) = re.findall(r"^Test accuracy: .*$", tested.out, flags=re.MULTILINE)
     assert re.findall(r"^Test accuracy: .*$", trained.out, flags=re.MULTILINE) == [summary]
+    assert "Test metric" in trained.out and "Test metric" in tested.out  # Lightning's table
     assert f"Run folder: {run}\n" in trained.out
     assert "Test it: " not in trained.out
 

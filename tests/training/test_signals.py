@@ -118,14 +118,14 @@ def slurm(monkeypatch, tmp_path):
     return calls
 
 
-def test_the_signal_of_slurm_requeues_the_job(trainer, slurm, tmp_path):
-    run = trainer(
-        ours=True,
-        callbacks=[Checkpoints(), Sends("on_train_batch_start", signal.SIGUSR1)],
-        plugins=[SLURMEnvironment()],
-    )
+@pytest.mark.parametrize(
+    ("plugin", "signum"),
+    [(SLURMEnvironment(), signal.SIGUSR1), (SLURMEnvironment(requeue_signal=signal.SIGUSR2), signal.SIGUSR2)],
+)
+def test_the_signal_of_slurm_requeues_the_job(trainer, slurm, tmp_path, plugin, signum):
+    run = trainer(ours=True, callbacks=[Checkpoints(), Sends("on_train_batch_start", signum)], plugins=[plugin])
 
-    with pytest.raises(Interrupted, match="SIGUSR1"):
+    with pytest.raises(Interrupted, match=signum.name):
         fit(run)
 
     assert slurm.read_text() == "requeue 7\n"
