@@ -4,6 +4,7 @@ from functools import partial
 import pytest
 import safetensors.torch
 import torch
+from lightning.pytorch import Trainer
 
 from lightning_cnn.callbacks import SaveWeights
 from lightning_cnn.classifiers import CNNClassifier
@@ -25,6 +26,15 @@ def test_both_formats_have_the_last_weights_of_the_network(tiny_data, trainer, t
         network.load_state_dict(load(path))
         assert all(torch.equal(tensor, after[name]) for name, tensor in network.state_dict().items())
         assert f"Weights: {path}" in out
+
+
+@pytest.mark.parametrize(("is_global_zero", "fast_dev_run"), [(False, False), (True, True)])
+def test_other_ranks_and_a_fast_dev_run_write_nothing(trainer, tmp_path, monkeypatch, is_global_zero, fast_dev_run):
+    monkeypatch.setattr(Trainer, "is_global_zero", is_global_zero)
+
+    SaveWeights().on_fit_end(trainer(fast_dev_run=fast_dev_run), CNNClassifier())
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_leaves_the_old_file(tiny_data, trainer, tmp_path, monkeypatch):
