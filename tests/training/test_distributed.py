@@ -133,6 +133,17 @@ def test_a_single_process_is_unaffected():
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.mark.parametrize(("variables", "is_monitoring"), [({"LOCAL_RANK": "1", "NODE_RANK": "0"}, True), ({}, False)])
+def test_a_child_process_monitors_its_parent_from_the_start(monkeypatch, variables, is_monitoring):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    peers = PeerProcesses()
+
+    assert peers._monitor.is_alive() == is_monitoring
+    peers._is_over.set()
+
+
 def started(*code):
     return [subprocess.Popen([sys.executable, "-c", line]) for line in code]
 

@@ -39,6 +39,17 @@ def test_a_given_precision_is_kept(precision, tmp_path):
     assert make(tmp_path, precision=precision).precision == precision
 
 
+# Options of Lightning
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches", "overfit_batches"],
+)
+def test_limits_of_batches_reach_lightning(tmp_path, option):
+    assert getattr(make(tmp_path, **{option: 2}), option) == 2
+
+
 # Callbacks
 
 
