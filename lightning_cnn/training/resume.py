@@ -37,7 +37,7 @@ def run_to_resume(root: Path, config: dict[str, Any], this_job_only: bool = Fals
     known = [run for run in find_runs(root) if run.checkpoint("last").is_file() and run.config_file.is_file()]
     wanted = compared(config)
     same = [run for run in known if compared(run.read_config()) == wanted]
-    of_this_job = [run for run in same if job_id() and run.read_environment().get("job") == job_id()]
+    of_this_job = [run for run in same if run.read_environment().get("job") == job_id()]
     unfinished = (run for run in same if not this_job_only and not _is_finished(run, config["trainer"]))
     run = next(iter(of_this_job), None) or next(unfinished, None)
     return None if run is None else run.checkpoint("last")

@@ -70,7 +70,7 @@ class Signals(_SignalConnector):
         environment = self.trainer._accelerator_connector.cluster_environment
         if not isinstance(environment, SLURMEnvironment) or not environment.auto_requeue:
             return None
-        return environment.requeue_signal or signal.SIGUSR1
+        return environment.requeue_signal
 
     def requeue(self, received: signal.Signals) -> None:
         """Requeue the SLURM job, if this is what the signal asks for."""

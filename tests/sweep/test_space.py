@@ -122,7 +122,7 @@ def test_a_setting_given_twice_is_refused():
         ("lr: {from: 0.0, to: 1.0, step: 1}", "step is for integers without log"),
         ("lr: {from: 1, to: 8, step: 2, log: true}", "step is for integers without log"),
         ("lr: {from: 1, to: 8, step: 0}", "step must be an integer of at least 1, got 0"),
-        ("lr: {from: 1, to: 8, step: 0.5}", "step must be an integer of at least 1, got 0.5"),
+        ("lr: {from: 1, to: 8, step: 1.5}", "step must be an integer of at least 1, got 1.5"),
         ("lr: {from: 1, to: 8, step: true}", "step must be an integer of at least 1, got True"),
         ("lr: {from: 1, to: 8, step: 2}", "steps of 2 from 1 do not reach 8; end at 7"),
         ("lr: []", "must have at least two choices, got 0"),
