@@ -1,7 +1,8 @@
 """The parser: jsonargparse's, with strict YAML and one-line errors that name the setting and what is expected.
 
 Unknown names and classes are found before the parser sees them (`schema`); what is left are types. Of the parser's
-report only the names of the setting are read: the value is looked up in the tree, the type in the class.
+report only the names of the setting are read, and its value where several callbacks have this setting: the value is
+looked up in the tree, the type in the class.
 """
 
 import json
@@ -46,8 +47,8 @@ def explain(report: str, tree: Mapping[str, Any], schema: Schema) -> str:
     """Return what the parser reports of a tree of settings as one line."""
     names = list(dict.fromkeys(name for key in _KEY.findall(report) for name in key.split(".")))
     try:
-        value, annotation = schema.find(tree, names)
-    except (LookupError, ValueError, StopIteration):
+        value, annotation = schema.find(tree, names, lambda value: f"Got value: {value}\n" in report)
+    except (LookupError, ValueError):
         return in_one_line(report)
     flag = f"--{'.'.join(names)}"
     shown = value if isinstance(value, str) else json.dumps(value, default=describe)[:100]

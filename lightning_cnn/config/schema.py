@@ -6,7 +6,7 @@ are ours and name the setting as a flag. Types of values are left to the parser.
 
 import inspect
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import NoneType, UnionType
@@ -93,12 +93,15 @@ class Schema:
                 "or --model and --data with class names"
             )
 
-    def find(self, tree: Mapping[str, Any], names: Sequence[str]) -> tuple[Any, Any]:
+    def find(
+        self, tree: Mapping[str, Any], names: Sequence[str], is_meant: Callable[[Any], bool] = lambda _: True
+    ) -> tuple[Any, Any]:
         """Return the value of a setting in a tree, and the annotation of the argument that it is for.
 
         Args:
             tree: The tree of settings.
             names: The names that lead to the setting, for example `("model", "optimizer", "lr")`.
+            is_meant: Of several callbacks with this argument, chooses one by its value; the first if none is chosen.
 
         Raises:
             LookupError: If there is no such setting.
@@ -109,7 +112,8 @@ class Schema:
         annotation = self.options.get(first)
         for name in rest:
             if isinstance(value, list):
-                value = next(item for item in value if is_class(item) and name in item.get("init_args", {}))
+                having = [item for item in value if is_class(item) and name in item.get("init_args", {})]
+                value = next((item for item in having if is_meant(item["init_args"][name])), having[0])
                 owner = find_class((names[-2],), value["class_path"])
             value = value["init_args"] if is_class(value) else value
             annotation = arguments(owner)[name].annotation if owner else None

@@ -183,7 +183,8 @@ def wrong_files(tiny_data):
     Path("null.yaml").write_text("trainer:\n")
     Path("keys.yaml").write_text("trainer: {1: 2}\n")
     Path("callbacks.yaml").write_text(
-        "trainer: {callbacks: [PrintLoss, {class_path: EarlyStopping, init_args: {monitor: a, patience: two}}]}\n"
+        "trainer: {callbacks: [PrintLoss, {class_path: EarlyStopping, init_args: {monitor: a, patience: 3}}, "
+        "{class_path: EarlyStopping, init_args: {monitor: b, patience: two}}]}\n"
     )
     Path("misspelt.yaml").write_text("modell: {class_path: CNNClassifier}\n")
     Path("text.ckpt").write_text("hello")

@@ -248,6 +248,13 @@ def test_dots_that_vanish_in_the_reduced_image_are_blank():
 # The whole datasets
 
 
+def test_the_background_of_an_image_does_not_depend_on_other_images():
+    dark_on_grey, white_on_black = np.full((28, 28), 100, np.float32), np.zeros((28, 28), np.float32)
+    dark_on_grey[8:20, 8:20], white_on_black[8:20, 8:20] = 0, 255
+
+    assert framing._is_dark_on_light(np.stack([dark_on_grey, white_on_black])).tolist() == [True, False]
+
+
 @pytest.mark.parametrize("facts", [MNIST, FASHION_MNIST], ids=lambda facts: facts.name)
 def test_the_background_of_all_real_images_is_detected(real_data_dir, facts):
     raw = sources.load(facts, real_data_dir)
