@@ -14,8 +14,9 @@ from typing import NoReturn
 
 from lightning_cnn import __version__
 from lightning_cnn.environment import is_rank_zero
-from lightning_cnn.errors import Interrupted, UserError, did_you_mean
+from lightning_cnn.errors import DataError, Interrupted, UserError, did_you_mean
 from lightning_cnn.startup import quick_imports
+from lightning_cnn.text import printable
 
 #: Each command, which is a module in `lightning_cnn.commands`, and what it does.
 COMMANDS = {
@@ -42,7 +43,7 @@ _ALIASES = {
 #: The signals that end a command.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 #: System errors that any write can raise.
-_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 _EXAMPLES = """\
 examples:
@@ -107,11 +108,11 @@ def main(argv: list[str] | None = None) -> int:
     except SystemExit as error:  # of a parser that has printed its help
         return int(error.code or 0)
     except UserError as error:
-        print(f"lightning-cnn: error: {error}", file=sys.stderr)
+        _print_error(f"error: {error}", lines=isinstance(error, DataError))  # of data: a line for each source
         return error.exit_status
     except Interrupted as interrupted:
         if not interrupted.already_reported:
-            print(f"lightning-cnn: {interrupted}", file=sys.stderr)
+            _print_error(str(interrupted))
         return interrupted.exit_status
     except BrokenPipeError:  # the reader of the output has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -122,8 +123,14 @@ def main(argv: list[str] | None = None) -> int:
             raise
         where = f"{error.filename}: " if error.filename else ""
         way_out = "give a shorter path" if is_too_long else "free space, or choose another folder"
-        print(f"lightning-cnn: error: {where}{error.strerror}; {way_out}", file=sys.stderr)
+        _print_error(f"error: {where}{error.strerror}; {way_out}")
         return 2 if is_too_long else 1
+
+
+def _print_error(message: str, lines: bool = False) -> None:
+    """Print a message whose names may come from anywhere: no control sequence, and one line unless it has `lines`."""
+    parts = message.split("\n") if lines else [message]
+    print("lightning-cnn:", "\n".join(map(printable, parts)), file=sys.stderr)
 
 
 def _dispatch(argv: list[str]) -> int:

@@ -23,6 +23,8 @@ from lightning_cnn.errors import UserError, reason
 DEFAULT_ROOT = Path("logs")
 #: The checkpoints of a run that can be given by name.
 CHECKPOINT_NAMES = ("best", "last", "previous")
+#: How a checkpoint can be given, for messages.
+CHECKPOINT_FORMS = "a file, a run folder, `best`, `last` or `previous`"
 #: The curves of a run, in the order of their panels; `train_loss` is the metric `train/loss`.
 CURVES = ("train_loss", "train_acc", "val_loss", "val_acc")
 #: More epochs than any run has: a damaged number must not allocate all memory.
@@ -215,13 +217,11 @@ def resolve_checkpoint(reference: str, runs: Iterable[Run], folder_means: str) -
         if path.is_dir():
             path = Run(path).checkpoint(folder_means)
             if not path.is_file():
-                raise UserError(f"{reference!r} is not a run folder: there is no {path}")
+                raise UserError(f"{reference!r} is not a run folder: there is no {path}; give {CHECKPOINT_FORMS}")
         if not path.exists():
-            raise UserError(f"checkpoint {path} does not exist; give a file, a run folder, `best` or `last`")
+            raise UserError(f"checkpoint {path} does not exist; give {CHECKPOINT_FORMS}")
     except OSError as error:
-        raise UserError(
-            f"checkpoint {path} cannot be read ({reason(error)}); give a file, a run folder, `best` or `last`"
-        ) from error
+        raise UserError(f"checkpoint {path} cannot be read ({reason(error)}); give {CHECKPOINT_FORMS}") from error
     return path
 
 

@@ -20,7 +20,7 @@ from lightning_cnn.data.image_files import SUFFIXES, ImageFileError, find
 from lightning_cnn.errors import UserError
 from lightning_cnn.predict.output import Frame, Prediction, draw, writer
 from lightning_cnn.predict.pipeline import Predictor, predict
-from lightning_cnn.run import DEFAULT_ROOT, find_runs, resolve_checkpoint
+from lightning_cnn.run import DEFAULT_ROOT, Run, find_runs, resolve_checkpoint
 from lightning_cnn.text import printable
 
 #: Images that `--plot` shows.
@@ -144,8 +144,11 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         help="the class of your own classifier, such as wide_mlp.WideMLPClassifier; its module is imported",
     )
     arguments = parser.parse(argv)
-    if arguments.ckpt_path is not None and arguments.checkpoint is not None:  # all positional arguments are images
-        arguments.images.insert(0, arguments.checkpoint)
+    if arguments.checkpoint is None and arguments.ckpt_path is None:
+        parser.error(f"give a checkpoint and at least one image, got only {arguments.images[0]!r}")
+    given = arguments.checkpoint
+    if arguments.ckpt_path and given and not Run(Path(given)).checkpoints_folder.is_dir():
+        arguments.images.insert(0, given)  # all positional arguments are images
         arguments.checkpoint = None
     arguments.checkpoint = checkpoint_argument(parser, arguments)
     return arguments

@@ -55,7 +55,7 @@ def read_command_line(arguments: Sequence[str]) -> CommandLine:
     """Read the arguments after the command.
 
     Raises:
-        UserError: If a file has no name, or there is more than one argument without a flag.
+        UserError: If a file has no name, or there is more than one checkpoint.
 
     Example:
         >>> line = read_command_line(["best", "--trainer.max_epochs=3"])
@@ -70,6 +70,8 @@ def read_command_line(arguments: Sequence[str]) -> CommandLine:
             line.asks_for_help = True
             continue
         if not argument.startswith("-"):
+            if Path(argument).suffix in (".yaml", ".yml"):
+                raise UserError(f"{argument} looks like a config; give it with --config {argument}")
             _take_checkpoint(line, argument)
             continue
         name, given, value = argument.partition("=")
@@ -90,7 +92,7 @@ def _take_flag(line: CommandLine, name: str, value: str | None) -> None:
     if name in ("-c", "--config"):
         line.configs.append(str(value))
     elif name == "--ckpt_path":
-        line.checkpoint = value  # the last one wins, as with all flags
+        _take_checkpoint(line, str(value))
     elif name.endswith(".help"):
         line.asks_for_help = True
     else:
@@ -98,8 +100,6 @@ def _take_flag(line: CommandLine, name: str, value: str | None) -> None:
 
 
 def _take_checkpoint(line: CommandLine, argument: str) -> None:
-    if Path(argument).suffix in (".yaml", ".yml"):
-        raise UserError(f"{argument} looks like a config; give it with --config {argument}")
     if line.checkpoint is not None:
         raise UserError(
             f"{argument!r} is one argument too many: there is already the checkpoint {line.checkpoint!r}; "

@@ -13,7 +13,7 @@ from lightning_cnn.config.settings import Tree, apply_flags, merge, read_setting
 from lightning_cnn.config.trust import trusted_settings
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import shipped_config
-from lightning_cnn.run import DEFAULT_ROOT, Run, find_runs, resolve_checkpoint
+from lightning_cnn.run import CHECKPOINT_FORMS, DEFAULT_ROOT, Run, find_runs, resolve_checkpoint
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def read_request(command: str, arguments: Sequence[str], schema: Schema) -> Requ
     """
     line = read_command_line(arguments)
     if line.checkpoint is None and command != "fit":
-        raise UserError(f"{command} needs a checkpoint: a file, a run folder, `best` or `last`")
+        raise UserError(f"{command} needs a checkpoint: {CHECKPOINT_FORMS}")
     flags = [flag for flag in line.flags if flag.name != "print_config"]
     defaults = read_settings(str(shipped_config("default.yaml")), schema)
     configs = [read_settings(config, schema) for config in line.configs]

@@ -46,6 +46,17 @@ BASES: dict[str, tuple[type[Any], ...]] = {
 _ONLY_CLASSES = ("model", "data", "optimizer", "scheduler", "augment", "callbacks")
 #: Arguments that are not for the user to give: the parameters to optimize, the optimizer to schedule, the network.
 _INJECTED = {Optimizer: "params", LRScheduler: "optimizer", ImageClassifier: "network"}
+#: Settings that are folders.
+_FOLDERS = ("data_dir", "default_root_dir", "dirpath", "save_dir")
+#: What other programs call some settings.
+_ELSEWHERE = {
+    "lr": "model.optimizer.lr",
+    "learning_rate": "model.optimizer.lr",
+    "optimizer": "model.optimizer",
+    "epochs": "trainer.max_epochs",
+    "batch_size": "data.batch_size",
+    "seed": "seed_everything",
+}
 #: The keys of a setting that names a class.
 CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
 
@@ -84,7 +95,7 @@ class Schema:
             elif key in BASES:
                 _check_value((key,), value)
             elif key not in self.options:
-                raise UserError(f"there is no option --{key}{did_you_mean(f'--{key}', self.flags())}")
+                raise self.no_such_option(key)
             elif value is None and NoneType not in get_args(self.options[key]):
                 raise UserError(f"--{key} null: expected {describe_type(self.options[key])}")
         if missing := [key for key in ("model", "data") if tree.get(key) is None]:
@@ -121,6 +132,12 @@ class Schema:
             owner = find_class((name,), value["class_path"]) if is_class(value) else None
         return value, annotation
 
+    def no_such_option(self, name: str, beside: Sequence[str] = ()) -> UserError:
+        """Return the error about an unknown setting, which suggests one of the schema, or one that is `beside` it."""
+        known = [*self.flags(), *(f"--{other}" for other in beside)]
+        meant = f"; did you mean '--{_ELSEWHERE[name]}'?" if name in _ELSEWHERE else did_you_mean(f"--{name}", known)
+        return UserError(f"there is no option --{name}{meant}")
+
     def _check_group(self, group: str, settings: object) -> None:
         if not isinstance(settings, Mapping):
             example = next(iter(arguments(self.groups[group])))
@@ -131,8 +148,7 @@ class Schema:
         known = arguments(self.groups[group])
         for name, value in settings.items():
             if name not in known:
-                flag = f"--{group}.{name}"
-                raise UserError(f"there is no option {flag}{did_you_mean(flag, self.flags())}")
+                raise self.no_such_option(f"{group}.{name}")
             _check_argument((group, name), value, known[name])
 
 
@@ -147,6 +163,10 @@ def _check_argument(place: tuple[str, ...], value: object, parameter: inspect.Pa
 
 def _check_value(place: tuple[str, ...], value: object) -> None:
     """Check a value that may name a class, or hold values that do."""
+    if isinstance(value, str) and not value.isprintable():
+        raise UserError(f"{_flag(place)} {describe(value)}: text must be printable; give other text")
+    if value == "" and place[-1] in _FOLDERS:
+        raise UserError(f"{_flag(place)} '': this is a folder; name it, or give . for the current one")
     if isinstance(value, list):
         for item in value:
             _check_value(place, item)
@@ -166,6 +186,11 @@ def _check_value(place: tuple[str, ...], value: object) -> None:
 
 
 def _check_class(place: tuple[str, ...], value: Any) -> None:
+    for key in () if isinstance(value, str) else value.keys() - CLASS_KEYS:
+        raise UserError(
+            f"{_flag(place)}: {describe(key)} beside class_path (choose from {', '.join(CLASS_KEYS)})"
+            + did_you_mean(str(key), CLASS_KEYS)
+        )
     name = value if isinstance(value, str) else value["class_path"]
     if place[-1] not in _ONLY_CLASSES and "." not in name:
         return  # such as `ddp`: the Trainer knows it, or says so

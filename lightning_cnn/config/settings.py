@@ -7,7 +7,7 @@ and `init_args`. Later trees override earlier ones: defaults < checkpoint < conf
 import inspect
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -152,7 +152,7 @@ class _Change:
         """Return the tree with the setting changed."""
         first, *rest = (name for name in self.flag.name.split(".") if name not in CLASS_KEYS)  # they may be left out
         if first not in self.schema.names or (rest and first in self.schema.options):
-            raise self._no_such_option()
+            raise self.schema.no_such_option(self.flag.name)
         if self.flag.value is None:
             raise UserError(f"--{self.flag.name} needs a value: --{self.flag.name} VALUE")
         if rest and (group := self.schema.groups.get(first)) is not None:
@@ -172,7 +172,8 @@ class _Change:
             return {**settings, name: self._of_class(before, rest, (*place, name))}
         if not isinstance(before, Mapping):
             known = arguments(owner) if owner is not None and parameter is None else {}
-            raise self._no_such_option([".".join((*place, argument, *rest)) for argument in known])
+            beside = [".".join((*place, argument, *rest)) for argument in known]
+            raise self.schema.no_such_option(self.flag.name, beside)
         return {**settings, name: self._of_settings(dict(before), rest, (*place, name), None)}
 
     def _of_class(self, value: Any, names: list[str], place: tuple[str, ...]) -> Any:
@@ -191,11 +192,6 @@ class _Change:
             kept = before if isinstance(before, list) else [] if before is None else [before]
             return [*kept, *(value if isinstance(value, list) else [value])]
         return _merge_values(before, value, place)
-
-    def _no_such_option(self, beside: Sequence[str] = ()) -> UserError:
-        """Return the error, which suggests a setting of the schema or of those `beside` the one that was given."""
-        flag, known = f"--{self.flag.name}", [*self.schema.flags(), *(f"--{name}" for name in beside)]
-        return UserError(f"there is no option {flag}{did_you_mean(flag, known)}")
 
 
 def _import_path(cls: type[Any]) -> str:

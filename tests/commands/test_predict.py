@@ -292,10 +292,13 @@ def test_slow_images_are_predicted_before_the_batch_is_full(monkeypatch):
         ([], "the following arguments are required: IMAGE (see `lightning-cnn predict --help`)"),
         (
             ["a.png"],
-            "the following arguments are required: CHECKPOINT (or --ckpt_path) (see `lightning-cnn predict --help`)",
+            "give a checkpoint and at least one image, got only 'a.png' (see `lightning-cnn predict --help`)",
         ),
         (["best", "a.png"], "no matching run has a checkpoint best.ckpt; train with `fit` first, or give a file"),
-        (["no.ckpt", "a.png"], "checkpoint no.ckpt does not exist; give a file, a run folder, `best` or `last`"),
+        (
+            ["no.ckpt", "a.png"],
+            "checkpoint no.ckpt does not exist; give a file, a run folder, `best`, `last` or `previous`",
+        ),
         (["no.ckpt", "a.png", "--output", "a.txt"], "--output a.txt: the name must end in .csv or .json"),
         (["no.ckpt", "a.png", "--plot", "a.jpg"], "--plot a.jpg: the name must end in .png"),
         (
@@ -341,6 +344,15 @@ def test_existing_files_are_replaced_only_with_overwrite(checkpoint, images, cli
 
     assert cli("predict", checkpoint, images[0], option, name, "--overwrite").status == 0
     assert "important" not in Path(name).read_text(errors="replace")
+
+
+def test_a_run_folder_beside_ckpt_path_is_a_second_checkpoint(cli):
+    Path("run/checkpoints").mkdir(parents=True)
+
+    refused = cli("predict", "run", "a.png", "--ckpt_path", "best")
+
+    assert refused.status == 2
+    assert "the checkpoint is given twice, as run and as --ckpt_path best; give it once" in refused.err
 
 
 def test_the_checkpoint_may_be_given_as_ckpt_path(checkpoint, images, cli):

@@ -21,7 +21,7 @@ def test_configs_and_the_checkpoint_are_kept_apart():
 
 def test_the_checkpoint_is_a_flag_as_well():
     assert read_command_line(["--ckpt_path", "last"]).checkpoint == "last"
-    assert read_command_line(["--ckpt_path", "last", "--ckpt_path=best"]).checkpoint == "best"
+    assert read_command_line(["--ckpt_path=best"]).checkpoint == "best"
 
 
 @pytest.mark.parametrize("arguments", [["--trainer.callbacks+=Timer"], ["--trainer.callbacks+", "Timer"]])

@@ -22,14 +22,23 @@ WRONG = [
     ("fit --confg x.yaml", r"there is no option --confg; did you mean '--config'\?"),
     ("+ --trainer.max_epoch 2", r"there is no option --trainer\.max_epoch; did you mean '--trainer\.max_epochs'\?"),
     ("+ --trainer.max_epoch=2", r"there is no option --trainer\.max_epoch; did you mean '--trainer\.max_epochs'\?"),
+    ("+ --lr 0.1", r"there is no option --lr; did you mean '--model\.optimizer\.lr'\?"),
+    ("+ --epochs=3", r"there is no option --epochs; did you mean '--trainer\.max_epochs'\?"),
+    ("test best --ckpt_path last", r"'last' is one argument too many: there is already the checkpoint 'best'"),
+    ("+ --data.data_dir=", r"--data\.data_dir '': this is a folder; name it"),
+    ("+ --trainer.default_root_dir=", r"--trainer\.default_root_dir '': this is a folder; name it"),
+    (
+        "+ --config init_arg.yaml",
+        r"--trainer\.callbacks: 'init_arg' beside class_path \(choose from .*\); did you mean 'init_args'\?",
+    ),
     ("+ --print_confg", r"there is no option --print_confg; did you mean '--print_config'\?"),
     ("+ extra", r"checkpoint extra does not exist; give a file, a run folder"),
     # missing arguments
     ("fit", r"model and data not given; use --config FILE .*, or --model and --data with class names"),
     ("fit --model CNNClassifier", r"data not given; use --config FILE"),
     ("fit --data MNISTDataModule", r"model not given; use --config FILE"),
-    ("test", r"test needs a checkpoint: a file, a run folder, `best` or `last`"),
-    ("validate", r"validate needs a checkpoint: a file, a run folder, `best` or `last`"),
+    ("test", r"test needs a checkpoint: a file, a run folder, `best`, `last` or `previous`"),
+    ("validate", r"validate needs a checkpoint: a file, a run folder, `best`, `last` or `previous`"),
     ("fit --config", r"--config needs a value: --config FILE"),
     ("test --ckpt_path", r"--ckpt_path needs a value: --ckpt_path FILE"),
     # classes
@@ -186,6 +195,7 @@ def wrong_files(tiny_data):
         "trainer: {callbacks: [PrintLoss, {class_path: EarlyStopping, init_args: {monitor: a, patience: 3}}, "
         "{class_path: EarlyStopping, init_args: {monitor: b, patience: two}}]}\n"
     )
+    Path("init_arg.yaml").write_text("trainer: {callbacks: [{class_path: Timer, init_arg: {duration: 1}}]}\n")
     Path("misspelt.yaml").write_text("modell: {class_path: CNNClassifier}\n")
     Path("text.ckpt").write_text("hello")
     torch.save({"state_dict": {}}, "foreign.ckpt")
@@ -202,6 +212,18 @@ def argv_of(line: str, configs: Path) -> list[str]:
     good = ["fit", "--config", config, "--trainer.max_epochs", "1", "--data.val_size", "50"]
     first, *rest = line.split()
     return [*good, *rest] if first == "+" else [first, *rest]
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\x1b[31m", "\udcff"])
+def test_unprintable_text_is_refused_and_escaped(text, configs, cli):
+    escaped = ascii(text)
+
+    value = cli(*argv_of("+", configs), "--data.data_dir", text)
+    flag = cli(*argv_of("+", configs), f"--{text}", "1")
+
+    assert (value.status, flag.status) == (2, 2)
+    assert value.err == f"lightning-cnn: error: --data.data_dir {escaped}: text must be printable; give other text\n"
+    assert flag.err == f"lightning-cnn: error: there is no option --{escaped[1:-1]}\n"
 
 
 @pytest.mark.parametrize(("line", "message"), WRONG, ids=[line for line, _ in WRONG])
