@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -33,6 +34,8 @@ _HARMLESS = (
     # A checkpoint is evaluated without the callbacks that wrote it.
     "Be aware that when using `ckpt_path`, callbacks used to create",
 )
+#: Packages that Lightning and torchmetrics import without need.
+_RARELY_USED = ("matplotlib", "scipy", "torchvision")
 #: Parameters of glibc's `mallopt(3)`.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
@@ -67,7 +70,8 @@ def quick_imports() -> Iterator[None]:
     """Import torch and Lightning within the block in two thirds of the usual time."""
     gc.disable()  # none of a million new objects is garbage; collecting takes a fifth of the time
     try:
-        with lazy_imports("matplotlib", "scipy", "torchvision"):
+        # scipy comes with an extra; where it is not installed, torchmetrics must not find it
+        with lazy_imports(*filter(find_spec, _RARELY_USED)):
             yield
     finally:
         gc.freeze()  # nor does training collect them

@@ -1,13 +1,16 @@
+import gc
 import logging
 import sys
 import warnings
 from contextlib import suppress
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 import pytest
 import torch
 
+from lightning_cnn import startup
 from lightning_cnn.startup import filter_warnings, lazy_imports, tune_process
 
 INIT = """
@@ -145,6 +148,17 @@ def test_other_packages_are_imported_at_once():
 
         assert type(second) is ModuleType
         assert second.NAME == "second"
+
+
+def test_a_package_that_is_not_installed_is_not_found(monkeypatch):
+    monkeypatch.setattr(startup, "_RARELY_USED", ("costly", "dearest"))
+
+    with startup.quick_imports():
+        import costly
+
+        assert type(costly) is not ModuleType
+        assert find_spec("dearest") is None
+    gc.unfreeze()
 
 
 def test_a_prefix_of_a_package_name_does_not_match():

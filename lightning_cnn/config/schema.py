@@ -186,10 +186,10 @@ def _check_value(place: tuple[str, ...], value: object) -> None:
 
 
 def _check_class(place: tuple[str, ...], value: Any) -> None:
-    for key in () if isinstance(value, str) else value.keys() - CLASS_KEYS:
+    if unknown := [] if isinstance(value, str) else [key for key in value if key not in CLASS_KEYS]:
         raise UserError(
-            f"{_flag(place)}: {describe(key)} beside class_path (choose from {', '.join(CLASS_KEYS)})"
-            + did_you_mean(str(key), CLASS_KEYS)
+            f"{_flag(place)}: {describe(unknown[0])} beside class_path (choose from {', '.join(CLASS_KEYS)})"
+            + did_you_mean(str(unknown[0]), CLASS_KEYS)
         )
     name = value if isinstance(value, str) else value["class_path"]
     if place[-1] not in _ONLY_CLASSES and "." not in name:
