@@ -4,16 +4,13 @@ import atexit
 import errno
 import gc
 import os
-import signal
 import sys
 import threading
 from importlib import import_module
 from io import TextIOWrapper
-from types import FrameType
 from typing import NoReturn
 
-from lightning_cnn import __version__
-from lightning_cnn.environment import is_rank_zero
+from lightning_cnn import __version__, signals
 from lightning_cnn.errors import DataError, Interrupted, UserError, did_you_mean
 from lightning_cnn.startup import quick_imports
 from lightning_cnn.text import printable
@@ -40,8 +37,6 @@ _ALIASES = {
     **dict.fromkeys(("compare", "plot", "summary"), "report"),
     **dict.fromkeys(("download", "fetch", "prepare", "datasets"), "data"),
 }
-#: The signals that end a command.
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 #: System errors that any write can raise.
 _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
@@ -66,30 +61,18 @@ def run() -> NoReturn:
 
     Python would free all objects of torch and Lightning one by one: 1.2 s on a core of an AMD EPYC.
     """
-    for signum in _SIGNALS:
-        signal.signal(signum, _interrupt)
+    signals.handle()
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for undecodable file names, as on stderr
     # When a peer process dies, torch prints C++ stack traces of the connections that break.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     status = main()
-    _ignore_signals()  # the work is done
+    signals.ignore()  # the work is done
     threading._shutdown()  # type: ignore[attr-defined]  # waits for other threads; both as Python does itself
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
-
-
-def _interrupt(signum: int, _: FrameType | None) -> NoReturn:
-    """Raise `Interrupted`, so that incomplete files are removed."""
-    _ignore_signals()  # a second signal must not interrupt the clean-up
-    raise Interrupted(signal.Signals(signum), already_reported=not is_rank_zero())
-
-
-def _ignore_signals() -> None:
-    for signum in _SIGNALS:
-        signal.signal(signum, signal.SIG_IGN)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -99,7 +82,8 @@ def main(argv: list[str] | None = None) -> int:
         argv: The arguments after the program's name; None for those of the process.
 
     Returns:
-        The exit status: 0, 1 if the work failed, 2 if the command was wrong, 130 or 143 if Ctrl-C or SIGTERM ended it.
+        The exit status: 0; 1 if the work failed; 2 if the command was wrong; 130, 143 or 129 if Ctrl-C, SIGTERM or
+        SIGHUP ended it.
     """
     try:
         status = _dispatch(sys.argv[1:] if argv is None else argv)

@@ -17,6 +17,10 @@ class DataError(UserError):
     exit_status = 1
 
 
+class ForeignError(UserError):
+    """A checkpoint is undamaged, as far as can be seen, but was not written by this package."""
+
+
 class Interrupted(BaseException):
     """A signal has ended the work; like `KeyboardInterrupt`, `except Exception` does not catch it.
 

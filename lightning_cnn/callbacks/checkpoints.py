@@ -8,8 +8,10 @@ from weakref import proxy
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins import AsyncCheckpointIO
 from torch import Tensor
 
+from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.callbacks.monitor import Monitor
 from lightning_cnn.errors import UserError, did_you_mean
 from lightning_cnn.files import link_or_copy
@@ -91,7 +93,24 @@ class Checkpoints(ModelCheckpoint):
     def on_exception(self, *args: Any, **kwargs: Any) -> None:
         """Do nothing: this is not a step boundary, and the last epoch has been saved."""
 
-    on_train_batch_end = on_train_end = on_exception
+    on_train_batch_end = on_exception
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """If a callback has stopped the training, store that this is done: a run that is resumed later goes on.
+
+        Until then, a run that is killed and resumed stops where it would have stopped.
+        """
+        if not trainer.should_stop or not trainer.is_global_zero:
+            return
+        checkpoint_io = trainer.strategy.checkpoint_io
+        if isinstance(checkpoint_io, AsyncCheckpointIO):
+            checkpoint_io.teardown()  # wait until the files are written
+        for path in filter(Path.is_file, map(self._path, ("best", "last"))):
+            content = checkpoints.read(path)
+            state = content["loops"]["fit_loop"]["state_dict"]
+            if state["should_stop"]:
+                state |= {"should_stop": False, "has_stopped": True}
+                checkpoint_io.save_checkpoint(content, path)
 
     def is_due(self, trainer: Trainer) -> bool:
         """Whether `every_n_steps` or, by the clock of this process, `every_n_minutes` is reached."""
@@ -139,7 +158,9 @@ class Checkpoints(ModelCheckpoint):
             link_or_copy(last, previous)
         # The best first: if the process is killed in between, the last checkpoint does not claim an unsaved best score.
         trainer.save_checkpoint(best if is_best else last, weights_only=False)
-        if trainer.is_global_zero and is_best:
+        if is_best and isinstance(trainer.strategy.checkpoint_io, AsyncCheckpointIO):  # it is not written yet
+            trainer.save_checkpoint(last, weights_only=False)
+        elif is_best and trainer.is_global_zero:
             link_or_copy(best, last)
         self.last_model_path = str(last)
         if is_best:

@@ -13,7 +13,7 @@ from typing import Any
 from zipfile import ZIP_STORED, ZipFile
 
 from lightning_cnn.checkpoint.plain import COUNTER, DTYPES, ORDERED_DICT, SET, TENSOR, Call, plain
-from lightning_cnn.errors import UserError
+from lightning_cnn.errors import ForeignError, UserError
 
 _RECORD = re.compile(
     r"data\.pkl|data/\d+|byteorder|version|\.format_version|\.storage_alignment|\.data/serialization_id"
@@ -121,5 +121,5 @@ def _interpret(pickled: bytes) -> Any:
             case "STOP":
                 return stack.pop()
             case _:
-                raise UserError(f"its pickle has {opcode.name} {str(argument)[:60]!a}, which no checkpoint needs")
+                raise ForeignError(f"its pickle has {opcode.name} {str(argument)[:60]!a}, which no checkpoint needs")
     raise UserError("its pickle has no end")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_cnn.checkpoint.description import FORMAT, KEY, Description
-from lightning_cnn.errors import UserError, reason
+from lightning_cnn.errors import ForeignError, UserError, reason
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,19 +32,20 @@ def read(path: Path) -> dict[str, Any]:
         `epoch` and `global_step`.
 
     Raises:
-        UserError: If the file is not a checkpoint of this project, is damaged, or was written by a newer version.
+        UserError: If the file is damaged, or was written by a newer version; as a `ForeignError`, if it is not a
+            checkpoint of this project.
     """
     data = _read_bytes(path)
     try:
         content = _parse(data)
         if not isinstance(content, dict) or not isinstance(content.get(KEY), dict):
-            raise UserError("it was not written by lightning-cnn")
+            raise ForeignError("it was not written by lightning-cnn")
         if _is_count(written := content[KEY].get("format")) and written > FORMAT:
             raise UserError("it needs a newer lightning-cnn (upgrade to read it)")
         if invalid := [name for name, is_valid in _checks(content).items() if not is_valid]:
             raise UserError(f"its {' and '.join(invalid)} {'is' if len(invalid) == 1 else 'are'} missing or invalid")
     except UserError as error:
-        raise UserError(f"{path} cannot be read as a checkpoint: {error}; {_way_out(path)}") from error
+        raise type(error)(f"{path} cannot be read as a checkpoint: {error}; {_way_out(path)}") from error
     return content
 
 
@@ -79,7 +80,9 @@ def _parse(data: bytes) -> Any:
         return archive.load(data)
     if safetensors.is_safetensors(data):
         return safetensors.load(data)
-    raise UserError("it is neither an archive of `torch.save` nor a safetensors file" if data else "it is empty")
+    if data:
+        raise ForeignError("it is neither an archive of `torch.save` nor a safetensors file")
+    raise UserError("it is empty")
 
 
 def _checks(content: dict[str, Any]) -> dict[str, bool]:

@@ -143,7 +143,9 @@ class ImageClassifier(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log `train/loss` and `train/acc`: means over the epoch, during which the weights change."""
-        self._log_epoch("train")
+        self.train_metrics.flush()
+        if self.train_metrics.loss.update_called:  # not if resumed at its end, from a checkpoint without its metrics
+            self._log_epoch("train")
 
     def on_validation_epoch_end(self) -> None:
         """Log `val/loss` and `val/acc`."""

@@ -8,6 +8,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn.errors import ForeignError
 from lightning_cnn.files import atomic_write
 
 
@@ -33,9 +34,14 @@ class CheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Return the content of a checkpoint as CPU tensors and plain types.
+        """Return the content of a checkpoint; of a classifier of this package, as CPU tensors and plain types.
+
+        Checkpoints of other modules are loaded as Lightning does, but with `weights_only=True` unless it is given.
 
         Raises:
-            UserError: If the file is damaged or is not a checkpoint of this package.
+            UserError: If the file is damaged.
         """
-        return checkpoints.read(Path(path))
+        try:
+            return checkpoints.read(Path(path))
+        except ForeignError:
+            return super().load_checkpoint(path, map_location, weights_only is not False)

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, Progres
 from lightning.pytorch.cli import LightningCLI
 
 from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn import signals
 from lightning_cnn.callbacks import RunRecord, TestResults
 from lightning_cnn.config.flags import read_command_line
 from lightning_cnn.config.parser import in_one_line, root_cause
@@ -129,7 +130,8 @@ class TrainingCLI(SettingsCLI):
             if self.checkpoint.parent == run.checkpoints_folder:  # otherwise, it is a copy elsewhere
                 self.stack.enter_context(run.lock())
                 return run.folder
-        self.new_run = self.stack.enter_context(setup.new_run(root, self.model, self.datamodule))
+        with signals.blocked():  # until it is certain that an empty folder is removed
+            self.new_run = self.stack.enter_context(setup.new_run(root, self.model, self.datamodule))
         return self.new_run.folder
 
     def _record(self, folder: Path, precision: str | None) -> dict[str, Any]:

@@ -9,7 +9,6 @@ A process that is killed records nothing: the process that started it notices, o
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -24,6 +23,7 @@ from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
+from lightning_cnn import signals
 from lightning_cnn.environment import torchrun_world
 from lightning_cnn.errors import Interrupted
 from lightning_cnn.training.failure_store import Failure, FailureStore
@@ -177,8 +177,7 @@ class PeerProcesses(Callback):
         """Return the first failure of the run, after an error of this process."""
         if self._trainer is not None:
             self._trainer.signals.ignore()
-        for signum in (signal.SIGTERM, signal.SIGINT):  # torchrun sends one to all when one process has failed
-            signal.signal(signum, signal.SIG_IGN)
+        signals.ignore()  # torchrun sends one to all when one process has failed
         if not _is_lost_connection(error):
             own = Failure(self._rank, getattr(error, "exit_status", 1))
             if (first := self._record(own)) == own:

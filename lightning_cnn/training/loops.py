@@ -9,10 +9,13 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loops.fetchers import _DataFetcher
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.loops.loop import _Loop
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from lightning.pytorch.plugins.precision import DoublePrecision
+from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_cnn.training import rank_state
 
@@ -35,6 +38,8 @@ class FitLoop(_FitLoop):
     def __init__(self, trainer: "Trainer", like: _FitLoop) -> None:
         super().__init__(trainer, like.min_epochs, like.max_epochs)
         self.epoch_loop: EpochLoop = EpochLoop(trainer, like.epoch_loop.min_steps, like.epoch_loop.max_steps)
+        self._is_exact = False
+        self._resumes_inside_epoch = False
         self._rank_states: list[dict[str, Any]] = []
 
     def run(self) -> None:
@@ -45,42 +50,74 @@ class FitLoop(_FitLoop):
         if signals.received is not None:  # after the last step boundary
             signals.end(signals.received)
 
+    @property
+    def done(self) -> bool:
+        """Whether training has ended; an epoch in which it was resumed is ended first."""
+        return not self._resumes_inside_epoch and super().done
+
     def on_advance_end(self) -> None:
-        """Pass a step boundary after an epoch."""
+        """Pass a step boundary after an epoch, unless training stopped inside it: it resumes from there."""
+        # The metrics of an incomplete epoch belong to the next step: a run that resumes there drops them.
+        is_incomplete = not self.epoch_loop.is_complete
+        self.epoch_loop._batches_that_stepped += is_incomplete
         super().on_advance_end()
-        self.trainer.on_step_boundary(epoch_ended=True)
+        self.epoch_loop._batches_that_stepped -= is_incomplete
+        self.retract_early_stop()
+        if not is_incomplete:
+            self.trainer.on_step_boundary(epoch_ended=True)
+
+    def retract_early_stop(self) -> None:
+        """Let `EarlyStopping` decide again, if the minimum of epochs or steps is not reached yet.
+
+        Lightning keeps its first decision, and stops at the minimum even right after an improvement.
+        """
+        stoppers = [callback for callback in self.trainer.callbacks if isinstance(callback, EarlyStopping)]  # type: ignore[attr-defined]
+        if not self._can_stop_early and any(stopper.wait_count >= stopper.patience for stopper in stoppers):
+            self.trainer.should_stop = False
 
     def on_save_checkpoint(self) -> dict[str, Any]:
         """Return Lightning's state, and what exact resuming needs beyond it."""
         state: dict[str, Any] = super().on_save_checkpoint()
         return {
             **state,
+            "at_step_boundary": self.trainer.is_at_step_boundary,
             "processes": rank_state.gather(self.trainer),
             "metrics": {name: value.clone() for name, value in self.trainer.callback_metrics.items()},
-            "should_stop": self.trainer.should_stop,
+            "should_stop": self.trainer.is_at_step_boundary and self.trainer.should_stop,
         }
 
     def on_load_checkpoint(self, state_dict: dict[str, Any]) -> None:
         """Restore it; the states of the ranks are restored just before the first step."""
         super().on_load_checkpoint(state_dict)
-        self._rank_states = state_dict["processes"]
-        self.trainer.callback_metrics.update(state_dict["metrics"])
-        self.trainer.should_stop = state_dict["should_stop"]
+        self._is_exact = state_dict.get("at_step_boundary", False)
+        self._rank_states = state_dict.get("processes", [])
+        self.trainer.callback_metrics.update(state_dict.get("metrics", {}))
+        self.trainer.should_stop = state_dict.get("should_stop", False)
 
     def load_state_dict(self, state_dict: dict[str, Any], prefix: str = "") -> None:
-        """Resume from a step boundary."""
+        """Resume from a step boundary, or as Lightning does from where a callback of its own has saved."""
         super().load_state_dict(state_dict, prefix)
+        # A schedule may have asked for the number of steps, and so for the loader, before its position was restored.
+        self._combined_loader = None
+        if not self._is_exact:
+            why = "a callback has saved it inside a step" if self._rank_states else "it has no random states"
+            rank_zero_info(f"Resume may not be bit-exact: the checkpoint is not one of `Checkpoints`, {why}")
+            return
         epochs = self.epoch_progress.current
-        if epochs.completed == epochs.ready:  # between two epochs; Lightning resets these counters later
+        self._resumes_inside_epoch = epochs.completed < epochs.ready
+        if not self._resumes_inside_epoch:  # between two epochs; Lightning resets these counters later
             self.epoch_loop.reset_progress()
 
     def restore_rank_state(self) -> None:
-        """Restore the state of this rank if the run was resumed; nothing has to be repeated then."""
+        """Restore the state of this rank if the run was resumed; from a step boundary, nothing has to be repeated."""
+        self._resumes_inside_epoch = False
         if self._rank_states:
-            rank_state.restore(self.trainer, self._rank_states)
+            has_metrics = self._is_exact or self.restarted_mid_epoch  # otherwise, those of an epoch that has ended
+            rank_state.restore(self.trainer, self._rank_states, has_metrics)
             self._rank_states = []
-            # The setter of the subclass refuses this where the number of steps is limited.
-            _Loop.restarting.fset(self, False)  # type: ignore[attr-defined]
+            if self._is_exact:
+                # The setter of the subclass refuses this where the number of steps is limited.
+                _Loop.restarting.fset(self, False)  # type: ignore[attr-defined]
 
 
 class EpochLoop(_TrainingEpochLoop):
@@ -91,8 +128,15 @@ class EpochLoop(_TrainingEpochLoop):
 
     @property
     def done(self) -> bool:
-        """Whether the epoch has ended."""
-        return not self.validation_interrupted and super().done
+        """Whether the epoch has ended; accumulated gradients are used before it stops."""
+        if self.validation_interrupted or (self.trainer.should_stop and self._should_accumulate()):
+            return False
+        return super().done
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all batches of the epoch were used."""
+        return self._num_ready_batches_reached()
 
     def reset_progress(self) -> None:
         """Reset the counters of batches and steps within an epoch."""
@@ -116,8 +160,15 @@ class EpochLoop(_TrainingEpochLoop):
     def on_advance_end(self, data_fetcher: _DataFetcher) -> None:
         """Validate if that is due, and pass a step boundary."""
         super().on_advance_end(data_fetcher)
-        if not self.done and not self._should_accumulate():  # the last step of an epoch is followed by its epoch end
-            self.trainer.on_step_boundary(epoch_ended=False)
+        self.trainer.fit_loop.retract_early_stop()
+        # The last step of an epoch is followed by its epoch end. If training stops before, it resumes from here.
+        if not self.is_complete and not self._should_accumulate():
+            self.trainer.on_step_boundary(epoch_ended=False, is_last=self.done)
+
+    def _should_check_val_fx(self, data_fetcher: _DataFetcher) -> bool:
+        """Whether to validate now; before a stop, when accumulated gradients have been used."""
+        is_stopping = self.trainer.should_stop and self._should_accumulate()
+        return not is_stopping and super()._should_check_val_fx(data_fetcher)
 
     def on_save_checkpoint(self) -> dict[str, Any]:
         """Return Lightning's state, and whether a validation was interrupted."""
@@ -126,14 +177,25 @@ class EpochLoop(_TrainingEpochLoop):
     def on_load_checkpoint(self, state_dict: dict[str, Any]) -> None:
         """Restore it."""
         super().on_load_checkpoint(state_dict)
-        self.validation_interrupted = state_dict["validation_interrupted"]
+        self.validation_interrupted = state_dict.get("validation_interrupted", False)
 
     def _broadcast_sigterm_tensor(self) -> None:
         """Do nothing: ranks exchange signals at step boundaries."""
 
 
-class InterruptibleValidation(Callback):
-    """Interrupts a validation after a signal: it may take longer than the grace period of the sender."""
+class ExactResume(Callback):
+    """What resuming needs of the hooks: weights in float64, the patience that was given, interrupted validations."""
+
+    def setup(self, trainer: "LightningTrainer", pl_module: LightningModule, stage: str) -> None:
+        """Convert the weights before a checkpoint is loaded into them; Lightning does it after that."""
+        if isinstance(trainer.precision_plugin, DoublePrecision):
+            trainer.precision_plugin.convert_module(pl_module)
+        self._patience = [(c, c.patience) for c in trainer.callbacks if isinstance(c, EarlyStopping)]  # type: ignore[attr-defined]
+
+    def on_train_start(self, trainer: "LightningTrainer", pl_module: LightningModule) -> None:
+        """Set the patience that was given; Lightning sets that of the checkpoint."""
+        for callback, patience in self._patience:
+            callback.patience = patience
 
     def on_validation_start(self, trainer: "LightningTrainer", pl_module: LightningModule) -> None:
         """Keep the progress from before the validation."""
@@ -148,7 +210,10 @@ class InterruptibleValidation(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Stop after a signal in a run of one process; several ranks wait for the next step boundary."""
+        """Stop after a signal: a validation may take longer than the grace period of the sender.
+
+        Several ranks wait for the next step boundary.
+        """
         own: Trainer = trainer  # type: ignore[assignment]  # only our Trainer adds this callback
         if own.signals.received is None or own.world_size > 1 or own.sanity_checking or own.state.fn != "fit":
             return

@@ -70,14 +70,14 @@ def gather(trainer: Trainer) -> list[dict[str, Any]]:
     return states
 
 
-def restore(trainer: Trainer, states: list[dict[str, Any]]) -> None:
-    """Restore the state of this rank.
+def restore(trainer: Trainer, states: list[dict[str, Any]], has_metrics: bool) -> None:
+    """Restore the state of this rank, its metrics only if the checkpoint has those of the current epoch.
 
     With another number of ranks, random states are reused in turn, and rank 0 gets the metrics of all.
     """
     rank, same = trainer.global_rank, len(states) == trainer.world_size
     set_random_states(states[rank % len(states)]["random"], trainer.strategy.root_device)
-    if not isinstance(trainer.lightning_module, ImageClassifier):
+    if not has_metrics or not isinstance(trainer.lightning_module, ImageClassifier):
         return
     for of_rank in [states[rank]] if same else states if rank == 0 else []:
         if of_rank["metrics"] is not None:

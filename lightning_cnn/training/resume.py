@@ -46,8 +46,8 @@ def run_to_resume(root: Path, config: dict[str, Any], this_job_only: bool = Fals
 def _is_finished(run: Run, trainer: dict[str, Any]) -> bool:
     content = checkpoints.read(run.checkpoint("last"))
     epochs, steps = trainer["max_epochs"], trainer["max_steps"]
-    stops = content["loops"]["fit_loop"]["state_dict"]["should_stop"]
-    return bool(stops or content["epoch"] == epochs or content["global_step"] == steps)
+    state = content["loops"]["fit_loop"]["state_dict"]
+    return bool(state.get("has_stopped") or content["epoch"] == epochs or content["global_step"] == steps)
 
 
 def require_resumable(path: Path, content: dict[str, Any], config: dict[str, Any], overwrite: bool) -> None:

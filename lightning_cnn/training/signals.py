@@ -8,32 +8,36 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.utilities import rank_zero_info
 
+from lightning_cnn import signals
 from lightning_cnn.environment import slurm_job_id
 from lightning_cnn.errors import Interrupted
 
 
 class Signals(_SignalConnector):
-    """Handles SIGTERM, SIGINT and SLURM's signal before a time limit: the run ends at once, or later where deferred.
+    """Handles SIGTERM, SIGINT, SIGHUP and SLURM's signal before a time limit: the run ends, at once or where deferred.
 
-    A second signal always ends it at once.
+    A second signal always ends it at once. A handler that the user has set for SIGTERM or SLURM's signal is called
+    first, as by Lightning; one for SIGINT or SIGHUP is used in place of this one. All are set again at the end.
     """
 
     received: signal.Signals | None = None
     _is_deferred = False
+    _has_ended = False
 
     def register_signal_handlers(self) -> None:
         """Handle signals until `teardown`."""
-        signals = [signal.SIGTERM, signal.SIGINT]
-        if (requeue := self._requeue_signal()) is not None:
-            signals.append(requeue)
-        self._original_handlers = {signum: signal.getsignal(signum) for signum in signals}
-        for signum in signals:
+        self.received, self._has_ended = None, False
+        handled = [*signals.SIGNALS, *filter(None, [self._requeue_signal()])]
+        self._original_handlers = {
+            signum: handler for signum in handled if not _is_left(signum, handler := signal.getsignal(signum))
+        }
+        for signum in self._original_handlers:
             self._register_signal(signum, self._handle)
 
     @contextmanager
@@ -45,8 +49,12 @@ class Signals(_SignalConnector):
         finally:
             self._is_deferred = False
 
-    def _handle(self, signum: int, _: FrameType | None) -> None:
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
         received = signal.Signals(signum)
+        users: Any = self._original_handlers[received]
+        if _is_users(users):
+            users(signum, frame)
+        signals.leave_closed_terminal()
         if not self._is_deferred or self.received is not None:
             self.end(received)
         self.received = received
@@ -61,10 +69,17 @@ class Signals(_SignalConnector):
         raise Interrupted(received)
 
     def ignore(self) -> None:
-        """Ignore all further signals."""
+        """Ignore all further signals until `teardown`."""
+        self._has_ended = True
         for signum in self._original_handlers:
             self._register_signal(signum, signal.SIG_IGN)
-        self._original_handlers = {}  # so that `teardown` restores none
+
+    def teardown(self) -> None:
+        """Set the handlers from before; a command that is ended by a signal ignores further ones."""
+        if self._has_ended:
+            is_command = signals.interrupt in self._original_handlers.values()
+            self._original_handlers = {} if is_command else self._original_handlers
+        super().teardown()
 
     def _requeue_signal(self) -> signal.Signals | None:
         environment = self.trainer._accelerator_connector.cluster_environment
@@ -80,3 +95,14 @@ class Signals(_SignalConnector):
             subprocess.run(["scontrol", "requeue", slurm_job_id()], check=True)
         except (OSError, subprocess.CalledProcessError) as error:
             rank_zero_info(f"Could not requeue the job: {error}")
+
+
+def _is_users(handler: Any) -> bool:
+    """Whether the user has set a handler, or another library."""
+    return callable(handler) and handler not in (signal.default_int_handler, signals.interrupt)
+
+
+def _is_left(signum: signal.Signals, handler: Any) -> bool:
+    """Whether a signal is left to the handler that it has."""
+    is_after_nohup = signum == signal.SIGHUP and handler == signal.SIG_IGN
+    return is_after_nohup or (signum in (signal.SIGINT, signal.SIGHUP) and _is_users(handler))

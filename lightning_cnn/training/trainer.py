@@ -9,12 +9,13 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.plugins.precision.precision import _PRECISION_INPUT
 from lightning.pytorch import Trainer as LightningTrainer
+from lightning.pytorch.plugins.io.wrapper import _WrappingCheckpointIO
 from lightning.pytorch.profilers import PassThroughProfiler
 
 from lightning_cnn.callbacks.checkpoints import Checkpoints
 from lightning_cnn.callbacks.divergence import FiniteCheck
 from lightning_cnn.training.checkpoint_io import CheckpointIO
-from lightning_cnn.training.loops import FitLoop, InterruptibleValidation
+from lightning_cnn.training.loops import ExactResume, FitLoop
 from lightning_cnn.training.signals import Signals
 
 
@@ -57,11 +58,22 @@ class Trainer(LightningTrainer):
         self.signals = Signals(self)
         self._signal_connector = self.signals
         self.fit_loop: FitLoop = FitLoop(self, self.fit_loop)
-        if type(self.strategy.checkpoint_io) is TorchCheckpointIO:  # otherwise it is the user's, or the strategy's
-            self.strategy.checkpoint_io = CheckpointIO()
+        self.is_at_step_boundary = False
+        self._replace_checkpoint_io()
         if not any(isinstance(callback, FiniteCheck) for callback in self.callbacks):  # type: ignore[attr-defined]
             self.callbacks.append(FiniteCheck())  # type: ignore[attr-defined]
-        self.callbacks.append(InterruptibleValidation())  # type: ignore[attr-defined]  # Lightning sets it from outside
+        self.callbacks.append(ExactResume())  # type: ignore[attr-defined]  # Lightning sets it from outside
+
+    def _replace_checkpoint_io(self) -> None:
+        """Replace Lightning's checkpoint I/O by ours, also inside of another; that of a user or a strategy stays."""
+        wrapper: Any = self.strategy.checkpoint_io
+        if type(wrapper) is TorchCheckpointIO:
+            self.strategy.checkpoint_io = CheckpointIO()
+        while isinstance(wrapper, _WrappingCheckpointIO):
+            inner = wrapper.checkpoint_io
+            if type(inner) is TorchCheckpointIO:
+                wrapper._checkpoint_io = CheckpointIO()  # its setter takes one value only, and Lightning has set it
+            wrapper = inner
 
     def save_checkpoint(
         self, filepath: str | Path, weights_only: bool | None = None, storage_options: Any = None
@@ -76,19 +88,25 @@ class Trainer(LightningTrainer):
                 callback.require_finite_weights(self, self.lightning_module.state_dict())
         super().save_checkpoint(filepath, weights_only, storage_options)
 
-    def on_step_boundary(self, epoch_ended: bool) -> None:
+    def on_step_boundary(self, epoch_ended: bool, is_last: bool = False) -> None:
         """Save checkpoints that are due, and end the run if a signal was received on any rank.
 
         Args:
             epoch_ended: Whether an epoch has just ended, and not only an optimizer step.
+            is_last: Whether training stops here, inside an epoch.
 
         Raises:
             Interrupted: If a signal was received.
         """
         checkpoints = [callback for callback in self.callbacks if isinstance(callback, Checkpoints)]  # type: ignore[attr-defined]
         number, is_due = self._max_over_ranks(self.signals.received or 0, any(c.is_due(self) for c in checkpoints))
-        for callback in checkpoints:
-            callback.on_step_boundary(self, epoch_ended or bool(number) or bool(is_due), epoch_ended)
+        must_save = epoch_ended or is_last or bool(number) or bool(is_due)
+        self.is_at_step_boundary = True
+        try:
+            for callback in checkpoints:
+                callback.on_step_boundary(self, must_save, epoch_ended)
+        finally:
+            self.is_at_step_boundary = False
         if number:
             received = signal.Signals(number)
             self.signals.requeue(received)

@@ -15,6 +15,8 @@ from lightning.pytorch.loops.fetchers import _DataFetcher
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.loops.loop import _Loop
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from lightning.pytorch.plugins import AsyncCheckpointIO, TorchCheckpointIO
+from lightning.pytorch.plugins.io.wrapper import _WrappingCheckpointIO
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from torchmetrics import MeanMetric
@@ -80,6 +82,29 @@ def test_progress_can_be_reset(trainer):
     for progress in (loop.batch_progress, loop.scheduler_progress, loop.automatic_optimization.optim_progress):
         progress.reset_on_run()
     loop.val_loop.batch_progress.total.reset()
+
+
+def test_the_epoch_loop_knows_its_position(trainer):
+    """Without these, training that stops inside an epoch is stored as if the epoch had ended."""
+    loop = trainer.fit_loop.epoch_loop
+    assert isinstance(loop._num_ready_batches_reached(), bool)
+    assert isinstance(trainer.fit_loop._can_stop_early, bool)
+    assert list(inspect.signature(loop._should_check_val_fx).parameters) == ["data_fetcher"]
+    assert loop._batches_that_stepped == 0
+
+
+def test_the_fit_loop_keeps_its_loader(trainer):
+    """Without `_combined_loader`, a schedule that asks for the number of steps sets a resumed epoch to its start."""
+    assert trainer.fit_loop._combined_loader is None
+
+
+def test_checkpoint_io_can_be_wrapped():
+    """Without `_checkpoint_io`, `AsyncCheckpointIO` does not write files atomically."""
+    wrapper = AsyncCheckpointIO()
+    assert isinstance(wrapper, _WrappingCheckpointIO)
+    wrapper._checkpoint_io = inner = TorchCheckpointIO()
+
+    assert wrapper.checkpoint_io is inner
 
 
 def test_callback_metrics_are_one_dict(trainer):

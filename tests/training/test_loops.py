@@ -1,12 +1,14 @@
 """A run that was interrupted anywhere and resumed has the same result as one that was not."""
 
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from chaos.common import differences
 from lightning.pytorch import Callback, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import ReduceLROnPlateau
 from torch.optim.lr_scheduler import OneCycleLR, StepLR
 
@@ -121,11 +123,12 @@ def test_a_run_with_max_steps_is_resumed_exactly(train):
 @pytest.mark.parametrize(
     "scheduler",
     [
+        partial(OneCycleLR, max_lr=0.01, total_steps=None),
         lambda optimizer: OneCycleLR(optimizer, 0.01, total_steps=STEPS),
         lambda optimizer: StepLR(optimizer, 1),
         lambda optimizer: ReduceLROnPlateau(optimizer, "val/loss", patience=0, threshold=10.0),
     ],
-    ids=["every step", "every epoch", "on a plateau"],
+    ids=["length of the run", "every step", "every epoch", "on a plateau"],
 )
 def test_schedules_are_resumed_exactly(train, scheduler):
     require_same(train("whole", scheduler=scheduler), interrupted(train, Signal(2), Signal(5), scheduler=scheduler))
@@ -143,17 +146,143 @@ def test_runs_with_validations_within_an_epoch_are_resumed_exactly(train):
     require_same(train("whole", **options), interrupted(train, Signal(2), Signal(4), Signal(8), **options))
 
 
-def test_a_run_that_has_stopped_early_is_finished(train):
-    def early():
-        return EarlyStopping("val/acc", mode="max", patience=1, min_delta=2.0)
+class Stop(Callback):
+    """Stops the training after a step, as Lightning's `Timer` does."""
 
-    folder = train("whole", early(), max_epochs=5)
-    reached = checkpoint.read(folder / "checkpoints" / "last.ckpt")["global_step"]
+    def __init__(self, step: int) -> None:
+        self.step = step
 
-    train("whole", early(), max_epochs=5)
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        trainer.should_stop = trainer.should_stop or trainer.global_step == self.step
 
-    assert reached == STEPS
-    assert checkpoint.read(folder / "checkpoints" / "last.ckpt")["global_step"] == reached
+
+class Killed(Callback):
+    """Ends the process, in effect, after the last checkpoint of a training that has stopped."""
+
+    def on_train_end(self, trainer, pl_module):
+        raise KeyboardInterrupt
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = checkpoint.read(folder / "checkpoints" / "last.ckpt")["state_dict"]
+    return found
+
+
+def require_same_weights(first: Path, second: Path) -> None:
+    assert list(differences(weights(first), weights(second))) == []
+
+
+def last_step(folder: Path) -> int:
+    reached: int = checkpoint.read(folder / "checkpoints" / "last.ckpt")["global_step"]
+    return reached
+
+
+def test_a_run_that_reached_max_steps_inside_an_epoch_goes_on_there(train):
+    whole = train("whole", max_steps=9)
+
+    for max_steps in (3, 7, 9):
+        train("stopped", max_steps=max_steps)
+
+    require_same(whole, whole.with_name("stopped"))
+
+
+@pytest.mark.parametrize("step", [2, 5])
+def test_a_run_that_a_callback_has_stopped_goes_on(train, whole, step):
+    stopped = train("stopped", Stop(step))
+    assert last_step(stopped) == step
+
+    train("stopped")
+
+    require_same_weights(whole, stopped)
+
+
+def test_a_stop_waits_until_accumulated_gradients_are_used(train):
+    whole = train("whole", accumulate=2)
+
+    class StopAtBatch(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            trainer.should_stop = trainer.should_stop or batch_idx == 2
+
+    stopped = train("stopped", StopAtBatch(), accumulate=2)
+    assert last_step(stopped) == 2
+    train("stopped", accumulate=2)
+
+    require_same_weights(whole, stopped)
+
+
+def early(**options) -> EarlyStopping:
+    return EarlyStopping("val/acc", mode="max", min_delta=2.0, **options)  # no accuracy improves by 2
+
+
+def test_a_run_that_has_stopped_early_goes_on(train):
+    folder = train("whole", early(patience=1), max_epochs=5)
+    assert last_step(folder) == STEPS
+
+    train("whole", early(patience=3), max_epochs=5)
+
+    assert last_step(folder) == 2 * STEPS
+
+
+def test_a_run_that_is_killed_when_it_has_stopped_early_is_finished_first(train):
+    options = {"max_epochs": 5, "val_check_interval": 2}
+    whole = train("whole", early(patience=1), **options)
+    with pytest.raises(SystemExit):
+        train("killed", Killed(), early(patience=1), **options)
+
+    killed = train("killed", early(patience=1), **options)
+
+    require_same(whole, killed)
+
+
+def test_early_stopping_decides_again_when_the_minimum_of_epochs_is_reached(train):
+    """The third epoch improves, so it must go on after `min_epochs`, though the second one did not."""
+
+    class Accuracies(EarlyStopping):
+        def on_validation_end(self, trainer, pl_module):
+            if not trainer.sanity_checking:
+                trainer.callback_metrics["val/acc"] = torch.tensor([0.5, 0.4, 0.6, 0.5][trainer.current_epoch])
+            super().on_validation_end(trainer, pl_module)
+
+    folder = train("whole", Accuracies("val/acc", mode="max", patience=1), min_epochs=3, max_epochs=9)
+
+    assert last_step(folder) == 2 * STEPS
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_weights_of_other_precisions_are_not_rounded(train, precision):
+    require_same(train("whole", precision=precision), interrupted(train, Signal(2), Signal(5), precision=precision))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"every_n_train_steps": 3},
+        {"every_n_train_steps": 5},
+        {"every_n_epochs": 1, "save_on_train_epoch_end": True},
+        {"every_n_epochs": 1, "save_on_train_epoch_end": False},
+    ],
+    ids=["step", "last step", "epoch", "validation"],
+)
+@pytest.mark.parametrize("ours", [True, False], ids=["ours", "stock"])
+def test_a_checkpoint_of_model_checkpoint_is_resumed(trainer, tmp_path, caplog, options, ours):
+    """From where Lightning's callback saves, in our Trainer or the stock one, with our Trainer."""
+
+    def fit(ours: bool, *callbacks: Callback, resumed: Path | None = None) -> dict[str, torch.Tensor]:
+        seed_everything(0, verbose=False)
+        model = CNNClassifier()
+        data = MNISTDataModule(batch_size=30, val_size=50, eval_batch_size=20, augment=CropAndRotate())
+        fitting = trainer(ours=ours, callbacks=[*callbacks], max_epochs=2, default_root_dir=tmp_path)
+        fitting.fit(model, datamodule=data, ckpt_path=resumed)
+        assert fitting.global_step == STEPS
+        return model.state_dict()
+
+    whole = fit(ours, ModelCheckpoint(tmp_path, save_top_k=-1, filename="{step}", **options))
+    first = min(tmp_path.glob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
+
+    resumed = fit(True, resumed=first)
+
+    assert list(differences(whole, resumed)) == []
+    assert "Resume may not be bit-exact" in caplog.text
 
 
 def test_a_run_can_be_made_longer(train):

@@ -4,6 +4,7 @@ import pytest
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch import Callback
 
+from lightning_cnn import signals
 from lightning_cnn.callbacks import Checkpoints
 from lightning_cnn.classifiers import MLPClassifier
 from lightning_cnn.data import MNISTDataModule
@@ -150,3 +151,77 @@ def test_other_signals_do_not_requeue_the_job(trainer, slurm, signum):
         fit(run)
 
     assert not slurm.exists()
+
+
+@pytest.fixture
+def handler():
+    """A handler of the user's, and the list of the signals that it has received."""
+    received: list[int] = []
+    before = {signum: signal.getsignal(signum) for signum in signals.SIGNALS}
+
+    def handle(signum, frame):
+        received.append(signum)
+
+    yield handle, received
+    for signum, old in before.items():
+        signal.signal(signum, old)
+
+
+def test_a_signal_of_a_closed_terminal_ends_a_run_after_its_step(trainer, tmp_path):
+    run = trainer(ours=True, callbacks=[Checkpoints(), Sends("on_train_batch_start", signal.SIGHUP)])
+
+    with pytest.raises(Interrupted, match="SIGHUP"):
+        fit(run)
+
+    assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_a_run_started_with_nohup_goes_on_when_the_terminal_is_closed(trainer, handler):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    fit(run := trainer(ours=True, callbacks=[Sends("on_train_batch_start", signal.SIGHUP)]))
+
+    assert run.state.finished
+
+
+@pytest.mark.parametrize("signum", signals.SIGNALS)
+def test_handlers_are_as_before_when_a_run_has_ended(trainer, handler, signum):
+    before = signal.getsignal(signum)
+
+    with pytest.raises(Interrupted):
+        fit(trainer(ours=True, callbacks=[Sends("on_train_batch_start", signum)]))
+
+    assert signal.getsignal(signum) == before
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP])
+def test_a_handler_of_the_user_is_used_in_place_of_this(trainer, handler, signum):
+    signal.signal(signum, handler[0])
+
+    fit(run := trainer(ours=True, max_steps=1, callbacks=[Sends("on_train_batch_start", signum)]))
+
+    assert run.state.finished
+    assert handler[1] == [signum]
+    assert signal.getsignal(signum) == handler[0]
+
+
+def test_a_handler_of_the_user_for_sigterm_is_called_first(trainer, handler, tmp_path):
+    signal.signal(signal.SIGTERM, handler[0])
+
+    with pytest.raises(Interrupted):
+        fit(trainer(ours=True, callbacks=[Checkpoints(), Sends("on_train_batch_start", signal.SIGTERM)]))
+
+    assert handler[1] == [signal.SIGTERM]
+    assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_a_trainer_can_train_again_after_a_signal(trainer):
+    sends = Sends("on_train_batch_start", signal.SIGINT)
+    run = trainer(ours=True, callbacks=[sends])
+    with pytest.raises(Interrupted):
+        fit(run)
+    del sends.on_train_batch_start
+
+    fit(run)
+
+    assert run.state.finished

@@ -1,0 +1,51 @@
+"""The signals that end a command: Ctrl-C, SIGTERM, and SIGHUP, which comes when a terminal is closed."""
+
+import os
+import signal
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+from lightning_cnn.environment import is_rank_zero
+from lightning_cnn.errors import Interrupted
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def handle() -> None:
+    """Let each signal raise `Interrupted` in the main thread; SIGHUP stays ignored after `nohup`."""
+    for signum in SIGNALS:
+        if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:
+            signal.signal(signum, interrupt)
+
+
+def interrupt(signum: int, _: FrameType | None) -> NoReturn:
+    """Raise `Interrupted`, so that incomplete files are removed."""
+    ignore()  # a second signal must not interrupt the clean-up
+    leave_closed_terminal()
+    raise Interrupted(signal.Signals(signum), already_reported=not is_rank_zero())
+
+
+def ignore() -> None:
+    """Ignore all of them from now on."""
+    for signum in SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
+
+
+@contextmanager
+def blocked() -> Iterator[None]:
+    """Let signals wait until the block ends."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def leave_closed_terminal() -> None:
+    """Discard further output to a terminal that is closed: writing to it is an error, in the middle of a clean-up."""
+    for descriptor in (1, 2):
+        if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)

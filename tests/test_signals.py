@@ -1,0 +1,55 @@
+import os
+import pty
+import signal
+import sys
+
+import pytest
+from checkout import PYTHONPATH
+
+#: Waits for a signal, and prints while it is handled, as a clean-up may.
+PROGRAM = """
+import sys, time
+from lightning_cnn import signals
+from lightning_cnn.errors import Interrupted
+
+signals.handle()
+try:
+    print("ready", flush=True)
+    time.sleep(60)
+except Interrupted as interrupted:
+    print("cleaning up", flush=True)
+    print("stopped", file=sys.stderr, flush=True)
+    sys.exit(interrupted.exit_status)
+"""
+
+
+@pytest.fixture
+def in_terminal():
+    """Start the program in a terminal of its own, and return its process and the other end of the terminal."""
+
+    def start(*command: str) -> tuple[int, int]:
+        process, terminal = pty.fork()
+        if not process:
+            os.execve(command[0], command, os.environ | {"PYTHONPATH": PYTHONPATH})
+        assert b"ready" in os.read(terminal, 100)
+        return process, terminal
+
+    return start
+
+
+def test_output_after_a_closed_terminal_is_no_error(in_terminal):
+    process, terminal = in_terminal(sys.executable, "-c", PROGRAM)
+
+    os.close(terminal)  # the system sends SIGHUP
+
+    _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
+
+
+def test_output_to_an_open_terminal_is_kept(in_terminal):
+    process, terminal = in_terminal(sys.executable, "-c", PROGRAM)
+
+    os.kill(process, signal.SIGHUP)
+
+    os.waitpid(process, 0)
+    assert b"stopped" in os.read(terminal, 100)
