@@ -15,7 +15,8 @@ from lightning_cnn.errors import Interrupted
 signals.handle()
 try:
     print("ready", flush=True)
-    time.sleep(60)
+    while True:
+        time.sleep(0.05)
 except Interrupted as interrupted:
     print("cleaning up", flush=True)
     print("stopped", file=sys.stderr, flush=True)

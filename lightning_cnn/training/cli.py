@@ -28,7 +28,14 @@ from lightning_cnn.training.options import schema
 from lightning_cnn.training.parsing import SettingsCLI
 from lightning_cnn.training.rank_state import RankSynchronisation
 from lightning_cnn.training.refusals import require_trainable
-from lightning_cnn.training.resume import RUN_OPTIONS, require_resumable, resume_hint, summary, user_classes
+from lightning_cnn.training.resume import (
+    RUN_OPTIONS,
+    require_resumable,
+    require_same_batches,
+    resume_hint,
+    summary,
+    user_classes,
+)
 from lightning_cnn.training.trainer import is_restoring
 
 
@@ -88,6 +95,9 @@ class TrainingCLI(SettingsCLI):
         except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
             raise UserError(in_one_line(root_cause(error))) from error
         if self.command == "fit":
+            if self.checkpoint is not None:
+                content = checkpoints.read(self.checkpoint)
+                require_same_batches(content, self.datamodule, self.trainer.world_size)
             self.peers.on_peer_failure = self._on_peer_failure
         self.peers.join(self.trainer)
 

@@ -5,12 +5,15 @@ from shlex import quote
 from typing import Any
 
 from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn.data import ImageDataModule
 from lightning_cnn.environment import job_id
 from lightning_cnn.errors import UserError
 from lightning_cnn.run import Run, find_runs
 
 #: Settings of the trainer that say where a run is trained, not what it is.
 _WHERE = ("accelerator", "devices", "num_nodes", "strategy", "default_root_dir")
+#: Settings of the data that a resumed run may change, or that are compared in another way.
+_FREE = ("data_dir", "eval_batch_size", "allow_sample", "batch_size", "global_batch_size")
 #: Options of the command that are not settings of the run.
 RUN_OPTIONS = ("test", "overwrite", "deterministic", "resume")
 
@@ -62,13 +65,12 @@ def require_resumable(path: Path, content: dict[str, Any], config: dict[str, Any
     Raises:
         UserError: If it cannot, or if it would discard later steps and `overwrite` is false.
     """
-    loops = content.get("loops", {}).get("fit_loop", {})
-    if "processes" not in loops.get("state_dict", {}) or not content.get("optimizer_states"):
+    if not content.get("loops", {}).get("fit_loop") or not content.get("optimizer_states"):
         raise UserError(
-            f"{path} has no training state to resume exactly; `test` and `predict` can use it, for `fit` start a new "
-            "run"
+            f"{path} has no training state to resume; `test` and `predict` can use it, for `fit` start a new run"
         )
-    changed = _first_difference(_kept(content[checkpoints.KEY]["config"]), _kept(config))
+    before = content[checkpoints.KEY]["config"]
+    changed = _first_difference(_kept(before, before), _kept(config, before))
     if changed is not None:
         flag, (old, new) = changed
         raise UserError(
@@ -94,11 +96,42 @@ def require_resumable(path: Path, content: dict[str, Any], config: dict[str, Any
         )
 
 
-def _kept(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that a resumed run cannot change: its checkpoint would override them, or not fit."""
-    data = config.get("data")
-    kind = data.get("class_path") if isinstance(data, dict) else data
-    return {"seed_everything": config.get("seed_everything"), "model": config.get("model"), "data": kind}
+def require_same_batches(content: dict[str, Any], datamodule: ImageDataModule, processes: int) -> None:
+    """Refuse another number of images per step: images would be left out or repeated, and schedules would not fit.
+
+    Args:
+        content: What `checkpoint.read` returns for the checkpoint.
+        datamodule: The data to resume with.
+        processes: The number of processes to resume with.
+
+    Raises:
+        UserError: If the number differs.
+    """
+    before = content[checkpoints.KEY]["config"].get("data", {}).get("init_args", {})
+    ranks = content["loops"]["fit_loop"].get("state_dict", {}).get("processes", [])
+    if not ranks or "batch_size" not in before:  # a checkpoint of Lightning's Trainer
+        return
+    old = before.get("global_batch_size") or before["batch_size"] * len(ranks)
+    new = datamodule.global_batch_size or datamodule.batch_size * processes
+    if new != old:
+        raise UserError(
+            f"the run has {old} images per step, which it keeps when it is resumed, not {new}; add "
+            f"--data.global_batch_size {old}, or train a new run"
+        )
+
+
+def _kept(config: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that a resumed run cannot change, as far as they are `stored` in its checkpoint.
+
+    The checkpoint would override those of the model. Other training images, in another order, would be another run;
+    the number of images per step is compared elsewhere, as it depends on the number of processes.
+    """
+    if "trainer" not in stored:  # Lightning's Trainer stores the classes and their numbers only
+        return {name: (config.get(name) or {}).get("class_path") for name in ("model", "data") if name in stored}
+    kept = {name: config.get(name) for name in ("seed_everything", "model", "data")}
+    if isinstance(kept["data"], dict) and isinstance(kept["data"].get("init_args"), dict):
+        kept["data"] = {**kept["data"], "init_args": kept["data"]["init_args"] | dict.fromkeys(_FREE)}
+    return kept
 
 
 def _first_difference(before: object, now: object) -> tuple[str, tuple[object, object]] | None:
