@@ -1,6 +1,7 @@
 """Training runs that are killed or stopped, then resumed: they must end as an uninterrupted run does, bit for bit."""
 
 import functools
+import hashlib
 import os
 import random
 import shutil
@@ -21,19 +22,45 @@ from lightning_cnn import checkpoint
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import shipped_config
 
-#: The five systems: config and further flags, for shuffled, augmented batches and a schedule that changes in the run.
-RECIPES = (
-    ("mnist/cnn.yaml", "--data.augment", "CropAndRotate"),
-    ("mnist/deep_cnn.yaml", "--model.scheduler.step_size", "1"),
-    ("fashion_mnist/simple_cnn.yaml",),
-    ("fashion_mnist/mlp.yaml",),
-    ("fashion_mnist/shallow_cnn.yaml",),
+#: All shipped configs.
+CONFIGS = (
+    "mnist/cnn.yaml",
+    "fashion_mnist/fast.yaml",
+    "mnist/deep_cnn.yaml",
+    "fashion_mnist/simple_cnn.yaml",
+    "mnist/fast.yaml",
+    "fashion_mnist/mlp.yaml",
+    "fashion_mnist/shallow_cnn.yaml",
 )
+#: Schedules that are stepped after every step, every epoch, or on a plateau; none for that of the config.
+SCHEDULES = (
+    "",
+    "OneCycleLR --model.scheduler.max_lr 0.01",
+    "CyclicLR --model.scheduler.base_lr 0.001 --model.scheduler.max_lr 0.01 --model.scheduler.cycle_momentum false",
+    "StepLR --model.scheduler.step_size 1",
+    "CosineAnnealingLR --model.scheduler.T_max 2",
+    "lightning.pytorch.cli.ReduceLROnPlateau --model.scheduler.monitor val/loss --model.scheduler.patience 0",
+)
+#: Callbacks with a state, and what else changes from step to step.
+CALLBACKS = (
+    "",
+    "--data.augment CropAndRotate",
+    "--trainer.accumulate_grad_batches 3",
+    "--trainer.val_check_interval 4",
+    "--trainer.max_steps 13",
+    "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor val/loss --trainer.callbacks.min_delta 9 "
+    "--trainer.callbacks.patience 1",
+    "--trainer.callbacks+=EMAWeightAveraging --trainer.callbacks.decay 0.9 "
+    "--trainer.callbacks.update_starting_at_step 4",
+    "--trainer.callbacks+=StochasticWeightAveraging --trainer.callbacks.swa_lrs 0.01 "
+    "--trainer.callbacks.swa_epoch_start 1",
+    "--trainer.callbacks+=ModelPruning --trainer.callbacks.pruning_fn l1_unstructured --trainer.callbacks.amount 0.1",
+)
+PRECISIONS = ("32-true", "64-true", "bf16-mixed", "bf16-true")
 #: Two epochs of ten steps, and a checkpoint after each step.
 SMALL = (
-    "--data.val_size 50 --data.batch_size 15 --trainer.max_epochs 2 --trainer.precision 32-true "
-    "--trainer.log_every_n_steps 3 --trainer.enable_progress_bar false --checkpoints.every_n_steps 1 "
-    "--plots.enabled false --dashboard.enabled false"
+    "--data.val_size 50 --data.batch_size 15 --trainer.max_epochs 2 --trainer.log_every_n_steps 3 "
+    "--trainer.enable_progress_bar false --checkpoints.every_n_steps 1 --plots.enabled false --dashboard.enabled false"
 )
 #: Interruptions that one worker makes one after the other.
 _BATCH = 5
@@ -57,7 +84,7 @@ class Training:
         folder: To be created.
         data: The data folder.
         temporary: The folder for temporary files of the processes.
-        recipe: One of `RECIPES`, or one with more flags.
+        recipe: A config and further flags.
     """
 
     def __init__(self, folder: Path, data: Path, temporary: Path, recipe: tuple[str, ...]) -> None:
@@ -143,16 +170,25 @@ def ended(process: subprocess.Popen[str]) -> Ended:
     return Ended(process.returncode, output, time.monotonic() - since)
 
 
+def draw(seed: int, batch: int) -> tuple[str, ...]:
+    """Return a recipe: the next config, with a random schedule, callback and precision."""
+    rng = random.Random(f"recipe {seed} {batch}")
+    schedule = rng.choice(SCHEDULES)
+    flags = [f"--model.scheduler {schedule}" if schedule else "", rng.choice(CALLBACKS)]
+    return (CONFIGS[batch % len(CONFIGS)], *" ".join(flags).split(), "--trainer.precision", rng.choice(PRECISIONS))
+
+
 @functools.cache  # shared by the faults of one folder
 def reference(folder: Path, recipe: tuple[str, ...]) -> tuple[Training, float]:
     """Return an uninterrupted training and its seconds; its data is in `folder / "data"`."""
     if not (folder / "data").exists():
         for _, facts in DATASETS:
             write_idx_dataset(folder / "data", facts)
-    training = Training(folder / f"reference {' '.join(recipe).replace('/', ' ')}", folder / "data", folder, recipe)
+    name = hashlib.sha256(" ".join(recipe).encode()).hexdigest()[:16]
+    training = Training(folder / f"reference {name}", folder / "data", folder, recipe)
     end = ended(training.start_ready())
     if end.status:
-        raise RuntimeError(end.output)
+        raise RuntimeError(f"{' '.join(recipe)}: {end.output}")
     return training, end.seconds
 
 
@@ -162,8 +198,8 @@ def kills(tries: int, seed: int, folder: Path) -> Outcome:
 
 
 def stops(tries: int, seed: int, folder: Path) -> Outcome:
-    """Stop trainings with SIGTERM or SIGINT at random times, a few times each; then let them finish."""
-    fault = "SIGTERM and SIGINT: exit status, within five seconds, command to resume"
+    """Stop trainings with SIGTERM, SIGINT or SIGHUP at random times, a few times each; then let them finish."""
+    fault = "SIGTERM, SIGINT and SIGHUP: exit status, within five seconds, command to resume"
     return _in_parallel(fault, tries, seed, folder, _stop)
 
 
@@ -176,10 +212,9 @@ def stops_of_two(tries: int, seed: int, folder: Path) -> Outcome:
 def _in_parallel(
     fault: str, tries: int, seed: int, folder: Path, interrupt: Interrupt, flags: tuple[str, ...] = ()
 ) -> Outcome:
-    """Interrupt trainings `tries` times in all, with one training on each core and each recipe in turn."""
+    """Interrupt trainings `tries` times in all, with one training on each core, and a recipe for every few."""
     batches = range(-(-tries // _BATCH))
-    recipes = [(*recipe, *flags) for recipe in RECIPES]
-    references = [reference(folder, recipes[batch % len(recipes)]) for batch in batches]
+    references = [reference(folder, (*draw(seed, batch), *flags)) for batch in batches]
     memory = Path("/dev/shm")  # a temporary folder on another filesystem, if possible
     temporary = memory if os.access(memory, os.W_OK) else folder
 
@@ -191,7 +226,7 @@ def _in_parallel(
         lost: list[str] = []
         number = 0
         while left > 0:
-            name = f"training {batch}.{number} of seed {seed} ({uninterrupted.recipe[0]})"
+            name = f"training {batch}.{number} of seed {seed} ({' '.join(uninterrupted.recipe)})"
             training = Training(folder / f"{batch}.{number}", folder / "data", temporary, uninterrupted.recipe)
             done = 0
             while done < left and (problem := interrupt(training, rng, seconds)) is not None:
@@ -228,7 +263,7 @@ def _stop(training: Training, rng: random.Random, seconds: float) -> str | None:
     before = training.last_saved
     process = training.start_ready()
     time.sleep(rng.uniform(0.0, 0.8) * seconds)
-    sent = rng.choice([signal.SIGTERM, signal.SIGINT])
+    sent = rng.choice([signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
     process.send_signal(sent)
     end = ended(process)
     if end.status == 0:
