@@ -1,11 +1,12 @@
 """Checkpoints: what they say about themselves, and how they are read without being trusted."""
 
-from lightning_cnn.checkpoint.description import FORMAT, KEY, Description, class_names, class_path, describe
+from lightning_cnn.checkpoint.description import FORMAT, KEY, RESUME_KEY, Description, class_names, class_path, describe
 from lightning_cnn.checkpoint.reading import read, read_description, require_same_shapes
 
 __all__ = [
     "FORMAT",
     "KEY",
+    "RESUME_KEY",
     "Description",
     "class_names",
     "class_path",

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_cnn.checkpoint.description import FORMAT, KEY, Description
+from lightning_cnn.checkpoint.description import FORMAT, KEY, RESUME_KEY, Description
 from lightning_cnn.errors import ForeignError, UserError, reason
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _checks(content: dict[str, Any]) -> dict[str, bool]:
         "hyper_parameters": _is_dict(content.get("hyper_parameters", {}), object),
         "pytorch-lightning_version": bool(_LIGHTNING.fullmatch(str(content.get("pytorch-lightning_version")))),
         **{name: _is_count(content.get(name)) for name in ("epoch", "global_step")},
-        **{name: isinstance(content.get(name, {}), dict) for name in ("loops", "callbacks")},
+        **{name: isinstance(content.get(name, {}), dict) for name in ("loops", "callbacks", RESUME_KEY)},
         **{name: _is_list(content.get(name, []), dict) for name in ("optimizer_states", "lr_schedulers")},
         f"{KEY}.format": _is_count(description.get("format")),
         f"{KEY}.config": all(isinstance(part, dict | None) for part in parts),

@@ -1,6 +1,7 @@
 """Checkpoint I/O: files are written atomically and loaded without running code."""
 
 import io
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ class CheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write the file.
+        """Write the file; to an address such as `s3://…`, as Lightning does.
 
         Raises:
             OSError: If there is no space or no permission; an existing file is unchanged.
         """
+        if _is_remote(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()  # torch's writer does not report a full disk as such
@@ -41,7 +45,12 @@ class CheckpointIO(TorchCheckpointIO):
         Raises:
             UserError: If the file is damaged.
         """
-        try:
-            return checkpoints.read(Path(path))
-        except ForeignError:
-            return super().load_checkpoint(path, map_location, weights_only is not False)
+        if not _is_remote(path) and Path(path).exists():  # otherwise, Lightning's error is what users of Python expect
+            with suppress(ForeignError):
+                return checkpoints.read(Path(path))
+        return super().load_checkpoint(path, map_location, weights_only is not False)
+
+
+def _is_remote(path: str | Path) -> bool:
+    """Whether a path is an address for fsspec, for example `s3://…`."""
+    return "://" in str(path)

@@ -17,6 +17,7 @@ from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.plugins.precision import DoublePrecision
 from lightning.pytorch.utilities import rank_zero_info
 
+from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.training import rank_state
 
 if TYPE_CHECKING:
@@ -38,9 +39,8 @@ class FitLoop(_FitLoop):
     def __init__(self, trainer: "Trainer", like: _FitLoop) -> None:
         super().__init__(trainer, like.min_epochs, like.max_epochs)
         self.epoch_loop: EpochLoop = EpochLoop(trainer, like.epoch_loop.min_steps, like.epoch_loop.max_steps)
-        self._is_exact = False
+        self.resumed: dict[str, Any] = {}  # what `ExactResume` has found in the checkpoint
         self._resumes_inside_epoch = False
-        self._rank_states: list[dict[str, Any]] = []
 
     def run(self) -> None:
         """Train; signals are handled at step boundaries."""
@@ -75,34 +75,18 @@ class FitLoop(_FitLoop):
         if not self._can_stop_early and any(stopper.wait_count >= stopper.patience for stopper in stoppers):
             self.trainer.should_stop = False
 
-    def on_save_checkpoint(self) -> dict[str, Any]:
-        """Return Lightning's state, and what exact resuming needs beyond it."""
-        state: dict[str, Any] = super().on_save_checkpoint()
-        return {
-            **state,
-            "at_step_boundary": self.trainer.is_at_step_boundary,
-            "processes": rank_state.gather(self.trainer),
-            "metrics": {name: value.clone() for name, value in self.trainer.callback_metrics.items()},
-            "should_stop": self.trainer.is_at_step_boundary and self.trainer.should_stop,
-        }
-
-    def on_load_checkpoint(self, state_dict: dict[str, Any]) -> None:
-        """Restore it; the states of the ranks are restored just before the first step."""
-        super().on_load_checkpoint(state_dict)
-        self._is_exact = state_dict.get("at_step_boundary", False)
-        self._rank_states = state_dict.get("processes", [])
-        self.trainer.callback_metrics.update(state_dict.get("metrics", {}))
-        self.trainer.should_stop = state_dict.get("should_stop", False)
-
     def load_state_dict(self, state_dict: dict[str, Any], prefix: str = "") -> None:
         """Resume from a step boundary, or as Lightning does from where a callback of its own has saved."""
         super().load_state_dict(state_dict, prefix)
         # A schedule may have asked for the number of steps, and so for the loader, before its position was restored.
         self._combined_loader = None
+        self.trainer.callback_metrics.update(self.resumed.get("metrics", {}))
         if not self._is_exact:
-            why = "a callback has saved it inside a step" if self._rank_states else "it has no random states"
+            why = "a callback has saved it inside a step" if self.resumed else "it has no random states"
             rank_zero_info(f"Resume may not be bit-exact: the checkpoint is not one of `Checkpoints`, {why}")
             return
+        self.trainer.should_stop = self.resumed["should_stop"]
+        self.epoch_loop.validation_interrupted = self.resumed["validation_interrupted"]
         epochs = self.epoch_progress.current
         self._resumes_inside_epoch = epochs.completed < epochs.ready
         if not self._resumes_inside_epoch:  # between two epochs; Lightning resets these counters later
@@ -111,13 +95,18 @@ class FitLoop(_FitLoop):
     def restore_rank_state(self) -> None:
         """Restore the state of this rank if the run was resumed; from a step boundary, nothing has to be repeated."""
         self._resumes_inside_epoch = False
-        if self._rank_states:
+        if self.resumed:
             has_metrics = self._is_exact or self.restarted_mid_epoch  # otherwise, those of an epoch that has ended
-            rank_state.restore(self.trainer, self._rank_states, has_metrics)
-            self._rank_states = []
+            rank_state.restore(self.trainer, self.resumed["ranks"], has_metrics)
             if self._is_exact:
                 # The setter of the subclass refuses this where the number of steps is limited.
                 _Loop.restarting.fset(self, False)  # type: ignore[attr-defined]
+            self.resumed = {}
+
+    @property
+    def _is_exact(self) -> bool:
+        """Whether the run is resumed from a step boundary."""
+        return bool(self.resumed.get("at_step_boundary"))
 
 
 class EpochLoop(_TrainingEpochLoop):
@@ -170,27 +159,38 @@ class EpochLoop(_TrainingEpochLoop):
         is_stopping = self.trainer.should_stop and self._should_accumulate()
         return not is_stopping and super()._should_check_val_fx(data_fetcher)
 
-    def on_save_checkpoint(self) -> dict[str, Any]:
-        """Return Lightning's state, and whether a validation was interrupted."""
-        return {**super().on_save_checkpoint(), "validation_interrupted": self.validation_interrupted}
-
-    def on_load_checkpoint(self, state_dict: dict[str, Any]) -> None:
-        """Restore it."""
-        super().on_load_checkpoint(state_dict)
-        self.validation_interrupted = state_dict.get("validation_interrupted", False)
-
     def _broadcast_sigterm_tensor(self) -> None:
         """Do nothing: ranks exchange signals at step boundaries."""
 
 
 class ExactResume(Callback):
-    """What resuming needs of the hooks: weights in float64, the patience that was given, interrupted validations."""
+    """Stores what exact resuming needs beyond the state of Lightning's loops, and prepares the loops to use it."""
 
     def setup(self, trainer: "LightningTrainer", pl_module: LightningModule, stage: str) -> None:
         """Convert the weights before a checkpoint is loaded into them; Lightning does it after that."""
         if isinstance(trainer.precision_plugin, DoublePrecision):
             trainer.precision_plugin.convert_module(pl_module)
         self._patience = [(c, c.patience) for c in trainer.callbacks if isinstance(c, EarlyStopping)]  # type: ignore[attr-defined]
+
+    def on_save_checkpoint(
+        self, trainer: "LightningTrainer", pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the states of all ranks, the metrics, and whether training is about to stop."""
+        own: Trainer = trainer  # type: ignore[assignment]  # only our Trainer adds this callback
+        checkpoint[checkpoints.RESUME_KEY] = {
+            "at_step_boundary": own.is_at_step_boundary,
+            "ranks": rank_state.gather(own),
+            "metrics": {name: value.clone() for name, value in own.callback_metrics.items()},
+            "should_stop": own.should_stop,
+            "validation_interrupted": own.fit_loop.epoch_loop.validation_interrupted,
+        }
+
+    def on_load_checkpoint(
+        self, trainer: "LightningTrainer", pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Pass it to the loops, which are restored later."""
+        own: Trainer = trainer  # type: ignore[assignment]  # only our Trainer adds this callback
+        own.fit_loop.resumed = checkpoint.get(checkpoints.RESUME_KEY, {})
 
     def on_train_start(self, trainer: "LightningTrainer", pl_module: LightningModule) -> None:
         """Set the patience that was given; Lightning sets that of the checkpoint."""

@@ -70,7 +70,7 @@ def gather(trainer: Trainer) -> list[dict[str, Any]]:
     return states
 
 
-def restore(trainer: Trainer, states: list[dict[str, Any]], has_metrics: bool) -> None:
+def restore(trainer: Trainer, states: list[dict[str, Any]], has_metrics: bool = True) -> None:
     """Restore the state of this rank, its metrics only if the checkpoint has those of the current epoch.
 
     With another number of ranks, random states are reused in turn, and rank 0 gets the metrics of all.

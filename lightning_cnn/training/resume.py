@@ -49,8 +49,8 @@ def run_to_resume(root: Path, config: dict[str, Any], this_job_only: bool = Fals
 def _is_finished(run: Run, trainer: dict[str, Any]) -> bool:
     content = checkpoints.read(run.checkpoint("last"))
     epochs, steps = trainer["max_epochs"], trainer["max_steps"]
-    state = content["loops"]["fit_loop"]["state_dict"]
-    return bool(state.get("has_stopped") or content["epoch"] == epochs or content["global_step"] == steps)
+    has_stopped = content.get(checkpoints.RESUME_KEY, {}).get("has_stopped")
+    return bool(has_stopped or content["epoch"] == epochs or content["global_step"] == steps)
 
 
 def require_resumable(path: Path, content: dict[str, Any], config: dict[str, Any], overwrite: bool) -> None:
@@ -108,7 +108,7 @@ def require_same_batches(content: dict[str, Any], datamodule: ImageDataModule, p
         UserError: If the number differs.
     """
     before = content[checkpoints.KEY]["config"].get("data", {}).get("init_args", {})
-    ranks = content["loops"]["fit_loop"].get("state_dict", {}).get("processes", [])
+    ranks = content.get(checkpoints.RESUME_KEY, {}).get("ranks", [])
     if not ranks or "batch_size" not in before:  # a checkpoint of Lightning's Trainer
         return
     old = before.get("global_batch_size") or before["batch_size"] * len(ranks)

@@ -1,8 +1,12 @@
 import errno
 import os
+from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.plugins import AsyncCheckpointIO
 
 from lightning_cnn.callbacks import Checkpoints
 from lightning_cnn.classifiers import MLPClassifier
@@ -58,3 +62,64 @@ def test_a_damaged_checkpoint_is_refused(last):
 
     with pytest.raises(UserError, match="damaged"):
         CheckpointIO().load_checkpoint(last)
+
+
+class Other(LightningModule):
+    """A module of the user's, with a hyperparameter that is not plain data but loads with `weights_only=True`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch[0]).sum()
+
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.zeros(4, 1)))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+    def on_save_checkpoint(self, checkpoint):
+        checkpoint["shape"] = torch.Size([1, 2])
+
+
+def test_checkpoints_of_other_modules_are_resumed(trainer, tmp_path):
+    first = trainer(ours=True, callbacks=[ModelCheckpoint(tmp_path)])
+    first.fit(Other())
+
+    second = trainer(ours=True, max_epochs=2)
+    second.fit(Other(), ckpt_path=first.checkpoint_callback.best_model_path)
+
+    assert second.global_step == 8
+
+
+def test_a_missing_checkpoint_is_lightnings_error():
+    with pytest.raises(FileNotFoundError):
+        CheckpointIO().load_checkpoint("missing.ckpt")
+
+
+def test_addresses_are_left_to_lightning():
+    CheckpointIO().save_checkpoint({"epoch": 3}, "memory://folder/last.ckpt")
+
+    assert CheckpointIO().load_checkpoint("memory://folder/last.ckpt") == {"epoch": 3}
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.usefixtures("tiny_data")
+def test_asynchronous_checkpoints_are_written(trainer, tmp_path):
+    """`last.ckpt` is no link to `best.ckpt`, which is not written yet; a run that is stopped goes on."""
+
+    def fit(max_epochs, resumed=None, *callbacks):
+        run = trainer(
+            ours=True, max_epochs=max_epochs, callbacks=[Checkpoints(), *callbacks], plugins=[AsyncCheckpointIO()]
+        )
+        run.fit(MLPClassifier(), datamodule=MNISTDataModule(batch_size=30, val_size=50), ckpt_path=resumed)
+        return run
+
+    assert type(fit(1).strategy.checkpoint_io.checkpoint_io) is CheckpointIO
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    stopped = fit(9, last, EarlyStopping("val/acc", mode="max", min_delta=2.0, patience=1))
+
+    assert stopped.current_epoch == 3
+    assert fit(4, last).current_epoch == 4
