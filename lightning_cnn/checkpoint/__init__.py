@@ -1,7 +1,7 @@
 """Checkpoints: what they say about themselves, and how they are read without being trusted."""
 
 from lightning_cnn.checkpoint.description import FORMAT, KEY, RESUME_KEY, Description, class_names, class_path, describe
-from lightning_cnn.checkpoint.reading import read, read_description, require_same_shapes
+from lightning_cnn.checkpoint.reading import read, read_description, read_progress, require_same_shapes
 
 __all__ = [
     "FORMAT",
@@ -13,5 +13,6 @@ __all__ = [
     "describe",
     "read",
     "read_description",
+    "read_progress",
     "require_same_shapes",
 ]

@@ -9,6 +9,8 @@ lists, tuples and `Call`s that are not executed; `plain` builds their values, wi
 import io
 import pickletools
 import re
+from itertools import islice
+from pathlib import Path
 from typing import Any
 from zipfile import ZIP_STORED, ZipFile
 
@@ -22,6 +24,8 @@ _RECORD = re.compile(
 _MAX_PICKLE = 2**22
 #: The names that a pickle of plain types and dense tensors refers to.
 _NAMES = (ORDERED_DICT, COUNTER, SET, TENSOR, *DTYPES)
+#: The opcodes of text and of integers.
+_TEXT_AND_INTEGERS = ("BINUNICODE", "BININT", "BININT1", "BININT2")
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 
 
@@ -42,6 +46,27 @@ def load(data: bytes) -> Any:
     except UserError:
         raise
     except Exception as error:  # zipfile, pickletools and torch raise errors of many types
+        raise UserError(f"its content is inconsistent ({type(error).__name__})") from error
+
+
+def first_entries(path: Path) -> list[Any]:
+    """Return the text and the integers at the start of what `torch.save` wrote: keys and values in turn.
+
+    Only the pickle is read and verified, not the tensors.
+
+    Raises:
+        UserError: If the archive is damaged.
+    """
+    try:
+        with ZipFile(path) as archive:
+            (member,) = [member for member in archive.infolist() if member.filename.endswith("/data.pkl")]
+            if member.compress_type != ZIP_STORED or member.file_size > _MAX_PICKLE:
+                raise UserError("it is not an archive as `torch.save` writes it")
+            opcodes = islice(pickletools.genops(archive.read(member)), 12)
+            return [argument for opcode, argument, _ in opcodes if opcode.name in _TEXT_AND_INTEGERS]
+    except UserError:
+        raise
+    except Exception as error:  # as in `load`
         raise UserError(f"its content is inconsistent ({type(error).__name__})") from error
 
 

@@ -6,6 +6,7 @@ All commands read checkpoints through here. It imports torch only when a file is
 import re
 import stat
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,22 @@ def read_description(path: Path) -> Description:
     """
     description: Description = read(path)[KEY]
     return description
+
+
+def read_progress(path: Path) -> tuple[int, int]:
+    """Return the epoch and the step of a checkpoint, in a fraction of the time of `read`: Lightning stores them first.
+
+    Raises:
+        UserError: As in `read`.
+    """
+    from lightning_cnn.checkpoint import archive
+
+    with suppress(UserError):  # `read` says what is wrong
+        match archive.first_entries(path):
+            case ["epoch", int(epoch), "global_step", int(step), *_]:
+                return epoch, step
+    content = read(path)
+    return content["epoch"], content["global_step"]
 
 
 def _read_bytes(path: Path) -> bytes:

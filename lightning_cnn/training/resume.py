@@ -5,9 +5,11 @@ from shlex import quote
 from typing import Any
 
 from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn.config.yaml import dump
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.environment import job_id
 from lightning_cnn.errors import UserError
+from lightning_cnn.files import sha256
 from lightning_cnn.run import Run, find_runs
 
 #: Settings of the trainer that say where a run is trained, not what it is.
@@ -21,7 +23,8 @@ RUN_OPTIONS = ("test", "overwrite", "deterministic", "resume")
 def run_to_resume(root: Path, config: dict[str, Any], this_job_only: bool = False) -> Path | None:
     """Return the last checkpoint of the newest run with these settings that can be resumed; None if there is none.
 
-    That is a run that this SLURM or torchrun job has started, or else one that is not finished.
+    That is a run that this SLURM or torchrun job has started, or else one that is not finished: not trained to its end,
+    or not tested although `config` asks for a test.
 
     Args:
         root: Where runs are.
@@ -37,13 +40,44 @@ def run_to_resume(root: Path, config: dict[str, Any], this_job_only: bool = Fals
         trainer = {name: value for name, value in settings["trainer"].items() if name not in ignored}
         return {name: value for name, value in settings.items() if name not in RUN_OPTIONS} | {"trainer": trainer}
 
-    known = [run for run in find_runs(root) if run.checkpoint("last").is_file() and run.config_file.is_file()]
     wanted = compared(config)
-    same = [run for run in known if compared(run.read_config()) == wanted]
-    of_this_job = [run for run in same if run.read_environment().get("job") == job_id()]
-    unfinished = (run for run in same if not this_job_only and not _is_finished(run, config["trainer"]))
-    run = next(iter(of_this_job), None) or next(unfinished, None)
+    parts = [dump({name: value}).encode() for name, value in wanted.items() if name != "trainer"]
+    of_trainer = wanted["trainer"].items()
+    parts += [dump({"trainer": {name: value}}).removeprefix("trainer:\n").encode() for name, value in of_trainer]
+    verdicts: dict[bytes, bool] = {}  # many runs may have the same settings
+
+    def is_wanted(run: Run) -> bool:
+        recorded = run.config_file.read_bytes()
+        if recorded not in verdicts:
+            # The same settings have these parts, as `dump` writes them; parsing takes a hundred times as long.
+            is_possible = all(part in recorded for part in parts)
+            verdicts[recorded] = is_possible and compared(run.read_config()) == wanted
+        return verdicts[recorded]
+
+    known = [run for run in find_runs(root) if run.checkpoint("last").is_file() and run.config_file.is_file()]
+    same = [run for run in known if is_wanted(run)]
+    job = job_id()
+    of_this_job = (run for run in same if job and run.read_environment().get("job") == job)
+    trainer = config["trainer"]
+    unfinished = (run for run in same if not _is_trained(run, trainer) or (config["test"] and not _is_tested(run)))
+    run = next(of_this_job, None) or (None if this_job_only else next(unfinished, None))
     return None if run is None else run.checkpoint("last")
+
+
+def _is_trained(run: Run, trainer: dict[str, Any]) -> bool:
+    """Whether a run has reached its last epoch or step, which takes little time to read, or is finished otherwise."""
+    epoch, step = checkpoints.read_progress(run.checkpoint("last"))
+    return epoch == trainer["max_epochs"] or step == trainer["max_steps"] or _is_finished(run, trainer)
+
+
+def _is_tested(run: Run) -> bool:
+    """Whether the best weights have been tested; a test from before the run was resumed does not count."""
+    if not (best := run.checkpoint("best")).is_file():  # deleted: there is nothing to test
+        return True
+    if (results := run.read_test_metrics()) is None:
+        return False
+    is_newer = run.test_metrics_file.stat().st_mtime >= best.stat().st_mtime  # unless the folder was copied
+    return is_newer or results.get("checkpoint_sha256") == sha256(best)
 
 
 def _is_finished(run: Run, trainer: dict[str, Any]) -> bool:

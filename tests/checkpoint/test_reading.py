@@ -9,7 +9,7 @@ from chaos.common import differences, saved
 from chaos.damaged_checkpoints import FORMATS, content
 
 from lightning_cnn import checkpoint as checkpoints
-from lightning_cnn.checkpoint import read, read_description, require_same_shapes
+from lightning_cnn.checkpoint import read, read_description, read_progress, require_same_shapes
 from lightning_cnn.errors import UserError
 
 
@@ -21,6 +21,19 @@ def test_read_returns_the_weights_and_the_description(fit):
     assert content[checkpoints.KEY] == read_description(path)
     assert content["state_dict"].keys() == torch.load(path, weights_only=True)["state_dict"].keys()
     assert content[checkpoints.KEY]["framing"] == {"side": 20, "by_mass": True}
+
+
+@pytest.mark.parametrize("first", [("epoch", "global_step"), ("global_step", "epoch"), ("state_dict",)])
+def test_the_progress_is_found_wherever_it_is(tmp_path, valid, first):
+    valid |= {"epoch": 300, "global_step": 70_000}
+    path = tmp_path / "a.ckpt"
+    torch.save({name: valid[name] for name in dict.fromkeys((*first, *valid))}, path)
+
+    assert read_progress(path) == (300, 70_000)
+
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"a\.ckpt cannot be read as a checkpoint: "):
+        read_progress(path)
 
 
 # Files that are not checkpoints

@@ -1,5 +1,7 @@
 import json
+import os
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -9,7 +11,9 @@ import torch
 from lightning_cnn import checkpoint
 from lightning_cnn.callbacks import Checkpoints
 from lightning_cnn.errors import UserError
+from lightning_cnn.files import sha256
 from lightning_cnn.run import Run
+from lightning_cnn.training.resume import run_to_resume
 
 
 @pytest.fixture
@@ -258,6 +262,56 @@ def test_a_finished_run_is_not_resumed(stopped):
 
     (second,) = set(Path("logs").glob("*/version_*")) - {first}
     assert step(second) == 10
+
+
+def test_a_run_that_was_killed_in_its_final_test_is_only_tested(stopped):
+    stopped(after=100)
+
+    again = stopped("--resume", "auto", "--test", "true", after=100)
+
+    assert "Finished:   nothing left to train" in again.out and "Test accuracy" in again.out
+    assert (only_run() / "test_metrics.json").is_file()
+
+
+@pytest.fixture
+def found(mlp_run):
+    """What `--resume auto` finds with the settings of a finished run."""
+
+    def find(**options):
+        config = Run(mlp_run).read_config() | {"test": False} | options
+        return run_to_resume(mlp_run.parents[1], config)
+
+    return find
+
+
+@pytest.mark.parametrize(("weights", "is_tested"), [("best", True), ("previous", False)])
+def test_a_test_of_other_weights_than_the_best_does_not_count(mlp_run, found, weights, is_tested):
+    best, last = (mlp_run / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
+    assert (found(), found(test=True)) == (None, last)
+    results = mlp_run / "test_metrics.json"
+    results.write_text(json.dumps({"checkpoint_sha256": sha256(mlp_run / "checkpoints" / f"{weights}.ckpt")}))
+    os.utime(results, (0, 0))  # older than the weights, as in a copy of the folder
+
+    assert found(test=True) == (None if is_tested else last)
+
+    os.utime(results)
+    assert found(test=True) is None
+    best.unlink()
+    assert found(test=True) is None
+
+
+def test_many_finished_runs_are_neither_parsed_nor_read(mlp_run, found, monkeypatch):
+    for n in range(1, 5):
+        copy = shutil.copytree(mlp_run, mlp_run.with_name(f"version_{n}"))
+        seed = f"seed_everything: {n // 2}\n"
+        (copy / "config.yaml").write_text((mlp_run / "config.yaml").read_text().replace("seed_everything: 0\n", seed))
+    parsed, read = [], []
+    monkeypatch.setattr(Run, "read_config", lambda run, original=Run.read_config: parsed.append(run) or original(run))
+    for module in (checkpoint, checkpoint.reading):
+        monkeypatch.setattr(module, "read", read.append)
+
+    assert found() is None
+    assert (len(parsed), read) == (2, [])  # once for the settings to compare with, once for all runs that have them
 
 
 def test_a_run_with_other_settings_is_not_resumed(stopped):
