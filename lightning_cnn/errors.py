@@ -33,6 +33,7 @@ class Interrupted(BaseException):
     def __init__(self, received: signal.Signals, note: str = "", already_reported: bool = False) -> None:
         super().__init__(f"stopped by {received.name}{note}")
         self.received = received
+        self.note = note
         self.already_reported = already_reported
         self.exit_status = 128 + received  # as a shell has it
 

@@ -27,11 +27,26 @@ _PATIENCE = 60
 _OPTIONS = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off", "shared_buffers": "16MB"}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Server:
-    """A running server."""
+    """A server on a port of this machine, in a folder that has its data."""
 
     port: int
+    folder: Path = Path()
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def start(self) -> None:
+        """Start it, and wait until it accepts connections."""
+        options = [f"--{option}={value}" for option, value in _OPTIONS.items()]
+        arguments = ["-D", self.folder / "data", "-p", str(self.port), *options]
+        self.process = _start(["setpriv", "--pdeathsig", "INT", _programs() / "postgres", *arguments], self.folder)
+        _await(self.process, self, self.folder / _LOG)
+
+    def stop(self) -> None:
+        """Stop it without waiting for clients."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(_PATIENCE)
 
     def url(self, database: str = "postgres", password: str = PASSWORD) -> str:
         """Return the address of a database."""
@@ -50,19 +65,17 @@ def server() -> Iterator[Server]:
 
     Skips the test where PostgreSQL is not installed.
     """
-    programs, port = _programs(), free_port()
+    programs = _programs()
     # Not in pytest's folder, which is private: as root, the server runs as another user.
     with tempfile.TemporaryDirectory(prefix="postgresql-") as name:
-        folder, data = Path(name), Path(name, "data")
-        _initialize(programs / "initdb", folder, data)
-        arguments = ["-D", data, "-p", str(port), *(f"--{option}={value}" for option, value in _OPTIONS.items())]
-        running = _start(["setpriv", "--pdeathsig", "INT", programs / "postgres", *arguments], folder)
+        folder = Path(name)
+        _initialize(programs / "initdb", folder, folder / "data")
+        running = Server(free_port(), folder)
         try:
-            _await(running, Server(port), folder / _LOG)
-            yield Server(port)
+            running.start()
+            yield running
         finally:
-            running.send_signal(signal.SIGINT)  # without waiting for clients
-            running.wait(_PATIENCE)
+            running.stop()
 
 
 def free_port() -> int:

@@ -6,9 +6,11 @@ Imports neither torch nor Optuna until the arguments are known to be right.
 import argparse
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,19 +87,31 @@ def main(argv: list[str]) -> int:
     task = Repetition(plan) if space is None else Search(space, arguments.n_trials, arguments.seed)
     metric = fit_config["checkpoints"]
     study, backend = open_study(storage, arguments.name, task, metric["monitor"], metric["mode"], purpose)
-    worker = Worker(storage, study, backend, folder, task, arguments.config, flags)
+    worker = Worker(storage, study, backend, folder, task, arguments.config, flags, fit_config)
     print(f"Sweep folder: {printable(str(folder))}", flush=True)
     try:
         worker.run()
-    except StorageError:
+    except StorageError:  # the results after the last trial are there
         raise
-    except (Interrupted, UserError):
+    except UserError:
         results.write(study, folder, fit_config)
         raise
+    except Interrupted as interrupted:
+        storage.patience = 0
+        with suppress(StorageError), storage.failing_clearly():
+            results.write(study, folder, fit_config)
+        note = f"{interrupted.note}; resume with: {_program()} {shlex.join(argv)}"
+        raise Interrupted(interrupted.received, note) from interrupted
     with storage.failing_clearly():
         print("\n" + results.write(study, folder, fit_config))
         worker.require_complete()
     return 0
+
+
+def _program() -> str:
+    """Return how this command was called; `python -m` finds classes of the user's in the current folder."""
+    is_module = Path(sys.argv[0]).parts[-2:] == ("lightning_cnn", "__main__.py")
+    return "python -m lightning_cnn" if is_module else "lightning-cnn"
 
 
 def _require_free(flags: Sequence[str], varied: Sequence[str], is_search: bool) -> None:
@@ -173,7 +187,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     add = parser.add_argument
     add("-c", "--config", type=Path, required=True, metavar="FILE", help="the config of all trials")
     add("--space", type=Path, metavar="FILE", help="the settings to search, in YAML, as below")
-    trials = f"number of trials that end, complete or pruned, over all workers (default: {_N_TRIALS})"
+    trials = f"number of trials that end, complete, pruned or diverged, over all workers (default: {_N_TRIALS})"
     add("--n_trials", "--n-trials", type=positive, metavar="N", help=trials)
     add("--seed", type=integer(0), default=0, metavar="N", help="seed of the search (default: %(default)s)")
     several = integer(2, _MAX_RUNS)

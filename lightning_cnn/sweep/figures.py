@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from optuna.visualization.matplotlib import plot_optimization_history, plot_param_importances, plot_slice
 
 from lightning_cnn.files import atomic_write
+from lightning_cnn.sweep.tasks import has_diverged
 
 #: The minimum of complete trials for importances. In twelve searches with one setting that mattered and three that did
 #: not, the most important one was right in ten after ten trials, and in all after fifteen.
@@ -51,7 +52,7 @@ def _history(study: Study, monitor: str, is_share: bool) -> Axes:
     """Draw the metric of each trial, and the best so far."""
     axes = plot_optimization_history(study, target_name=monitor)
     pruned = study.get_trials(deepcopy=False, states=(TrialState.PRUNED,))
-    points = [(trial.number, trial.value) for trial in pruned if trial.value is not None]
+    points = [(trial.number, trial.value) for trial in pruned if trial.value is not None and not has_diverged(trial)]
     if points:
         axes.scatter(*zip(*points, strict=True), marker="x", color="#D55E00", label="pruned (last value)")
     axes.set(title=f"{monitor} of each trial", xlabel="trials in the order of their start")

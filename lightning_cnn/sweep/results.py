@@ -10,7 +10,7 @@ from shlex import quote
 from statistics import fmean
 from typing import Any
 
-from filelock import FileLock
+from filelock import BaseFileLock, FileLock
 from optuna import Study
 from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.study import StudyDirection
@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from lightning_cnn.config.yaml import dump
 from lightning_cnn.files import atomic_write
 from lightning_cnn.sweep.statistics import estimate
-from lightning_cnn.sweep.tasks import original_number
+from lightning_cnn.sweep.tasks import has_diverged, original_number
 
 TABLE = "results.csv"
 BEST = "best.yaml"
@@ -34,9 +34,8 @@ _SHOWN = 10
 def write(study: Study, folder: Path, fit_config: dict[str, Any]) -> str:
     """Write the results of a sweep into its folder, and return a summary.
 
-    Written are `results.csv`, with all trials, and for a search `best.yaml`, a config that repeats the best trial, and
-    figures: `history.png`, `settings.png` and, as soon as there are enough trials, `importance.png`. Several workers
-    may do this at once.
+    Written are the tables, and for a search figures: `history.png`, `settings.png` and, as soon as there are enough
+    trials, `importance.png`. Several workers may do this at once.
 
     Args:
         study: The study of the sweep; its `kind` is `search` or `repeat`.
@@ -45,16 +44,10 @@ def write(study: Study, folder: Path, fit_config: dict[str, Any]) -> str:
             them that the sweep changes for its trials.
     """
     (monitor,) = study.metric_names or [""]
-    with FileLock(folder / ".results.lock"):  # otherwise older results could be written last
-        trials = study.get_trials(deepcopy=False)
-        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        _write_table(folder / TABLE, trials, monitor)
+    with _locked(folder):
+        trials, ranked = _write_tables(study, folder, fit_config)
         if study.user_attrs["kind"] == "repeat":
-            return "\n".join([*_averages(complete, monitor), *_overview(folder, trials)])
-        sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
-        ranked = sorted(complete, key=lambda trial: (sign * _value(trial), original_number(trial)))
-        if ranked:
-            _write_best(folder / BEST, ranked[0], study.study_name, monitor, fit_config)
+            return "\n".join([*_averages(trials, monitor), *_overview(folder, trials)])
         from lightning_cnn.sweep.figures import write_figures  # pyplot takes half a second to import
 
         write_figures(study, folder, monitor, is_share(monitor))
@@ -62,6 +55,40 @@ def write(study: Study, folder: Path, fit_config: dict[str, Any]) -> str:
         return "\n".join(_overview(folder, trials))
     train = f"Train best: lightning-cnn fit --config {quote(str(folder / BEST))}"
     return "\n".join([*_best_trials(ranked[:_SHOWN], monitor), *_overview(folder, trials), train])
+
+
+def write_tables(study: Study, folder: Path, fit_config: dict[str, Any]) -> None:
+    """Write `results.csv`, with all trials, and for a search `best.yaml`, a config that repeats the best trial.
+
+    Args:
+        study: As in `write`.
+        folder: As in `write`.
+        fit_config: As in `write`.
+    """
+    with _locked(folder):
+        _write_tables(study, folder, fit_config)
+
+
+def _locked(folder: Path) -> BaseFileLock:
+    """A lock, without which older results could be written last."""
+    return FileLock(folder / ".results.lock")
+
+
+def _write_tables(
+    study: Study, folder: Path, fit_config: dict[str, Any]
+) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
+    """Write both files, and return all trials and, of a search, the complete, best first. Requires the lock."""
+    (monitor,) = study.metric_names or [""]
+    trials = study.get_trials(deepcopy=False)
+    _write_table(folder / TABLE, trials, monitor)
+    if study.user_attrs["kind"] == "repeat":
+        return trials, []
+    sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    ranked = sorted(complete, key=lambda trial: (sign * _value(trial), original_number(trial)))
+    if ranked:
+        _write_best(folder / BEST, ranked[0], study.study_name, monitor, fit_config)
+    return trials, ranked
 
 
 def trial_line(trial: FrozenTrial, monitor: str) -> str:
@@ -100,13 +127,17 @@ def format_metric(monitor: str, value: float) -> str:
 
 
 def _value(trial: FrozenTrial) -> float:
-    """The metric of a trial, the last one if it was pruned or has failed; NaN if it has none."""
+    """The metric of a trial, the last one if it was pruned or has failed; NaN if it has none or has diverged."""
+    if has_diverged(trial):
+        return math.nan
     if trial.value is not None:
         return trial.value
     return math.nan if trial.last_step is None else trial.intermediate_values[trial.last_step]
 
 
 def _state(trial: FrozenTrial) -> str:
+    if has_diverged(trial):
+        return "diverged"
     return "failed" if trial.state == TrialState.FAIL else trial.state.name.lower()
 
 
@@ -190,14 +221,18 @@ def _short_names(names: Sequence[str]) -> list[str]:
     return [next((end for end in ends[name] if known[end] == 1), name) for name in names]
 
 
-def _averages(complete: Sequence[FrozenTrial], monitor: str) -> list[str]:
-    """The average of repeated runs, in the validation and in the test."""
+def _averages(trials: Sequence[FrozenTrial], monitor: str) -> list[str]:
+    """The average of repeated runs, in the validation and in the test, without those that have diverged."""
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    n_diverged = sum(map(has_diverged, trials))
     tested = [(trial, trial.user_attrs["test"]) for trial in complete if "test" in trial.user_attrs]
     lines = []
     if complete:
         lines.append(f"{monitor}  {_average(monitor, [(trial, _value(trial)) for trial in complete])}")
     if tested:
         lines.append(f"{name_in_test(monitor)} {_average(monitor, tested)}")
+    if n_diverged:
+        lines.append(f"without the {_count(n_diverged, 'run')} that diverged")
     return [*lines, ""] if lines else []
 
 

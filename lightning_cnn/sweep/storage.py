@@ -3,9 +3,11 @@
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy
 from filelock import FileLock
@@ -21,8 +23,15 @@ HEARTBEAT = 5
 GRACE = 30
 #: Seconds to wait for another worker's write to an SQLite file, which takes milliseconds.
 _SQLITE_TIMEOUT = 60
+#: Seconds for which a worker tries to reach a server again.
+PATIENCE = 180
 #: Seconds to wait for the answer of a server.
 _CONNECT_TIMEOUT = 10
+#: Of libpq: a connection that is cut off is noticed within half a minute, not two hours.
+_SERVER_TIMEOUTS = {"connect_timeout": _CONNECT_TIMEOUT, "keepalives_idle": 10, "keepalives_interval": 5} | {
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 #: The key of the sweep's advisory lock in a PostgreSQL database; any number will do.
 _LOCK_KEY = 5_706_291_483
 _ERRORS = (SQLAlchemyError, StorageInternalError, sqlite3.Error)
@@ -34,22 +43,40 @@ class StorageError(UserError):
     exit_status = 1
 
 
+class ConnectionLostError(StorageError):
+    """The connection to a server was lost in the middle of a transaction."""
+
+
+class _Database(RDBStorage):
+    """Optuna's storage, with heartbeats that survive an outage: its thread would end at the first that fails."""
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        """Record a heartbeat, if that is possible now."""
+        with suppress(*_ERRORS):
+            super().record_heartbeat(trial_id)
+
+
 class Storage:
     """A database that workers share.
 
     Args:
         url: Its address: `sqlite:///FILE` or `postgresql://…`.
 
+    Attributes:
+        patience: Seconds for which a connection to a server is tried again; none until the first has succeeded.
+
     Raises:
         UserError: If it is another address.
     """
 
+    patience = 0.0
+
     def __init__(self, url: str) -> None:
         self._url = _parse(url)
         self._is_file = self._url.drivername == "sqlite"
-        timeout = {"timeout": _SQLITE_TIMEOUT} if self._is_file else {"connect_timeout": _CONNECT_TIMEOUT}
+        timeouts = {"timeout": _SQLITE_TIMEOUT} if self._is_file else _SERVER_TIMEOUTS
         # pool_pre_ping: reconnects after a restart of the server
-        self._options = {"connect_args": timeout, "pool_pre_ping": not self._is_file}
+        self._options = {"connect_args": timeouts, "pool_pre_ping": not self._is_file}
 
     def __str__(self) -> str:
         return self._url.set(drivername=self._url.get_backend_name()).render_as_string(hide_password=True)
@@ -65,7 +92,7 @@ class Storage:
                 connection.execute("PRAGMA journal_mode=WAL")  # readers do not wait for writers
         url = self._url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")  # Optuna formats it
         try:
-            return RDBStorage(
+            database = _Database(
                 url,
                 self._options,
                 heartbeat_interval=HEARTBEAT,
@@ -74,6 +101,30 @@ class Storage:
             )
         except RuntimeError as error:
             raise StorageError(f"{self}: {' '.join(str(error).split())}") from error
+        if not self._is_file:
+            sqlalchemy.event.listen(database.engine, "do_connect", self._connect)
+            self.patience = PATIENCE
+        return database
+
+    def _connect(self, dialect: Any, _: object, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
+        """Connect to a server; if it is away, try again with a growing delay while there is `patience`."""
+        start, delay = time.monotonic(), 0.5
+        while True:
+            try:
+                connection = dialect.connect(*arguments, **options)
+            except dialect.loaded_dbapi.OperationalError as error:
+                is_heartbeat = threading.current_thread() is not threading.main_thread()  # comes again by itself
+                if is_heartbeat or time.monotonic() - start >= self.patience:
+                    raise
+                if delay == 0.5:  # once
+                    reason = " ".join(str(error).split()).rstrip(".")
+                    print(f"Storage {self} is away, tried again for {self.patience:.0f} s: {reason}", flush=True)
+                time.sleep(delay)
+                delay = min(2 * delay, HEARTBEAT)
+            else:
+                if time.monotonic() - start > GRACE - 2 * HEARTBEAT:  # let all workers record a heartbeat first
+                    time.sleep(_CONNECT_TIMEOUT + HEARTBEAT)
+                return connection
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -83,32 +134,26 @@ class Storage:
                 yield
             return
         options = {"poolclass": sqlalchemy.NullPool, "connect_args": self._options["connect_args"]}
-        with sqlalchemy.create_engine(self._url, **options).connect() as connection:
+        engine = sqlalchemy.create_engine(self._url, **options)
+        sqlalchemy.event.listen(engine, "do_connect", self._connect)
+        with engine.connect() as connection:
             connection.execute(sqlalchemy.text(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})"))
             yield
 
     @contextmanager
     def failing_clearly(self) -> Iterator[None]:
-        """Turn errors of the storage within the block into one line, also those of Optuna's heartbeat thread.
+        """Turn errors of the storage within the block into one line.
 
         Raises:
             StorageError: In place of the errors of the database and of Optuna.
         """
-        hook, threading.excepthook = threading.excepthook, _show_unless_storage_error
         try:
             yield
         except _ERRORS as error:
             cause = error.__cause__ if isinstance(error, StorageInternalError) else error
             reason = " ".join(str(getattr(cause, "orig", None) or cause).split()).rstrip(".")
-            raise StorageError(f"storage {self}: {reason}; the same command resumes once it works again") from error
-        finally:
-            threading.excepthook = hook
-
-
-def _show_unless_storage_error(error: threading.ExceptHookArgs) -> None:
-    """Show what has ended a thread; when a heartbeat fails, the worker gets the same error and reports it."""
-    if not isinstance(error.exc_value, _ERRORS):
-        threading.__excepthook__(error)
+            kind = ConnectionLostError if getattr(cause, "connection_invalidated", False) else StorageError
+            raise kind(f"storage {self}: {reason}; the same command resumes once it works again") from error
 
 
 def _parse(text: str) -> sqlalchemy.URL:

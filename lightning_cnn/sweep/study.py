@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from lightning_cnn.errors import UserError
 from lightning_cnn.sweep.storage import Storage
-from lightning_cnn.sweep.tasks import ENDED, Repetition, Search
+from lightning_cnn.sweep.tasks import ENDED, Repetition, Search, has_diverged
 
 
 def open_study(
@@ -56,11 +56,12 @@ def open_study(
         if "purpose" not in known and trials:
             raise UserError(f"{storage} has a study {name!r} that is not a sweep; choose another --name")
         changed = [key for key, value in purpose.items() if "purpose" in known and known["purpose"].get(key) != value]
-        if changed and (not trials or any(trial.state in (*ENDED, TrialState.RUNNING) for trial in trials)):
+        kept = [trial for trial in trials if trial.state in (*ENDED, TrialState.RUNNING) and not has_diverged(trial)]
+        if changed and (kept or not trials):
             raise UserError(
                 f"the sweep {name!r} in {storage} was started with {changed[0]}; give the same again, or another --name"
             )
-        if changed:  # all of its trials have failed, perhaps because of a mistake that is corrected now
+        if changed:  # all of its trials have failed or diverged, perhaps because of a mistake that is corrected now
             optuna.delete_study(study_name=name, storage=backend)
             study = create()
         study.set_user_attr("kind", task.kind)

@@ -14,6 +14,8 @@ from lightning_cnn.sweep.trial_process import Value
 
 #: The number of failed trials in a row that end a search: the data may be missing, or the disk full.
 MAX_FAILURES = 5
+#: The constraint of Optuna that a diverged trial violates.
+DIVERGED = "diverged"
 #: States of the trials that count towards the number of trials.
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -30,7 +32,7 @@ class Search:
 
     Args:
         space: What trials choose from.
-        n_trials: Number of trials that end, complete or pruned, over all workers.
+        n_trials: Number of trials that end, complete, pruned or diverged, over all workers.
         seed: Seed of the sampler, at least 0.
 
     `pruner` is the median rule, which compares trials at the same validation and needs no budget. The first five trials
@@ -136,6 +138,11 @@ def repetitions(seeds: int | None, folds: int | None) -> list[dict[str, Value]]:
 def has_failed(trial: FrozenTrial) -> bool:
     """Whether a trial has failed. If its worker died or was stopped, it has no error, and is resumed."""
     return trial.state == TrialState.FAIL and "error" in trial.user_attrs
+
+
+def has_diverged(trial: FrozenTrial) -> bool:
+    """Whether the training of a trial has diverged: a result, and for a search the worst one."""
+    return DIVERGED in trial.constraints
 
 
 def original_number(trial: FrozenTrial | Trial) -> int:

@@ -12,7 +12,7 @@ import time
 from lightning_cnn.cli import run
 from lightning_cnn.errors import DivergenceError
 
-#: Exit status of a trial whose training has diverged, which a search does not count as a failure.
+#: Exit status of a trial whose training has diverged: a result of its settings, not a failure.
 DIVERGED = 3
 #: Seconds to save the checkpoint before the process is killed.
 _PATIENCE = 20

@@ -6,9 +6,11 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
 
 from filelock import FileLock, Timeout
 from optuna import Study, TrialPruned
@@ -20,10 +22,10 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from lightning_cnn.errors import Interrupted, UserError
 from lightning_cnn.run import Run
 from lightning_cnn.sweep import trial_process
-from lightning_cnn.sweep.results import name_in_test, trial_line
-from lightning_cnn.sweep.storage import Storage
-from lightning_cnn.sweep.tasks import ENDED, Repetition, Search, SweepError, has_failed, original_number
-from lightning_cnn.sweep.trial_main import DIVERGED
+from lightning_cnn.sweep.results import name_in_test, trial_line, write_tables
+from lightning_cnn.sweep.storage import ConnectionLostError, Storage, StorageError
+from lightning_cnn.sweep.tasks import DIVERGED, ENDED, Repetition, Search, SweepError, has_failed, original_number
+from lightning_cnn.sweep.trial_main import DIVERGED as DIVERGED_STATUS
 
 #: Seconds between two checks of a trial, and of the trials of other workers.
 POLL = 0.2
@@ -50,6 +52,7 @@ class Worker:
         task: What to do.
         config: The config of all trials.
         flags: The flags of `fit` for all trials.
+        fit_config: All settings of `fit`, for the results, which are written after every trial.
     """
 
     storage: Storage
@@ -59,10 +62,11 @@ class Worker:
     task: Search | Repetition
     config: Path
     flags: Sequence[str]
+    fit_config: dict[str, Any]
 
     def __post_init__(self) -> None:
         (self.monitor,) = self.study.metric_names or [""]
-        self._claiming = ExitStack()  # until a trial is claimed: locks the storage and blocks signals
+        self._locking, self._deferring = ExitStack(), ExitStack()  # of the storage and of signals, to claim a trial
         self._claimed: Trial | None = None
         self._failed_before = {trial.number for trial in self._trials() if has_failed(trial)}
 
@@ -75,32 +79,63 @@ class Worker:
             StorageError: If the storage fails.
             Interrupted: If a signal has stopped it; the next worker resumes the trial.
         """
-        is_waiting = False
-        with self.storage.failing_clearly():
-            while True:
-                with self._claiming:
-                    self._claiming.enter_context(self.storage.locked())
-                    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-                    self._claiming.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
-                    if (number := self._next_number()) is not None:
-                        self.study.sampler = self.task.sampler(number)
-                        self._run_next()
-                        continue
-                    if not self._count(TrialState.RUNNING):
-                        return
-                if not is_waiting:
-                    print("Waiting for the trials of other workers", flush=True)
-                is_waiting = True
+        while True:
+            try:
+                with self.storage.failing_clearly():
+                    return self._work()
+            except ConnectionLostError:  # in the middle of a transaction; the next one waits for the storage
                 time.sleep(WAIT)
 
+    def _work(self) -> None:
+        is_waiting = False
+        while True:
+            with self._deferring, self._locking:
+                self._locking.enter_context(self.storage.locked())
+                self._deferring.enter_context(self._signals_deferred())
+                if (number := self._next_number()) is not None:
+                    self.study.sampler = self.task.sampler(number)
+                    self._run_next()
+                    continue
+                if not self._count(TrialState.RUNNING):
+                    return
+            if not is_waiting:
+                print("Waiting for the trials of other workers", flush=True)
+            is_waiting = True
+            time.sleep(WAIT)
+
     def require_complete(self) -> None:
-        """Check that the requested number of trials has ended.
+        """Check that the requested number of trials has ended, one of them with a result.
 
         Raises:
-            SweepError: If runs of a repetition have failed; a search replaces them.
+            SweepError: If runs of a repetition have failed; a search replaces them. If all trials have diverged.
         """
         if (missing := self.task.n_trials - self._count(*ENDED)) > 0:
             raise SweepError(f"{missing} of {self.task.n_trials} trials have failed; the same command tries them again")
+        if not self._count(TrialState.COMPLETE):
+            raise SweepError(f"all {self.task.n_trials} trials have diverged: {self._trials()[-1].user_attrs['error']}")
+
+    @contextmanager
+    def _signals_deferred(self) -> Iterator[None]:
+        """Handle signals after the block, so that it leaves no lock and no unclaimed trial behind.
+
+        A mask would not do: the system gives the signal to another thread, and Python handles it in this one.
+        """
+        received: list[int] = []
+
+        def defer(signum: int, _: FrameType | None) -> None:
+            received.append(signum)
+            self.storage.patience = 0
+
+        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        handled = [signum for signum in signals if callable(signal.getsignal(signum))]  # `nohup` ignores SIGHUP
+        before = {signum: signal.signal(signum, defer) for signum in handled}
+        try:
+            yield
+        finally:
+            for signum, handler in before.items():
+                signal.signal(signum, handler)
+            if received:
+                signal.raise_signal(received[0])
 
     def _trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
@@ -115,6 +150,8 @@ class Worker:
         for trial in self._trials():  # a worker that died before its claim has recorded no heartbeat
             if trial.state == TrialState.RUNNING and trial.user_attrs.get("claim") != trial.number:
                 self._retry(trial.number)
+        if self._claimed is not None:
+            self._retry_lost(self._claimed.number)
         if self._count(*ENDED, TrialState.RUNNING) >= self.task.n_trials:
             return None
         trials = self._trials()
@@ -128,9 +165,18 @@ class Worker:
         return number
 
     def _retry(self, attempt: int) -> None:
-        """Let the next worker resume a running trial."""
-        self.study.tell(attempt, state=TrialState.FAIL)
+        """Let the next worker resume a trial."""
+        if self._trials()[attempt].state == TrialState.RUNNING:
+            self.study.tell(attempt, state=TrialState.FAIL)
         RetryHeartbeatStaleTrialCallback()(self.study, self._trials()[attempt])
+
+    def _retry_lost(self, attempt: int) -> None:
+        """Let the next worker resume the last trial of this one if the connection to the storage was lost in it."""
+        trial = self._trials()[attempt]
+        has_stopped = trial.state == TrialState.FAIL and not has_failed(trial) and not self._is_taken_over(attempt)
+        if trial.state == TrialState.RUNNING or has_stopped:
+            print(f"trial {original_number(trial)}  is resumed: the connection to the storage was lost", flush=True)
+            self._retry(attempt)
 
     def _run_next(self) -> None:
         """Run the waiting trial."""
@@ -139,13 +185,13 @@ class Worker:
             self.study.optimize(self._objective, n_trials=1, catch=(TrialFailedError,), callbacks=[self._report])
         except Interrupted as interrupted:
             assert self._claimed is not None
-            with self.storage.locked():
-                if self._is_running(self._claimed):
+            self.storage.patience = 0
+            with suppress(StorageError), self.storage.failing_clearly(), self.storage.locked():
+                if self._is_running(self._claimed):  # if the storage is away, missing heartbeats tell the other workers
                     self._retry(self._claimed.number)
-            note = f"; trial {original_number(self._claimed)} is resumed by the same command"
-            raise Interrupted(interrupted.received, note) from interrupted
+            raise Interrupted(interrupted.received, f" in trial {original_number(self._claimed)}") from interrupted
         except Exception:  # Optuna raises several if the trial was taken over
-            if self._claimed is None or not self._is_taken_over(self._claimed):
+            if self._claimed is None or not self._is_taken_over(self._claimed.number):
                 raise
             print(f"trial {original_number(self._claimed)}  was taken over by another worker", flush=True)
 
@@ -159,7 +205,8 @@ class Worker:
         self.backend.record_heartbeat(self.backend.get_trial_id_from_study_id_trial_number(study, trial.number))
         trial.set_user_attr("claim", trial.number)  # after the first heartbeat: missing ones are noticed now
         self._claimed = trial
-        self._claiming.close()
+        self._locking.close()
+        self._deferring.close()
         try:
             return self._train(trial, folder, trial_process.command(self.config, self.flags, settings))
         except (TrialFailedError, TrialPruned, UserError) as error:
@@ -171,20 +218,30 @@ class Worker:
         folder.mkdir(parents=True, exist_ok=True)
         with _exclusive(trial, folder), trial_process.start(arguments, folder) as process:
             status = self._follow(trial, process, folder)
+        if status == DIVERGED_STATUS:
+            self._end_diverged(trial, trial_process.error_message(status, folder))
         if status != 0:
             message = trial_process.error_message(status, folder)
-            if status == DIVERGED and isinstance(self.task, Search):  # a bad choice of settings, not a failure
-                raise TrialPruned(message)
             raise UserError(message) if status == UserError.exit_status else TrialFailedError(message)
         run = trial_process.newest_run(folder)
         values = self._values(run)
-        if run is None or not values:
+        if run is None or not run.read_metric(self.monitor):
             raise TrialFailedError(f"there is no {self.monitor}, because nothing was validated")
+        if not values:
+            self._end_diverged(trial, f"{self.monitor} is NaN or infinite in every validation")
         trial.set_user_attr("config", run.read_config())
         if (tested := (run.read_test_metrics() or {}).get(name_in_test(self.monitor))) is not None:
             trial.set_user_attr("test", tested)
         best = max if self.study.direction == StudyDirection.MAXIMIZE else min
         return best(value for _, value in values)
+
+    def _end_diverged(self, trial: Trial, message: str) -> NoReturn:
+        """End a trial that has diverged, a result of its settings: samplers learn from pruned trials, not from failed.
+
+        Of these, one that violates a constraint is the worst, whatever it had reached.
+        """
+        trial.set_constraint(DIVERGED, 1.0)
+        raise TrialPruned(message)
 
     def _follow(self, trial: Trial, process: "subprocess.Popen[bytes]", folder: Path) -> int:
         """Report every value of the metric until the process ends, and return its exit status.
@@ -217,14 +274,15 @@ class Worker:
         return [(epoch, value) for epoch, value in values if math.isfinite(value)]
 
     def _report(self, study: Study, trial: FrozenTrial) -> None:
+        write_tables(study, self.folder, self.fit_config)
         print(trial_line(trial, self.monitor), flush=True)
 
     def _is_running(self, trial: Trial) -> bool:
         return self._trials()[trial.number].state == TrialState.RUNNING
 
-    def _is_taken_over(self, trial: Trial) -> bool:
+    def _is_taken_over(self, attempt: int) -> bool:
         """Whether another worker has found the heartbeats of a trial missing, and queued it again."""
-        return any(trial.number in RetryHeartbeatStaleTrialCallback.retry_history(other) for other in self._trials())
+        return any(attempt in RetryHeartbeatStaleTrialCallback.retry_history(other) for other in self._trials())
 
 
 def _is_last(run: Run | None, epoch: int) -> bool:

@@ -1,5 +1,6 @@
 """`lightning-cnn sweep` without the check of `fit`, and with stubs unless SWEEP_DATA is set.
 
+SWEEP_PATIENCE is the time in seconds for which a storage that is away is tried again.
 The workers start `fit` by this name as well; it finds the tiny dataset in the folder that SWEEP_DATA names.
 """
 
@@ -20,6 +21,7 @@ def replace() -> None:
     from lightning_cnn.sweep import storage, trial_process
 
     storage.HEARTBEAT = 1
+    storage.PATIENCE = float(os.environ.get("SWEEP_PATIENCE", storage.PATIENCE))
     sweep.CHECK = (sys.executable, "-c", f"print({json.dumps(SETTINGS)!r})")
     program = "sweep.program" if "SWEEP_DATA" in os.environ else "sweep.stub"
     trial_process.PROGRAM = (sys.executable, "-m", program)

@@ -31,7 +31,10 @@ def draw(tmp_path, monkeypatch):
         study = optuna.create_study(direction="maximize")
         for state, value, params in trials:
             distributions = {name: DISTRIBUTIONS[name] for name in params}
-            study.add_trial(create_trial(state=state, value=value, params=params, distributions=distributions))
+            diverged = {"constraints:diverged": 1.0} if state == "DIVERGED" else {}
+            state = TrialState.PRUNED if diverged else state
+            trial = {"state": state, "value": value, "params": params, "system_attrs": diverged}
+            study.add_trial(create_trial(**trial, distributions=distributions))
         monkeypatch.setattr(plt, "savefig", keep)
         before = plt.rcParams["axes.facecolor"]
         with warnings.catch_warnings():
@@ -52,13 +55,15 @@ def labels(axis):
 
 
 def test_history_has_all_trials_and_each_setting_those_that_have_it(draw):
-    drawn = draw(complete(0.90), complete(0.95, SGD), (TrialState.PRUNED, 0.8, SGD), complete(0.93, SGD))
+    drawn = draw(
+        complete(0.90), complete(0.95, SGD), (TrialState.PRUNED, 0.8, SGD), complete(0.93, SGD), ("DIVERGED", 0.7, SGD)
+    )
 
     (axes,) = drawn["history"]
     complete_trials, _, pruned = axes.collections
     assert complete_trials.get_offsets().tolist() == [[0, 0.9], [1, 0.95], [3, 0.93]]
     assert pruned.get_offsets().tolist() == [[2, 0.8]]
-    assert axes.lines[0].get_ydata().tolist() == [0.9, 0.95, 0.95, 0.95]
+    assert axes.lines[0].get_ydata().tolist() == [0.9, 0.95, 0.95, 0.95, 0.95]
     assert axes.get_ylabel() == "val/acc" and all("%" in label for label in labels(axes.yaxis))
     optimizer, lr, momentum, _ = drawn["settings"]
     assert [axes.get_xlabel() for axes in (optimizer, lr, momentum)] == [*DISTRIBUTIONS]

@@ -14,12 +14,17 @@ def server() -> Iterator[postgresql.Server]:
         yield running
 
 
+def shown(address: str) -> str:
+    """Return how messages show an address."""
+    return f"postgresql://{postgresql.USER}:***@{address}"
+
+
 def assert_fails_in_one_line(worker: "subprocess.Popen[str]", address: str, reason: str) -> None:
     _, errors = worker.communicate(timeout=scenario.TIMEOUT)
 
     assert worker.returncode == 1, errors
     (line,) = errors.splitlines()
-    assert line.startswith(f"lightning-cnn: error: storage postgresql://{postgresql.USER}:***@{address}: ")
+    assert line.startswith(f"lightning-cnn: error: storage {shown(address)}: ")
     assert reason in line
     assert not any(secret in line for secret in ("s3cret", "wr0ng"))
 
@@ -41,7 +46,25 @@ def test_errors_of_the_server_are_one_line_without_the_password(server, tmp_path
         assert_fails_in_one_line(no_server, f"127.0.0.1:{absent.port}/postgres", "Connection refused")
 
 
-def test_a_server_that_ends_during_a_trial_ends_worker_and_trial(tmp_path: Path):
+def test_a_restart_of_the_server_during_trials_is_survived(tmp_path: Path):
+    with postgresql.server() as restarted, ExitStack() as stack:
+        workers = [stack.enter_context(scenario.start(tmp_path, restarted.url())) for _ in range(2)]
+        for worker in workers:
+            scenario.until(lambda one=worker: scenario.trial_of(one, tmp_path))
+        restarted.stop()
+        (tmp_path / "go").touch()  # the trials end while the server is away
+        address = shown(f"127.0.0.1:{restarted.port}/postgres")
+        for worker in workers:
+            scenario.read_until(worker, f"Storage {address} is away, tried again for 180 s: ")
+        restarted.start()
+        outcomes = [worker.communicate(timeout=scenario.TIMEOUT) for worker in workers]
+
+    assert [(worker.returncode, errors) for worker, (_, errors) in zip(workers, outcomes, strict=True)] == [(0, "")] * 2
+    assert [row["state"] for row in scenario.results(tmp_path)] == ["complete"] * scenario.N_TRIALS
+
+
+def test_a_server_that_stays_away_ends_worker_and_trial(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("SWEEP_PATIENCE", "1")
     with postgresql.server() as ending:
         stack = ExitStack()
         worker = stack.enter_context(scenario.start(tmp_path, ending.url()))

@@ -311,6 +311,22 @@ def test_seeds_of_a_fold_are_averaged_before_folds_are_compared(tmp_path):
     )
 
 
+def test_a_run_that_has_diverged_is_left_out_of_the_mean_and_counted(tmp_path):
+    study = new_study("repeat")
+    for seed, accuracy in enumerate((0.90, 0.91)):
+        add(study, accuracy, {"seed_everything": seed})
+    study.enqueue_trial({}, user_attrs={"number": 2, "settings": {"seed_everything": 2}, "error": "NaN in the loss"})
+    trial = study.ask()
+    trial.report(0.99, 0)
+    trial.set_constraint("diverged", 1.0)
+    study.tell(trial, state=TrialState.PRUNED)
+    printed = results.write(study, tmp_path, GIVEN).splitlines()
+
+    assert printed[0].startswith("val/acc  90.50 ± 0.71 % (2 seeds; ")
+    assert printed[1:4] == ["without the 1 run that diverged", "", "Trials:     2 complete, 1 diverged"]
+    assert (rows(tmp_path)[2]["state"], rows(tmp_path)[2]["val/acc"]) == ("diverged", "")
+
+
 def test_one_run_that_has_ended_has_no_deviation_yet(tmp_path):
     study = new_study("repeat")
     add(study, 0.9, {"seed_everything": 0})

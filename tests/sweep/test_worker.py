@@ -1,10 +1,16 @@
+import csv
+import math
 import signal
 from pathlib import Path
 
 import optuna
 import pytest
+from filelock import FileLock
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
+from sqlalchemy.exc import DBAPIError
 from sweep import scenario
+from sweep.program import SETTINGS
 
 from lightning_cnn.errors import UserError
 from lightning_cnn.sweep.space import build_space
@@ -32,7 +38,7 @@ def make_worker(_stubs, tmp_path):
         tmp_path.joinpath(name).mkdir(exist_ok=True)
         storage = Storage(f"sqlite:///{tmp_path}/{name}/study.db")
         study, backend = open_study(storage, name, task, monitor, mode, dict(purpose))
-        return Worker(storage, study, backend, tmp_path / name, task, Path("cnn.yaml"), flags)
+        return Worker(storage, study, backend, tmp_path / name, task, Path("cnn.yaml"), flags, SETTINGS)
 
     return make
 
@@ -70,6 +76,9 @@ def test_a_search_runs_the_requested_number_of_trials(search, tmp_path, capsys):
     assert first.user_attrs["folder"] == str(tmp_path / "sweep" / "trial-0000")
     assert first.user_attrs["config"]["model"] == {"lr": 0.01}
     assert worker.study.metric_names == ["val/acc"]
+    with (tmp_path / "sweep/results.csv").open() as file:  # written after each trial: not all workers come to their end
+        assert [row["state"] for row in csv.DictReader(file)] == ["complete", "complete"]
+    assert (tmp_path / "sweep/best.yaml").is_file()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("trial 0  complete  val/acc 78.75 %  lr=0.01  ")
     assert len(lines) == 2
@@ -153,23 +162,54 @@ def test_a_metric_that_no_run_logs_is_an_error(search):
         search(LR, 1, monitor="val/f1")
 
 
-@pytest.mark.parametrize("n_epochs", [1, 3])
-def test_a_trial_that_diverges_is_pruned_with_its_last_value(search, capsys, n_epochs):
-    given = [{**BROKEN, "stub.dies": DIVERGED}]
-    message = "--stub.message=lightning-cnn: error: training has diverged: NaN in the loss"
-    worker = search(MAYBE_BROKEN, 1, message, f"--trainer.max_epochs={n_epochs}", given=given)
+@pytest.mark.parametrize(
+    ("settings", "flag", "reason"),
+    [
+        ({**BROKEN, "stub.dies": DIVERGED}, "--stub.message=lightning-cnn: error: NaN in the loss", "NaN in the loss"),
+        (WORKING, "--stub.value=nan", "val/acc is NaN or infinite in every validation"),
+    ],
+)
+def test_a_trial_that_diverges_is_one_of_the_trials_and_has_no_value(search, capsys, tmp_path, settings, flag, reason):
+    worker = search(MAYBE_BROKEN, 1, flag, given=[settings])
 
     (trial,) = worker.study.trials
-    assert (trial.state.name, trial.value) == ("PRUNED", pytest.approx(0.45))
-    assert trial.user_attrs["error"] == "training has diverged: NaN in the loss"
-    assert capsys.readouterr().out.startswith("trial 0  pruned  val/acc 45.00 %  ")
+    assert (trial.state.name, trial.constraints, trial.user_attrs["error"]) == ("PRUNED", {"diverged": 1}, reason)
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line.startswith("trial 0  diverged  kind=") and line.endswith(f"  {reason}")
+    with (tmp_path / "sweep/results.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["state"], row["val/acc"], row["error"]) == ("diverged", "", reason)
 
 
-def test_a_run_of_a_repetition_that_diverges_has_failed(make_worker):
-    worker = make_worker(Repetition(repetitions(2, None)), f"--stub.dies={DIVERGED}")
-    worker.run()
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_search_avoids_settings_with_which_trials_diverge():
+    task, study = Search(build_space(LR, "space.yaml"), 30), optuna.create_study(direction="maximize")
+    for number in range(30):
+        study.sampler = task.sampler(number)
+        trial = study.ask()
+        lr = task.suggest(trial)["model.optimizer.lr"]
+        trial.report(0.99, 0)
+        if lr > 0.01:
+            trial.set_constraint("diverged", 1.0)
+            study.tell(trial, state=TrialState.PRUNED)
+        else:
+            study.tell(trial, 0.9 - 0.1 * abs(math.log10(lr) + 3))
 
-    assert states(worker) == ["FAIL"] * 2
+    has_diverged = ["diverged" in trial.constraints for trial in study.trials]
+    assert (sum(has_diverged[:10]), sum(has_diverged[20:])) == (6, 0)  # at random; failed trials would make it (6, 10)
+
+
+def test_runs_of_a_repetition_that_diverge_are_not_tried_again(make_worker):
+    task = Repetition(repetitions(2, None))
+    for _ in range(2):
+        worker = make_worker(task, f"--stub.dies={DIVERGED}", "--stub.message=NaN in the loss")
+        worker.run()
+        with pytest.raises(SweepError, match=r"^all 2 trials have diverged: NaN in the loss$"):
+            worker.require_complete()
+
+    assert states(worker) == ["PRUNED"] * 2
+    other = make_worker(task, purpose={"other flags for `fit`": ["--model.optimizer.lr=0.1"]})
+    assert other.study.trials == []
 
 
 @pytest.mark.parametrize(
@@ -273,6 +313,50 @@ def test_a_study_that_is_not_a_sweep_is_refused(make_worker, tmp_path):
     assert other.user_attrs == {}
 
 
+def test_a_signal_waits_until_a_trial_is_claimed(search, monkeypatch, tmp_path):
+    states_of_the_lock = []
+
+    def handle(signum: int, _: object) -> None:
+        with FileLock(tmp_path / "sweep/study.db.lock", timeout=0) as lock:
+            states_of_the_lock.append(lock.is_locked)
+
+    def suggest(task, trial, original=Search.suggest):
+        signal.raise_signal(signal.SIGTERM)
+        assert states_of_the_lock == []
+        return original(task, trial)
+
+    monkeypatch.setattr(Search, "suggest", suggest)
+    signal.signal(signal.SIGTERM, handle)
+
+    assert states(search(LR, 1)) == ["COMPLETE"]
+    assert states_of_the_lock == [True]  # the worker had released it
+    assert signal.getsignal(signal.SIGTERM) is handle
+
+
+@pytest.mark.parametrize("method", ["set_trial_intermediate_value", "set_trial_state_values", "_create_new_trial"])
+def test_a_connection_that_is_lost_in_a_transaction_is_survived(search, make_worker, monkeypatch, capsys, method):
+    from optuna.storages import RDBStorage
+
+    search(LR, 1)
+    lost = []
+    original = getattr(RDBStorage, method)
+
+    def lose_once(*args, **options):
+        if len(lost) < 1:
+            cause = DBAPIError("INSERT", {}, Exception("closed"), connection_invalidated=True)
+            lost.append(cause)
+            raise StorageInternalError("closed") from cause
+        return original(*args, **options)
+
+    monkeypatch.setattr(RDBStorage, method, lose_once)
+    worker = search(LR, 2)
+
+    assert lost
+    assert [trial.state.name for trial in worker.study.trials if trial.state != TrialState.FAIL] == ["COMPLETE"] * 2
+    interrupted = "trial 1  is resumed: the connection to the storage was lost\n" in capsys.readouterr().out
+    assert interrupted == (method == "set_trial_intermediate_value")
+
+
 def test_a_trial_whose_worker_is_killed_is_resumed(tmp_path):
     scenario.run(tmp_path)
 
@@ -294,14 +378,16 @@ def test_a_suspended_worker_loses_its_trial(tmp_path):
     assert not any(scenario.is_alive(process) for process, _ in scenario.processes(tmp_path).values())
 
 
-def test_the_trial_of_a_stopped_worker_is_resumed_by_the_next(tmp_path):
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP])
+def test_the_trial_of_a_stopped_worker_is_resumed_by_the_next(tmp_path, signum):
     with scenario.start(tmp_path, n_trials=1) as stopped:
         scenario.until(lambda: scenario.trial_of(stopped, tmp_path))
-        stopped.send_signal(signal.SIGTERM)
+        stopped.send_signal(signum)
         _, errors = stopped.communicate(timeout=scenario.TIMEOUT)
     (process, _) = scenario.processes(tmp_path)["trial-0000"]
-    assert stopped.returncode == 128 + signal.SIGTERM
-    assert errors == "lightning-cnn: stopped by SIGTERM; trial 0 is resumed by the same command\n"
+    assert stopped.returncode == 128 + signum
+    command = "lightning-cnn sweep --config=cnn.yaml --space=space.yaml --n_trials=1 --stub.waits=true"
+    assert errors == f"lightning-cnn: stopped by {signum.name} in trial 0; resume with: {command}\n"
     assert not scenario.is_alive(process)
     assert [row["state"] for row in scenario.results(tmp_path)] == ["interrupted", "waiting"]
 
