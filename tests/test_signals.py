@@ -6,6 +6,8 @@ import sys
 import pytest
 from checkout import PYTHONPATH
 
+from lightning_cnn import signals
+
 #: Waits for a signal, and prints while it is handled, as a clean-up may.
 PROGRAM = """
 import sys, time
@@ -54,3 +56,13 @@ def test_output_to_an_open_terminal_is_kept(in_terminal):
 
     os.waitpid(process, 0)
     assert b"stopped" in os.read(terminal, 100)
+
+
+@pytest.mark.parametrize(("handler", "is_handled"), [(signal.SIG_DFL, True), (signal.SIG_IGN, False)])
+def test_a_hangup_stays_ignored_after_nohup(handler, is_handled):
+    before = {signum: signal.signal(signum, handler) for signum in signals.SIGNALS}
+
+    signals.handle()
+    found = {signum: signal.signal(signum, old) == signals.interrupt for signum, old in before.items()}
+
+    assert found == {signal.SIGINT: True, signal.SIGTERM: True, signal.SIGHUP: is_handled}
