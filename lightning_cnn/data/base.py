@@ -1,12 +1,15 @@
 """The data module of every dataset: images in memory, a fixed validation split, training augmentation."""
 
 import os
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 
 from lightning_cnn.data import sharing, sources
@@ -69,7 +72,8 @@ def _to_tensors(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Images:
 class ImageDataModule(LightningDataModule):
     """Greyscale images of 28×28 pixels with a fixed, stratified validation split of the training images.
 
-    The official test images are used by `test` only. A batch is uint8 images `(B, 1, 28, 28)` and int64 targets `(B,)`.
+    The official test images are used by `test` and `predict` only. A batch is uint8 images `(B, 1, 28, 28)` and int64
+    targets `(B,)`.
 
     Args:
         data_dir: Folder of the datasets in torchvision's layout; missing files are downloaded into it. None
@@ -80,7 +84,7 @@ class ImageDataModule(LightningDataModule):
         augment: Augmentation of each training batch, on its device. None for none.
         allow_sample: Use the small sample that ships with this package if the dataset is not available.
         global_batch_size: Training images per step over all devices, a multiple of their number; replaces
-            `batch_size`, so that a run is the same on any number of devices.
+            `batch_size`, which is not used then, so that a run is the same on any number of devices.
         folds: Number of folds of a stratified cross-validation, at least 2; one fold replaces the `val_size`
             validation images.
         fold: The fold to validate on, 0 to `folds` − 1.
@@ -90,6 +94,9 @@ class ImageDataModule(LightningDataModule):
     """
 
     facts: ClassVar[DatasetFacts]
+    train_set: Images
+    val_set: Images
+    test_set: Images
 
     def __init__(
         self,
@@ -119,7 +126,7 @@ class ImageDataModule(LightningDataModule):
         self.save_hyperparameters(ignore=["augment"], logger=False)
         self.hparams["data_dir"] = None if data_dir is None else str(data_dir)
         self.data_dir = sources.default_data_dir() if data_dir is None else Path(data_dir)
-        self.batch_size = batch_size
+        self._batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.val_size = val_size
         self.augment = augment
@@ -128,6 +135,28 @@ class ImageDataModule(LightningDataModule):
         self.folds = folds
         self.fold = fold
         self.raw: sources.RawDataset | None = None
+        self._common_seed: int | None = None
+
+    @property
+    def batch_size(self) -> int:
+        """Training images per step on this device; setting it raises `UserError` where `global_batch_size` is given."""
+        if self.global_batch_size is None:
+            return self._batch_size
+        _, world_size = self._processes()
+        if self.global_batch_size % world_size:
+            raise UserError(
+                f"--data.global_batch_size must be a multiple of the {world_size} devices, got {self.global_batch_size}"
+            )
+        return self.global_batch_size // world_size
+
+    @batch_size.setter
+    def batch_size(self, batch_size: int) -> None:
+        if self.global_batch_size is not None:
+            raise UserError(
+                f"batch_size {batch_size} would not be used, because --data.global_batch_size {self.global_batch_size} "
+                "replaces it; leave out one of the two"
+            )
+        self._batch_size = batch_size
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -147,34 +176,51 @@ class ImageDataModule(LightningDataModule):
         """
         self.raw = sources.load(self.facts, self.data_dir, self.allow_sample)
 
-    def setup(self, stage: str) -> None:
+    def setup(self, stage: str | None = None) -> None:
         """Load and verify the files and split them; the processes of a node share the images that its first one loads.
+
+        Args:
+            stage: `fit`, `validate`, `test` or `predict`; None for all images.
 
         Raises:
             DataError: If the dataset is not available.
             UserError: If `val_size` or `folds` leaves no training or no validation images, or if `global_batch_size`
                 is not divisible by the number of devices.
         """
-        self._batch_size()
+        # Lightning's advice for images that are read one by one; here, workers would only slow down.
+        warnings.filterwarnings("ignore", r"The '\w+' does not have many workers")
+        batch_size, (_, world_size) = self.batch_size, self._processes()
+        if stage == "fit" and self.global_batch_size is not None:
+            share = f" on each of {world_size} devices" if world_size > 1 else ""
+            rank_zero_info(
+                f"Batch size: {batch_size}{share} (--data.global_batch_size {self.global_batch_size}; "
+                "--data.batch_size is not used)"
+            )
+        names = {None: ("train", "val", "test"), "test": ("test",), "predict": ("test",)}.get(stage, ("train", "val"))
         if self.trainer is None or self.trainer.world_size == 1:
-            sets = self._load(stage)
+            sets = self._load(names)
         else:
-            loaded = self._load(stage) if self.trainer.local_rank == 0 else None
+            loaded = self._load(names) if self.trainer.local_rank == 0 else None
             sets = sharing.share(loaded, self.trainer.node_rank)
         device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
-        sets = [Images(images.images.to(device), images.targets.to(device)) for images in sets]
-        if stage == "test":
-            (self.test_set,) = sets
-        else:
-            self.train_set, self.val_set = sets
+        for name, images in zip(names, sets, strict=True):
+            setattr(self, f"{name}_set", Images(images.images.to(device), images.targets.to(device)))
+        if world_size > 1:  # without `seed_everything`, each process has a seed of its own
+            seeds = [torch.initial_seed()]
+            torch.distributed.broadcast_object_list(seeds)
+            (self._common_seed,) = seeds
 
-    def _load(self, stage: str) -> list[Images]:
-        """Return the images of a stage: the test images, or the training and the validation images."""
+    def _load(self, names: Iterable[str]) -> list[Images]:
+        """Return the training, the validation or the test images, or several of them."""
         # In the process where `prepare_data` was called, they are loaded already.
         raw = self.raw = self.raw or sources.load(self.facts, self.data_dir, self.allow_sample)
-        if stage == "test":
-            return [_to_tensors(raw.test_images, raw.test_labels)]
-        return [_to_tensors(raw.train_images[part], raw.train_labels[part]) for part in self._split(raw)]
+        sets = {}
+        if "test" in names:
+            sets["test"] = _to_tensors(raw.test_images, raw.test_labels)
+        if "train" in names:
+            for name, part in zip(("train", "val"), self._split(raw), strict=True):
+                sets[name] = _to_tensors(raw.train_images[part], raw.train_labels[part])
+        return [sets[name] for name in names]
 
     def _split(self, raw: sources.RawDataset) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         if self.folds is None or self.fold is None:
@@ -186,29 +232,42 @@ class ImageDataModule(LightningDataModule):
         return stratified_fold(raw.train_labels, self.folds, self.fold)
 
     def train_dataloader(self) -> ShuffledLoader:
-        """Training batches, in an order that depends only on the seed of the run and the epoch."""
-        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # set by `seed_everything`
-        return ShuffledLoader(self.train_set, self._batch_size(), seed, *self._processes(), self.augment)
+        """Training batches, in an order that depends only on the seed of the run and the epoch.
+
+        The seed is that of `seed_everything`, or else that of torch, `torch.manual_seed`.
+        """
+        if (seed := os.environ.get("PL_GLOBAL_SEED") or self._common_seed) is None:  # set by `seed_everything`
+            seed = torch.initial_seed()
+        rank, world_size = self._processes()
+        return ShuffledLoader(
+            self.train_set,
+            batch_size=self.batch_size,
+            seed=int(seed),
+            rank=rank,
+            world_size=world_size,
+            augment=self.augment,
+        )
 
     def val_dataloader(self) -> SequentialLoader:
         """Validation batches in a fixed order."""
-        return SequentialLoader(self.val_set, self.eval_batch_size, *self._processes())
+        return self._sequential(self.val_set)
 
     def test_dataloader(self) -> SequentialLoader:
         """Test batches in the order of the test files."""
-        return SequentialLoader(self.test_set, self.eval_batch_size, *self._processes())
+        return self._sequential(self.test_set)
 
-    def _batch_size(self) -> int:
-        """Return the training images per step on this device, or raise `UserError`."""
-        if self.global_batch_size is None:
-            return self.batch_size
-        _, world_size = self._processes()
-        if self.global_batch_size % world_size:
-            raise UserError(
-                f"--data.global_batch_size must be a multiple of the {world_size} devices, got {self.global_batch_size}"
-            )
-        return self.global_batch_size // world_size
+    def predict_dataloader(self) -> SequentialLoader:
+        """The same batches as for a test."""
+        return self.test_dataloader()
+
+    def _sequential(self, images: Images) -> SequentialLoader:
+        rank, world_size = self._processes()
+        return SequentialLoader(images, batch_size=self.eval_batch_size, rank=rank, world_size=world_size)
 
     def _processes(self) -> tuple[int, int]:
-        """Return the rank of this process and the number of processes."""
-        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        """Return the rank of this process and the number of processes; without a Trainer, those of Fabric."""
+        if self.trainer is not None:
+            return self.trainer.global_rank, self.trainer.world_size
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return torch.distributed.get_rank(), torch.distributed.get_world_size()
+        return 0, 1

@@ -1,16 +1,21 @@
 """Data loaders over images that are in memory as one tensor; each batch is one indexing operation.
 
-A `torch.utils.data.DataLoader` is made for images that are read one by one, and takes twice as long here: 60 µs instead
-of 30 for a batch of 64 on a core of an AMD EPYC.
+Both are a `torch.utils.data.DataLoader`, as Lightning's Trainer and Fabric expect, but have their own iteration: that
+of torch is made for images that are read one by one, and takes twice as long here, 60 µs instead of 30 for a batch of
+64 on a core of an AMD EPYC. Their samplers are `DistributedSampler`s, so that Lightning does not replace them by its
+own, which repeats images. With a sampler that is passed, as Lightning does for `overfit_batches` and for `predict`, the
+batches are those of any `DataLoader`.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
 from lightning_cnn.data.augment import Augmentation
 from lightning_cnn.errors import UserError
@@ -19,7 +24,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Images:
+class Images(Dataset[Batch]):
     """Images and their classes in memory.
 
     Attributes:
@@ -37,7 +42,65 @@ class Images:
         return self.images[index], self.targets[index]
 
 
-class SequentialLoader:
+class SequentialShare(DistributedSampler[Any], SequentialSampler):
+    """Indices of the images of one process: the batches in order, of which the processes take turns.
+
+    Args:
+        dataset: The images.
+        batch_size: Images per batch, at least 1.
+        rank: Rank of the process.
+        world_size: Number of processes.
+
+    Attributes:
+        batches: Indices of each batch; all processes have the same number of batches, of which the last may be empty.
+    """
+
+    def __init__(self, dataset: Images, batch_size: int, rank: int, world_size: int) -> None:
+        super().__init__(dataset, world_size, rank, shuffle=False)
+        turns = math.ceil(len(dataset) / (batch_size * world_size))
+        starts = [(turn * world_size + rank) * batch_size for turn in range(turns)]
+        self.batches = [range(start, min(start + batch_size, len(dataset))) for start in starts]
+        self.num_samples = sum(map(len, self.batches))
+
+    def __iter__(self) -> Iterator[int]:
+        for batch in self.batches:
+            yield from batch
+
+
+class ShuffledShare(DistributedSampler[Any]):
+    """Indices of the images of one process, in an order that depends only on the seed and the epoch.
+
+    Each iteration is a new epoch, the one after the last unless `set_epoch` was called.
+
+    Args:
+        dataset: The images.
+        seed: Seed of the run, at least 0.
+        rank: Rank of the process.
+        world_size: Number of processes.
+    """
+
+    dataset: Images
+
+    def __init__(self, dataset: Images, seed: int, rank: int, world_size: int) -> None:
+        super().__init__(dataset, world_size, rank, seed=seed)
+        self.num_samples = len(range(rank, len(dataset), world_size))
+        self._has_begun = False
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of the next iteration."""
+        self.epoch, self._has_begun = epoch, False
+
+    def next_order(self) -> Tensor:
+        """Begin an epoch, and return its order of the images of all processes, int64 `(N,)`, on their device."""
+        self.epoch, self._has_begun = self.epoch + self._has_begun, True
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.dataset))
+        return torch.from_numpy(order).to(self.dataset.targets.device)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.next_order()[self.rank :: self.num_replicas].tolist())
+
+
+class SequentialLoader(DataLoader[Batch]):
     """All images in order, each exactly once over all processes.
 
     The batches do not depend on the number of processes, which take them in turn: the last bits of a prediction may
@@ -49,30 +112,37 @@ class SequentialLoader:
         batch_size: Images per batch, at least 1; the last batch may be smaller.
         rank: Rank of this process.
         world_size: Number of processes, at least 1.
+        kwargs: Arguments of `DataLoader`, such as the sampler that Lightning passes.
     """
 
-    def __init__(self, dataset: Images, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
-        self.dataset = dataset
-        self.batch_size = batch_size
-        self.rank = rank
-        self.world_size = world_size
+    dataset: Images
+
+    def __init__(self, dataset: Images, batch_size: int = 1, rank: int = 0, world_size: int = 1, **kwargs: Any) -> None:
+        if not kwargs.get("sampler") and not kwargs.get("batch_sampler"):
+            kwargs["sampler"] = SequentialShare(dataset, batch_size, rank, world_size)
+        super().__init__(dataset, batch_size, **kwargs)
 
     def __len__(self) -> int:
-        return math.ceil(len(self.dataset) / (self.batch_size * self.world_size))
+        return len(self.sampler.batches) if isinstance(self.sampler, SequentialShare) else super().__len__()
 
-    def __iter__(self) -> Iterator[Batch]:
-        for turn in range(len(self)):
-            start = (turn * self.world_size + self.rank) * self.batch_size
-            batch = slice(start, start + self.batch_size)
-            yield self.dataset.images[batch], self.dataset.targets[batch]
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch names its private iterator
+        images, targets = self.dataset.images, self.dataset.targets
+        if isinstance(self.sampler, SequentialShare):
+            _require_world_size(self.sampler.num_replicas)
+            for batch in self.sampler.batches:
+                yield images[batch.start : batch.stop], targets[batch.start : batch.stop]
+        else:
+            for listed in self.batch_sampler or ():
+                indices = torch.as_tensor(listed, device=targets.device)
+                yield images.index_select(0, indices), targets.index_select(0, indices)
 
 
-class ShuffledLoader:
+class ShuffledLoader(DataLoader[Batch]):
     """All images, each exactly once, in an order that depends only on the seed and the epoch.
 
     At each step the processes together see the global batch that a single process would see, and each image is
     augmented as it would be there. An epoch can be resumed from `state_dict`, with any number of processes if the
-    global batch size stays the same.
+    global batch size stays the same. Each iteration is a new epoch; Lightning sets it with `sampler.set_epoch`.
 
     Args:
         dataset: The images, at least one per process.
@@ -83,75 +153,124 @@ class ShuffledLoader:
         rank: Rank of this process.
         world_size: Number of processes, at least 1.
         augment: Augmentation of each batch.
+        kwargs: Arguments of `DataLoader`, such as the sampler that Lightning passes.
 
     Raises:
         UserError: If there are fewer images than processes.
     """
 
+    dataset: Images
+
     def __init__(
         self,
         dataset: Images,
-        batch_size: int,
-        seed: int,
+        batch_size: int = 1,
+        seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
         augment: Augmentation | None = None,
+        **kwargs: Any,
     ) -> None:
         if len(dataset) < world_size:
             raise UserError(
                 f"{len(dataset)} training images are too few for {world_size} processes; use fewer processes"
             )
-        self.dataset = dataset
-        self.batch_size = batch_size
+        if not kwargs.get("sampler") and not kwargs.get("batch_sampler"):
+            kwargs["sampler"] = ShuffledShare(dataset, seed, rank, world_size)
+        super().__init__(dataset, batch_size, **kwargs)
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
         self.augment = augment
-        self.epoch = 0
-        self._first_batch = 0  # of the next iteration
-        self._batches_seen = 0
-
-    @property
-    def sampler(self) -> "ShuffledLoader":
-        """The loader itself: Lightning calls `set_epoch` of the sampler."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch, which determines the order of the next iteration."""
-        if epoch != self.epoch:
-            self.epoch, self._first_batch = epoch, 0
+        self.global_batch_size = batch_size * world_size
+        self._epoch = -1  # the last that was begun
+        self._seen = 0  # images of it that all processes have seen
+        self._resumed: dict[str, int] | None = None  # where the next iteration starts
 
     def state_dict(self) -> dict[str, int]:
-        """Return the position: the epoch, and the number of its batches that were yielded."""
-        return {"epoch": self.epoch, "seen": self._batches_seen}
+        """Return the position: the epoch, and the number of its images that all processes together have seen."""
+        if self._resumed is not None:
+            return self._resumed
+        return {"epoch": max(0, self._epoch), "images": self._seen, "global_batch_size": self.global_batch_size}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Start the next iteration at that position."""
-        self.epoch = state_dict["epoch"]
-        self._first_batch = self._batches_seen = state_dict["seen"]
+        """Start the next iteration at that position, unless another epoch is set before."""
+        state = dict(state_dict)
+        if "images" not in state:  # of earlier versions, which counted batches
+            state |= {"images": state.pop("seen") * self.global_batch_size, "global_batch_size": self.global_batch_size}
+        self._resumed = state
+        self._epoch = state["epoch"] - 1
+        if isinstance(self.sampler, ShuffledShare):
+            self.sampler.set_epoch(state["epoch"])
 
     def __len__(self) -> int:
-        global_batch = self.batch_size * self.world_size
-        smallest = min(2 * max(4, self.world_size), global_batch)  # the same batches for up to four processes
-        return max(1, (len(self.dataset) + global_batch - smallest) // global_batch)
+        if not isinstance(self.sampler, ShuffledShare):
+            return super().__len__()
+        smallest = min(2 * max(4, self.world_size), self.global_batch_size)  # the same batches for up to four processes
+        return max(1, (len(self.dataset) + self.global_batch_size - smallest) // self.global_batch_size)
 
-    def __iter__(self) -> Iterator[Batch]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.dataset))
-        order_on_device = torch.from_numpy(order).to(self.dataset.targets.device)
-        global_batch = self.batch_size * self.world_size
-        first, self._first_batch = self._first_batch, 0
-        for batch in range(first, len(self)):
-            start = batch * global_batch
-            end = len(self.dataset) if batch == len(self) - 1 else start + global_batch
-            indices = order_on_device[start + self.rank : end : self.world_size]
-            self._batches_seen = batch + 1
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch names its private iterator
+        batches = self._begin_epoch()
+        first = self._first_batch()
+        for number, listed in enumerate(batches):
+            if number < first:
+                continue
+            indices = torch.as_tensor(listed, device=self.dataset.targets.device)
+            self._seen = (number + 1) * self.global_batch_size
             # index_select is ten times as fast as indexing with brackets.
             images = self.dataset.images.index_select(0, indices)
             if self.augment is not None:
-                images = self.augment(images, self._random(batch, end - start, self.augment.num_random))
+                images = self.augment(images, self._random(number, len(indices), self.augment.num_random))
             yield images, self.dataset.targets.index_select(0, indices)
 
+    def _begin_epoch(self) -> Iterable[Sequence[int] | Tensor]:
+        """Return the indices of each batch of the next epoch in this process."""
+        if not isinstance(self.sampler, ShuffledShare):
+            self._epoch += 1
+            return self.batch_sampler or ()
+        _require_world_size(self.world_size)
+        share = self.sampler.next_order()[self.rank :: self.world_size].contiguous()
+        self._epoch = self.sampler.epoch
+        sizes = [self.global_batch_size // self.world_size] * (len(self) - 1)
+        return torch.split(share, [*sizes, len(share) - sum(sizes)])
+
+    def _first_batch(self) -> int:
+        """Return the batch at which an iteration starts.
+
+        Raises:
+            UserError: If it would start where no batch starts, because the global batch size is another.
+        """
+        resumed, self._resumed, self._seen = self._resumed, None, 0
+        if resumed is None or resumed["epoch"] != self._epoch:
+            return 0
+        self._seen, size = resumed["images"], resumed["global_batch_size"]
+        if size != self.global_batch_size and 0 < self._seen < len(self.dataset):
+            way_out = f"with --data.global_batch_size {size}"
+            if size % self.world_size:
+                way_out += f", on a number of devices that divides {size}"
+            raise UserError(
+                f"the epoch was begun with {size} images per step over all devices, and cannot be completed with "
+                f"{self.global_batch_size}; resume {way_out}"
+            )
+        return self._seen // self.global_batch_size
+
     def _random(self, batch: int, n: int, num_random: int) -> Tensor:
-        """Draw the random numbers of a global batch of `n` images, and return those of this process's images."""
-        drawn = np.random.default_rng((self.seed, self.epoch, batch)).random((n, num_random), dtype=np.float32)
+        """Draw the random numbers of a global batch, and return those of the `n` images of this process."""
+        generator = np.random.default_rng((self.seed, self._epoch, batch))
+        drawn = generator.random((n * self.world_size, num_random), dtype=np.float32)
         return torch.from_numpy(drawn[self.rank :: self.world_size]).to(self.dataset.images.device)
+
+
+def _require_world_size(built: int) -> None:
+    """Refuse a loader of a share that is not that of one of the processes, each of which would see other images.
+
+    Raises:
+        UserError: If the loader was built for another number of processes.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        found = torch.distributed.get_world_size()
+        if built != found:
+            raise UserError(
+                f"the data loader was built for {built} process{'es' if built > 1 else ''}, but there are {found}; "
+                "build it when they have been started, with Fabric after `fabric.launch()`"
+            )

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningModule
+from lightning.fabric import Fabric
+from lightning.pytorch import LightningModule, Trainer
 
 from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
 from lightning_cnn.data.augment import Augmentation
@@ -179,6 +180,38 @@ def test_the_processes_together_see_the_batches_of_one_process(tiny_data, proces
     assert [sorted(itertools.chain(*parts)) for parts in together] == [sorted(batch) for batch in alone]
 
 
+@pytest.fixture
+def unseeded(monkeypatch):
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+
+
+def test_without_seed_everything_the_order_depends_on_the_seed_of_torch(tiny_data, unseeded):
+    def epoch(seed: int) -> list[bytes]:
+        torch.manual_seed(seed)
+        return as_bytes(contents(loaded().train_dataloader())[0])
+
+    first = epoch(5)
+
+    assert epoch(5) == first
+    assert epoch(6) != first
+    loader = loaded().train_dataloader()
+    assert as_bytes(contents(loader)[0]) != as_bytes(contents(loader)[0])  # each iteration is an epoch
+
+
+def test_without_seed_everything_all_processes_have_the_order_of_the_first(tiny_data, unseeded, monkeypatch):
+    def broadcast(seeds):
+        seeds[0] = 123  # that of rank 0
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(torch.distributed, "broadcast_object_list", broadcast)
+
+    loader = loaded().train_dataloader()  # without a Trainer, as in a script with Fabric
+
+    assert (loader.seed, loader.rank, loader.world_size) == (123, 1, 2)
+
+
 def test_validation_images_are_in_order(tiny_data):
     datamodule = loaded(eval_batch_size=16)
     _, val = stratified_split(datamodule.raw.train_labels, 50)
@@ -241,6 +274,26 @@ def test_the_global_batch_is_divided_among_the_devices(tiny_data):
     assert shares[1][0] == whole[:48][1::3]
 
 
+def test_the_batch_size_is_that_of_a_device(tiny_data):
+    datamodule = MNISTDataModule(batch_size=7, global_batch_size=48)
+    datamodule.trainer = SimpleNamespace(world_size=3, global_rank=0)
+
+    assert (MNISTDataModule(batch_size=7).batch_size, datamodule.batch_size) == (7, 16)
+
+
+def test_a_batch_size_that_is_not_used_is_named(tiny_data, caplog):
+    with caplog.at_level("INFO"):
+        loaded()
+        assert "Batch size" not in caplog.text
+        datamodule = loaded(batch_size=7, global_batch_size=48)
+    assert "Batch size: 48 (--data.global_batch_size 48; --data.batch_size is not used)" in caplog.text
+
+    with pytest.raises(
+        UserError, match=r"^batch_size 9 would not be used, because --data\.global_batch_size 48 replaces"
+    ):
+        datamodule.batch_size = 9  # as BatchSizeFinder does
+
+
 def test_an_indivisible_global_batch_size_is_rejected(tiny_data):
     datamodule = loaded(global_batch_size=64)
     datamodule.trainer = SimpleNamespace(world_size=3, global_rank=0)
@@ -256,6 +309,40 @@ def test_hyperparameters_are_plain_types(tmp_path):
         **{"data_dir": str(tmp_path), "batch_size": 64, "eval_batch_size": datamodule.eval_batch_size},
         **{"val_size": 5_000, "allow_sample": False, "global_batch_size": None, "folds": None, "fold": None},
     }
+
+
+# Stages
+
+
+@pytest.mark.parametrize(
+    ("stage", "names"),
+    [
+        (None, ["train_set", "val_set", "test_set"]),
+        ("fit", ["train_set", "val_set"]),
+        ("validate", ["train_set", "val_set"]),
+        ("test", ["test_set"]),
+        ("predict", ["test_set"]),
+    ],
+)
+def test_a_stage_has_the_images_it_needs(tiny_data, stage, names):
+    datamodule = MNISTDataModule(val_size=50)
+    datamodule.setup(stage)
+
+    sizes = {"train_set": 150, "val_set": 50, "test_set": 100}
+    found = {name: len(getattr(datamodule, name)) for name in sizes if hasattr(datamodule, name)}
+    assert found == {name: sizes[name] for name in names}
+
+
+def test_without_a_stage_all_images_are_loaded(tiny_data):
+    datamodule = MNISTDataModule(val_size=50)
+    datamodule.setup()
+
+    assert str(datamodule).splitlines() == [
+        "{Train dataloader: size=150}",
+        "{Validation dataloader: size=50}",
+        "{Test dataloader: size=100}",
+        "{Predict dataloader: size=100}",
+    ]
 
 
 # Sources
@@ -343,6 +430,66 @@ def test_only_training_images_are_augmented(tiny_data, trainer):
     assert torch.equal(val, datamodule.val_set.images.repeat(3, 1, 1, 1))  # before, during and after training
     test, _ = contents(recorder.seen["test"])
     assert np.array_equal(test[:, 0].numpy(), datamodule.raw.test_images)
+
+
+def targets_of_epochs(recorder: BatchRecorder, batches: int) -> list[list[list[int]]]:
+    """Return the targets of each training batch, by epoch."""
+    targets = [batch[1].tolist() for batch in recorder.seen["train"]]
+    return [targets[i : i + batches] for i in range(0, len(targets), batches)]
+
+
+@pytest.mark.filterwarnings("ignore:You requested to overfit")
+@pytest.mark.parametrize("in_hooks", [True, False])
+def test_overfitting_trains_on_the_same_batches_in_every_epoch(tiny_data, trainer, in_hooks):
+    recorder, augment, datamodule = BatchRecorder(), Blackout(), MNISTDataModule(val_size=50, eval_batch_size=20)
+    datamodule.augment = augment
+    datamodule.setup("fit")
+    loaders = (datamodule.train_dataloader(), datamodule.val_dataloader())
+
+    options = (
+        {"datamodule": datamodule} if in_hooks else {"train_dataloaders": loaders[0], "val_dataloaders": loaders[1]}
+    )
+    trainer(overfit_batches=2, max_epochs=2, num_sanity_val_steps=0).fit(recorder, **options)
+
+    first, second = targets_of_epochs(recorder, 2)
+    assert first == second == [datamodule.train_set.targets[i : i + 64].tolist() for i in (0, 64)]
+    assert augment.batches == [64] * 4
+    assert [len(batch[1]) for batch in recorder.seen["val"]] == [20] * 4
+
+
+@pytest.mark.parametrize("every", [0, 1, 2])
+def test_reloaded_batches_are_those_of_the_epoch(tiny_data, trainer, monkeypatch, every):
+    monkeypatch.setenv("PL_GLOBAL_SEED", "3")
+    recorder, datamodule = BatchRecorder(), MNISTDataModule(val_size=50)
+
+    trainer(reload_dataloaders_every_n_epochs=every, max_epochs=3).fit(recorder, datamodule=datamodule)
+
+    loader = datamodule.train_dataloader()
+    expected = [[targets.tolist() for _, targets in loader] for _ in range(3)]
+    assert targets_of_epochs(recorder, 3) == expected
+
+
+def test_fabric_takes_the_loaders(tiny_data, monkeypatch):
+    monkeypatch.setenv("PL_GLOBAL_SEED", "3")
+    datamodule = MNISTDataModule(val_size=50, eval_batch_size=20)
+    datamodule.setup()
+    train, val = Fabric(accelerator="cpu", devices=1).setup_dataloaders(
+        datamodule.train_dataloader(), datamodule.val_dataloader()
+    )
+
+    fresh = datamodule.train_dataloader()
+    assert [[y.tolist() for _, y in train] for _ in range(2)] == [[y.tolist() for _, y in fresh] for _ in range(2)]
+    assert torch.equal(contents(val)[0], datamodule.val_set.images)
+
+
+@pytest.mark.filterwarnings("default", "error:.*does not have many workers")
+def test_workers_are_not_recommended(tiny_data, monkeypatch):
+    monkeypatch.setattr("lightning.pytorch.trainer.connectors.data_connector.suggested_max_num_workers", lambda _: 8)
+    silence = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+
+    Trainer(fast_dev_run=True, accelerator="cpu", **silence).fit(
+        BatchRecorder(), datamodule=MNISTDataModule(val_size=50)
+    )
 
 
 def test_the_model_summary_has_an_example_without_augmentation(tiny_data, trainer):

@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, DistributedSampler, SequentialSampler
 
 from lightning_cnn.data.augment import Augmentation
 from lightning_cnn.data.batches import Images, SequentialLoader, ShuffledLoader
@@ -69,6 +70,21 @@ def test_shuffled_batches_have_each_image_exactly_once(dataset, batch_size, size
     assert len(batches) == len(sizes)
 
 
+def test_each_iteration_is_a_new_epoch_unless_one_is_set(dataset):
+    def epoch(number: int) -> list[int]:
+        batches = ShuffledLoader(dataset, 10, seed=1)
+        batches.sampler.set_epoch(number)
+        return all_indices(batches)
+
+    batches = ShuffledLoader(dataset, 10, seed=1)
+
+    assert [all_indices(batches) for _ in range(3)] == [epoch(0), epoch(1), epoch(2)]
+    next(iter(batches))  # one that is given up counts as well
+    assert all_indices(batches) == epoch(4)
+    batches.sampler.set_epoch(4)
+    assert all_indices(batches) == epoch(4)
+
+
 def test_the_order_depends_only_on_seed_and_epoch(dataset):
     def order(seed: int, epoch: int) -> tuple[int, ...]:
         torch.manual_seed(torch.seed())
@@ -118,7 +134,7 @@ class Recording(Augmentation):
 def test_an_image_has_the_same_random_numbers_in_any_process(dataset, world_size):
     def numbers(rank, world_size):
         batches = ShuffledLoader(dataset, 8 // world_size, 1, rank, world_size, Recording())
-        batches.set_epoch(2)
+        batches.sampler.set_epoch(2)
         return {int(image[0, 0, 0]): tuple(image[0, 1, :3].tolist()) for images, _ in batches for image in images}
 
     alone = numbers(0, 1)
@@ -130,7 +146,7 @@ def test_an_image_has_the_same_random_numbers_in_any_process(dataset, world_size
 def test_random_numbers_differ_between_epochs_and_seeds(dataset):
     def numbers(seed, epoch):
         batches = ShuffledLoader(dataset, 8, seed, augment=Recording())
-        batches.set_epoch(epoch)
+        batches.sampler.set_epoch(epoch)
         return tuple(tuple(image[0, 1, :3].tolist()) for images, _ in batches for image in images)
 
     assert len({numbers(seed, epoch) for seed in range(3) for epoch in range(3)}) == 9
@@ -145,20 +161,76 @@ def test_more_processes_than_images_are_rejected_in_training(dataset):
     assert [indices(SequentialLoader(few, 1, rank, 5)) for rank in range(5)] == [[[0]], [[1]], [[]], [[]], [[]]]
 
 
+# As a DataLoader
+
+
+def test_the_loaders_are_data_loaders_with_samplers_that_are_not_replaced(dataset):
+    for loader in (SequentialLoader(dataset, 4, 1, 2), ShuffledLoader(dataset, 4, 0, 1, 2)):
+        assert isinstance(loader, DataLoader) and isinstance(loader.sampler, DistributedSampler)
+        assert (loader.batch_size, len(loader.dataset)) == (4, N)
+    assert isinstance(SequentialLoader(dataset, 4).sampler, SequentialSampler)  # Lightning looks for it to overfit
+
+
+def test_the_samplers_have_the_images_of_one_process(dataset):
+    for rank in range(3):
+        for loader in (SequentialLoader(dataset, 4, rank, 3), ShuffledLoader(dataset, 4, 5, rank, 3)):
+            found = list(loader.sampler)
+            loader.sampler.set_epoch(0)
+
+            assert found == all_indices(loader)
+            assert len(loader.sampler) == len(found)
+
+
+@pytest.mark.parametrize("loader", [SequentialLoader, ShuffledLoader])
+def test_a_sampler_that_is_passed_is_used_as_by_any_data_loader(dataset, loader):
+    backwards = range(N - 1, -1, -1)
+
+    batches = loader(dataset, 10, sampler=backwards)
+    assert all_indices(batches) == list(backwards)
+    assert [len(batch) for batch in indices(batches)] == [10, 10, 3]
+    assert len(batches) == 3
+    assert indices(loader(dataset, batch_sampler=[[1, 2], [22]])) == [[1, 2], [22]]
+
+
+def test_images_are_augmented_also_with_a_sampler_that_is_passed(dataset):
+    def numbers(batches):
+        return [tuple(image[0, 1, :3].tolist()) for images, _ in batches for image in images]
+
+    batches = ShuffledLoader(dataset, 8, 1, augment=Recording(), sampler=range(N))
+
+    first, second = numbers(batches), numbers(batches)
+    assert len({*first, *second}) == 2 * N  # new ones in each epoch
+    resumed = ShuffledLoader(dataset, 8, 1, augment=Recording(), sampler=range(N))
+    resumed.load_state_dict({"epoch": 1, "images": 8, "global_batch_size": 8})
+    assert numbers(resumed) == second[8:]
+
+
+def test_a_loader_for_another_number_of_processes_is_refused(dataset, monkeypatch):
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+
+    for loader in (SequentialLoader(dataset, 4), ShuffledLoader(dataset, 4)):
+        with pytest.raises(
+            UserError, match=r"^the data loader was built for 1 process, but there are 2; build it when"
+        ):
+            next(iter(loader))
+    assert len(list(SequentialLoader(dataset, 4, 0, 2))) == 3
+
+
 # Resume
 
 
 @pytest.mark.parametrize("seen", range(5))
 def test_an_epoch_is_resumed_after_any_batch(dataset, seen):
     whole = ShuffledLoader(dataset, 5, seed=1)
-    whole.set_epoch(3)
+    whole.sampler.set_epoch(3)
     begun = ShuffledLoader(dataset, 5, seed=1)
-    begun.set_epoch(3)
+    begun.sampler.set_epoch(3)
     first = indices(itertools.islice(begun, seen))
 
     resumed = ShuffledLoader(dataset, 5, seed=1)
     resumed.load_state_dict(begun.state_dict())
-    resumed.set_epoch(3)  # called at the start of every epoch, also of a resumed one
+    resumed.sampler.set_epoch(3)  # called at the start of every epoch, also of a resumed one
 
     assert first + indices(resumed) == indices(whole)
 
@@ -173,7 +245,7 @@ def test_only_the_next_iteration_is_resumed(dataset):
 def test_the_epoch_after_a_resumed_one_is_complete(dataset):
     batches = ShuffledLoader(dataset, 5, seed=1)
     batches.load_state_dict({"epoch": 0, "seen": 4})
-    batches.set_epoch(1)
+    batches.sampler.set_epoch(1)
 
     assert len(indices(batches)) == 4
 
@@ -193,3 +265,58 @@ def test_an_epoch_is_resumed_with_another_number_of_processes(dataset, before, a
     second = sorted(itertools.chain.from_iterable(next(iter(indices(process))) for process in then))
 
     assert second == sorted(indices(ShuffledLoader(dataset, 8, 1))[1])
+
+
+def test_the_position_counts_images(dataset):
+    batches = ShuffledLoader(dataset, 5, seed=1)
+    assert batches.state_dict() == {"epoch": 0, "images": 0, "global_batch_size": 5}
+    batches.sampler.set_epoch(2)
+    next(iter(batches))
+    assert batches.state_dict() == {"epoch": 2, "images": 5, "global_batch_size": 5}
+
+    resumed = ShuffledLoader(dataset, 5, seed=1)
+    resumed.load_state_dict(batches.state_dict())
+    assert resumed.state_dict() == batches.state_dict()
+    process = ShuffledLoader(dataset, 5, 1, 0, 2)
+    next(iter(process))
+    assert process.state_dict() == {"epoch": 0, "images": 10, "global_batch_size": 10}
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "world_size", "way_out"),
+    [
+        (8, 1, "cannot be completed with 8; resume with --data.global_batch_size 5"),
+        (
+            2,
+            2,
+            "cannot be completed with 4; resume with --data.global_batch_size 5, on a number of devices that divides 5",
+        ),
+    ],
+)
+def test_an_epoch_is_not_resumed_with_another_global_batch_size(dataset, batch_size, world_size, way_out):
+    state = {"epoch": 3, "images": 10, "global_batch_size": 5}
+    batches = ShuffledLoader(dataset, batch_size, 1, 0, world_size)
+    batches.load_state_dict(state)
+
+    with pytest.raises(
+        UserError, match=rf"^the epoch was begun with 5 images per step over all devices, and {way_out}$"
+    ):
+        next(iter(batches))
+
+
+@pytest.mark.parametrize(("images", "set_epoch"), [(0, 3), (N, 3), (10, 4)])
+def test_between_epochs_the_global_batch_size_may_change(dataset, images, set_epoch):
+    batches = ShuffledLoader(dataset, 8, seed=1)
+    batches.load_state_dict({"epoch": 3, "images": images, "global_batch_size": 5})
+    batches.sampler.set_epoch(set_epoch)
+
+    assert len(all_indices(batches)) == (0 if images == N else N)
+
+
+def test_the_position_of_earlier_versions_counts_batches(dataset):
+    batches = ShuffledLoader(dataset, 5, seed=1)
+    batches.load_state_dict({"epoch": 3, "seen": 2})
+    whole = ShuffledLoader(dataset, 5, seed=1)
+    whole.sampler.set_epoch(3)
+
+    assert indices(batches) == indices(whole)[2:]
