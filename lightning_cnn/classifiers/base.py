@@ -3,6 +3,7 @@
 It works with Lightning's Trainer as well as with ours, and must not import `lightning_cnn.data`.
 """
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Literal, get_args
 
@@ -81,6 +82,7 @@ class ImageClassifier(LightningModule):
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
         self.example_input_array = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+        self._counted: tuple[int, int] | None = None  # the step and the batch that the training metrics have last
         self.metrics = nn.ModuleDict({f"{stage}_metrics": StageMetrics(num_classes) for stage in get_args(Stage)})
 
     @property
@@ -95,41 +97,77 @@ class ImageClassifier(LightningModule):
         return self._metrics("train")
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """Scale uint8 images `(B, 1, 28, 28)` to [0, 1] and normalise them: the input of the network."""
-        return (images - 255 * self.mean).div_(255 * self.std)  # (x / 255 − mean) / std in two passes over the pixels
+        """Scale images `(B, 1, 28, 28)` to [0, 1] and normalise them: the input of the network.
+
+        Args:
+            images: uint8 from 0 to 255, or floating point of any precision in [0, 1], such as torchvision's `ToTensor`
+                makes them.
+
+        Raises:
+            UserError: If the images are of another type.
+        """
+        if images.dtype == torch.uint8:
+            return (images - 255 * self.mean).div_(
+                255 * self.std
+            )  # (x / 255 − mean) / std in two passes over the pixels
+        if not images.is_floating_point():
+            raise UserError(
+                f"images must be torch.uint8 (0 to 255) or floating point (0 to 1), got {images.dtype}; convert them "
+                "with `.to(torch.uint8)`, or divide them by their largest value"
+            )
+        return (images.to(self.mean.dtype) - self.mean).div_(self.std)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits `(B, num_classes)` for uint8 images `(B, 1, 28, 28)` with pixels from 0 to 255."""
+        """Return logits `(B, num_classes)` for images `(B, 1, 28, 28)`, uint8 or floating point, as in `preprocess`."""
         logits: Tensor = self.network(self.preprocess(images))
         return logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss; every `log_every_n_steps` steps it is logged as `train/loss_step`."""
-        loss, _ = self._step(batch, "train")
-        loss = loss * self._weight_of_rank(len(batch[1]))
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it from outside
-        if (self.global_step + 1) % every == 0:  # when loggers are called; `log` in every step is slow
-            self.log("train/loss_step", loss, prog_bar=True, sync_dist=True)
-        return loss
+        loss, logits = self._loss_and_logits(batch, self.label_smoothing)
+        return self._finish_training_step(loss, logits, batch[1], batch_idx)  # type: ignore[no-any-return]  # see there
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Add a batch to `val/loss` and `val/acc`; return its logits for callbacks."""
-        _, logits = self._step(batch, "val")
-        return logits
+        return self._evaluation_step(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Add a batch to `test/loss` and `test/acc`; return its logits for callbacks."""
-        _, logits = self._step(batch, "test")
+        return self._evaluation_step(batch, "test")
+
+    def predict_step(self, batch: Batch | Tensor, batch_idx: int = 0) -> Tensor:
+        """Return the probabilities of the classes `(B, num_classes)`, for images alone or with their targets."""
+        logits: Tensor = self(batch if isinstance(batch, Tensor) else batch[0])
+        return logits.softmax(dim=1)
+
+    def _evaluation_step(self, batch: Batch, stage: Stage) -> Tensor:
+        loss, logits = self._loss_and_logits(batch)
+        self._metrics(stage).add(loss, logits, batch[1])
         return logits
 
-    def _step(self, batch: Batch, stage: Stage) -> tuple[Tensor, Tensor]:
-        """Return the mean loss and the logits of a batch, and add both to the metrics of the stage."""
+    def _loss_and_logits(self, batch: Batch, label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Return the mean loss and the logits of a batch."""
         images, targets = batch
         logits = self(images)
-        smoothing = self.label_smoothing if stage == "train" else 0.0
-        loss = functional.cross_entropy(logits, targets, label_smoothing=smoothing)
-        self._metrics(stage).add(loss, logits, targets)
-        return loss, logits
+        return functional.cross_entropy(logits, targets, label_smoothing=label_smoothing), logits
+
+    # Not compiled, as `StageMetrics.add` is not.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _finish_training_step(self, loss: Tensor, logits: Tensor, targets: Tensor, batch_idx: int) -> Tensor:
+        """Add a batch to the training metrics, log its loss if that is due, and return the loss to minimise."""
+        trainer = self._attached_trainer()
+        if trainer is None:
+            self.train_metrics.add(loss, logits, targets)
+            return loss
+        step = trainer.global_step
+        if self._counted != (step, batch_idx):  # LBFGS evaluates a batch many times
+            self._counted = (step, batch_idx)
+            self.train_metrics.add(loss, logits, targets)
+        loss = loss * self._weight_of_rank(len(targets))
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it from outside
+        if every and (step + 1) % every == 0:  # when loggers are called; `log` in every step is slow
+            self.log("train/loss_step", loss, prog_bar=True, sync_dist=True)
+        return loss
 
     def _weight_of_rank(self, count: int) -> float:
         """Return the factor with which the mean of gradients over ranks is the mean over all images of the step.
@@ -172,6 +210,7 @@ class ImageClassifier(LightningModule):
         Raises:
             UserError: If the data module has more or fewer classes than the model has logits.
         """
+        self._counted = None
         names = checkpoints.class_names(self)
         if names is not None and len(names) != self.num_classes:
             raise UserError(
@@ -192,17 +231,34 @@ class ImageClassifier(LightningModule):
         checkpoint.setdefault(checkpoints.KEY, checkpoints.describe(self))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights of another architecture, and a schedule of another length.
+        """Refuse a schedule of another length.
 
         Raises:
-            UserError: If a weight is missing, unexpected or of another shape, or if the number of steps differs.
+            UserError: If the number of steps differs.
         """
-        checkpoints.require_same_shapes(self.state_dict(), checkpoint["state_dict"])
         if (trainer := self._attached_trainer()) and trainer.training:
             optimizers.require_same_total_steps(checkpoint["lr_schedulers"], self.scheduler, trainer)
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights, but refuse those of another architecture.
+
+        Args:
+            state_dict: The weights.
+            strict: Whether the names must be the same; shapes must be in any case.
+            assign: See `torch.nn.Module.load_state_dict`.
+
+        Raises:
+            UserError: If a weight is of another shape, or if one is missing or unexpected and `strict` is true.
+        """
+        expected, found = self.state_dict(), dict(state_dict)
+        for name in [] if strict else expected.keys() ^ found.keys():
+            expected.pop(name, None)
+            found.pop(name, None)
+        checkpoints.require_same_shapes(expected, found)
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
+
     def _attached_trainer(self) -> Trainer | None:
-        """The trainer, or None where Lightning's property raises."""
+        """The trainer; None where Lightning's property raises, or stands for Fabric."""
         with suppress(RuntimeError):
-            return self.trainer
+            return self.trainer if self.fabric is None else None
         return None

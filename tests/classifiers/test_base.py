@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from lightning.fabric import Fabric
 from torch import nn
 from torch.nn import functional
 from torch.optim import SGD
@@ -62,6 +63,48 @@ def test_preprocessing_scales_then_normalises():
     assert seen.shape == (3, 1, 28, 28)
     assert seen.dtype == torch.float32
     assert seen[:, 0, 5, 5].tolist() == pytest.approx([-0.4, 0.0, 1.6], abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_floating_point_images_are_scaled_already(dtype):
+    classifier = linear_classifier(mean=0.2, std=0.5)
+    images = torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(3, 1, 1, 1).expand(3, 1, 28, 28)
+
+    seen = classifier.preprocess((images / 255).to(dtype))  # such as torchvision's `ToTensor` makes them
+
+    assert seen.dtype == torch.float32
+    torch.testing.assert_close(seen, classifier.preprocess(images), atol=0.01 if dtype.itemsize == 2 else 1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int8, torch.int32, torch.int64, torch.complex64])
+def test_images_of_another_type_are_refused(dtype):
+    message = rf"^images must be torch\.uint8 \(0 to 255\) or floating point \(0 to 1\), got {dtype}; .*"
+    with pytest.raises(UserError, match=message):
+        linear_classifier()(torch.zeros(2, 1, 28, 28, dtype=dtype))
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true", "32-true", "bf16-mixed"])
+@pytest.mark.parametrize("as_floats", [False, True])
+def test_both_kinds_of_images_give_the_same_metrics_in_any_precision(trainer, precision, as_floats):
+    torch.manual_seed(0)
+    classifier = linear_classifier()
+    images = torch.randint(256, (8, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    loader = DataLoader(TensorDataset(images / 255 if as_floats else images, torch.arange(8)), batch_size=4)
+
+    (metrics,) = trainer(precision=precision).validate(classifier, loader, verbose=False)
+
+    with torch.no_grad():
+        loss = functional.cross_entropy(classifier.float()(images), torch.arange(8))
+    assert metrics["val/loss"] == pytest.approx(loss.item(), abs=0.05 if "bf16" in precision else 1e-5)
+
+
+def test_an_export_takes_the_type_of_its_example():
+    classifier = linear_classifier(mean=0.2, std=0.5).eval()
+    images = torch.randint(256, (2, 1, 28, 28), dtype=torch.uint8)
+
+    for example in (images, images / 255):
+        exported = torch.export.export(classifier, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        torch.testing.assert_close(exported.module()(example[:2]), classifier(images[:2]))
 
 
 def test_the_input_of_the_network_is_preprocessed():
@@ -166,6 +209,93 @@ def test_the_step_loss_is_logged_every_n_steps(known, trainer, tmp_path):
     assert steps == {1: pytest.approx(losses[2:4].mean()), 3: pytest.approx(losses[6:8].mean())}
 
 
+def test_predictions_are_the_probabilities_of_the_test_images(tiny_data, trainer):
+    classifier, datamodule = MLPClassifier(), MNISTDataModule(val_size=50, eval_batch_size=60)
+
+    predictions = trainer().predict(classifier, datamodule=datamodule)
+
+    with torch.no_grad():
+        expected = classifier(datamodule.test_set.images).softmax(dim=1)
+    assert [len(batch) for batch in predictions] == [60, 40]
+    torch.testing.assert_close(torch.cat(predictions), expected)
+    images = DataLoader(datamodule.test_set.images, batch_size=50)  # without targets
+    torch.testing.assert_close(torch.cat(trainer().predict(classifier, images)), expected)
+
+
+class Closures(torch.optim.SGD):
+    """Evaluates each batch once more than the one before; LBFGS does it up to twenty times."""
+
+    evaluations = 0
+
+    def step(self, closure):
+        for _ in range(self.evaluations):
+            closure()
+        self.evaluations += 1
+        return super().step(closure)
+
+
+def test_training_metrics_have_each_batch_once_however_often_it_is_evaluated(known, trainer):
+    known.optimizer = lambda parameters: Closures(parameters, lr=0)
+    run = trainer(max_epochs=2)
+    run.fit(known, known_images(4), known_images(3))
+    again = trainer()  # begins at the same step and batch
+    again.fit(known, known_images(10), known_images(3))
+
+    for metrics in (run.callback_metrics, again.callback_metrics):
+        assert metrics["train/acc"].item() == pytest.approx(ACCURACY)
+        assert metrics["train/loss"].item() == pytest.approx(LOSS)
+
+
+def test_without_a_trainer_a_training_step_returns_the_loss(known):
+    images, targets = next(iter(known_images(10)))
+
+    assert known.training_step((images, targets), 0).item() == pytest.approx(LOSS)
+
+
+def test_fabric_trains(tiny_data):
+    fabric = Fabric(accelerator="cpu", devices=1)
+    datamodule = MNISTDataModule(val_size=50)
+    datamodule.setup("fit")
+    module = MLPClassifier()
+    model, optimizer = fabric.setup(module, SGD(module.parameters(), lr=0.1))
+    losses = []
+    for _ in range(2):
+        for number, batch in enumerate(fabric.setup_dataloaders(datamodule.train_dataloader())):
+            loss = model.training_step(batch, number)
+            fabric.backward(loss)
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+
+    assert len(losses) == 6
+    assert losses[-1] < losses[0]
+
+
+def test_metrics_are_not_logged_with_log_every_n_steps_0(known, trainer):
+    run = trainer(log_every_n_steps=0)
+    run.fit(known, known_images(4), known_images(3))
+
+    assert "train/loss_step" not in run.callback_metrics
+    assert run.callback_metrics["train/acc"].item() == pytest.approx(ACCURACY)
+
+
+def test_a_compiled_classifier_is_trained_by_the_stock_trainer(known, trainer):
+    compiled_graphs = []
+
+    def backend(graph, example_inputs):
+        compiled_graphs.append(graph)
+        return graph.forward
+
+    run = trainer(num_sanity_val_steps=0)
+    run.fit(torch.compile(known, backend=backend), known_images(1), known_images(1))
+
+    assert run.callback_metrics["train/acc"].item() == pytest.approx(ACCURACY)
+    assert run.callback_metrics["val/acc"].item() == pytest.approx(ACCURACY)
+    assert len(compiled_graphs) <= 4  # for the first batch, and for all others, of training and validation
+    # With inductor, a loss that a graph also returns without its gradient has none at all.
+    assert not [node for graph in compiled_graphs for node in graph.graph.nodes if node.target == "detach"]
+
+
 # Label smoothing
 
 
@@ -214,6 +344,27 @@ def test_weights_of_another_architecture_are_refused(tiny_data, trainer, tmp_pat
 
     with pytest.raises(UserError, match=r"another architecture.*\(512,\).*\(128,\)"):
         SimpleCNNClassifier.load_from_checkpoint(tmp_path / "cnn.ckpt")
+
+
+def test_weights_are_loaded_as_far_as_they_are_there_without_strict(trainer, tmp_path, tiny_data):
+    run = trainer()
+    run.fit(MLPClassifier(), datamodule=MNISTDataModule(val_size=50))
+    run.save_checkpoint(tmp_path / "mlp.ckpt")
+    content = torch.load(tmp_path / "mlp.ckpt", weights_only=True)
+    (missing, *others) = [name for name in content["state_dict"] if name.startswith("network.")]
+    content["state_dict"]["other"] = content["state_dict"].pop(missing)
+    torch.save(content, tmp_path / "changed.ckpt")
+
+    with pytest.raises(UserError, match=f"another architecture: the model has .* for {missing}, the checkpoint none"):
+        MLPClassifier.load_from_checkpoint(tmp_path / "changed.ckpt")
+    with pytest.warns(UserWarning, match="Found keys that are"):
+        loaded = MLPClassifier.load_from_checkpoint(tmp_path / "changed.ckpt", strict=False)
+    assert all(torch.equal(loaded.state_dict()[name], content["state_dict"][name]) for name in others)
+
+    content["state_dict"][others[0]] = torch.zeros(3)
+    torch.save(content, tmp_path / "changed.ckpt")
+    with pytest.raises(UserError, match=rf"another architecture: .* for {others[0]}, the checkpoint \(3,\)"):
+        MLPClassifier.load_from_checkpoint(tmp_path / "changed.ckpt", strict=False)
 
 
 # Refused arguments and data
