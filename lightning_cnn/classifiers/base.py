@@ -34,7 +34,8 @@ class ImageClassifier(LightningModule):
             `channels_last`; nothing else of it is changed.
         optimizer: Builds the optimizer from the parameters, for example `torch.optim.Adam`.
         scheduler: Builds the learning-rate schedule from the optimizer. `OneCycleLR` and `CyclicLR` are stepped after
-            every batch, all others after every epoch; `total_steps` defaults to the steps of the run. None for a
+            every batch, all others after every epoch; `total_steps` defaults to the steps of the run.
+            `ReduceLROnPlateau` without a `monitor` monitors `val/loss`, or with `mode: max`, `val/acc`. None for a
             constant learning rate.
         mean: Mean of the pixels scaled to [0, 1], which is subtracted.
         std: Standard deviation of the pixels scaled to [0, 1], by which they are divided; greater than 0.
@@ -77,6 +78,7 @@ class ImageClassifier(LightningModule):
         self.network = network.to(memory_format=torch.channels_last)
         self.optimizer = optimizer
         self.scheduler = scheduler
+        self._lr: float | None = None  # in place of that of the optimizer
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
         self.register_buffer("mean", torch.tensor(mean))
@@ -95,6 +97,17 @@ class ImageClassifier(LightningModule):
     def train_metrics(self) -> StageMetrics:
         """Loss and accuracy of the current training epoch."""
         return self._metrics("train")
+
+    @property
+    def lr(self) -> float:
+        """The learning rate that the optimizer starts with; `LearningRateFinder` and `Tuner` of Lightning set it."""
+        return optimizers.learning_rate(self.optimizer, self.parameters()) if self._lr is None else self._lr
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        if trainer := self._attached_trainer():
+            optimizers.set_base_lr(trainer.lr_scheduler_configs, lr)
+        self._lr = lr
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Scale images `(B, 1, 28, 28)` to [0, 1] and normalise them: the input of the network.
@@ -224,7 +237,7 @@ class ImageClassifier(LightningModule):
         Raises:
             UserError: If their arguments are invalid.
         """
-        return optimizers.build(self.optimizer, self.scheduler, self.parameters(), self._attached_trainer())
+        return optimizers.build(self.optimizer, self.scheduler, self.parameters(), self._attached_trainer(), self._lr)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the description that makes the checkpoint self-contained, unless a callback has added a fuller one."""

@@ -1,15 +1,18 @@
 """How `ImageClassifier` builds the optimizer and the learning-rate schedule that it was given."""
 
 import math
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import LRSchedulerConfig, LRSchedulerConfigType, OptimizerLRScheduler
 from torch.nn import Parameter
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
+from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
 
 from lightning_cnn.errors import UserError
 
@@ -22,31 +25,112 @@ def build(
     scheduler_callable: LRSchedulerCallable | None,
     parameters: Iterable[Parameter],
     trainer: Trainer | None,
+    lr: float | None = None,
 ) -> OptimizerLRScheduler:
     """Build the optimizer, and the schedule if there is one, as `LightningModule.configure_optimizers` returns them.
 
     Without a trainer, a schedule must not leave `total_steps` open.
 
+    Args:
+        optimizer_callable: Builds the optimizer from the parameters.
+        scheduler_callable: Builds the schedule from the optimizer.
+        parameters: The parameters to train.
+        trainer: The trainer, if there is one.
+        lr: Learning rate in place of that of the optimizer.
+
     Raises:
-        UserError: If one of them raises an error because of its arguments.
+        UserError: If one of them raises an error because of its arguments, now or in its first step.
     """
-    try:
+    parameters = list(parameters)
+    open_values = open_arguments(scheduler_callable, trainer)
+
+    def both(parameters: list[Parameter]) -> tuple[Optimizer, Any]:
         optimizer = optimizer_callable(parameters)
-        scheduler = scheduler_callable and scheduler_callable(optimizer, **open_arguments(scheduler_callable, trainer))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"invalid arguments of the optimizer or its schedule: {error}") from error
+        for group in optimizer.param_groups if lr is not None else []:
+            group["lr"] = lr
+        return optimizer, scheduler_callable and scheduler_callable(optimizer, **open_values)
+
+    try:
+        _try_step(*both(copies := _copies(parameters)), copies)
+        optimizer, scheduler = both(parameters)
     except ZeroDivisionError as error:
+        if "total_steps" not in open_values:
+            raise UserError(f"invalid arguments of the schedule, in its first step: {error}") from error
         raise UserError(
-            f"{_total_steps(trainer)} steps are too few for this schedule; train for more epochs or "
+            f"{open_values['total_steps']} steps are too few for this schedule; train for more epochs or "
             "batches, or leave it out with --model.scheduler null"
         ) from error
+    except (ValueError, TypeError, RuntimeError, AttributeError) as error:
+        raise UserError(f"invalid arguments of the optimizer or its schedule: {error}") from error
     _fuse(optimizer)
     if scheduler is None:
         return optimizer
     if isinstance(scheduler, ReduceLROnPlateau):
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": scheduler.monitor}}
-    interval = "step" if isinstance(scheduler, _PER_STEP) else "epoch"
+        return {"optimizer": optimizer, "lr_scheduler": _on_plateau(scheduler, trainer)}
+    interval = "step" if any(isinstance(part, _PER_STEP) for part in _parts(scheduler)) else "epoch"
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval}}
+
+
+def _copies(parameters: Iterable[Parameter]) -> list[Parameter]:
+    """Return copies of a few parameters, one with each number of dimensions, with gradients of zero."""
+    copies = [Parameter(p.detach().clone()) for p in {p.ndim: p for p in parameters if p.requires_grad}.values()]
+    for copy in copies:
+        copy.grad = torch.zeros_like(copy)
+    return copies
+
+
+def _try_step(optimizer: Optimizer, scheduler: Any, copies: list[Parameter]) -> None:
+    """Use a throw-away optimizer and its schedule, which may raise only then because of their arguments."""
+    if {id(p) for group in optimizer.param_groups for p in group["params"]} != {id(copy) for copy in copies}:
+        return  # it has not been built from what it was given
+    optimizer.step(lambda: 0.0)  # a closure, for LBFGS
+    with warnings.catch_warnings(action="ignore"):
+        if isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step(0.0)
+        elif scheduler is not None:
+            scheduler.step()
+    if scheduler is not None:
+        scheduler.state_dict()  # which checkpoints contain
+
+
+def _parts(scheduler: Any) -> Iterator[Any]:
+    """Yield a schedule, and those that it is made of if it is a `SequentialLR` or `ChainedScheduler`."""
+    yield scheduler
+    for part in getattr(scheduler, "_schedulers", []):  # torch has no public name for them
+        yield from _parts(part)
+
+
+def learning_rate(optimizer_callable: OptimizerCallable, parameters: Iterable[Parameter]) -> float:
+    """Return the learning rate with which the optimizer is built."""
+    return float(optimizer_callable(list(parameters)).param_groups[0]["lr"])
+
+
+def set_base_lr(configs: Iterable[LRSchedulerConfig], lr: float) -> None:
+    """Set the learning rate from which schedules compute those of later epochs.
+
+    Raises:
+        UserError: If a schedule has a range of learning rates of its own.
+    """
+    for part in (part for config in configs for part in _parts(config.scheduler)):
+        if isinstance(part, _PER_STEP):
+            raise UserError(
+                f"a learning rate of {lr:g} would not be used, because {type(part).__name__} has its own; set its "
+                "max_lr, or leave it out with --model.scheduler null"
+            )
+        part.base_lrs = [lr] * len(part.optimizer.param_groups)
+
+
+def _on_plateau(scheduler: ReduceLROnPlateau, trainer: Trainer | None) -> LRSchedulerConfigType:
+    """Return which metric Lightning is to monitor for the schedule, and when.
+
+    Only the subclass of LightningCLI names a metric; for torch's own it follows from the mode.
+    """
+    monitor = getattr(scheduler, "monitor", "val/loss" if scheduler.mode == "min" else "val/acc")
+    if trainer is None or not monitor.startswith("val"):
+        return {"scheduler": scheduler, "monitor": monitor}
+    # Only in epochs with a validation. If validations are counted in batches instead, an epoch may have none.
+    every = trainer.check_val_every_n_epoch
+    return {"scheduler": scheduler, "monitor": monitor, "frequency": every or 1, "strict": every is not None}
 
 
 def open_arguments(scheduler_callable: LRSchedulerCallable | None, trainer: Trainer | None) -> dict[str, int]:
@@ -87,7 +171,18 @@ def require_same_total_steps(
 
 
 def _total_steps(trainer: Trainer | None) -> float:
-    return math.inf if trainer is None else trainer.estimated_stepping_batches
+    """Return the optimizer steps of the run; infinite if there is no end."""
+    if trainer is None:
+        return math.inf
+    steps = trainer.estimated_stepping_batches  # as if batches were accumulated in all epochs as they are now
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it from outside
+    for callback in callbacks:
+        epochs = trainer.max_epochs or -1
+        if isinstance(callback, GradientAccumulationScheduler) and epochs > 0:
+            factors = map(callback.get_accumulate_grad_batches, range(epochs))
+            planned = sum(math.ceil(trainer.num_training_batches / factor) for factor in factors)
+            steps = planned if trainer.max_steps == -1 else min(planned, trainer.max_steps)
+    return steps
 
 
 def _fuse(optimizer: Optimizer) -> None:
