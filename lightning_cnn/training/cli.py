@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer as LightningTrainer
-from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
+from lightning.pytorch.callbacks import Checkpoint, LearningRateFinder, LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import LightningCLI
 
 from lightning_cnn import checkpoint as checkpoints
@@ -117,6 +117,8 @@ class TrainingCLI(SettingsCLI):
         precision = setup.choose_precision(vars(options), self.model, self.datamodule.batch_size)
         folder = self._open_run(Path(options["default_root_dir"] or "."))
         loggers = setup.make_loggers(options["logger"], Run(folder), self.first_step)
+        if self.first_step is not None:  # the optimizer has the learning rate that was found; a search would begin anew
+            callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateFinder)]
         self.run_record = RunRecord(folder, self._record(folder, precision))
         callbacks += [RankSynchronisation(self.first_step), self.run_record]
         callbacks += [LearningRateMonitor()] if loggers else []

@@ -1,7 +1,7 @@
 """Settings that `fit` refuses before it starts: nothing would be trained, or it would fail only later."""
 
 from jsonargparse import Namespace
-from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
+from lightning.pytorch.callbacks import BatchSizeFinder
 from torch import nn
 
 from lightning_cnn.classifiers import ImageClassifier
@@ -39,11 +39,6 @@ def require_trainable(options: Namespace, model: ImageClassifier, datamodule: Im
         raise UserError("--data.batch_size 1: batch normalisation needs several images in a batch; give at least 2")
     schedule = getattr(model.scheduler, "keywords", {})  # those of a functools.partial
     for callback in options["callbacks"] or []:
-        if isinstance(callback, LearningRateFinder):
-            raise UserError(
-                "LearningRateFinder looks for a learning rate of the model, but it is the optimizer that has one; "
-                "try some with --model.optimizer.lr"
-            )
         if isinstance(callback, BatchSizeFinder) and "total_steps" in schedule and not schedule["total_steps"]:
             raise UserError(
                 "BatchSizeFinder changes the number of steps, for which the schedule has been built already; set "

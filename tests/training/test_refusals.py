@@ -1,6 +1,8 @@
 import pytest
 import yaml
 
+from lightning_cnn import checkpoint
+
 PLAIN = ("--data.val_size", 50, "--plots.enabled", "false", "--dashboard.enabled", "false")
 
 
@@ -21,7 +23,11 @@ PLAIN = ("--data.val_size", 50, "--plots.enabled", "false", "--dashboard.enabled
             "--test true needs the best weights, which are not saved with --trainer.limit_val_batches 0;",
         ),
         ("mnist/fast.yaml", ("--data.batch_size", 1), "--data.batch_size 1: batch normalisation needs several images"),
-        ("mnist/cnn.yaml", ("--trainer.callbacks+=LearningRateFinder",), "LearningRateFinder looks for"),
+        (
+            "mnist/cnn.yaml",
+            ("--trainer.callbacks+=BatchSizeFinder", "--data.global_batch_size", 32),
+            "batch_size 2 would not be used, because --data.global_batch_size 32 replaces it;",
+        ),
         ("mnist/fast.yaml", ("--trainer.callbacks+=BatchSizeFinder",), "BatchSizeFinder changes the number of steps"),
     ],
 )
@@ -46,6 +52,18 @@ def test_useless_settings_are_refused_before_training(cli, tiny_data, configs, t
 )
 def test_similar_settings_train(fit, config, flags):
     assert (fit(config, *flags) / "checkpoints" / "best.ckpt").is_file()
+
+
+def test_a_learning_rate_is_found_once(fit, cli):
+    flags = ("--trainer.callbacks+=LearningRateFinder", "--trainer.callbacks.num_training_steps", 20)
+    run = fit("fashion_mnist/mlp.yaml", *flags, "--data.batch_size", 5, "--trainer.callbacks.min_lr", 0.001)
+    before = checkpoint.read(run / "checkpoints" / "last.ckpt")
+    assert cli("fit", run, "--trainer.max_epochs", 2).status == 0
+    after = checkpoint.read(run / "checkpoints" / "last.ckpt")
+
+    assert [before["global_step"], after["global_step"]] == [30, 60]
+    rates = [content["optimizer_states"][0]["param_groups"][0]["lr"] for content in (before, after)]
+    assert rates[0] == rates[1] > 0.01  # that of the config
 
 
 def test_a_missing_package_is_named(cli, tiny_data, configs, tmp_path, monkeypatch):
