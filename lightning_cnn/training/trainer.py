@@ -8,7 +8,9 @@ from typing import Any, Literal
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.plugins.precision.precision import _PRECISION_INPUT
+from lightning.pytorch import Callback
 from lightning.pytorch import Trainer as LightningTrainer
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io.wrapper import _WrappingCheckpointIO
 from lightning.pytorch.profilers import PassThroughProfiler
 
@@ -60,9 +62,13 @@ class Trainer(LightningTrainer):
         self.fit_loop: FitLoop = FitLoop(self, self.fit_loop)
         self.is_at_step_boundary = False
         self._replace_checkpoint_io()
-        if not any(isinstance(callback, FiniteCheck) for callback in self.callbacks):  # type: ignore[attr-defined]
-            self.callbacks.append(FiniteCheck())  # type: ignore[attr-defined]
-        self.callbacks.append(ExactResume())  # type: ignore[attr-defined]  # Lightning sets it from outside
+        callbacks: list[Callback] = self.callbacks  # type: ignore[attr-defined]  # Lightning sets it from outside
+        ours: list[Callback] = [ExactResume()]
+        if not any(isinstance(callback, FiniteCheck) for callback in callbacks):
+            ours.append(FiniteCheck())
+        # Callbacks that save checkpoints stay the last: what others do in the same hook belongs to the checkpoint.
+        savers = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
+        callbacks[:] = [*(callback for callback in callbacks if callback not in savers), *ours, *savers]
 
     def _replace_checkpoint_io(self) -> None:
         """Replace Lightning's checkpoint I/O by ours, also inside of another; that of a user or a strategy stays."""

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, OnExceptionCheckpoint, TQDMProgressBar
 from lightning.pytorch.profilers import SimpleProfiler
 from torch import nn
 from torch.optim import SGD
@@ -51,6 +51,17 @@ def test_limits_of_batches_reach_lightning(tmp_path, option):
 
 
 # Callbacks
+
+
+def test_callbacks_that_save_checkpoints_are_the_last(tmp_path):
+    users = [ModelCheckpoint(tmp_path), OnExceptionCheckpoint(tmp_path), LearningRateMonitor()]
+
+    trainer = make(tmp_path, callbacks=users, enable_checkpointing=True, logger=True)
+
+    assert trainer.callbacks[0] is users[2]
+    assert trainer.callbacks[-2:] == users[:2]
+    assert len(trainer.callbacks) > 3
+    assert len(users) == 3
 
 
 def test_callbacks_of_the_user_are_not_changed(tmp_path):
