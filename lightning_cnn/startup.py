@@ -25,6 +25,8 @@ _HARMLESS = (
     r"\s*By default only one JsonargparseDeprecationWarning",
     # The size that the model summary estimates is that of the weights, which stay float32.
     "Precision bf16-mixed is not supported by the model summary",
+    # A checkpoint has its average as its weights, which are tested.
+    r"You're using the WeightAveraging callback, but loading a checkpoint outside the 'fit' stage",
     # A resumed run keeps its folder.
     r"Checkpoint directory .* exists and is not empty",
     # Metrics of whole epochs are logged however few batches there are.

@@ -22,6 +22,7 @@ from lightning_cnn.errors import Interrupted, UserError
 from lightning_cnn.run import Run
 from lightning_cnn.startup import filter_warnings, tune_process
 from lightning_cnn.training import setup
+from lightning_cnn.training.averaging import save_weights
 from lightning_cnn.training.distributed import PeerFailureError, PeerProcesses
 from lightning_cnn.training.failure_store import Failure
 from lightning_cnn.training.options import schema
@@ -36,7 +37,7 @@ from lightning_cnn.training.resume import (
     summary,
     user_classes,
 )
-from lightning_cnn.training.trainer import is_restoring
+from lightning_cnn.training.trainer import Trainer, is_restoring
 
 
 def main(argv: Sequence[str]) -> int:
@@ -74,6 +75,8 @@ class TrainingCLI(SettingsCLI):
         stack: Keeps the lock of the run folder.
         peers: All processes of the run.
     """
+
+    trainer: Trainer
 
     def __init__(self, request: Request, stack: ExitStack, peers: PeerProcesses) -> None:
         self.stack = stack
@@ -177,12 +180,13 @@ class TrainingCLI(SettingsCLI):
         self._train()
         if self.settings["trainer"]["fast_dev_run"]:
             return
+        is_finished = self.trainer.global_step == self.first_step
+        average = self._save_average()
         if self.trainer.is_global_zero:
-            is_finished = self.trainer.global_step == self.first_step
             classes = user_classes(self.model, self.datamodule)
-            print(summary(self.current_run, classes, is_finished, self.settings["test"]))
+            print(summary(self.current_run, classes, is_finished, self.settings["test"], average))
         if self.settings["test"]:
-            self._test_best()
+            self._test(average or self.current_run.checkpoint("best"))
 
     def _train(self) -> None:
         try:
@@ -212,13 +216,25 @@ class TrainingCLI(SettingsCLI):
         flags = user_classes(self.model, self.datamodule) + (" --test true" if self.settings["test"] else "")
         return resume_hint(self.current_run, self.first_step, flags)
 
-    def _test_best(self) -> None:
-        """Test the best weights of the training that has just ended."""
-        best = self.current_run.checkpoint("best")
-        if not best.is_file():
-            raise UserError(f"--test true needs the best weights, but training has not saved {best}")
+    def _save_average(self) -> Path | None:
+        """Validate and save the stochastic average of the weights, and return the file; None if there is none."""
+        if not self.trainer.averages.is_stochastic or not self.trainer.checkpoint_callbacks:
+            return None
+        path = self.current_run.checkpoint("swa")
+        if self.trainer.global_step == self.first_step and path.is_file():  # nothing was left to train
+            return path
+        self.trainer.loggers = []  # the metrics belong to the average, not to the last step
+        self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
+        assert self.run_record is not None
+        save_weights(self.trainer, self.run_record, path)
+        return path
+
+    def _test(self, checkpoint: Path) -> None:
+        """Test the best weights of the training that has just ended, or their average."""
+        if not checkpoint.is_file():
+            raise UserError(f"--test true needs the best weights, but training has not saved {checkpoint}")
         # Results that are there already are those of the run itself, from before it resumed.
-        self.test_results = TestResults(self.current_run.folder, best, overwrite=True)
+        self.test_results = TestResults(self.current_run.folder, checkpoint, overwrite=True)
         self.trainer.callbacks.append(self.test_results)  # type: ignore[attr-defined]  # Lightning sets it from outside
         self.trainer.loggers = []  # as in `test`: the metrics belong to the weights, not to the last step
-        self._evaluate(best)
+        self._evaluate(checkpoint)

@@ -47,6 +47,7 @@ class FitLoop(_FitLoop):
         signals = self.trainer.signals
         with signals.deferred():
             super().run()
+            self.trainer.averages.finish(self.trainer, self.trainer.lightning_module)
         if signals.received is not None:  # after the last step boundary
             signals.end(signals.received)
 

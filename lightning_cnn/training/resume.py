@@ -208,7 +208,7 @@ def program(flags: str) -> str:
     return "python -m lightning_cnn" if "--model" in flags or "--data" in flags else "lightning-cnn"
 
 
-def summary(run: Run, classes: str, is_finished: bool, is_tested: bool) -> str:
+def summary(run: Run, classes: str, is_finished: bool, is_tested: bool, average: Path | None = None) -> str:
     """Return where the files of a run are after training, and the commands to test and view it.
 
     Args:
@@ -216,6 +216,7 @@ def summary(run: Run, classes: str, is_finished: bool, is_tested: bool) -> str:
         classes: The flags of `user_classes`.
         is_finished: Whether nothing was left to train.
         is_tested: Whether the run is tested next anyway.
+        average: The checkpoint with the average of the weights, if there is one.
     """
     lines = [f"Run folder: {run.folder}"]
     if is_finished:
@@ -223,7 +224,11 @@ def summary(run: Run, classes: str, is_finished: bool, is_tested: bool) -> str:
     best, last = run.checkpoint("best"), run.checkpoint("last")
     if last.is_file() and not best.is_file():
         lines.append("No best:    there is no best.ckpt, because nothing was validated")
-    kept = best if best.is_file() else last
+    if average is not None:
+        metrics = checkpoints.read_description(average)["metrics"]
+        value = f" (val/acc {metrics['val/acc']:.4f})" if "val/acc" in metrics else ""
+        lines.append(f"Averaged:   {average}{value}; the other checkpoints have the weights without averaging")
+    kept = average or (best if best.is_file() else last)
     if kept.is_file() and not is_tested:
         lines.append(f"Test it:    {program(classes)} test {quote(str(kept))}{classes}")
     lines.append(f"Look at it: tensorboard --logdir {quote(str(run.folder.parent.parent))}")

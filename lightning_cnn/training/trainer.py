@@ -16,6 +16,7 @@ from lightning.pytorch.profilers import PassThroughProfiler
 
 from lightning_cnn.callbacks.checkpoints import Checkpoints
 from lightning_cnn.callbacks.divergence import FiniteCheck
+from lightning_cnn.training.averaging import WeightAverages
 from lightning_cnn.training.checkpoint_io import CheckpointIO
 from lightning_cnn.training.loops import ExactResume, FitLoop
 from lightning_cnn.training.signals import Signals
@@ -62,8 +63,9 @@ class Trainer(LightningTrainer):
         self.fit_loop: FitLoop = FitLoop(self, self.fit_loop)
         self.is_at_step_boundary = False
         self._replace_checkpoint_io()
+        self.averages = WeightAverages()
         callbacks: list[Callback] = self.callbacks  # type: ignore[attr-defined]  # Lightning sets it from outside
-        ours: list[Callback] = [ExactResume()]
+        ours: list[Callback] = [self.averages, ExactResume()]
         if not any(isinstance(callback, FiniteCheck) for callback in callbacks):
             ours.append(FiniteCheck())
         # Callbacks that save checkpoints stay the last: what others do in the same hook belongs to the checkpoint.

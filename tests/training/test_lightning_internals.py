@@ -11,6 +11,7 @@ import pytest
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.fabric.plugins.precision.precision import _PRECISION_INPUT
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging
 from lightning.pytorch.loops.fetchers import _DataFetcher
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.loops.loop import _Loop
@@ -137,6 +138,18 @@ def test_processes_are_started_by_a_launcher():
 def test_a_loaded_checkpoint_is_known_until_it_is_restored(trainer):
     """Without it, an error in restoring is reported as one of the training."""
     assert not trainer._checkpoint_connector._loaded_checkpoint
+
+
+def test_averages_of_weights_have_a_state(trainer):
+    """Without these, an average without updates is the untrained network, and a resumed run averages other weights."""
+    running, stochastic = EMAWeightAveraging(), StochasticWeightAveraging(0.1)
+
+    assert running._average_model is stochastic._average_model is None
+    assert running._latest_update_epoch == -1
+    assert stochastic._scheduler_state is None
+    assert (stochastic.n_averaged, stochastic._init_n_averaged, stochastic._swa_epoch_start) == (None, 0, 0.8)
+    assert callable(stochastic.pl_module_contains_batch_norm) and callable(stochastic.transfer_weights)
+    assert callable(trainer._checkpoint_connector.dump_checkpoint)
 
 
 def test_torchmetrics_counts_updates():
