@@ -169,3 +169,4 @@ def save_weights(trainer: Trainer, record: RunRecord, path: Path) -> None:
     checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=True)
     record.on_save_checkpoint(trainer, trainer.lightning_module, checkpoint)
     trainer.strategy.save_checkpoint(checkpoint, path)
+    trainer.strategy.barrier()  # until rank 0 has written it
