@@ -1,11 +1,12 @@
 """Atomic writes, checksums, and the configs that ship with this package."""
 
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 
@@ -21,10 +22,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     path = Path(os.path.realpath(path))  # `resolve` raises no OSError for a loop of links
     temporary = None
+    stack = ExitStack()
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        os.close(handle)
+        stack.callback(os.close, handle)
         temporary = Path(name)
+        with suppress(OSError):  # some filesystems have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)  # for `remove_partial_files`; the system releases it
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -42,8 +46,17 @@ def atomic_write(path: Path) -> Iterator[Path]:
             error.filename = str(path)  # not the temporary name
         raise
     finally:
+        stack.close()
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what `atomic_write` of killed processes has left below a folder, but not what is still being written."""
+    for partial in folder.rglob(".*.part"):
+        with suppress(OSError), partial.open("rb") as file:  # removed meanwhile, or locked
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            partial.unlink()
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from lightning_cnn.config.yaml import read_config
 from lightning_cnn.errors import UserError, reason
+from lightning_cnn.files import remove_partial_files
 
 #: The default folder of all runs.
 DEFAULT_ROOT = Path("logs")
@@ -122,6 +123,8 @@ class Run:
     def lock(self) -> Iterator[None]:
         """Let only this process train in the folder; the lock of a killed process is released by the system.
 
+        Partial files that killed processes have left are removed.
+
         Raises:
             UserError: If another process trains in it.
         """
@@ -132,6 +135,7 @@ class Run:
                 f"{self.folder} is being trained by another process; wait for its end, or stop it"
             ) from error
         with lock:
+            remove_partial_files(self.folder)
             yield
 
     def read_config(self) -> dict[str, Any]:

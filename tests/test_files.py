@@ -1,10 +1,12 @@
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from lightning_cnn.files import atomic_write, sha256, shipped_config
+from lightning_cnn.files import atomic_write, link_or_copy, remove_partial_files, sha256, shipped_config
 
 
 def write_half(path: Path, error: type[BaseException]) -> None:
@@ -51,6 +53,33 @@ def test_an_error_keeps_the_old_file(tmp_path):
         write_half(path, ValueError)
 
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"result.csv": "old"}
+
+
+KILLED = """\
+import os, sys
+from pathlib import Path
+from lightning_cnn.files import atomic_write
+with atomic_write(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half")
+    os._exit(9)
+"""
+
+
+def test_partial_files_of_killed_processes_are_removed_and_no_others(tmp_path):
+    (tmp_path / "plots").mkdir()
+    for name in ("config.yaml", "plots/history.png"):
+        assert subprocess.run([sys.executable, "-c", KILLED, tmp_path / name], check=False).returncode == 9
+    assert len(list(tmp_path.rglob("*.part"))) == 2
+
+    with atomic_write(tmp_path / "test_metrics.json") as temporary:
+        temporary.write_text("half")
+        remove_partial_files(tmp_path)
+        assert list(tmp_path.rglob("*.part")) == [temporary]
+        temporary.write_text("whole")
+
+    link_or_copy(tmp_path / "test_metrics.json", tmp_path / "copy.json")
+    remove_partial_files(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.json", "plots", "test_metrics.json"]
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])

@@ -186,3 +186,10 @@ def test_configs_are_named_after_their_networks(configs):
     assert found == {snake_case(name) for name in networks.__all__} - {"fast_cnn"} | {
         "fast"
     }  # a recipe for two datasets
+
+
+def test_the_lock_removes_what_a_killed_process_has_left(tmp_path):
+    (tmp_path / ".config.yaml.x.part").write_text("half")
+
+    with Run(tmp_path).lock():
+        assert not list(tmp_path.rglob("*.part"))
