@@ -5,6 +5,7 @@ import shutil
 import warnings
 from collections.abc import Collection
 from pathlib import Path
+from time import time
 from typing import TYPE_CHECKING
 
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -13,6 +14,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
+
+from lightning_cnn.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,6 +48,8 @@ class TensorBoard(TensorBoardLogger):
     def __init__(self, folder: Path, first_step: int | None = None) -> None:
         super().__init__(folder, name="", version="", default_hp_metric=False, purge_step=first_step)
         self._is_closed = False
+        if first_step is not None:
+            _keep_in_order(Run(folder).event_files())
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -57,6 +62,22 @@ class TensorBoard(TensorBoardLogger):
     def save(self) -> None:
         """Flush the file."""
         self.experiment.flush()
+
+
+@rank_zero_only
+def _keep_in_order(earlier: list[Path]) -> None:
+    """Rename earlier event files whose names have a time that is not in the past, because the clock was set back.
+
+    TensorBoard reads the files in the order of their names, and a new one is named after the time.
+    """
+    now = int(time())
+    stamps = [int(path.name.split(".")[3]) for path in earlier]
+    if max(stamps, default=0) < now:
+        return
+    for place, (path, stamp) in enumerate(zip(earlier, stamps, strict=True)):
+        latest = now - len(earlier) + place  # a second is left to each of the files after it
+        if stamp > latest:
+            path.rename(path.with_name(path.name.replace(f".{stamp:010d}.", f".{latest:010d}.", 1)))
 
 
 def add_hyperparameters(writer: SummaryWriter, values: dict[str, str | float | bool], metrics: Collection[str]) -> None:

@@ -1,4 +1,5 @@
 import io
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
+from lightning_cnn.callbacks import tensorboard
 from lightning_cnn.callbacks.tensorboard import (
     TensorBoard,
     add_embedding,
@@ -60,6 +62,21 @@ def test_logging_hyperparameters_adds_no_scalar(tmp_path):
     logger.finalize("success")
 
     assert EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"] == []
+
+
+@pytest.mark.parametrize("clock", [-1000, 0, 1000])
+def test_steps_stay_in_order_when_the_clock_is_changed(tmp_path, monkeypatch, clock):
+    start = time.time()
+    for run, (now, first_step) in enumerate([(start, None), (start + clock, 2), (start + clock / 2, 4)]):
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        monkeypatch.setattr(tensorboard, "time", time.time)
+        logger = TensorBoard(tmp_path, first_step)
+        for step in range(2 * run, 2 * run + 2):
+            logger.log_metrics({"val/acc": 0.5}, step=step)
+        logger.finalize("success")
+
+    assert [event.step for event in EventAccumulator(str(tmp_path)).Reload().Scalars("val/acc")] == list(range(6))
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 # Additions to the writer
