@@ -12,7 +12,7 @@ import yaml
 from lightning.pytorch.loggers import CSVLogger
 
 import lightning_cnn
-from lightning_cnn.callbacks import RunRecord
+from lightning_cnn.callbacks import RunRecord, run_record
 from lightning_cnn.callbacks.metrics_csv import MetricsCSV
 from lightning_cnn.callbacks.tensorboard import TensorBoard
 from lightning_cnn.checkpoint import read_description
@@ -113,6 +113,16 @@ def test_the_earlier_environment_of_a_resumed_run_is_kept_if_anything_has_change
     assert len(environment(trainer, tmp_path)["earlier"]) == 2
     changes = "device cuda → cpu, threads 7 → 1"
     assert f"Resume is not bit-exact, because the environment has changed: {changes}" in caplog.text
+
+
+def test_the_environment_in_which_a_run_was_begun_is_kept_however_often_it_is_resumed(
+    tiny_data, trainer, tmp_path, monkeypatch
+):
+    for revision in ("first", "second", "second", "third", "first"):
+        monkeypatch.setattr(run_record, "_git_revision", lambda revision=revision: revision)
+        found = environment(trainer, tmp_path)
+
+    assert [record["git_revision"] for record in (*found["earlier"], found)] == ["first", "second", "third", "first"]
 
 
 def val_accs(folder):

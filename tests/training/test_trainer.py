@@ -70,6 +70,8 @@ def test_callbacks_of_the_user_are_not_changed(tmp_path):
     make(tmp_path, callbacks=[callback])
 
     assert vars(callback) == {}
+    fit(make(tmp_path, callbacks=[callback]))
+    assert set(vars(callback)) == {"log", "log_dict"}  # which Lightning adds
 
 
 # Profiler
