@@ -2,9 +2,10 @@
 
 import os
 import warnings
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -230,6 +231,28 @@ class ImageDataModule(LightningDataModule):
         if self.folds > len(raw.train_labels):
             raise UserError(f"folds must be between 2 and {len(raw.train_labels)}, got {self.folds}")
         return stratified_fold(raw.train_labels, self.folds, self.fold)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what identifies the training images, for `load_state_dict`; nothing outside of training."""
+        if not hasattr(self, "train_set"):
+            return {}
+        targets = self.train_set.targets.cpu().numpy()
+        return {"training_images": len(targets), "crc32_of_targets": zlib.crc32(targets.tobytes())}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse to resume a training on other images: those of its validation may be among them.
+
+        Raises:
+            UserError: If they are others.
+        """
+        if self.trainer is None or self.trainer.state.fn != "fit" or (now := self.state_dict()) == state_dict:
+            return
+        sample = ", the sample that ships with this package" if self.raw is not None and self.raw.is_sample else ""
+        raise UserError(
+            f"the run was trained on {state_dict.get('training_images')} images, and these "
+            f"{now['training_images']} are others{sample}; resume with the same data, --data.val_size, --data.folds "
+            "and --data.fold, or train a new run"
+        )
 
     def train_dataloader(self) -> ShuffledLoader:
         """Training batches, in an order that depends only on the seed of the run and the epoch.

@@ -188,19 +188,22 @@ class ShuffledLoader(DataLoader[Batch]):
         self._resumed: dict[str, int] | None = None  # where the next iteration starts
 
     def state_dict(self) -> dict[str, int]:
-        """Return the position: the epoch, and the number of its images that all processes together have seen."""
+        """Return the seed and the position: the epoch, and its images that all processes together have seen."""
         if self._resumed is not None:
             return self._resumed
-        return {"epoch": max(0, self._epoch), "images": self._seen, "global_batch_size": self.global_batch_size}
+        position = {"epoch": max(0, self._epoch), "images": self._seen, "global_batch_size": self.global_batch_size}
+        return {"seed": self.seed, **position}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Start the next iteration at that position, unless another epoch is set before."""
+        """Shuffle with that seed, and start the next iteration there unless another epoch is set before."""
         state = dict(state_dict)
         if "images" not in state:  # of earlier versions, which counted batches
             state |= {"images": state.pop("seen") * self.global_batch_size, "global_batch_size": self.global_batch_size}
         self._resumed = state
         self._epoch = state["epoch"] - 1
+        self.seed = state.setdefault("seed", self.seed)
         if isinstance(self.sampler, ShuffledShare):
+            self.sampler.seed = self.seed
             self.sampler.set_epoch(state["epoch"])
 
     def __len__(self) -> int:

@@ -18,6 +18,7 @@ from lightning.pytorch.plugins.precision import DoublePrecision
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn.data.batches import ShuffledLoader
 from lightning_cnn.training import rank_state
 
 if TYPE_CHECKING:
@@ -92,6 +93,15 @@ class FitLoop(_FitLoop):
         self._resumes_inside_epoch = epochs.completed < epochs.ready
         if not self._resumes_inside_epoch:  # between two epochs; Lightning resets these counters later
             self.epoch_loop.reset_progress()
+
+    def _load_combined_loader_states(self) -> None:
+        """Restore the position of the loader; Lightning does it inside an epoch only, but ours also has a seed."""
+        super()._load_combined_loader_states()
+        loaders = [] if self._combined_loader is None else self._combined_loader.flattened
+        if self._combined_loader_states_to_load and all(isinstance(loader, ShuffledLoader) for loader in loaders):
+            for loader, state in zip(loaders, self._combined_loader_states_to_load, strict=True):
+                loader.load_state_dict(state)
+            self._combined_loader_states_to_load = []
 
     def restore_rank_state(self) -> None:
         """Restore the state of this rank if the run was resumed; from a step boundary, nothing has to be repeated."""

@@ -18,7 +18,7 @@ from lightning_cnn.callbacks.metrics_csv import MetricsCSV
 from lightning_cnn.classifiers import CNNClassifier
 from lightning_cnn.data import MNISTDataModule
 from lightning_cnn.data.augment import CropAndRotate
-from lightning_cnn.errors import Interrupted
+from lightning_cnn.errors import Interrupted, UserError
 
 pytestmark = pytest.mark.usefixtures("tiny_data")
 
@@ -301,3 +301,31 @@ def test_a_finished_run_is_unchanged(train):
     train("whole")
 
     assert (folder / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def fit_without_seed(trainer, folder: Path, resumed: Path | None = None, **options) -> dict[str, torch.Tensor]:
+    data = MNISTDataModule(**{"batch_size": 30, "val_size": 50, "augment": CropAndRotate(), **options})
+    torch.manual_seed(5)
+    model = CNNClassifier()
+    fitting = trainer(ours=True, callbacks=[Checkpoints()], max_epochs=1 + bool(resumed), default_root_dir=folder)
+    fitting.fit(model, datamodule=data, ckpt_path=resumed)
+    return model.state_dict()
+
+
+def test_a_run_without_a_common_seed_keeps_its_order(trainer, tmp_path, monkeypatch):
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    fit_without_seed(trainer, tmp_path)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    first = fit_without_seed(trainer, tmp_path / "first", last)
+    seed = torch.initial_seed
+    monkeypatch.setattr(torch, "initial_seed", lambda: seed() + 1)  # another process has another one
+
+    assert list(differences(first, fit_without_seed(trainer, tmp_path / "second", last))) == []
+
+
+@pytest.mark.parametrize("options", [{"val_size": 60}, {"folds": 4, "fold": 1}])
+def test_a_run_is_not_resumed_on_other_images(trainer, tmp_path, options):
+    fit_without_seed(trainer, tmp_path)
+
+    with pytest.raises(UserError, match="the run was trained on 150 images, and these 1.* are others"):
+        fit_without_seed(trainer, tmp_path, tmp_path / "checkpoints" / "last.ckpt", **options)
