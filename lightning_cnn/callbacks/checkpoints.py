@@ -1,6 +1,7 @@
 """The checkpoints of a run: best, last, and the one before the last."""
 
 import math
+import os
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.callbacks.monitor import Monitor
 from lightning_cnn.errors import UserError, did_you_mean
 from lightning_cnn.files import link_or_copy
-from lightning_cnn.run import Run
+from lightning_cnn.run import CHECKPOINT_NAMES, Run
 
 
 class Checkpoints(ModelCheckpoint):
@@ -55,6 +56,24 @@ class Checkpoints(ModelCheckpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Set the folder to that of the run; Lightning would use that of a logger."""
         self.dirpath = str(Run(Path(trainer.default_root_dir)).checkpoints_folder)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the files of the user's callbacks in the same folder apart: their `last.ckpt` is named after the class.
+
+        Raises:
+            UserError: If another callback would save under the name of a checkpoint of the run.
+        """
+        for other in trainer.checkpoint_callbacks:
+            folder, filename = getattr(other, "dirpath", None), getattr(other, "filename", None)
+            if other is self or folder is None or os.path.realpath(folder) != os.path.realpath(str(self.dirpath)):
+                continue
+            if filename in CHECKPOINT_NAMES:
+                raise UserError(
+                    f"{type(other).__name__} would save {filename}.ckpt, which the run saves itself; give it another "
+                    "filename or dirpath"
+                )
+            if isinstance(other, ModelCheckpoint) and other.CHECKPOINT_NAME_LAST == self.CHECKPOINT_NAME_LAST:
+                other.CHECKPOINT_NAME_LAST = f"{type(other).__name__}-last"
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best score, which a resumed run has to beat."""

@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers.utilities import _scan_checkpoints
 
 from lightning_cnn import checkpoint
 from lightning_cnn.callbacks import Checkpoints
@@ -197,6 +199,22 @@ def test_loggers_see_every_checkpoint(saved):
     assert Logger.seen[-1][0] == checkpoints.last_model_path
 
 
+def test_loggers_that_upload_checkpoints_find_the_best_and_the_last(saved):
+    class Uploads(CSVLogger):
+        uploaded: ClassVar = []
+
+        def after_save_checkpoint(self, checkpoint_callback):
+            self.callback = checkpoint_callback
+
+        def finalize(self, status):  # as those of Lightning for MLflow and Weights & Biases
+            super().finalize(status)
+            self.uploaded += [(Path(path).name, tag) for _, path, _, tag in _scan_checkpoints(self.callback, {})]
+
+    saved(Checkpoints(), logger=Uploads("logs"))
+
+    assert sorted(Uploads.uploaded) == [("best.ckpt", "best_k"), ("last.ckpt", "latest")]
+
+
 def test_logs_are_saved_before_a_checkpoint_in_mid_epoch(saved):
     order = []
 
@@ -218,3 +236,23 @@ def test_a_model_checkpoint_of_the_user_works_beside_it(saved, tmp_path):
 
     assert saves.step_of("last") == 10
     assert len(list((tmp_path / "own").iterdir())) == 2
+
+
+def test_the_last_checkpoint_of_another_callback_has_another_name(saved, tmp_path):
+    checkpoints = Checkpoints()
+
+    saved(checkpoints, ModelCheckpoint(save_last=True))
+
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["ModelCheckpoint-last.ckpt", "best.ckpt", "epoch=1-step=10.ckpt", "last.ckpt", "previous.ckpt"]
+    paths = (tmp_path / "checkpoints" / f"{name}.ckpt" for name in ("ModelCheckpoint-last", "last"))
+    assert [checkpoint.read(path)[checkpoint.RESUME_KEY]["at_step_boundary"] for path in paths] == [False, True]
+
+
+@pytest.mark.parametrize("name", ["best", "last", "previous"])
+def test_names_of_the_checkpoints_of_a_run_are_refused_for_others(saved, tmp_path, name):
+    with pytest.raises(UserError, match=f"ModelCheckpoint would save {name}.ckpt, which the run saves itself"):
+        saved(Checkpoints(), ModelCheckpoint(filename=name))
+
+    saved(Checkpoints(), ModelCheckpoint(tmp_path / "own", filename=name), max_epochs=1)
+    assert (tmp_path / "own" / f"{name}.ckpt").is_file()
