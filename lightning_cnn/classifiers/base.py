@@ -73,7 +73,7 @@ class ImageClassifier(LightningModule):
             raise ValueError(f"label_smoothing must be between 0 and 1, got {label_smoothing}")
         super().__init__()
         # Scalars only: a checkpoint that contains objects cannot be loaded with `weights_only=True`.
-        self.save_hyperparameters(ignore=["network", "optimizer", "scheduler"], logger=False)
+        self.save_hyperparameters(ignore=["network", "optimizer", "scheduler"])
         # Changes the strides of the weights only; on a CPU, convolutions are 1.0 to 1.4 times as fast.
         self.network = network.to(memory_format=torch.channels_last)
         self.optimizer = optimizer

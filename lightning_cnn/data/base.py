@@ -124,7 +124,7 @@ class ImageDataModule(LightningDataModule):
             raise ValueError(f"fold must be between 0 and {folds - 1}, got {fold}")
         super().__init__()
         # Plain types only: the hyperparameters become part of every checkpoint.
-        self.save_hyperparameters(ignore=["augment"], logger=False)
+        self.save_hyperparameters(ignore=["augment"])
         self.hparams["data_dir"] = None if data_dir is None else str(data_dir)
         self.data_dir = sources.default_data_dir() if data_dir is None else Path(data_dir)
         self._batch_size = batch_size

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 from lightning.fabric import Fabric
+import yaml
+from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 from torch.nn import functional
 from torch.optim import SGD
@@ -321,6 +323,14 @@ def test_hyperparameters_are_plain_types():
 
     assert dict(classifier.hparams) == {"mean": 0.25, "std": 0.5, "num_classes": 10, "label_smoothing": 0.0}
     assert {type(value) for value in classifier.hparams.values()} == {float, int}
+
+
+def test_loggers_get_the_hyperparameters_of_model_and_data(tiny_data, trainer, tmp_path):
+    run = trainer(logger=CSVLogger(tmp_path, name="", version=""))
+    run.fit(CNNClassifier(mean=0.25), datamodule=MNISTDataModule(val_size=50, batch_size=30))
+
+    logged = yaml.safe_load((tmp_path / "hparams.yaml").read_text())
+    assert (logged["mean"], logged["batch_size"], logged["val_size"]) == (0.25, 30, 50)
 
 
 def test_a_checkpoint_alone_restores_the_classifier(tiny_data, trainer, tmp_path):
