@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.callbacks.hyperparameters import hyperparameters
+from lightning_cnn.callbacks.tensorboard import TensorBoard
 from lightning_cnn.config import yaml
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.environment import job_id, processor_name
@@ -45,17 +47,26 @@ class RunRecord(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the files before the first step; not earlier, because a resumed run may still be refused."""
         assert self.folder is not None
+        datamodule = getattr(trainer, "datamodule", None)
+        if isinstance(datamodule, ImageDataModule):
+            self._record_batch_size(datamodule)
         if not trainer.is_global_zero:
             return
         run = Run(self.folder)
         with atomic_write(run.config_file) as path:
             path.write_text(yaml.dump(self.config))
         _write_environment(run, environment_record(trainer, pl_module))
-        datamodule = getattr(trainer, "datamodule", None)
         if isinstance(datamodule, ImageDataModule) and datamodule.raw is not None:
             _write_json(run.data_file, data_record(datamodule))
         for logger in trainer.loggers:
             logger.log_hyperparams(hyperparameters(self.config))
+
+    def _record_batch_size(self, datamodule: ImageDataModule) -> None:
+        """Put the batch sizes of the data into the config: `BatchSizeFinder` has changed one."""
+        arguments = self.config.get("data", {}).get("init_args", {})
+        for name in ("batch_size", "eval_batch_size"):
+            if name in arguments:
+                arguments[name] = getattr(datamodule, name)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Describe the checkpoint by the whole config; the model alone knows only its own."""
@@ -70,7 +81,10 @@ def data_record(datamodule: ImageDataModule) -> dict[str, Any]:
 
 
 def environment_record(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-    """Return what a repetition needs besides the config, as plain types: machine, versions, seed and git revision."""
+    """Return what a repetition needs besides the config, as plain types: machine, versions, seed and git revision.
+
+    Also where loggers of the user write, so that they go on there when the run is resumed.
+    """
     seed = os.environ.get("PL_GLOBAL_SEED")  # set by Lightning's `seed_everything`
     return {
         "python": platform.python_version(),
@@ -84,6 +98,11 @@ def environment_record(trainer: Trainer, pl_module: LightningModule) -> dict[str
         "job": job_id() or None,
         "parameters": sum(parameter.numel() for parameter in pl_module.parameters()),
         "versions": checkpoints.describe(pl_module)["versions"],
+        "loggers": [
+            [type(logger).__name__, logger.root_dir, logger.version]
+            for logger in trainer.loggers
+            if isinstance(logger, CSVLogger | TensorBoardLogger) and not isinstance(logger, TensorBoard)
+        ],
     }
 
 

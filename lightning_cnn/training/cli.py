@@ -7,7 +7,13 @@ from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer as LightningTrainer
-from lightning.pytorch.callbacks import Checkpoint, LearningRateFinder, LearningRateMonitor, ProgressBar
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    Checkpoint,
+    LearningRateFinder,
+    LearningRateMonitor,
+    ProgressBar,
+)
 from lightning.pytorch.cli import LightningCLI
 
 from lightning_cnn import checkpoint as checkpoints
@@ -115,13 +121,19 @@ class TrainingCLI(SettingsCLI):
                 folder = Run.of_checkpoint(self.checkpoint).folder
                 self.test_results = TestResults(folder, self.checkpoint, self.settings["overwrite"])
                 callbacks.append(self.test_results)
-            return super().instantiate_trainer(callbacks=callbacks, logger=False, enable_checkpointing=False, **kwargs)
+            loggers = [] if self.command == "fit" else setup.user_loggers(options["logger"])
+            return super().instantiate_trainer(
+                callbacks=callbacks, logger=loggers, enable_checkpointing=False, **kwargs
+            )
         require_trainable(options, self.model, self.datamodule, self.settings["test"])
         precision = setup.choose_precision(vars(options), self.model, self.datamodule.batch_size)
         folder = self._open_run(Path(options["default_root_dir"] or "."))
         loggers = setup.make_loggers(options["logger"], Run(folder), self.first_step)
-        if self.first_step is not None:  # the optimizer has the learning rate that was found; a search would begin anew
-            callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateFinder)]
+        if self.first_step is not None:  # the checkpoint has what was found; a search would begin anew
+            finders = (LearningRateFinder, BatchSizeFinder)
+            callbacks = [callback for callback in callbacks if not isinstance(callback, finders)]
+        # `RunRecord` gives the loggers all settings.
+        self.model._log_hyperparams = self.datamodule._log_hyperparams = False
         self.run_record = RunRecord(folder, self._record(folder, precision))
         callbacks += [RankSynchronisation(self.first_step), self.run_record]
         callbacks += [LearningRateMonitor()] if loggers else []
@@ -180,6 +192,9 @@ class TrainingCLI(SettingsCLI):
         self._train()
         if self.settings["trainer"]["fast_dev_run"]:
             return
+        finders = [callback for callback in self.trainer.callbacks if isinstance(callback, BatchSizeFinder)]  # type: ignore[attr-defined]
+        for finder in finders:  # they would search again for the test
+            self.trainer.callbacks.remove(finder)  # type: ignore[attr-defined]
         is_finished = self.trainer.global_step == self.first_step
         average = self._save_average()
         if self.trainer.is_global_zero:

@@ -1,6 +1,8 @@
 """What a run is set up with: its precision, its folder, its loggers and callbacks. Each piece works without the CLI."""
 
+import csv
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,8 +12,9 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from lightning_cnn.callbacks import Progress
 from lightning_cnn.callbacks.metrics_csv import MetricsCSV
@@ -108,6 +111,13 @@ def remove_empty_run(run: Run) -> None:
         run.folder.parent.parent.rmdir()
 
 
+def user_loggers(requested: Any) -> list[Logger]:
+    """Return the loggers that the user has added with `--trainer.logger`, instantiated."""
+    if requested in (None, True, False):
+        return []
+    return [requested] if isinstance(requested, Logger) else [*requested]
+
+
 def make_loggers(requested: Any, run: Run, first_step: int | None) -> list[Logger]:
     """Return the loggers of a run: `metrics.csv` and TensorBoard, and beside them those of the user.
 
@@ -115,12 +125,43 @@ def make_loggers(requested: Any, run: Run, first_step: int | None) -> list[Logge
         requested: `--trainer.logger`, instantiated: loggers of the user, None or True for ours alone, False for none.
         run: The run.
         first_step: Where a resumed run continues.
+
+    Raises:
+        UserError: If a logger would replace files of the run.
     """
     if requested is False:
         return []
-    users = [] if requested in (None, True) else [requested] if isinstance(requested, Logger) else [*requested]
+    users = user_loggers(requested)
+    for logger in users:
+        if isinstance(logger, CSVLogger | TensorBoardLogger):
+            if first_step is not None:
+                _resume_log(logger, run, first_step)
+            if is_rank_zero() and Path(logger.log_dir).resolve() == run.folder.resolve():
+                raise UserError(
+                    f"{type(logger).__name__} would write into {run.folder}, where the run has files with the same "
+                    "names; give it another save_dir, name or version"
+                )
     # In this order: TensorBoard's logger removes the epoch from the metrics that it is given.
     return [*users, MetricsCSV(run.folder, first_step), TensorBoard(run.folder, first_step)]
+
+
+@rank_zero_only
+def _resume_log(logger: CSVLogger | TensorBoardLogger, run: Run, first_step: int) -> None:
+    """Let a logger of Lightning go on in the folder where it was when the run was stopped."""
+    for kind, root, version in run.read_environment().get("loggers", []):
+        if logger._version is None and (kind, root) == (type(logger).__name__, logger.root_dir):
+            logger._version = version
+    if isinstance(logger, TensorBoardLogger):
+        logger._kwargs.setdefault("purge_step", first_step)
+        return
+    path = Path(logger.log_dir) / ExperimentWriter.NAME_METRICS_FILE
+    if not path.is_file():
+        return
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if int(row["step"]) < first_step]
+    with warnings.catch_warnings(action="ignore"):  # that it deletes the file
+        logger.experiment.metrics = rows  # text is written as it was read
+    logger.save()
 
 
 def make_callbacks(requested: Callback | Iterable[Callback] | None, shows_progress: bool | None) -> list[Callback]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from lightning.pytorch.callbacks import BatchSizeFinder
 from lightning.pytorch.loggers import CSVLogger
 
 import lightning_cnn
@@ -134,7 +135,9 @@ def test_loggers_get_the_hyperparameters(tiny_data, trainer, tmp_path):
     config = {"seed_everything": 3, "model": {"class_path": "some.Class"}, "plots": {"enabled": True}}
     csv_logger = CSVLogger(tmp_path / "csv", name="", version="")
     run = trainer(
-        callbacks=[RunRecord(tmp_path, config)], logger=[MetricsCSV(tmp_path), TensorBoard(tmp_path), csv_logger]
+        callbacks=[RunRecord(tmp_path, config)],
+        logger=[MetricsCSV(tmp_path), TensorBoard(tmp_path), csv_logger],
+        enable_autolog_hparams=False,
     )
     run.fit(MLPClassifier(), datamodule=FashionMNISTDataModule(val_size=50))
 
@@ -143,6 +146,22 @@ def test_loggers_get_the_hyperparameters(tiny_data, trainer, tmp_path):
     assert not (tmp_path / "hparams.yaml").exists()
     assert val_accs(tmp_path) == val_accs(tmp_path / "csv") != []
     assert Run(tmp_path).event_files()
+
+
+def test_the_batch_size_that_was_found_is_recorded(tiny_data, trainer, tmp_path):
+    config = {"data": {"init_args": {"batch_size": 64}}}
+    finder = BatchSizeFinder(init_val=4, max_trials=1, steps_per_trial=1)
+    run = trainer(callbacks=[finder, RunRecord(tmp_path, config)])
+    run.fit(MLPClassifier(), datamodule=FashionMNISTDataModule(val_size=50, batch_size=64))
+
+    run.save_checkpoint(tmp_path / "some.ckpt")
+
+    assert finder.optimal_batch_size != 64
+    recorded = (
+        yaml.safe_load((tmp_path / "config.yaml").read_text()),
+        read_description(tmp_path / "some.ckpt")["config"],
+    )
+    assert {each["data"]["init_args"]["batch_size"] for each in recorded} == {finder.optimal_batch_size}
 
 
 def test_checkpoints_have_the_whole_config(tiny_data, trainer, tmp_path):

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from lightning.fabric import Fabric
 import yaml
+from lightning.fabric import Fabric
 from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 from torch.nn import functional

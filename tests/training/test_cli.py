@@ -11,6 +11,7 @@ from idx import write_idx_dataset
 from lightning.pytorch.callbacks import ProgressBar
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from lightning_cnn.checkpoint import read
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.cli import main
 from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
@@ -316,6 +317,44 @@ def test_a_run_is_found_below_the_given_root(fit, cli):
     assert cli("test", *PLAIN, "--ckpt_path", "best").status == 2
     assert cli("test", *PLAIN, "--ckpt_path", "best", "--trainer.default_root_dir", "elsewhere").status == 0
     assert (run / "test_metrics.json").exists()
+
+
+# Loggers of the user
+
+
+def test_a_logger_goes_on_where_it_was_when_the_run_is_resumed(fit, cli):
+    logger = ("--trainer.logger", "CSVLogger", "--trainer.logger.save_dir")
+    fit("fashion_mnist/mlp.yaml", *logger, "straight", "--trainer.max_epochs", 2)
+    run = fit("fashion_mnist/mlp.yaml", *logger, "resumed")
+
+    assert cli("fit", run, "--trainer.max_epochs", 2).status == 0
+
+    (straight,), (resumed,) = (list(Path(folder).rglob("metrics.csv")) for folder in ("straight", "resumed"))
+    assert resumed.read_text() == straight.read_text()
+    assert yaml.safe_load((resumed.parent / "hparams.yaml").read_text())["model.optimizer"] == "SGD"
+
+
+@pytest.mark.parametrize(("command", "metric"), [("validate", "val/acc"), ("test", "test/acc")])
+def test_evaluations_are_logged_where_the_user_asks_for_it(fit, cli, command, metric):
+    run = fit("fashion_mnist/mlp.yaml")
+    before = files(run)
+
+    cli(command, run, *PLAIN, "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "own")
+
+    with Path("own/lightning_logs/version_0/metrics.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row[metric]) > 0
+    assert files(run) - before <= {"test_metrics.json", "test_predictions.csv"}
+
+
+def test_a_batch_size_is_searched_once(fit, cli):
+    finder = ("--trainer.callbacks", "BatchSizeFinder", "--trainer.callbacks.init_val", 25)
+    run = fit("fashion_mnist/mlp.yaml", *finder, "--trainer.callbacks.max_trials", 1, "--test", "true")
+    found = yaml.safe_load((run / "config.yaml").read_text())["data"]["init_args"]["batch_size"]
+
+    assert cli("fit", run, "--trainer.max_epochs", 2).status == 0
+
+    assert read(run / "checkpoints" / "last.ckpt")["global_step"] == 2 * (150 // found)
 
 
 # What can be turned off

@@ -1,10 +1,11 @@
+import json
 import signal
 from pathlib import Path
 
 import pytest
 import torch
 from lightning.pytorch.callbacks import Timer, TQDMProgressBar
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.precision import MixedPrecision
 
 from lightning_cnn.classifiers import MLPClassifier
@@ -208,3 +209,37 @@ def test_the_probe_leaves_random_numbers_alone(probed):
     setup.choose_precision({"precision": "auto", "accelerator": "cpu", "plugins": None}, model, 64)
 
     assert torch.rand(1) == expected
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    """A run that was stopped at step 3 with two loggers of the user, each in version 0."""
+    run = Run(tmp_path / "run")
+    run.folder.mkdir()
+    where = str(tmp_path / "own" / "lightning_logs")
+    kinds = ("CSVLogger", "TensorBoardLogger")
+    run.environment_file.write_text(json.dumps({"loggers": [[kind, where, 0] for kind in kinds]}))
+    (folder := tmp_path / "own" / "lightning_logs" / "version_0").mkdir(parents=True)
+    (folder / "metrics.csv").write_text("epoch,step,val/acc\r\n0,2,0.5\r\n0,3,0.625\r\n")
+    return run
+
+
+def test_loggers_of_a_resumed_run_go_on_in_their_version(stopped, tmp_path):
+    users = [CSVLogger(tmp_path / "own"), TensorBoardLogger(tmp_path / "own"), CSVLogger(tmp_path / "own", version=5)]
+    setup.make_loggers(users, stopped, 3)
+
+    for logger in users:
+        logger.log_metrics({"val/acc": 0.75}, step=3)
+        logger.save()
+
+    assert [logger.version for logger in users] == [0, 0, 5]
+    rows = (tmp_path / "own" / "lightning_logs" / "version_0" / "metrics.csv").read_text().split()
+    assert rows == ["epoch,step,val/acc", "0,2,0.5", ",3,0.75"]
+    new = CSVLogger(tmp_path / "own")
+    setup.make_loggers(new, stopped, None)
+    assert new.version == 6
+
+
+def test_a_logger_in_the_run_folder_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"CSVLogger would write into .*; give it another save_dir, name or version"):
+        setup.make_loggers(CSVLogger(tmp_path, name="", version="run"), Run(tmp_path / "run"), None)
