@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.fabric import Fabric
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
 from lightning_cnn.data.augment import Augmentation
@@ -467,6 +467,34 @@ def test_reloaded_batches_are_those_of_the_epoch(tiny_data, trainer, monkeypatch
     loader = datamodule.train_dataloader()
     expected = [[targets.tolist() for _, targets in loader] for _ in range(3)]
     assert targets_of_epochs(recorder, 3) == expected
+
+
+class SaveInMidEpoch(Callback):
+    """Saves a checkpoint after the second of five batches of the second epoch."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if (trainer.current_epoch, batch_idx) == (1, 1):
+            trainer.save_checkpoint("middle.ckpt")
+
+
+def test_an_epoch_is_resumed_where_it_was(tiny_data, trainer, monkeypatch):
+    monkeypatch.setenv("PL_GLOBAL_SEED", "3")
+
+    def fit(batch_size: int, **options) -> list[list[int]]:
+        recorder = BatchRecorder()
+        run = trainer(max_epochs=3, callbacks=[SaveInMidEpoch()])
+        run.fit(recorder, datamodule=MNISTDataModule(val_size=50, batch_size=batch_size), **options)
+        return [batch[1].tolist() for batch in recorder.seen["train"]]
+
+    whole = fit(30)
+    resume = {"ckpt_path": "middle.ckpt", "weights_only": True}
+
+    assert len(whole) == 15
+    assert fit(30, **resume) == whole[7:]
+    with pytest.raises(
+        UserError, match=r"^the epoch was begun with 30 images per step .* --data\.global_batch_size 30$"
+    ):
+        fit(50, **resume)
 
 
 def test_fabric_takes_the_loaders(tiny_data, monkeypatch):
