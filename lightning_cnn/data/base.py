@@ -157,7 +157,7 @@ class ImageDataModule(LightningDataModule):
                 f"batch_size {batch_size} would not be used, because --data.global_batch_size {self.global_batch_size} "
                 "replaces it; leave out one of the two"
             )
-        self._batch_size = batch_size
+        self._batch_size = self.hparams["batch_size"] = batch_size  # checkpoints contain the latter
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.tuner import Tuner
 
 from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
 from lightning_cnn.data.augment import Augmentation
@@ -292,6 +293,17 @@ def test_a_batch_size_that_is_not_used_is_named(tiny_data, caplog):
         UserError, match=r"^batch_size 9 would not be used, because --data\.global_batch_size 48 replaces"
     ):
         datamodule.batch_size = 9  # as BatchSizeFinder does
+
+
+def test_the_tuner_scales_the_batch_size(tiny_data, trainer):
+    datamodule = MNISTDataModule(val_size=50, batch_size=4)
+
+    found = Tuner(trainer()).scale_batch_size(
+        BatchRecorder(), datamodule=datamodule, init_val=4, max_trials=3, steps_per_trial=1
+    )
+
+    assert found == datamodule.batch_size == datamodule.hparams["batch_size"] == 16
+    assert datamodule.train_dataloader().batch_size == 16
 
 
 def test_an_indivisible_global_batch_size_is_rejected(tiny_data):
