@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from lightning.pytorch.utilities.types import LRSchedulerTypeUnion, OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam
@@ -238,6 +238,20 @@ class ImageClassifier(LightningModule):
             UserError: If their arguments are invalid.
         """
         return optimizers.build(self.optimizer, self.scheduler, self.parameters(), self._attached_trainer(), self._lr)
+
+    def lr_scheduler_step(self, scheduler: LRSchedulerTypeUnion, metric: Any | None) -> None:
+        """Step the schedule.
+
+        Raises:
+            UserError: If it is at its end: `OneCycleLR` has a fixed number of steps.
+        """
+        try:
+            super().lr_scheduler_step(scheduler, metric)
+        except ValueError as error:
+            raise UserError(
+                f"the schedule is shorter than the run ({error}); give it more steps, or leave them open with "
+                "--model.scheduler.total_steps null"
+            ) from error
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the description that makes the checkpoint self-contained, unless a callback has added a fuller one."""

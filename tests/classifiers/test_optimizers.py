@@ -134,6 +134,15 @@ def test_a_given_number_of_steps_is_kept(trainer):
         assert run.lr_scheduler_configs[0].scheduler.total_steps == 77
 
 
+def test_one_cycle_that_is_shorter_than_the_run_ends_it(trainer):
+    schedule = partial(OneCycleLR, max_lr=0.1, total_steps=4)
+
+    with pytest.raises(
+        UserError, match=r"^the schedule is shorter than the run \(Tried to step 5 times.*\); give it more"
+    ):
+        trainer(max_epochs=2).fit(linear_classifier(partial(SGD, lr=0.1, momentum=0.9), schedule), *loaders())
+
+
 @pytest.mark.parametrize("epochs", [1, 3, 4])
 def test_one_cycle_is_not_resumed_with_another_number_of_epochs(epochs, trainer, tmp_path):
     def classifier():
