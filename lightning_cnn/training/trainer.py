@@ -64,6 +64,8 @@ class Trainer(LightningTrainer):
         self.is_at_step_boundary = False
         self._replace_checkpoint_io()
         self.averages = WeightAverages()
+        if self.barebones:  # the callbacks of the user alone
+            return
         callbacks: list[Callback] = self.callbacks  # type: ignore[attr-defined]  # Lightning sets it from outside
         ours: list[Callback] = [self.averages, ExactResume()]
         if not any(isinstance(callback, FiniteCheck) for callback in callbacks):

@@ -104,3 +104,13 @@ def test_other_arguments_reach_lightning(tmp_path):
 
     assert (trainer.max_epochs, trainer.accumulate_grad_batches) == (4, 2)
     assert {progress, rates} <= set(trainer.callbacks)
+
+
+def test_barebones_has_no_callbacks_and_trains(tmp_path):
+    filter_warnings()
+    trainer = Trainer(barebones=True, accelerator="cpu", default_root_dir=tmp_path, max_epochs=1)
+
+    assert trainer.callbacks == []
+    fit(trainer)
+    assert trainer.global_step == 3
+    assert not list(tmp_path.iterdir())
