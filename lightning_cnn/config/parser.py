@@ -65,5 +65,5 @@ def root_cause(error: BaseException) -> BaseException:
 
 def in_one_line(message: object) -> str:
     """Return the message of a library or a constructor as one line."""
-    text = " ".join(re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", str(message)).split())
+    text = " ".join(re.sub(r"<(?:class ')?(?:\w+\.)*(\w+)(?:'| object at 0x\w+)>", r"\1", str(message)).split())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

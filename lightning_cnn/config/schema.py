@@ -6,7 +6,7 @@ are ours and name the setting as a flag. Types of values are left to the parser.
 
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import NoneType, UnionType
@@ -14,11 +14,11 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from lightning.fabric.plugins import ClusterEnvironment
 from lightning.pytorch import Callback
-from lightning.pytorch.accelerators import Accelerator
+from lightning.pytorch.accelerators import Accelerator, AcceleratorRegistry
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import CheckpointIO, LayerSync, Precision
 from lightning.pytorch.profilers import Profiler
-from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.strategies import Strategy, StrategyRegistry
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -42,8 +42,14 @@ BASES: dict[str, tuple[type[Any], ...]] = {
     "accelerator": (Accelerator,),
     "plugins": (CheckpointIO, ClusterEnvironment, LayerSync, Precision),
 }
-#: Those of them that take nothing but a class; the others also take names and numbers that the Trainer knows.
+#: Those of them that take nothing but a class; the others also take other values, such as `false`.
 _ONLY_CLASSES = ("model", "data", "optimizer", "scheduler", "augment", "callbacks")
+#: The names that the Trainer knows for some of them; any other text is the name of a class.
+_NAMES: dict[str, Callable[[], Collection[str]]] = {
+    "accelerator": lambda: {"auto", "gpu", *AcceleratorRegistry.available_accelerators()},
+    "strategy": lambda: {"auto", *StrategyRegistry.available_strategies()},
+    "profiler": lambda: {"simple", "advanced", "pytorch", "xla"},
+}
 #: Arguments that are not for the user to give: the parameters to optimize, the optimizer to schedule, the network.
 _INJECTED = {Optimizer: "params", LRScheduler: "optimizer", ImageClassifier: "network"}
 #: Settings that are folders.
@@ -53,6 +59,8 @@ _ELSEWHERE = {
     "lr": "model.optimizer.lr",
     "learning_rate": "model.optimizer.lr",
     "optimizer": "model.optimizer",
+    "lr_scheduler": "model.scheduler",
+    "scheduler": "model.scheduler",
     "epochs": "trainer.max_epochs",
     "batch_size": "data.batch_size",
     "seed": "seed_everything",
@@ -135,15 +143,18 @@ class Schema:
     def no_such_option(self, name: str, beside: Sequence[str] = ()) -> UserError:
         """Return the error about an unknown setting, which suggests one of the schema, or one that is `beside` it."""
         known = [*self.flags(), *(f"--{other}" for other in beside)]
-        meant = f"; did you mean '--{_ELSEWHERE[name]}'?" if name in _ELSEWHERE else did_you_mean(f"--{name}", known)
+        first, dot, rest = name.partition(".")
+        ours = f"--{_ELSEWHERE.get(first)}{dot}{rest}"
+        meant = f"; did you mean {ours!r}?" if first in _ELSEWHERE else did_you_mean(f"--{name}", known)
         return UserError(f"there is no option --{name}{meant}")
 
     def _check_group(self, group: str, settings: object) -> None:
         if not isinstance(settings, Mapping):
             example = next(iter(arguments(self.groups[group])))
+            given = "null" if settings is None else describe(settings)
             raise UserError(
-                f"--{group} {describe(settings)}: this is a group of settings; give one of them, such as "
-                f"--{group}.{example}, or a YAML file"
+                f"--{group} {given}: this is a group of settings; give one of them, such as --{group}.{example}, or a "
+                "YAML file"
             )
         known = arguments(self.groups[group])
         for name, value in settings.items():
@@ -175,7 +186,7 @@ def _check_value(place: tuple[str, ...], value: object) -> None:
     elif place[-1] in _ONLY_CLASSES and value is not None and not isinstance(value, Mapping):
         raise UserError(f"{_flag(place)} {describe(value)}: {_no_such_class(place[-1], '')}")
     elif isinstance(value, Mapping):
-        if place[-1] in _ONLY_CLASSES:
+        if place[-1] in BASES:
             setting = next(iter(value.get("init_args", value)), "")
             raise UserError(
                 f"{_flag(place)}.{setting}: {_flag(place)} has no class yet; choose one first with "
@@ -191,10 +202,9 @@ def _check_class(place: tuple[str, ...], value: Any) -> None:
             f"{_flag(place)}: {describe(unknown[0])} beside class_path (choose from {', '.join(CLASS_KEYS)})"
             + did_you_mean(str(unknown[0]), CLASS_KEYS)
         )
-    name = value if isinstance(value, str) else value["class_path"]
-    if place[-1] not in _ONLY_CLASSES and "." not in name:
-        return  # such as `ddp`: the Trainer knows it, or says so
-    cls = find_class(place, name)
+    if isinstance(value, str) and not names_class(place, value):
+        return
+    cls = find_class(place, value if isinstance(value, str) else value["class_path"])
     known = arguments(cls)
     given = {} if isinstance(value, str) else value.get("init_args") or {}
     for argument, item in given.items():
@@ -204,14 +214,21 @@ def _check_class(place: tuple[str, ...], value: Any) -> None:
                 + _suggest(argument, sorted(known))
             )
         _check_argument((*place, argument), item, known[argument])
-    needed = [n for n, parameter in known.items() if parameter.default is inspect.Parameter.empty and n not in given]
-    if needed:
+    if needed := [name for name in _required(cls) if name not in given]:
         raise UserError(f"{_flag(place)}: {cls.__name__} needs {', '.join(needed)}; give {_flag(place)}.{needed[0]}")
 
 
 def is_class(value: object) -> bool:
     """Whether a value in a tree names a class with its arguments."""
     return isinstance(value, Mapping) and "class_path" in value
+
+
+def names_class(place: tuple[str, ...], value: object) -> bool:
+    """Whether a value in a tree is the name of a class, and not a name that the Trainer knows, such as `ddp`."""
+    if not isinstance(value, str) or not place or place[-1] not in BASES:
+        return False
+    known = _NAMES[place[-1]]() if place[-1] in _NAMES else ()
+    return value not in known and (place[-1] == "accelerator" or value.lower() not in known)  # as Lightning compares
 
 
 def find_class(place: tuple[str, ...], name: str) -> type[Any]:
@@ -263,6 +280,12 @@ def arguments(cls: type[Any]) -> dict[str, inspect.Parameter]:
     return found
 
 
+def _required(cls: type[Any]) -> list[str]:
+    """Return the arguments that must be given; those of a base class may be given by the class itself."""
+    own = inspect.signature(cls).parameters
+    return [name for name, parameter in arguments(cls).items() if name in own and parameter.default is parameter.empty]
+
+
 def describe_type(annotation: Any) -> str:
     """Return the values that an annotation allows, in a few words.
 
@@ -287,12 +310,14 @@ def _flag(place: tuple[str, ...]) -> str:
 
 
 def _no_such_class(setting: str, name: str) -> str:
-    return f"there is no such {setting.removesuffix('s')} class{_suggest_class(setting, name)}"
+    kind = setting.removesuffix("s") + ("" if setting in _NAMES else " class")
+    return f"there is no such {kind}{_suggest_class(setting, name)}"
 
 
 def _suggest_class(setting: str, name: str = "") -> str:
     known = {cls.__name__ for cls in _subclasses(BASES[setting])}
-    return _suggest(name, sorted(name for name in known if not name.startswith("_")))
+    known |= {*_NAMES.get(setting, set)()}
+    return _suggest(name, sorted((name for name in known if not name.startswith("_")), key=str.swapcase))
 
 
 def _suggest(name: str, known: list[str]) -> str:

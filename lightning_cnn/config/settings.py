@@ -16,7 +16,7 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 
 from lightning_cnn.config.flags import Flag
-from lightning_cnn.config.schema import BASES, CLASS_KEYS, Schema, arguments, find_class, is_class
+from lightning_cnn.config.schema import BASES, CLASS_KEYS, Schema, arguments, find_class, is_class, names_class
 from lightning_cnn.config.yaml import (
     InvalidConfigError,
     describe,
@@ -122,7 +122,7 @@ def _merge_mappings(base: Tree, overlay: Mapping[str, Any], place: tuple[str, ..
 def _merge_values(base: object, overlay: Any, place: tuple[str, ...]) -> Any:
     if place and place[-1] == "callbacks" and isinstance(overlay, str | Mapping):
         overlay = [overlay]
-    if place and place[-1] in BASES and isinstance(base, Mapping) and isinstance(overlay, str) and is_class(base):
+    if isinstance(base, Mapping) and is_class(base) and names_class(place, overlay):
         overlay = {"class_path": overlay}
     if not isinstance(overlay, Mapping):
         return overlay

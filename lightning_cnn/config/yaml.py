@@ -20,6 +20,7 @@ MAX_VALUES = 100_000
 #: How deep lists and mappings may be nested.
 MAX_DEPTH = 50
 
+_INT = "tag:yaml.org,2002:int"
 _FLOAT = "tag:yaml.org,2002:float"
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "int", "float", "bool", "null")} | {"!"}
@@ -32,8 +33,9 @@ _FLOATS = re.compile(
     |\.(?:nan|NaN|NAN))$""",
     re.VERBOSE,
 )
-#: Whole numbers beyond 64 bits: decimal or by sixties, hexadecimal, binary.
-_TOO_LARGE = re.compile(r"[-+]?([0-9][0-9_:]{19,}|0x[0-9a-fA-F_]{17,}|0b[01_]{65,})")
+_INTEGERS = re.compile(r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)$")
+#: Whole numbers beyond 64 bits: decimal, hexadecimal, binary.
+_TOO_LARGE = re.compile(r"[-+]?([0-9][0-9_]{19,}|0x[0-9a-fA-F_]{17,}|0b[01_]{65,})")
 
 
 class InvalidConfigError(yaml.YAMLError):
@@ -41,12 +43,13 @@ class InvalidConfigError(yaml.YAMLError):
 
 
 def _resolvers(base: dict[str, Any]) -> dict[str, Any]:
-    """The implicit types of scalars: dates stay text, and floats are those of YAML 1.2."""
+    """The implicit types of scalars: dates and times such as 1:30 stay text, and floats are those of YAML 1.2."""
     kept = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_TIMESTAMP, _FLOAT)]
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_TIMESTAMP, _FLOAT, _INT)]
         for first, resolvers in base.items()
     }
-    return kept | {first: [*kept.get(first, []), (_FLOAT, _FLOATS)] for first in "-+.0123456789"}
+    numbers = [(_FLOAT, _FLOATS), (_INT, _INTEGERS)]
+    return kept | {first: [*kept.get(first, []), *numbers] for first in "-+.0123456789"}
 
 
 class _Loader(yaml.SafeLoader):
