@@ -33,6 +33,8 @@ _HARMLESS = (
     r"The number of training batches \(\d+\) is smaller than the logging interval",
     # Names of classes or files may have characters that the font of a figure lacks; tables show them.
     r"Glyph \d+ ",
+    # It is asked for, and what is disabled has been listed.
+    r"You are trying to `self.log\(\)` but `Trainer\(barebones=True\)`",
     # A checkpoint is evaluated without the callbacks that wrote it.
     "Be aware that when using `ckpt_path`, callbacks used to create",
 )

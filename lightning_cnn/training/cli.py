@@ -22,6 +22,7 @@ from lightning_cnn.callbacks import RunRecord, TestResults
 from lightning_cnn.config.flags import read_command_line
 from lightning_cnn.config.parser import in_one_line, root_cause
 from lightning_cnn.config.request import Request, read_request
+from lightning_cnn.config.settings import Tree
 from lightning_cnn.config.yaml import dump
 from lightning_cnn.environment import is_rank_zero
 from lightning_cnn.errors import Interrupted, UserError
@@ -34,7 +35,7 @@ from lightning_cnn.training.failure_store import Failure
 from lightning_cnn.training.options import schema
 from lightning_cnn.training.parsing import SettingsCLI
 from lightning_cnn.training.rank_state import RankSynchronisation
-from lightning_cnn.training.refusals import require_trainable
+from lightning_cnn.training.refusals import naming_flags, require_trainable
 from lightning_cnn.training.resume import (
     RUN_OPTIONS,
     require_resumable,
@@ -58,9 +59,11 @@ def main(argv: Sequence[str]) -> int:
     if read_command_line(arguments).asks_for_help:
         SettingsCLI(Request(command, {}), help_arguments=arguments)  # prints the help, and exits
     peers = PeerProcesses()
+    trainer: Tree = {}
     try:
         with ExitStack() as stack, peers.supervise():
             request = read_request(command, arguments, schema(command))
+            trainer = request.settings["trainer"]
             if request.prints_config:
                 print(dump(SettingsCLI(request).settings), end="")
             else:
@@ -69,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
         return peers.leave(failed.failure)
     # Settings cannot be used together, or need a package that is not installed.
     except (MisconfigurationException, ModuleNotFoundError) as error:
-        raise UserError(in_one_line(error)) from error
+        raise UserError(naming_flags(in_one_line(error), trainer)) from error
     return 0
 
 
@@ -113,6 +116,8 @@ class TrainingCLI(SettingsCLI):
     def instantiate_trainer(self, **kwargs: Any) -> LightningTrainer:
         """Build the trainer with the loggers, the callbacks and the folder of this run."""
         options = self.config_init["trainer"]
+        if options["barebones"] and self.command != "fit":
+            raise UserError(f"--trainer.barebones true logs nothing, so `{self.command}` has no metrics; leave it out")
         callbacks = setup.make_callbacks(options["callbacks"], options["enable_progress_bar"])
         kwargs["enable_progress_bar"] = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if self.command != "fit" or options["fast_dev_run"]:
@@ -122,11 +127,12 @@ class TrainingCLI(SettingsCLI):
                 self.test_results = TestResults(folder, self.checkpoint, self.settings["overwrite"])
                 callbacks.append(self.test_results)
             loggers = [] if self.command == "fit" else setup.user_loggers(options["logger"])
-            return super().instantiate_trainer(
-                callbacks=callbacks, logger=loggers, enable_checkpointing=False, **kwargs
-            )
+            return self._make_trainer(callbacks=callbacks, logger=loggers, enable_checkpointing=False, **kwargs)
         require_trainable(options, self.model, self.datamodule, self.settings["test"])
         precision = setup.choose_precision(vars(options), self.model, self.datamodule.batch_size)
+        if options["barebones"]:
+            self.parser.callback_keys = []  # neither plots nor dashboard
+            return self._make_trainer(precision=precision)
         folder = self._open_run(Path(options["default_root_dir"] or "."))
         loggers = setup.make_loggers(options["logger"], Run(folder), self.first_step)
         if self.first_step is not None:  # the checkpoint has what was found; a search would begin anew
@@ -140,9 +146,16 @@ class TrainingCLI(SettingsCLI):
         if options["enable_checkpointing"] is not False:
             callbacks.append(self.config_init["checkpoints"])
         kwargs["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
-        return super().instantiate_trainer(
+        return self._make_trainer(
             callbacks=callbacks, logger=loggers, default_root_dir=folder, precision=precision, **kwargs
         )
+
+    def _make_trainer(self, **kwargs: Any) -> LightningTrainer:
+        """Build the trainer; errors name the flags that they are about."""
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (ValueError, TypeError, RuntimeError, MisconfigurationException, ModuleNotFoundError) as error:
+            raise UserError(naming_flags(in_one_line(error), self.request.settings["trainer"], always=True)) from error
 
     def _open_run(self, root: Path) -> Path:
         """Return the folder of the run that is resumed, or a new one; it is locked."""
@@ -190,7 +203,7 @@ class TrainingCLI(SettingsCLI):
     def _fit(self) -> None:
         """Train, and test the best weights if that is asked for."""
         self._train()
-        if self.settings["trainer"]["fast_dev_run"]:
+        if self.is_without_run:
             return
         finders = [callback for callback in self.trainer.callbacks if isinstance(callback, BatchSizeFinder)]  # type: ignore[attr-defined]
         for finder in finders:  # they would search again for the test
@@ -217,9 +230,11 @@ class TrainingCLI(SettingsCLI):
                 raise UserError(
                     f"{self.checkpoint}: its training state does not fit this run ({error!r}); train a new run"
                 ) from error
-            if "Early stopping conditioned on metric" not in str(error):
+            trainer = self.request.settings["trainer"]
+            is_setting = isinstance(error, ValueError) and any(f"`{name}`" in str(error) for name in trainer)
+            if not is_setting and "Early stopping conditioned on metric" not in str(error):
                 raise
-            raise UserError(in_one_line(error)) from error
+            raise UserError(naming_flags(in_one_line(error), trainer)) from error
 
     def _on_peer_failure(self, failure: Failure) -> str:
         """Clean up after a peer process has failed, and return how to resume if it has died."""

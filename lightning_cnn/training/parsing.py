@@ -20,7 +20,8 @@ from lightning_cnn.data import ImageDataModule
 from lightning_cnn.environment import is_requeued_by_slurm
 from lightning_cnn.errors import UserError
 from lightning_cnn.run import Run
-from lightning_cnn.training.options import CKPT_PATH, OPTIONS, schema
+from lightning_cnn.training.options import CKPT_PATH, DESCRIPTION, OPTIONS, schema
+from lightning_cnn.training.refusals import require_valid
 from lightning_cnn.training.resume import run_to_resume
 from lightning_cnn.training.setup import complete
 from lightning_cnn.training.trainer import Trainer
@@ -69,6 +70,7 @@ class SettingsCLI(LightningCLI):
             parser_kwargs={
                 "prog": f"lightning-cnn {self.command}",
                 "usage": f"lightning-cnn {self.command} [CHECKPOINT] [--config FILE] [--NAME VALUE ...]",
+                "description": DESCRIPTION[self.command],
                 "allow_abbrev": False,
             },
             args=list(help_arguments) or request.settings,
@@ -93,11 +95,18 @@ class SettingsCLI(LightningCLI):
         if isinstance(args, list):
             parser.parse_args(args)
         self._parse(self.request.settings)
-        if self.command == "fit" and not self.settings["trainer"]["fast_dev_run"]:
+        if self.command == "fit" and not self.is_without_run:
             self._find_run_to_resume()
+
+    @property
+    def is_without_run(self) -> bool:
+        """Whether `fit` only tries the training out, or measures its speed, and writes nothing."""
+        trainer = self.settings["trainer"]
+        return bool(trainer["fast_dev_run"] or trainer["barebones"])
 
     def _parse(self, given: Tree) -> None:
         tree = complete(given)
+        require_valid(tree["trainer"])
         try:
             self.config = self.parser.parse_object(deepcopy(tree))  # which it changes
         except UserError as error:

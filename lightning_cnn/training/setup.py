@@ -20,12 +20,14 @@ from lightning_cnn.callbacks import Progress
 from lightning_cnn.callbacks.metrics_csv import MetricsCSV
 from lightning_cnn.callbacks.tensorboard import TensorBoard
 from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.config.schema import names_class
 from lightning_cnn.config.settings import Tree
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.environment import is_rank_zero, torchrun_world
 from lightning_cnn.errors import DivergenceError, Interrupted, UserError
 from lightning_cnn.run import Run, snake_case
 from lightning_cnn.training import precision
+from lightning_cnn.training.refusals import duration_units
 
 #: The names of mixed precision with float16.
 _HALF = (16, "16", "16-mixed")
@@ -40,6 +42,11 @@ def complete(settings: Tree) -> Tree:
     started, and `deterministic` means float32 without a precision probe.
     """
     trainer = dict(settings.get("trainer", {}))
+    for name in ("accelerator", "strategy"):  # they also take text, for which the parser would take the name of a class
+        if names_class(("trainer", name), trainer.get(name)):
+            trainer[name] = {"class_path": trainer[name]}
+    if units := duration_units(trainer.get("val_check_interval")):  # the parser would read a number by sixties
+        trainer["val_check_interval"] = units
     world = torchrun_world()
     if world is not None and trainer.get("devices", "auto") == "auto":
         trainer |= {"devices": world[0], "num_nodes": world[1]}

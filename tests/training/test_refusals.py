@@ -66,6 +66,33 @@ def test_a_learning_rate_is_found_once(fit, cli):
     assert rates[0] == rates[1] > 0.01  # that of the config
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--trainer.strategy", "SingleDeviceStrategy"),
+        ("--trainer.strategy", "lightning.pytorch.strategies.SingleDeviceStrategy"),
+        ("--trainer.accelerator", "CPUAccelerator"),
+        ("--trainer.strategy", "SingleDeviceStrategy", "--trainer.strategy", "auto"),
+        ("--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "val/acc"),
+        ("--trainer.logger", "lightning.pytorch.loggers.TensorBoardLogger", "--trainer.logger.save_dir", "mine"),
+        ("--trainer.max_time", "1:00:00:00", "--trainer.val_check_interval", "1:00:00:00"),
+        ("--trainer.max_time", "{minutes: 10}"),
+        ("--trainer.log_every_n_steps", 0),
+    ],
+    ids=lambda flags: " ".join(map(str, flags)),
+)
+def test_settings_are_accepted_in_every_documented_form(fit, flags):
+    assert (fit("mnist/cnn.yaml", "--trainer.limit_train_batches", 1, *flags) / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_barebones_trains_and_writes_nothing(cli, tiny_data, configs, tmp_path):
+    flags = ("--data.val_size", 50, "--trainer.max_epochs", 1, "--trainer.precision", "32-true")
+    outcome = cli("fit", "--config", configs / "mnist/deep_cnn.yaml", *flags, "--trainer.barebones", "true")
+
+    assert outcome.status == 0, outcome.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_missing_package_is_named(cli, tiny_data, configs, tmp_path, monkeypatch):
     monkeypatch.setattr("lightning.pytorch.callbacks.device_stats_monitor._PSUTIL_AVAILABLE", False)
 
