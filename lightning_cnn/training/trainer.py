@@ -1,9 +1,11 @@
 """Lightning's Trainer with `precision="auto"`, a check for divergence, and checkpoints at step boundaries."""
 
 import signal
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -13,6 +15,7 @@ from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io.wrapper import _WrappingCheckpointIO
 from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.utilities.argparse import _parse_env_variables
 
 from lightning_cnn.callbacks.checkpoints import Checkpoints
 from lightning_cnn.callbacks.divergence import FiniteCheck
@@ -20,6 +23,21 @@ from lightning_cnn.training.averaging import WeightAverages
 from lightning_cnn.training.checkpoint_io import CheckpointIO
 from lightning_cnn.training.loops import ExactResume, FitLoop
 from lightning_cnn.training.signals import Signals
+
+_Init = TypeVar("_Init", bound=Callable[..., None])
+
+
+def _defaults_from_environment(init: _Init) -> _Init:
+    """Take arguments that are not given from `PL_TRAINER_*`.
+
+    Lightning's own decorator looks for the arguments that this class names, but not for those that it passes on.
+    """
+
+    @wraps(init)
+    def with_defaults(self: Any, **kwargs: Any) -> None:
+        init(self, **{**vars(_parse_env_variables(LightningTrainer)), **kwargs})
+
+    return cast(_Init, with_defaults)
 
 
 class Trainer(LightningTrainer):
@@ -36,6 +54,7 @@ class Trainer(LightningTrainer):
         kwargs: Arguments of Lightning's Trainer.
     """
 
+    @_defaults_from_environment
     def __init__(
         self,
         *,

@@ -20,6 +20,7 @@ from lightning.pytorch.plugins import AsyncCheckpointIO, TorchCheckpointIO
 from lightning.pytorch.plugins.io.wrapper import _WrappingCheckpointIO
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+from lightning.pytorch.utilities.argparse import _parse_env_variables
 from torchmetrics import MeanMetric
 
 import lightning_cnn
@@ -127,6 +128,13 @@ def test_signals_are_handled_by_a_connector(trainer):
 def test_precisions_are_a_type():
     """Without it, the command line accepts any value of `--trainer.precision`."""
     assert "bf16-mixed" in str(_PRECISION_INPUT)
+
+
+def test_variables_of_the_trainer_are_read(monkeypatch):
+    """Without it, our Trainer ignores `PL_TRAINER_*`."""
+    monkeypatch.setenv("PL_TRAINER_MAX_EPOCHS", "3")
+
+    assert vars(_parse_env_variables(Trainer)) == {"max_epochs": 3}
 
 
 def test_processes_are_started_by_a_launcher():

@@ -114,3 +114,14 @@ def test_barebones_has_no_callbacks_and_trains(tmp_path):
     fit(trainer)
     assert trainer.global_step == 3
     assert not list(tmp_path.iterdir())
+
+
+def test_variables_of_lightning_are_defaults(tmp_path, monkeypatch):
+    variables = {"max_steps": 2, "limit_train_batches": 3, "limit_val_batches": 4, "precision": "64-true"}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"PL_TRAINER_{name.upper()}", str(value))
+
+    trainer = make(tmp_path, limit_val_batches=5)
+
+    assert (trainer.max_steps, trainer.limit_train_batches, trainer.limit_val_batches) == (2, 3, 5)
+    assert trainer.precision == "64-true"
