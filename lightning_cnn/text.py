@@ -1,5 +1,16 @@
 """Untrusted text, such as names of files and classes, made safe for a terminal, a page or a spreadsheet."""
 
+import codecs
+
+#: What replaces characters of messages and tables where the output has only ASCII.
+_IN_ASCII = {
+    **{"·": "-", "…": "...", "→": "->", "±": "+-", "×": "x", "−": "-", "–": "-"},
+    **{"─": "-", "━": "-", "│": "|", "┃": "|"},
+}
+#: The name of the error handler for output that cannot show all characters.
+READABLE = "lightning_cnn.readable"
+#: The longest word of a message: names of files and classes are shorter.
+_LONGEST_WORD = 300
 #: The first characters of a formula in a spreadsheet.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -12,6 +23,34 @@ def printable(text: str) -> str:
         'a\\x1b[31m'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    """Replace characters that cannot be encoded by readable ones, all others by Python's escapes."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_IN_ASCII.get(c) or c.encode("ascii", "backslashreplace").decode() for c in text), error.end
+
+
+codecs.register_error(READABLE, _replace)
+
+
+def encodable(text: str, encoding: str | None) -> str:
+    """Return the text with readable replacements for characters that an encoding, UTF-8 if it is None, does not have.
+
+    Example:
+        >>> encodable("5 s · 91 ± 1 %", "ascii")
+        '5 s - 91 +- 1 %'
+    """
+    return text.encode(encoding or "utf-8", READABLE).decode(encoding or "utf-8")
+
+
+def shorten_words(text: str) -> str:
+    """Return the text with the middle of very long words left out, which nobody would read."""
+    half = _LONGEST_WORD // 2
+    words = (w if len(w) <= _LONGEST_WORD else f"{w[:half]}…{w[-half:]}" for w in text.split(" "))
+    return " ".join(words)
 
 
 def is_formula(text: str) -> bool:

@@ -34,7 +34,7 @@ class MetricsCSV(Logger):
         self.path = Run(folder).metrics_file
         self._rows: list[dict[str, Any]] = []
         if first_step is not None and self.path.is_file():
-            with self.path.open(newline="") as file:
+            with self.path.open(newline="", encoding="utf-8") as file:
                 rows = [(int(row["step"]), row) for row in csv.DictReader(file)]
             self._rows = [{**row, "step": step} for step, row in rows if step < first_step]
         self._has_just_logged = False
@@ -72,7 +72,7 @@ class MetricsCSV(Logger):
         if not self._rows:
             return
         names = sorted({name for row in self._rows for name in row} - set(_FIRST_COLUMNS))
-        with atomic_write(self.path) as path, path.open("w", newline="") as file:
+        with atomic_write(self.path) as path, path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, [*_FIRST_COLUMNS, *names])
             writer.writeheader()
             writer.writerows(self._rows)

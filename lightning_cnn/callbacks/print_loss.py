@@ -1,10 +1,13 @@
 """The training loss in plain lines."""
 
+import sys
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
+
+from lightning_cnn.text import encodable
 
 
 class PrintLoss(Callback):
@@ -47,4 +50,5 @@ class PrintLoss(Callback):
             loss = trainer.strategy.reduce(loss, reduce_op="mean")
             total = len(trainer.train_dataloader.dataset)  # type: ignore[union-attr]
             seen = min(self._seen, total)  # the last batches of the processes may differ in size
-            pl_module.print(f"epoch {trainer.current_epoch + 1} · loss: {loss.item():.4f} [{seen:>5}/{total}]")
+            text = f"epoch {trainer.current_epoch + 1} · loss: {loss.item():.4f} [{seen:>5}/{total}]"
+            pl_module.print(encodable(text, sys.stdout.encoding))

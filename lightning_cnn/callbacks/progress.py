@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from lightning_cnn.callbacks.monitor import monitor_of
+from lightning_cnn.text import encodable
 
 #: The bar is also refreshed after this many seconds, for slow batches.
 _MAX_SECONDS = 1.0
@@ -205,7 +206,7 @@ class Progress(TQDMProgressBar):
         width = (bar.format_dict["ncols"] or _DEFAULT_WIDTH) - _MARGIN
         text = next((text for form in forms if len(text := _join(form)) <= width), _join(forms[-1]))
         if bar.total is not None and len(text) + _MIN_BAR_WIDTH <= width:
-            text = text.replace(" · ", " {bar}| ", 1) + " " * _MARGIN
+            text = text.replace(encodable(" · ", sys.stdout.encoding), " {bar}| ", 1) + " " * _MARGIN
         bar.bar_format = text
         bar.refresh()
         self._refreshed = perf_counter()
@@ -253,4 +254,4 @@ def _clock(seconds: float) -> str:
 
 
 def _join(parts: list[str]) -> str:
-    return " · ".join(part for part in parts if part)
+    return encodable(" · ".join(part for part in parts if part), sys.stdout.encoding)

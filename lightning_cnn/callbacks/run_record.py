@@ -54,7 +54,7 @@ class RunRecord(Callback):
             return
         run = Run(self.folder)
         with atomic_write(run.config_file) as path:
-            path.write_text(yaml.dump(self.config))
+            path.write_text(yaml.dump(self.config), encoding="utf-8")
         _write_environment(run, environment_record(trainer, pl_module))
         if isinstance(datamodule, ImageDataModule) and datamodule.raw is not None:
             _write_json(run.data_file, data_record(datamodule))
@@ -133,4 +133,4 @@ def _git_revision() -> str | None:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
