@@ -9,6 +9,30 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from lightning_cnn.errors import UserError
+
+
+def local_path(text: str, what: str) -> Path:
+    """Return the file or folder that a user has named; a leading `~` is a home folder.
+
+    Args:
+        text: The path as it was given.
+        what: What messages call it, for example `--config`.
+
+    Raises:
+        UserError: If it is the address of something elsewhere, or in a home folder that does not exist.
+
+    Example:
+        >>> local_path("logs", "--output").as_posix()
+        'logs'
+    """
+    if "://" in text:
+        raise UserError(f"{what} {text} is an address; name a file or folder on this machine")
+    path = Path(os.path.expanduser(text))  # noqa: PTH111  # `Path.expanduser` raises RuntimeError
+    if str(path).startswith("~"):
+        raise UserError(f"{what} {text}: there is no home folder {path.parts[0]}; give the whole path")
+    return path
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lightning_cnn.config.yaml import read_config
 from lightning_cnn.errors import UserError, reason
-from lightning_cnn.files import remove_partial_files
+from lightning_cnn.files import local_path, remove_partial_files
 
 #: The default folder of all runs.
 DEFAULT_ROOT = Path("logs")
@@ -80,9 +80,15 @@ class Run:
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Path) -> "Run":
-        """Return the run that a checkpoint file belongs to, or else its own folder as a run."""
-        run = cls(checkpoint.parent.parent)
-        return run if checkpoint.parent == run.checkpoints_folder else cls(checkpoint.parent)
+        """Return the run that a checkpoint file belongs to, or else its own folder as a run.
+
+        The file may be in a subfolder of `checkpoints`: `ModelCheckpoint` makes one of a slash in the name of a metric.
+        """
+        for folder in checkpoint.parents:
+            run = cls(folder.parent)
+            if folder == run.checkpoints_folder and (folder == checkpoint.parent or run.exists()):
+                return run
+        return cls(checkpoint.parent)
 
     #: All settings of the run.
     config_file = _File("config.yaml")
@@ -216,7 +222,7 @@ def resolve_checkpoint(reference: str, runs: Iterable[Run], folder_means: str) -
             if (path := run.checkpoint(reference)).is_file():
                 return path
         raise UserError(f"no matching run has a checkpoint {reference}.ckpt; train with `fit` first, or give a file")
-    path = Path(reference)
+    path = local_path(reference, "checkpoint")
     try:
         if path.is_dir():
             path = Run(path).checkpoint(folder_means)

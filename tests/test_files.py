@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from lightning_cnn.files import atomic_write, link_or_copy, remove_partial_files, sha256, shipped_config
+from lightning_cnn.errors import UserError
+from lightning_cnn.files import (
+    atomic_write,
+    link_or_copy,
+    local_path,
+    remove_partial_files,
+    sha256,
+    shipped_config,
+)
 
 
 def write_half(path: Path, error: type[BaseException]) -> None:
@@ -125,3 +133,21 @@ def test_sha256(tmp_path):
 
 def test_shipped_configs_are_found(configs):
     assert shipped_config("default.yaml") == configs / "default.yaml"
+
+
+def test_a_leading_tilde_is_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    assert local_path("~/runs", "--output") == tmp_path / "runs"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("s3://bucket/runs", "--output s3://bucket/runs is an address; name a file or folder on this machine"),
+        ("~nobody-here/runs", "--output ~nobody-here/runs: there is no home folder ~nobody-here; give"),
+    ],
+)
+def test_what_is_not_on_this_machine_is_refused(text, message):
+    with pytest.raises(UserError, match=message):
+        local_path(text, "--output")

@@ -179,6 +179,17 @@ def test_class_names_in_snake_case(name, expected):
     assert snake_case(name) == expected
 
 
+def test_a_checkpoint_in_a_subfolder_belongs_to_its_run(tmp_path):
+    run = Run(tmp_path / "checkpoints" / "version_0")  # a folder above it has the same name
+    nested = run.checkpoints_folder / "epoch=1-val" / "acc=0.98.ckpt"
+    nested.parent.mkdir(parents=True)
+
+    assert Run.of_checkpoint(nested) == Run(nested.parent)
+    run.config_file.write_text("trainer: {}")
+    assert Run.of_checkpoint(nested) == run
+    assert Run.of_checkpoint(run.checkpoint("best")) == run
+
+
 def test_configs_are_named_after_their_networks(configs):
     from lightning_cnn import networks
 

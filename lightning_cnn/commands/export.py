@@ -9,6 +9,7 @@ from lightning_cnn.config.options import (
     add_checkpoint,
     add_overwrite,
     checkpoint_argument,
+    local,
     require_new,
     require_writable,
 )
@@ -61,7 +62,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     add_checkpoint(parser)
     parser.add_argument(
         "--output",
-        type=Path,
+        type=local,
         metavar="FILE",
         help="the .safetensors file to write (default: beside the checkpoint, with its name)",
     )

@@ -11,6 +11,7 @@ from lightning_cnn.config.options import (
     add_checkpoint,
     add_overwrite,
     checkpoint_argument,
+    local,
     one_of,
     positive,
     require_new,
@@ -112,14 +113,14 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=local,
         metavar="FILE",
         help="write the predictions to a .csv or .json file instead of stdout; in a .csv, "
         "names that are formulas in a spreadsheet, such as =1.png, begin with ./",
     )
     parser.add_argument(
         "--plot",
-        type=Path,
+        type=local,
         metavar="FILE",
         help=f"draw the first {_NUM_PLOTTED} images, and what the network sees of them, as .png",
     )
@@ -151,6 +152,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         arguments.images.insert(0, given)  # all positional arguments are images
         arguments.checkpoint = None
     arguments.checkpoint = checkpoint_argument(parser, arguments)
+    arguments.images = [os.path.expanduser(image) for image in arguments.images]  # noqa: PTH111  # of a quoted pattern
     return arguments
 
 

@@ -1,10 +1,11 @@
 """``lightning-cnn report``: write a page about each run, and one that compares several."""
 
 import argparse
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from lightning_cnn.config.options import Parser, add_overwrite, require_new, require_writable
+from lightning_cnn.config.options import Parser, add_overwrite, local, require_new, require_writable
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import atomic_write
 from lightning_cnn.report.comparison import comparison_page, labels
@@ -85,13 +86,14 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "runs",
+        type=os.path.expanduser,
         nargs="+",
         metavar="RUN",
         help="a run folder, a checkpoint in it, or best, last or previous of the newest run",
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=local,
         metavar="FILE",
         help=f"where to write the page of a single run (default: {page} in its folder) or the comparison of several "
         f"(default: {COMPARISON})",

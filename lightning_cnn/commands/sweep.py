@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_cnn.config import yaml as configs
-from lightning_cnn.config.options import Parser, integer, positive
+from lightning_cnn.config.options import Parser, integer, local, positive
 from lightning_cnn.errors import Interrupted, UserError, did_you_mean
 from lightning_cnn.sweep.trial_process import RESERVED, Value, command
 from lightning_cnn.text import printable
@@ -185,8 +185,8 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         epilog=_EPILOG,
     )
     add = parser.add_argument
-    add("-c", "--config", type=Path, required=True, metavar="FILE", help="the config of all trials")
-    add("--space", type=Path, metavar="FILE", help="the settings to search, in YAML, as below")
+    add("-c", "--config", type=local, required=True, metavar="FILE", help="the config of all trials")
+    add("--space", type=local, metavar="FILE", help="the settings to search, in YAML, as below")
     trials = f"number of trials that end, complete, pruned or diverged, over all workers (default: {_N_TRIALS})"
     add("--n_trials", "--n-trials", type=positive, metavar="N", help=trials)
     add("--seed", type=integer(0), default=0, metavar="N", help="seed of the search (default: %(default)s)")

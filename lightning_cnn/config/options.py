@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from lightning_cnn.data.sources import default_data_dir
 from lightning_cnn.errors import UserError, did_you_mean, reason
+from lightning_cnn.files import local_path
 
 _BOOLEANS = {"true": True, "false": False}
 
@@ -73,7 +74,7 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
     """Add `--data_dir`; its second name is that of `lightning-cnn fit`, which messages mention."""
     parser.add_argument(
         *("--data_dir", "--data.data_dir"),
-        type=Path,
+        type=local,
         default=default_data_dir(),
         metavar="DIR",
         help="the folder that holds the datasets (default: $LIGHTNING_CNN_DATA_DIR, or else data; now %(default)s)",
@@ -120,6 +121,14 @@ def one_of(choices: Iterable[str], value: str, what: str) -> str:
     raise UserError(
         f"{value!r} is not {article} {what} (choose from {', '.join(choices)}){did_you_mean(value, choices)}"
     )
+
+
+def local(text: str) -> Path:
+    """The `type` of arguments that are files or folders on this machine."""
+    try:
+        return local_path(text, "")
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error).strip()) from error
 
 
 def integer(low: int, high: int | None = None) -> Callable[[str], int]:

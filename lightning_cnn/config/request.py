@@ -1,14 +1,17 @@
 """What a command line of `fit`, `validate` or `test` asks for: one tree of settings, and a checkpoint."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_info
+
 from lightning_cnn import checkpoint as checkpoints
-from lightning_cnn.config.flags import read_command_line
-from lightning_cnn.config.schema import Schema, is_class
+from lightning_cnn.config.flags import Flag, read_command_line
+from lightning_cnn.config.schema import Schema, arguments, is_class
 from lightning_cnn.config.settings import Tree, apply_flags, merge, read_settings, texts
 from lightning_cnn.config.trust import trusted_settings
 from lightning_cnn.errors import UserError
@@ -44,11 +47,12 @@ def read_request(command: str, arguments: Sequence[str], schema: Schema) -> Requ
         raise UserError(f"{command} needs a checkpoint: {CHECKPOINT_FORMS}")
     flags = [flag for flag in line.flags if flag.name != "print_config"]
     defaults = read_settings(str(shipped_config("default.yaml")), schema)
+    defaults = apply_flags(defaults, _environment_flags(schema), schema)
     configs = [read_settings(config, schema) for config in line.configs]
     stored, path = {}, None
     if line.checkpoint is not None:
         given = apply_flags(merge(*configs), flags, schema)
-        root = Path((given.get("trainer") or {}).get("default_root_dir") or DEFAULT_ROOT)
+        root = Path((merge(defaults, given).get("trainer") or {}).get("default_root_dir") or DEFAULT_ROOT)
         runs = _runs_with(_class_names(given), root)
         path = resolve_checkpoint(line.checkpoint, runs, folder_means="last" if command == "fit" else "best")
         named = {*texts(configs), *texts(given), *(flag.value for flag in flags if flag.value)}
@@ -56,6 +60,19 @@ def read_request(command: str, arguments: Sequence[str], schema: Schema) -> Requ
     settings = apply_flags(merge(defaults, stored, *configs), flags, schema)
     schema.check(settings)
     return Request(command, settings, path, prints_config=line.value("print_config") == "true")
+
+
+def _environment_flags(schema: Schema) -> list[Flag]:
+    """Return the settings of the trainer in the environment: `PL_TRAINER_MAX_EPOCHS` as `trainer.max_epochs`.
+
+    As for Lightning's Trainer, they are defaults.
+    """
+    names = {name: f"PL_TRAINER_{name.upper()}" for name in arguments(schema.groups["trainer"])}
+    found = {name: value for name, variable in names.items() if (value := os.environ.get(variable))}
+    if found:
+        shown = ", ".join(f"{names[name]}={value}" for name, value in found.items())
+        rank_zero_info(f"Defaults from the environment: {shown}")
+    return [Flag(f"trainer.{name}", value) for name, value in found.items()]
 
 
 def _stored_settings(path: Path, command: str, named: Iterable[str]) -> Tree:

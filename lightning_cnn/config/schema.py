@@ -52,8 +52,10 @@ _NAMES: dict[str, Callable[[], Collection[str]]] = {
 }
 #: Arguments that are not for the user to give: the parameters to optimize, the optimizer to schedule, the network.
 _INJECTED = {Optimizer: "params", LRScheduler: "optimizer", ImageClassifier: "network"}
-#: Settings that are folders.
-_FOLDERS = ("data_dir", "default_root_dir", "dirpath", "save_dir")
+#: Settings that are folders, of this machine in any case …
+LOCAL_FOLDERS = ("data_dir", "default_root_dir")
+#: … or also, for Lightning's own classes, elsewhere.
+FOLDERS = (*LOCAL_FOLDERS, "dirpath", "save_dir")
 #: What other programs call some settings.
 _ELSEWHERE = {
     "lr": "model.optimizer.lr",
@@ -176,7 +178,7 @@ def _check_value(place: tuple[str, ...], value: object) -> None:
     """Check a value that may name a class, or hold values that do."""
     if isinstance(value, str) and not value.isprintable():
         raise UserError(f"{_flag(place)} {describe(value)}: text must be printable; give other text")
-    if value == "" and place[-1] in _FOLDERS:
+    if value == "" and place[-1] in FOLDERS:
         raise UserError(f"{_flag(place)} '': this is a folder; name it, or give . for the current one")
     if isinstance(value, list):
         for item in value:

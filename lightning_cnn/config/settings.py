@@ -6,6 +6,7 @@ and `init_args`. Later trees override earlier ones: defaults < checkpoint < conf
 
 import inspect
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,17 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 
 from lightning_cnn.config.flags import Flag
-from lightning_cnn.config.schema import BASES, CLASS_KEYS, Schema, arguments, find_class, is_class, names_class
+from lightning_cnn.config.schema import (
+    BASES,
+    CLASS_KEYS,
+    FOLDERS,
+    LOCAL_FOLDERS,
+    Schema,
+    arguments,
+    find_class,
+    is_class,
+    names_class,
+)
 from lightning_cnn.config.yaml import (
     InvalidConfigError,
     describe,
@@ -27,6 +38,7 @@ from lightning_cnn.config.yaml import (
     read_yaml,
 )
 from lightning_cnn.errors import UserError, did_you_mean
+from lightning_cnn.files import local_path
 
 Tree = dict[str, Any]
 
@@ -39,7 +51,7 @@ def read_settings(config: str, schema: Schema) -> Tree:
     Raises:
         UserError: If a file is not a valid config, or has unknown settings.
     """
-    path = Path(config)
+    path = local_path(config, "--config") if re.match(r"~|\w+://", config) else Path(config)  # otherwise it may be YAML
     if not is_readable(path) and (":" in config or config.startswith("{")):
         name, tree = f"--config {describe(config)}", parse_config(config, f"--config {describe(config)}")
     else:
@@ -104,6 +116,8 @@ def _expand(value: Any, setting: str, folder: Path, source: str, schema: Schema)
             if key == "init_args" and not isinstance(item, Mapping):
                 raise UserError(f"{source}: init_args must map arguments to values, got {describe(item)}")
         return {key: _expand(item, key, folder, source, schema) for key, item in value.items()}
+    if isinstance(value, str) and value and setting in FOLDERS and (setting in LOCAL_FOLDERS or "://" not in value):
+        return str(local_path(value, source if source.endswith(setting) else f"{source}: {setting}"))
     if isinstance(value, str) and (setting in schema.groups or setting in BASES):
         path = folder / value
         if is_readable(path):

@@ -15,7 +15,7 @@ from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn import classifiers
 from lightning_cnn.classifiers.base import ImageClassifier
 from lightning_cnn.config.classes import trusted_class
-from lightning_cnn.errors import UserError, reason
+from lightning_cnn.errors import UserError, did_you_mean, reason
 
 
 def load_classifier(content: dict[str, Any], model: str | None = None) -> ImageClassifier:
@@ -73,6 +73,12 @@ def _own_class(description: checkpoints.Description) -> type[ImageClassifier]:
 def _user_class(path: str) -> type[ImageClassifier]:
     """Return the class that the user names; without a module it is one of this package."""
     module, _, name = path.rpartition(".")
+    known = [known for known in classifiers.__all__ if known != ImageClassifier.__name__]
+    if not module and name not in known:
+        raise UserError(
+            f"--model {path}: there is no such class (choose from {', '.join(known)}, or give your own as "
+            f"module.Class){did_you_mean(name, known)}"
+        )
     try:
         found = getattr(import_module(module) if module else classifiers, name)
     except (ImportError, AttributeError, ValueError, TypeError) as error:  # TypeError: `..module`

@@ -29,6 +29,11 @@ WRONG = [
     ("+ --lr 0.1", r"there is no option --lr; did you mean '--model\.optimizer\.lr'\?"),
     ("+ --epochs=3", r"there is no option --epochs; did you mean '--trainer\.max_epochs'\?"),
     ("test best --ckpt_path last", r"'last' is one argument too many: there is already the checkpoint 'best'"),
+    ("+ --trainer.default_root_dir s3://b/runs", r"--trainer\.default_root_dir s3://b/runs is an address; name a"),
+    ("+ --data.data_dir https://example.org", r"--data\.data_dir https://example\.org is an address; name a file"),
+    ("+ --ckpt_path s3://b/a.ckpt", r"checkpoint s3://b/a\.ckpt is an address; name a file or folder on this machine"),
+    ("+ --config https://example.org/a.yaml", r"--config https://example\.org/a\.yaml is an address; name a file"),
+    ("export best --output s3://b/w.safetensors", r"argument --output: s3://b/w\.safetensors is an address;"),
     ("+ --data.data_dir=", r"--data\.data_dir '': this is a folder; name it"),
     ("+ --trainer.default_root_dir=", r"--trainer\.default_root_dir '': this is a folder; name it"),
     (
@@ -165,7 +170,7 @@ WRONG = [
     ("fit --config pipe", r"pipe is not a config: it is a device or a pipe"),
     ("+ --trainer pipe", r"pipe is not a config: it is a device or a pipe"),
     ("+ --model.optimizer pipe", r"pipe is not a config: it is a device or a pipe"),
-    ("fit --config s3://bucket/c.yaml", r"'s3://bucket/c\.yaml' is not a config"),
+    ("fit --config s3://bucket/c.yaml", r"--config s3://bucket/c\.yaml is an address; name a file or folder"),
     ("+ --config twice.yaml", r"twice\.yaml is not a valid config: 'max_epochs' is given twice \(line 1\)"),
     ("+ --trainer settings.yaml", r"settings\.yaml is not a valid config: 'max_epochs' is given twice \(line 2\)"),
     ("+ --config leads.yaml", r"settings\.yaml is not a valid config: 'max_epochs' is given twice \(line 2\)"),
@@ -284,12 +289,12 @@ def test_an_argument_of_another_optimizer_does_not_suggest_itself(wrong_files, c
 
 
 def test_a_monitored_metric_that_is_not_logged_is_named(wrong_files, configs, cli):
-    flags = "--trainer.callbacks EarlyStopping --trainer.callbacks.monitor val/lss"
+    flags = "--trainer.callbacks EarlyStopping --trainer.callbacks.monitor train/lss"
 
     outcome = cli(*argv_of(f"+ {flags}", configs))
 
     assert outcome.status == 2
-    assert "Early stopping conditioned on metric `val/lss` which is not available" in outcome.err
+    assert "Early stopping conditioned on metric `train/lss` which is not available" in outcome.err
 
 
 def test_another_architecture_is_refused(fit, cli):

@@ -130,3 +130,30 @@ def test_the_settings_can_be_printed(cli, configs, tmp_path):
     assert printed["model"]["init_args"]["std"] == 0.25
     assert printed["trainer"]["max_steps"] == -1  # defaults as well
     assert not list(tmp_path.iterdir())
+
+
+# The environment
+
+
+def test_variables_of_the_trainer_are_defaults(monkeypatch, configs):
+    monkeypatch.setenv("PL_TRAINER_MAX_EPOCHS", "7")
+    monkeypatch.setenv("PL_TRAINER_DEFAULT_ROOT_DIR", "runs")
+    monkeypatch.setenv("PL_TRAINER_LIMIT_TRAIN_BATCHES", "0.5")
+    classes = ("--model", "CNNClassifier", "--data", "MNISTDataModule")
+
+    found = request("fit", *classes).settings["trainer"]  # instead of the values in default.yaml
+    assert found == {"default_root_dir": "runs", "max_epochs": 7, "limit_train_batches": 0.5}
+    assert request("fit", *classes, "--config", configs / "mnist/cnn.yaml").settings["trainer"]["max_epochs"] == 5
+    assert request("fit", *classes, "--trainer.max_epochs", 2).settings["trainer"]["max_epochs"] == 2
+
+
+def test_a_leading_tilde_is_the_home_folder_in_every_setting(monkeypatch, tmp_path, configs):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.yaml").write_text("trainer: {default_root_dir: ~/runs}\n")
+    flags = ("--data.data_dir", "~/data", "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "~/csv")
+
+    settings = request("fit", "--config", configs / "mnist/cnn.yaml", "--config", "~/mine.yaml", *flags).settings
+
+    assert settings["trainer"]["default_root_dir"] == str(tmp_path / "runs")
+    assert settings["data"]["init_args"]["data_dir"] == str(tmp_path / "data")
+    assert settings["trainer"]["logger"]["init_args"]["save_dir"] == str(tmp_path / "csv")

@@ -238,3 +238,8 @@ def test_unknown_hyperparameters_are_ignored(content):
     content["hyper_parameters"]["network"] = "x"
 
     load_classifier(content)
+
+
+def test_an_unknown_class_of_this_package_is_answered_with_the_known_ones(content):
+    assert refusal(content, "CNNClasifier").endswith("; did you mean 'CNNClassifier'?")
+    assert "choose from CNNClassifier, DeepCNNClassifier," in refusal(content, "Foo")
