@@ -11,9 +11,10 @@ from io import TextIOWrapper
 from typing import NoReturn
 
 from lightning_cnn import __version__, signals
+from lightning_cnn.environment import require_valid
 from lightning_cnn.errors import DataError, Interrupted, UserError, did_you_mean
-from lightning_cnn.startup import quick_imports
-from lightning_cnn.text import printable
+from lightning_cnn.startup import quick_imports, set_environment
+from lightning_cnn.text import READABLE, printable, shorten_words
 
 #: Each command, which is a module in `lightning_cnn.commands`, and what it does.
 COMMANDS = {
@@ -62,10 +63,10 @@ def run() -> NoReturn:
     Python would free all objects of torch and Lightning one by one: 1.2 s on a core of an AMD EPYC.
     """
     signals.handle()
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # for undecodable file names, as on stderr
-    # When a peer process dies, torch prints C++ stack traces of the connections that break.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors=READABLE)  # for output in ASCII, and for undecodable file names
+    set_environment()
     status = main()
     signals.ignore()  # the work is done
     threading._shutdown()  # type: ignore[attr-defined]  # waits for other threads; both as Python does itself
@@ -114,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
 def _print_error(message: str, lines: bool = False) -> None:
     """Print a message whose names may come from anywhere: no control sequence, and one line unless it has `lines`."""
     parts = message.split("\n") if lines else [message]
-    print("lightning-cnn:", "\n".join(map(printable, parts)), file=sys.stderr)
+    print("lightning-cnn:", shorten_words("\n".join(map(printable, parts))), file=sys.stderr)
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -127,6 +128,7 @@ def _dispatch(argv: list[str]) -> int:
     if (command := argv[0]) not in COMMANDS:
         meant = f"; did you mean {_ALIASES[command]!r}?" if command in _ALIASES else did_you_mean(command, COMMANDS)
         raise UserError(f"there is no command {command!r} (see `lightning-cnn --help`){meant}")
+    _require_working_process()
     with quick_imports():
         module = import_module(f"lightning_cnn.commands.{command}")
     try:
@@ -134,6 +136,19 @@ def _dispatch(argv: list[str]) -> int:
     finally:
         gc.unfreeze()  # some libraries report objects that are never freed as leaks
     return status
+
+
+def _require_working_process() -> None:
+    """Refuse a process that nothing can run in.
+
+    Raises:
+        UserError: If its folder has been deleted, or its environment is that of no launcher.
+    """
+    try:
+        os.getcwd()  # noqa: PTH109  # as other packages do
+    except FileNotFoundError as error:
+        raise UserError("the current folder has been deleted; change to another one") from error
+    require_valid()
 
 
 def _help() -> str:

@@ -7,15 +7,48 @@ import os
 import platform
 from pathlib import Path
 
+from lightning_cnn.errors import UserError
+
+#: Variables of launchers, and of Lightning, that are read as numbers.
+_NUMBERS = (
+    *("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
+    *("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "PL_GLOBAL_SEED"),
+)
+#: Variables that torchrun sets together.
+_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def require_valid() -> None:
+    """Refuse variables of launchers that no launcher has set; Lightning reads some of them when it is imported.
+
+    Raises:
+        UserError: If one is not a number, or torchrun's are incomplete.
+    """
+    for name in _NUMBERS:
+        if not (value := os.environ.get(name, "0")).isdecimal():
+            raise UserError(f"the environment variable {name} must be a whole number, got {value!r}; unset it")
+    missing = [name for name in _TORCHRUN if name not in os.environ]
+    if "TORCHELASTIC_RUN_ID" in os.environ and missing:
+        raise UserError(
+            f"the environment variable TORCHELASTIC_RUN_ID is set, but not {missing[0]}, which torchrun sets as well; "
+            "unset it, or start with torchrun"
+        )
+
 
 def is_rank_zero() -> bool:
     """Whether this is the process of global rank 0."""
+    return not higher_rank()
+
+
+def higher_rank() -> str:
+    """Return the variable that gives this process another rank than 0, such as `LOCAL_RANK=1`; empty if none does."""
     environment = os.environ
+    names: tuple[str, ...] = ("SLURM_PROCID",)
     if "RANK" in environment:  # torchrun
-        return environment["RANK"] == "0"
-    if "LOCAL_RANK" in environment or "NODE_RANK" in environment:  # Lightning
-        return environment.get("LOCAL_RANK", "0") == environment.get("NODE_RANK", "0") == "0"
-    return environment.get("SLURM_PROCID", "0") == "0"
+        names = ("RANK",)
+    elif "LOCAL_RANK" in environment or "NODE_RANK" in environment:  # Lightning
+        names = ("LOCAL_RANK", "NODE_RANK")
+    return next((f"{name}={environment[name]}" for name in names if environment.get(name, "0") != "0"), "")
 
 
 def torchrun_world() -> tuple[int, int] | None:
@@ -36,8 +69,9 @@ def job_id() -> str:
 
 def slurm_job_id() -> str:
     """Return the id of the SLURM job or array task; empty outside of SLURM."""
-    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
-        return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+    if array and task:
+        return f"{array}_{task}"
     return os.environ.get("SLURM_JOB_ID", "")
 
 
@@ -49,6 +83,6 @@ def is_requeued_by_slurm() -> bool:
 def processor_name() -> str:
     """Return the model name of the processor, or else its architecture."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()

@@ -3,7 +3,9 @@
 import ctypes
 import gc
 import logging
+import os
 import platform
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -126,6 +128,16 @@ class _Finder:
 
     def exec_module(self, module: ModuleType) -> None:
         """Nothing to run: the module is only a placeholder."""
+
+
+def set_environment() -> None:
+    """Set environment variables for this process and those that it starts."""
+    # Figures are only written to files. Notebooks and desktops set backends that may not be installed here.
+    os.environ["MPLBACKEND"] = "agg"
+    # When a peer process dies, torch prints C++ stack traces of the connections that break.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    if shutil.get_terminal_size().columns < 2:
+        os.environ["COLUMNS"] = "80"  # Lightning divides by half of the width
 
 
 def filter_warnings() -> None:

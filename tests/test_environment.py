@@ -6,6 +6,7 @@ import pytest
 
 from lightning_cnn import environment as module
 from lightning_cnn.environment import processor_name
+from lightning_cnn.errors import UserError
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "digits", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "6", "RANK": "0"}
 
@@ -42,6 +43,44 @@ def test_rank_zero_is_found_in_the_environment(environment, variables, is_rank_z
     environment(**variables)
 
     assert module.is_rank_zero() == is_rank_zero
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"LOCAL_RANK": "x"}, "LOCAL_RANK must be a whole number, got 'x'; unset it"),
+        ({"RANK": "-1"}, "RANK must be a whole number, got '-1'; unset it"),
+        ({"PL_GLOBAL_SEED": "abc"}, "PL_GLOBAL_SEED must be a whole number, got 'abc'; unset it"),
+        ({"TORCHELASTIC_RUN_ID": "digits"}, "TORCHELASTIC_RUN_ID is set, but not RANK, which torchrun sets as well"),
+    ],
+)
+def test_an_environment_of_no_launcher_is_refused(environment, variables, message):
+    environment(**variables)
+
+    with pytest.raises(UserError, match=message):
+        module.require_valid()
+
+
+def test_environments_of_launchers_are_accepted(environment):
+    environment()
+    module.require_valid()
+    environment(**TORCHRUN, LOCAL_RANK="0", MASTER_ADDR="node", MASTER_PORT="29500")
+    module.require_valid()
+    environment(LOCAL_RANK="1", NODE_RANK="0", SLURM_PROCID="0")
+    module.require_valid()
+
+
+def test_the_variable_that_decides_on_the_rank_is_named(environment):
+    environment(LOCAL_RANK="0", NODE_RANK="1")
+    assert module.higher_rank() == "NODE_RANK=1"
+    environment(RANK="0", LOCAL_RANK="1")
+    assert module.higher_rank() == ""
+
+
+def test_an_incomplete_array_job_has_the_id_of_its_job(environment):
+    environment(SLURM_ARRAY_JOB_ID="5", SLURM_JOB_ID="7")
+
+    assert module.slurm_job_id() == "7"
 
 
 def test_world_size_of_torchrun(environment):

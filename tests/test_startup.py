@@ -1,5 +1,6 @@
 import gc
 import logging
+import os
 import sys
 import warnings
 from contextlib import suppress
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from lightning_cnn import startup
-from lightning_cnn.startup import filter_warnings, lazy_imports, tune_process
+from lightning_cnn.startup import filter_warnings, lazy_imports, set_environment, tune_process
 
 INIT = """
 VALUE = 3
@@ -270,3 +271,22 @@ def test_denormal_numbers_become_zero():
 
     assert (number * 1e-10).item() == 0
     assert (number * 1e-5).item() == pytest.approx(1e-305, abs=0)
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense", "TkAgg"])
+def test_figures_do_not_depend_on_the_backend_of_a_notebook_or_desktop(monkeypatch, backend):
+    monkeypatch.setenv("MPLBACKEND", backend)
+    monkeypatch.setenv("TORCH_CPP_LOG_LEVEL", "INFO")
+
+    set_environment()
+
+    assert os.environ["MPLBACKEND"] == "agg"
+    assert os.environ["TORCH_CPP_LOG_LEVEL"] == "INFO"
+
+
+def test_a_terminal_of_one_column_is_widened(monkeypatch):
+    for given, used in (("1", "80"), ("40", "40")):
+        monkeypatch.setenv("MPLBACKEND", "agg")
+        monkeypatch.setenv("COLUMNS", given)
+        set_environment()
+        assert os.environ["COLUMNS"] == used

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import (
     ProgressBar,
 )
 from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn import signals
@@ -35,7 +36,7 @@ from lightning_cnn.training.failure_store import Failure
 from lightning_cnn.training.options import schema
 from lightning_cnn.training.parsing import SettingsCLI
 from lightning_cnn.training.rank_state import RankSynchronisation
-from lightning_cnn.training.refusals import naming_flags, require_trainable
+from lightning_cnn.training.refusals import MonitoredMetrics, naming_flags, require_processes, require_trainable
 from lightning_cnn.training.resume import (
     RUN_OPTIONS,
     require_resumable,
@@ -141,7 +142,7 @@ class TrainingCLI(SettingsCLI):
         # `RunRecord` gives the loggers all settings.
         self.model._log_hyperparams = self.datamodule._log_hyperparams = False
         self.run_record = RunRecord(folder, self._record(folder, precision))
-        callbacks += [RankSynchronisation(self.first_step), self.run_record]
+        callbacks += [RankSynchronisation(self.first_step), self.run_record, MonitoredMetrics()]
         callbacks += [LearningRateMonitor()] if loggers else []
         if options["enable_checkpointing"] is not False:
             callbacks.append(self.config_init["checkpoints"])
@@ -153,9 +154,11 @@ class TrainingCLI(SettingsCLI):
     def _make_trainer(self, **kwargs: Any) -> LightningTrainer:
         """Build the trainer; errors name the flags that they are about."""
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except (ValueError, TypeError, RuntimeError, MisconfigurationException, ModuleNotFoundError) as error:
             raise UserError(naming_flags(in_one_line(error), self.request.settings["trainer"], always=True)) from error
+        require_processes(trainer)
+        return trainer
 
     def _open_run(self, root: Path) -> Path:
         """Return the folder of the run that is resumed, or a new one; it is locked."""
@@ -195,10 +198,18 @@ class TrainingCLI(SettingsCLI):
             self._evaluate(self.checkpoint, self.settings["verbose"])
 
     def _evaluate(self, checkpoint: Path | None, verbose: bool = True) -> None:
+        if checkpoint is not None:
+            self._report_other_data(checkpoint)
         evaluate = self.trainer.validate if self.command == "validate" else self.trainer.test
         evaluate(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, verbose=verbose, weights_only=True)
         if self.test_results is not None and self.trainer.is_global_zero:
             print(self.test_results.summary)
+
+    def _report_other_data(self, checkpoint: Path) -> None:
+        """Say so if the checkpoint was trained on other data."""
+        trained_on = (checkpoints.class_path(checkpoints.read_description(checkpoint), "data") or "").rpartition(".")[2]
+        if trained_on not in ("", type(self.datamodule).__name__):
+            rank_zero_info(f"{checkpoint} was trained with {trained_on}, and is evaluated on other data")
 
     def _fit(self) -> None:
         """Train, and test the best weights if that is asked for."""

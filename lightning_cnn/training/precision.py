@@ -66,15 +66,17 @@ def choose(network: nn.Module, images: Tensor, device: torch.device) -> Verdict:
         images: A preprocessed batch, float32 `(B, 1, 28, 28)`.
         device: The device of the training.
     """
-    key, cache = _key(network, images, device), _cache_file()
-    known = _read_cache(cache)
+    cache = _cache_file()
+    if cache is None:  # each run probes again
+        return probe(network, images, device)
+    key, known = _key(network, images, device), _read_cache(cache)
     with suppress(KeyError, AttributeError, TypeError, ValueError):  # unknown or damaged
         return Verdict(**{name: float(value) for name, value in known[key].items()})
     verdict = probe(network, images, device)
     with suppress(OSError):  # without a cache, each run probes again
         cache.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(cache) as path:
-            path.write_text(json.dumps({**known, key: asdict(verdict)}, indent=2) + "\n")
+            path.write_text(json.dumps({**known, key: asdict(verdict)}, indent=2) + "\n", encoding="utf-8")
     return verdict
 
 
@@ -136,15 +138,18 @@ def _key(network: nn.Module, images: Tensor, device: torch.device) -> str:
     return " · ".join((processor, threads, f"torch {torch.__version__}", architecture, f"batch {len(images)}"))
 
 
-def _cache_file() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "lightning_cnn" / "precision.json"
+def _cache_file() -> Path | None:
+    """Return the cache file; None if there is no home folder."""
+    home = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not home.is_absolute():  # which is to be ignored, by the XDG specification
+        home = Path(os.path.expanduser("~/.cache"))  # noqa: PTH111  # `Path.expanduser` raises RuntimeError
+    return home / "lightning_cnn" / "precision.json" if home.is_absolute() else None
 
 
 def _read_cache(cache: Path) -> dict[str, Any]:
     """Return the content of the cache file; empty if it is missing or damaged, and is to be replaced."""
     with suppress(ValueError, OSError):  # not JSON, not text, or not readable
-        known = json.loads(cache.read_text())
+        known = json.loads(cache.read_text(encoding="utf-8"))
         if isinstance(known, dict):
             return known
     return {}

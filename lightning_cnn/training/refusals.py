@@ -1,7 +1,9 @@
 """Settings of the trainer that are refused before it starts: out of range, or useless, or failing only later."""
 
 import json
+import os
 import re
+import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
@@ -9,13 +11,18 @@ from importlib.util import find_spec
 from typing import Any
 
 from jsonargparse import Namespace
+from lightning.fabric.plugins import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder
 from torch import nn
 
+from lightning_cnn.callbacks import Checkpoints
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.config.yaml import describe
 from lightning_cnn.data import ImageDataModule
-from lightning_cnn.errors import UserError
+from lightning_cnn.environment import higher_rank
+from lightning_cnn.errors import UserError, did_you_mean, reason
 
 #: The least value of a setting.
 _LEAST = {
@@ -66,9 +73,8 @@ def require_valid(trainer: Mapping[str, Any]) -> None:
             raise UserError(f"--trainer.{name} must be at least {_LEAST[name]}, got {value}")
         if name in _BATCHES and is_number:
             _require_batches(name, value)
-        if (name == "max_time" and value is not None) or (
-            name == "val_check_interval" and isinstance(value, str | dict)
-        ):
+        is_duration = name == "max_time" or (name == "val_check_interval" and not is_number)
+        if is_duration and value is not None:
             _require_duration(name, value)
         for (setting, choice), package in _PACKAGES.items():
             is_chosen = name == setting and str(value).lower().startswith(choice)
@@ -106,6 +112,70 @@ def _require_duration(name: str, value: object) -> None:
         )
 
 
+def require_processes(trainer: Trainer) -> None:
+    """Refuse a trainer whose other processes nothing starts, or which takes itself for one of several.
+
+    Raises:
+        UserError: If the environment is not what a launcher sets.
+    """
+    if trainer.world_size == 1 and (variable := higher_rank()):
+        raise UserError(
+            f"the environment variable {variable} says that this is one of several processes, but it is the only one; "
+            f"unset {variable.partition('=')[0]}"
+        )
+    environment = getattr(trainer.strategy, "cluster_environment", None)  # only of strategies for several processes
+    if environment is not None and "MASTER_PORT" in os.environ:
+        _require_port(os.environ["MASTER_PORT"], environment)
+    if trainer.world_size == 1 or not isinstance(environment, LightningEnvironment) or "MASTER_PORT" in os.environ:
+        return
+    if trainer.num_nodes > 1:
+        raise UserError(
+            f"--trainer.num_nodes {trainer.num_nodes}: nothing has started this process together with those of other "
+            "nodes; use torchrun or srun on each node, or set MASTER_ADDR, MASTER_PORT and NODE_RANK there"
+        )
+    if environment.creates_processes_externally:
+        raise UserError(
+            f"the environment variable LOCAL_RANK={os.environ['LOCAL_RANK']} says that something has started all "
+            "processes, but MASTER_PORT is not set; unset LOCAL_RANK, so that the trainer starts them"
+        )
+
+
+def _require_port(port: str, environment: ClusterEnvironment) -> None:
+    """Refuse a port that rank 0 cannot listen on; where others start the processes, they have chosen it."""
+    if not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise UserError(f"the environment variable MASTER_PORT must be a port, 1 to 65535, got {port!r}; unset it")
+    if environment.creates_processes_externally or environment.node_rank() > 0:
+        return
+    with socket.socket() as listener:
+        listener.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as torch: the port of a run that has just ended
+        try:
+            listener.bind(("", int(port)))
+        except OSError as error:
+            raise UserError(f"MASTER_PORT {port} cannot be used ({reason(error)}); choose another") from error
+
+
+class MonitoredMetrics(Callback):
+    """Refuses a callback of the user whose validation metric is not logged, before any training."""
+
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compare the monitored metrics with those that the sanity check has logged; `Checkpoints` does so itself.
+
+        Raises:
+            UserError: If one is not among them.
+        """
+        logged = sorted(trainer.callback_metrics)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it from outside
+            monitor = getattr(callback, "monitor", None)
+            is_checked = not isinstance(callback, Checkpoints) and getattr(callback, "strict", True)
+            if is_checked and isinstance(monitor, str) and monitor.startswith("val") and monitor not in logged:
+                raise UserError(
+                    f"--trainer.callbacks.monitor {monitor}: {type(callback).__name__} monitors a metric that is not "
+                    f"logged; choose one of {', '.join(logged)}{did_you_mean(monitor, logged)}"
+                )
+
+
 def naming_flags(message: str, trainer: Mapping[str, Any], always: bool = False) -> str:
     """Return a message of Lightning about the trainer, preceded by the flags of the settings that it is about.
 
@@ -115,7 +185,7 @@ def naming_flags(message: str, trainer: Mapping[str, Any], always: bool = False)
         always: Whether to name all settings of devices and plugins where the message names no setting.
     """
     named = [name for name in trainer if re.search(rf"\b{name}\b", message)]
-    if always and not named:
+    if always and not named and "SLURM" not in message:
         given = [name for name in _DEVICES if name in trainer]
         named = [name for name in given if str(trainer[name]) in message] or given
     flags = ", ".join(f"--trainer.{name} {_shown(trainer[name])}" for name in named)

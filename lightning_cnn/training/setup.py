@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from lightning_cnn.config.schema import names_class
 from lightning_cnn.config.settings import Tree
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.environment import is_rank_zero, torchrun_world
-from lightning_cnn.errors import DivergenceError, Interrupted, UserError
+from lightning_cnn.errors import DivergenceError, Interrupted, UserError, reason
 from lightning_cnn.run import Run, snake_case
 from lightning_cnn.training import precision
 from lightning_cnn.training.refusals import duration_units
@@ -134,12 +135,13 @@ def make_loggers(requested: Any, run: Run, first_step: int | None) -> list[Logge
         first_step: Where a resumed run continues.
 
     Raises:
-        UserError: If a logger would replace files of the run.
+        UserError: If a logger would replace files of the run, or cannot write into its folder.
     """
     if requested is False:
         return []
     users = user_loggers(requested)
     for logger in users:
+        _require_writable(logger)
         if isinstance(logger, CSVLogger | TensorBoardLogger):
             if first_step is not None:
                 _resume_log(logger, run, first_step)
@@ -169,6 +171,21 @@ def _resume_log(logger: CSVLogger | TensorBoardLogger, run: Run, first_step: int
     with warnings.catch_warnings(action="ignore"):  # that it deletes the file
         logger.experiment.metrics = rows  # text is written as it was read
     logger.save()
+
+
+def _require_writable(logger: Logger) -> None:
+    folder = logger.save_dir
+    if not folder or "://" in str(folder):
+        return
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"--trainer.logger {type(logger).__name__} cannot write into {folder} ({reason(error)}); give it another "
+            "folder"
+        ) from error
 
 
 def make_callbacks(requested: Callback | Iterable[Callback] | None, shows_progress: bool | None) -> list[Callback]:

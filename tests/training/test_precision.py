@@ -319,6 +319,15 @@ def test_a_damaged_verdict_is_replaced(value, probed, tmp_path):
     assert len(probed) == 2
 
 
+def test_without_a_home_folder_each_run_probes(probed, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored, by the XDG specification
+    monkeypatch.setenv("HOME", "~")  # as where the system knows no home of this user
+
+    assert [choose(CNN(), images(), CPU) for _ in range(2)] == [GOOD, GOOD]
+    assert len(probed) == 2
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("cache", ["/proc/nowhere", "taken"])
 def test_without_a_cache_each_run_probes(cache, probed, tmp_path, monkeypatch):
     (tmp_path / "taken" / "lightning_cnn" / "precision.json").mkdir(parents=True)  # a folder with the name of the file

@@ -1,3 +1,5 @@
+import socket
+
 import pytest
 import yaml
 
@@ -115,3 +117,55 @@ def test_without_validation_the_last_weights_are_offered(cli, tiny_data, configs
 
     assert "there is no best.ckpt, because nothing was validated" in outcome.out
     assert "last.ckpt\n" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("variables", "flags", "message"),
+    [
+        ({"LOCAL_RANK": "1"}, (), "LOCAL_RANK=1 says that this is one of several processes, but it is the only one;"),
+        ({"NODE_RANK": "1"}, (), "NODE_RANK=1 says that this is one of several processes"),
+        ({"SLURM_PROCID": "1"}, (), "SLURM_PROCID=1 says that this is one of several processes"),
+        ({}, ("--trainer.num_nodes", 2), "--trainer.num_nodes 2: nothing has started this process together with"),
+        ({"LOCAL_RANK": "0"}, ("--trainer.devices", 2), "LOCAL_RANK=0 says that something has started all processes"),
+        ({"MASTER_PORT": "tcp"}, ("--trainer.strategy", "ddp"), "MASTER_PORT must be a port, 1 to 65535, got 'tcp';"),
+    ],
+)
+def test_processes_that_nothing_has_started_are_not_waited_for(
+    cli, tiny_data, configs, tmp_path, monkeypatch, variables, flags, message
+):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    outcome = cli("fit", "--config", configs / "mnist/cnn.yaml", *PLAIN, "--trainer.precision", "32-true", *flags)
+
+    assert outcome.status == 2
+    assert message in outcome.err.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_port_in_use_is_named(cli, tiny_data, configs, monkeypatch):
+    with socket.create_server(("", 0)) as listener:
+        port = listener.getsockname()[1]
+        monkeypatch.setenv("MASTER_PORT", str(port))
+        outcome = cli("fit", "--config", configs / "mnist/cnn.yaml", *PLAIN, "--trainer.strategy", "ddp")
+
+    assert outcome.status == 2
+    assert outcome.err.splitlines()[-1].startswith(f"lightning-cnn: error: MASTER_PORT {port} cannot be used (address")
+
+
+@pytest.mark.parametrize("callback", ["EarlyStopping", "ModelCheckpoint"])
+def test_a_validation_metric_that_is_not_logged_is_found_before_training(cli, tiny_data, configs, tmp_path, callback):
+    flags = (*PLAIN, "--trainer.callbacks", callback, "--trainer.callbacks.monitor", "val/los")
+    outcome = cli("fit", "--config", configs / "mnist/cnn.yaml", "--trainer.precision", "32-true", *flags)
+
+    assert outcome.status == 2
+    assert f"--trainer.callbacks.monitor val/los: {callback} monitors a metric that is not logged" in outcome.err
+    assert outcome.err.endswith("did you mean 'val/loss'?\n")
+    assert "epoch 1" not in outcome.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_callback_may_tolerate_a_missing_metric(fit):
+    flags = ("--trainer.callbacks.monitor", "val/los", "--trainer.callbacks.strict", "false")
+
+    assert (fit("mnist/cnn.yaml", "--trainer.callbacks", "EarlyStopping", *flags) / "metrics.csv").is_file()

@@ -243,3 +243,12 @@ def test_loggers_of_a_resumed_run_go_on_in_their_version(stopped, tmp_path):
 def test_a_logger_in_the_run_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"CSVLogger would write into .*; give it another save_dir, name or version"):
         setup.make_loggers(CSVLogger(tmp_path, name="", version="run"), Run(tmp_path / "run"), None)
+
+
+def test_a_logger_that_cannot_write_is_named():
+    Path("taken").write_text("")
+
+    with pytest.raises(
+        UserError, match=r"--trainer\.logger CSVLogger cannot write into taken/logs \(not a directory\)"
+    ):
+        setup.make_loggers(CSVLogger("taken/logs"), Run(Path("run")), None)
