@@ -106,6 +106,29 @@ def test_script_and_module_agree(argument, status):
     assert "Traceback" not in script.stderr
 
 
+def test_output_in_ascii_is_readable(monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+
+    answer = run(sys.executable, "-m", "lightning_cnn", "sweep", "--help")
+
+    assert answer.returncode == 0, answer.stderr
+    assert "--seed_everything 0 to K - 1;" in " ".join(answer.stdout.split())
+
+
+def test_a_deleted_current_folder_is_named(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+
+    assert main(["fit", "last"]) == 2
+    assert "error: the current folder has been deleted; change to another one" in capsys.readouterr().err
+
+
+def test_a_very_long_name_is_shortened(capsys):
+    assert main(["x" * 10_000]) == 2
+    assert len(capsys.readouterr().err) < 500
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command, capsys):
     assert main([command, "--help"]) == 0

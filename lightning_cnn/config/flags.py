@@ -11,6 +11,9 @@ _HELP = ("-h", "--help")
 #: Flags that mean `true` without a value.
 _SWITCHES = ("--test", "--overwrite", "--deterministic", "--verbose", "--print_config")
 
+#: What may follow them, in any case; anything else is a checkpoint.
+_BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")
+
 
 @dataclass(frozen=True)
 class Flag:
@@ -81,7 +84,7 @@ def read_command_line(arguments: Sequence[str]) -> CommandLine:
 
 def _value_of(name: str, rest: list[str]) -> str | None:
     """Take the value of a flag from the arguments that follow it; None if it has none."""
-    if name in _SWITCHES and rest[:1] not in (["true"], ["false"]):
+    if name in _SWITCHES and not (rest and rest[0].lower() in _BOOLEANS):
         return "true"
     return rest.pop(0) if rest and not rest[0].startswith("--") else None
 

@@ -7,7 +7,7 @@ looked up in the tree, the type in the class.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any, NoReturn
 
@@ -17,7 +17,7 @@ from jsonargparse import set_loader, set_parsing_settings
 from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
-from lightning_cnn.config.schema import Schema, describe_type
+from lightning_cnn.config.schema import CLASS_KEYS, Schema, describe_type
 from lightning_cnn.config.yaml import describe, load
 from lightning_cnn.errors import UserError
 
@@ -61,6 +61,25 @@ def root_cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
+
+
+def naming_flag(message: str, settings: Mapping[str, Any]) -> str:
+    """Return a message of a constructor, such as `std must be …`, with the argument named as a flag."""
+    name = message.partition(" ")[0]
+    flags = set(_flags(name, settings, "--"))
+    return f"{flags.pop()}{message.removeprefix(name)}" if len(flags) == 1 else message
+
+
+def _flags(name: str, settings: Any, prefix: str) -> Iterator[str]:
+    """Yield the flags of all settings with this name."""
+    if isinstance(settings, list):
+        for item in settings:
+            yield from _flags(name, item, prefix)
+    elif isinstance(settings, Mapping):
+        for key, value in settings.items():
+            if key == name:
+                yield f"{prefix}{key}"
+            yield from _flags(name, value, prefix if key in CLASS_KEYS else f"{prefix}{key}.")
 
 
 def in_one_line(message: object) -> str:

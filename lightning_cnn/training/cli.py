@@ -21,7 +21,7 @@ from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn import signals
 from lightning_cnn.callbacks import RunRecord, TestResults
 from lightning_cnn.config.flags import read_command_line
-from lightning_cnn.config.parser import in_one_line, root_cause
+from lightning_cnn.config.parser import in_one_line, naming_flag, root_cause
 from lightning_cnn.config.request import Request, read_request
 from lightning_cnn.config.settings import Tree
 from lightning_cnn.config.yaml import dump
@@ -36,7 +36,13 @@ from lightning_cnn.training.failure_store import Failure
 from lightning_cnn.training.options import schema
 from lightning_cnn.training.parsing import SettingsCLI
 from lightning_cnn.training.rank_state import RankSynchronisation
-from lightning_cnn.training.refusals import MonitoredMetrics, naming_flags, require_processes, require_trainable
+from lightning_cnn.training.refusals import (
+    MonitoredMetrics,
+    naming_flags,
+    require_batches,
+    require_processes,
+    require_trainable,
+)
 from lightning_cnn.training.resume import (
     RUN_OPTIONS,
     require_resumable,
@@ -106,7 +112,7 @@ class TrainingCLI(SettingsCLI):
         try:
             LightningCLI.instantiate_classes(self)
         except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
-            raise UserError(in_one_line(root_cause(error))) from error
+            raise UserError(naming_flag(in_one_line(root_cause(error)), self.settings)) from error
         if self.command == "fit":
             if self.checkpoint is not None:
                 content = checkpoints.read(self.checkpoint)
@@ -121,6 +127,8 @@ class TrainingCLI(SettingsCLI):
             raise UserError(f"--trainer.barebones true logs nothing, so `{self.command}` has no metrics; leave it out")
         callbacks = setup.make_callbacks(options["callbacks"], options["enable_progress_bar"])
         kwargs["enable_progress_bar"] = any(isinstance(callback, ProgressBar) for callback in callbacks)
+        if self.command != "fit":
+            require_batches(options, "test" if self.command == "test" else "val")
         if self.command != "fit" or options["fast_dev_run"]:
             if self.command == "test":
                 assert self.checkpoint is not None

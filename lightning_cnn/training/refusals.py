@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import Namespace
 from lightning.fabric.plugins import ClusterEnvironment
@@ -197,6 +197,16 @@ def _shown(value: object) -> str:
     return (value if isinstance(value, str) else json.dumps(value, default=describe))[:80]
 
 
+def require_batches(options: Namespace, stage: Literal["val", "test"]) -> None:
+    """Refuse to evaluate no batches.
+
+    Raises:
+        UserError: If none are to be evaluated.
+    """
+    if options[f"limit_{stage}_batches"] == 0:
+        raise UserError(f"--trainer.limit_{stage}_batches 0 evaluates nothing; give more, or leave it out")
+
+
 def require_trainable(options: Namespace, model: ImageClassifier, datamodule: ImageDataModule, test: bool) -> None:
     """Refuse settings that cannot be used together.
 
@@ -216,6 +226,8 @@ def require_trainable(options: Namespace, model: ImageClassifier, datamodule: Im
             raise UserError(f"--trainer.{name} 0 trains nothing; give more, or evaluate a checkpoint with `validate`")
     if test and options["barebones"]:
         raise UserError("--test true needs the best weights, and --trainer.barebones true saves none; leave out one")
+    if test:
+        require_batches(options, "test")
     for name in ("enable_checkpointing", "limit_val_batches"):
         if test and options[name] is not None and not options[name]:
             raise UserError(

@@ -232,6 +232,22 @@ def test_a_checkpoint_may_be_a_file_a_folder_or_a_name(mlp_run, cli):
     assert Path(json.loads((mlp_run / "test_metrics.json").read_text())["checkpoint"]).name == "last.ckpt"
 
 
+def test_evaluation_on_other_data_is_mentioned(mlp_run, cli):
+    other = cli("validate", *PLAIN, mlp_run, "--data", "MNISTDataModule")
+    same = cli("validate", *PLAIN, mlp_run)
+
+    assert "best.ckpt was trained with FashionMNISTDataModule, and is evaluated on other data" in other.err
+    assert "other data" not in same.err
+
+
+@pytest.mark.parametrize(("command", "stage"), [("test", "test"), ("validate", "val")])
+def test_evaluating_nothing_is_refused(mlp_run, cli, command, stage):
+    outcome = cli(command, *PLAIN, mlp_run, f"--trainer.limit_{stage}_batches", 0)
+
+    assert outcome.status == 2
+    assert f"--trainer.limit_{stage}_batches 0 evaluates nothing; give more" in outcome.err
+
+
 def test_a_checkpoint_elsewhere_is_enough(mlp_run, cli, tmp_path):
     (tmp_path / "mail").mkdir()
     moved = (mlp_run / "checkpoints" / "best.ckpt").rename(tmp_path / "mail" / "my model.ckpt")
