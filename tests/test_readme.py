@@ -24,6 +24,7 @@ from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
 from lightning_cnn.data.facts import DatasetFacts
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.mnist import MNIST
+from lightning_cnn.startup import filter_warnings
 from lightning_cnn.sweep import trial_process
 from lightning_cnn.sweep.check import check
 
@@ -155,6 +156,21 @@ def test_command(
 
     is_test = re.search(r"lightning-cnn test|lightning_cnn test|fit .*--test true", COMMANDS[number])
     assert ("Test accuracy: " in capsys.readouterr().out) == bool(is_test)
+
+
+def test_the_example_in_python(workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = (
+        code for code in re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL) if "fit(" in code
+    )
+    for name in ("LIMIT_TRAIN_BATCHES", "LIMIT_VAL_BATCHES", "LIMIT_TEST_BATCHES"):
+        monkeypatch.setenv(f"PL_TRAINER_{name}", "2")
+    monkeypatch.setenv("PL_TRAINER_DEFAULT_ROOT_DIR", str(tmp_path))
+    monkeypatch.setenv("PL_TRAINER_LOGGER", "False")
+    filter_warnings()  # of Lightning's own
+
+    exec(code, {})
+
+    assert (tmp_path / "checkpoints" / "best.ckpt").is_file()
 
 
 def test_the_commands_have_made_these_runs(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
