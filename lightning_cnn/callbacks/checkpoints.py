@@ -126,7 +126,7 @@ class Checkpoints(ModelCheckpoint):
             checkpoint_io.teardown()  # wait until the files are written
         for path in filter(Path.is_file, map(self._path, ("best", "last"))):
             content = checkpoints.read(path)
-            if (state := content[checkpoints.RESUME_KEY])["should_stop"]:
+            if (state := content["loops"][checkpoints.RESUME_KEY])["should_stop"]:
                 state |= {"should_stop": False, "has_stopped": True}
                 checkpoint_io.save_checkpoint(content, path)
 

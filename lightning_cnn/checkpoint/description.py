@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
 
 KEY = "lightning_cnn"
-#: The key of what exact resuming needs beyond the state of Lightning's loops.
-RESUME_KEY = "lightning_cnn_resume"
+#: The key, beside the states of Lightning's loops, of what exact resuming needs beyond them.
+RESUME_KEY = "exact_resume"
 #: The number of the format; it is incremented when earlier versions cannot read a checkpoint.
 FORMAT = 1
 _LIBRARIES = ("lightning-cnn", "torch", "torchvision", "lightning", "torchmetrics", "numpy")

@@ -110,13 +110,15 @@ def _checks(content: dict[str, Any]) -> dict[str, bool]:
     config = description.get("config")
     class_names = description.get("class_names", 0)
     preprocessing, metrics, versions = (description.get(name) for name in ("preprocessing", "metrics", "versions"))
+    loops = content.get("loops", {})
     parts = [config.get(section) for section in ("model", "data", "trainer")] if isinstance(config, dict) else [0]
     return {
         "state_dict": _is_dict(content.get("state_dict"), Tensor),
         "hyper_parameters": _is_dict(content.get("hyper_parameters", {}), object),
         "pytorch-lightning_version": bool(_LIGHTNING.fullmatch(str(content.get("pytorch-lightning_version")))),
         **{name: _is_count(content.get(name)) for name in ("epoch", "global_step")},
-        **{name: isinstance(content.get(name, {}), dict) for name in ("loops", "callbacks", RESUME_KEY)},
+        **{name: isinstance(content.get(name, {}), dict) for name in ("loops", "callbacks")},
+        f"loops.{RESUME_KEY}": isinstance(loops, dict) and isinstance(loops.get(RESUME_KEY, {}), dict),
         **{name: _is_list(content.get(name, []), dict) for name in ("optimizer_states", "lr_schedulers")},
         f"{KEY}.format": _is_count(description.get("format")),
         f"{KEY}.config": all(isinstance(part, dict | None) for part in parts),

@@ -45,6 +45,9 @@ class FitLoop(_FitLoop):
 
     def run(self) -> None:
         """Train; signals are handled at step boundaries."""
+        if self._loaded_from_state_dict:
+            # A schedule may have asked for the number of steps, and so for the loader, before its position was loaded.
+            self._combined_loader = None
         signals = self.trainer.signals
         with signals.deferred():
             super().run()
@@ -80,14 +83,12 @@ class FitLoop(_FitLoop):
     def load_state_dict(self, state_dict: dict[str, Any], prefix: str = "") -> None:
         """Resume from a step boundary, or as Lightning does from where a callback of its own has saved."""
         super().load_state_dict(state_dict, prefix)
-        # A schedule may have asked for the number of steps, and so for the loader, before its position was restored.
-        self._combined_loader = None
         self.trainer.callback_metrics.update(self.resumed.get("metrics", {}))
         if not self._is_exact:
             why = "a callback has saved it inside a step" if self.resumed else "it has no random states"
             rank_zero_info(f"Resume may not be bit-exact: the checkpoint is not one of `Checkpoints`, {why}")
             return
-        self.trainer.should_stop = self.resumed["should_stop"]
+        self.trainer.should_stop |= self.resumed["should_stop"]  # a `Timer` may have decided already
         self.epoch_loop.validation_interrupted = self.resumed["validation_interrupted"]
         epochs = self.epoch_progress.current
         self._resumes_inside_epoch = epochs.completed < epochs.ready
@@ -188,7 +189,7 @@ class ExactResume(Callback):
     ) -> None:
         """Add the states of all ranks, the metrics, and whether training is about to stop."""
         own: Trainer = trainer  # type: ignore[assignment]  # only our Trainer adds this callback
-        checkpoint[checkpoints.RESUME_KEY] = {
+        checkpoint["loops"][checkpoints.RESUME_KEY] = {
             "at_step_boundary": own.is_at_step_boundary,
             "ranks": rank_state.gather(own),
             "metrics": {name: value.clone() for name, value in own.callback_metrics.items()},
@@ -201,7 +202,7 @@ class ExactResume(Callback):
     ) -> None:
         """Pass it to the loops, which are restored later."""
         own: Trainer = trainer  # type: ignore[assignment]  # only our Trainer adds this callback
-        own.fit_loop.resumed = checkpoint.get(checkpoints.RESUME_KEY, {})
+        own.fit_loop.resumed = checkpoint.get("loops", {}).get(checkpoints.RESUME_KEY, {})
 
     def on_train_start(self, trainer: "LightningTrainer", pl_module: LightningModule) -> None:
         """Set the patience that was given; Lightning sets that of the checkpoint."""

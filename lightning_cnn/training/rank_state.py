@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.precision import MixedPrecision
+from torch import Tensor
 
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.errors import UserError
@@ -91,10 +92,10 @@ def random_states(device: torch.device) -> dict[str, Any]:
     states = {
         "python": [version, list(internal), gauss],
         "numpy": [name, np.asarray(keys).tolist(), *rest],
-        "torch": torch.get_rng_state(),
+        "torch": _numbers(torch.get_rng_state()),
     }
     if device.type != "cpu":
-        states[device.type] = torch.get_device_module(device).get_rng_state()
+        states[device.type] = _numbers(torch.get_device_module(device).get_rng_state())
     return states
 
 
@@ -104,6 +105,16 @@ def set_random_states(states: dict[str, Any], device: torch.device) -> None:
     random.setstate((version, tuple(internal), gauss))
     name, keys, *rest = states["numpy"]
     np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
-    torch.set_rng_state(states["torch"])
+    torch.set_rng_state(_bytes(states["torch"]))
     if device.type != "cpu" and device.type in states:
-        torch.get_device_module(device).set_rng_state(states[device.type])
+        torch.get_device_module(device).set_rng_state(_bytes(states[device.type]))
+
+
+def _numbers(state: Tensor) -> list[int]:
+    """Return the bytes of a state as numbers: like the other states, they can be compared, and sent between ranks."""
+    numbers: list[int] = state.view(torch.int32).tolist()
+    return numbers
+
+
+def _bytes(numbers: list[int]) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.int32).view(torch.uint8)

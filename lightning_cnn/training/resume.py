@@ -83,7 +83,7 @@ def _is_tested(run: Run) -> bool:
 def _is_finished(run: Run, trainer: dict[str, Any]) -> bool:
     content = checkpoints.read(run.checkpoint("last"))
     epochs, steps = trainer["max_epochs"], trainer["max_steps"]
-    has_stopped = content.get(checkpoints.RESUME_KEY, {}).get("has_stopped")
+    has_stopped = content["loops"].get(checkpoints.RESUME_KEY, {}).get("has_stopped")
     return bool(has_stopped or content["epoch"] == epochs or content["global_step"] == steps)
 
 
@@ -142,7 +142,7 @@ def require_same_batches(content: dict[str, Any], datamodule: ImageDataModule, p
         UserError: If the number differs.
     """
     before = content[checkpoints.KEY]["config"].get("data", {}).get("init_args", {})
-    ranks = content.get(checkpoints.RESUME_KEY, {}).get("ranks", [])
+    ranks = content["loops"].get(checkpoints.RESUME_KEY, {}).get("ranks", [])
     if not ranks or "batch_size" not in before:  # a checkpoint of Lightning's Trainer
         return
     old = before.get("global_batch_size") or before["batch_size"] * len(ranks)

@@ -32,7 +32,7 @@ class Signals(_SignalConnector):
 
     def register_signal_handlers(self) -> None:
         """Handle signals until `teardown`."""
-        self.received, self._has_ended = None, False
+        self.received, self.received_sigterm, self._has_ended = None, False, False
         handled = [*signals.SIGNALS, *filter(None, [self._requeue_signal()])]
         self._original_handlers = {
             signum: handler for signum in handled if not _is_left(signum, handler := signal.getsignal(signum))
@@ -66,6 +66,7 @@ class Signals(_SignalConnector):
             Interrupted: Always.
         """
         self.ignore()
+        self.received_sigterm = received == signal.SIGTERM  # `trainer.received_sigterm`, for callbacks
         raise Interrupted(received)
 
     def ignore(self) -> None:

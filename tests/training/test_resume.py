@@ -103,7 +103,7 @@ def test_the_checkpoint_before_a_damaged_one_needs_no_overwrite(mlp_run, cli):
 def stock_checkpoint(mlp_run, tmp_path):
     """The run as Lightning's Trainer would have saved it: without our entries and the settings of the Trainer."""
     content = torch.load(mlp_run / "checkpoints" / "last.ckpt", weights_only=True)
-    del content["lightning_cnn_resume"]
+    del content["loops"]["exact_resume"]
     config = content["lightning_cnn"]["config"]
     content["lightning_cnn"]["config"] = {name: config[name] for name in ("model", "data")}
     torch.save(content, path := tmp_path / "stock.ckpt")

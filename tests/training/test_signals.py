@@ -158,6 +158,7 @@ def handler():
     """A handler of the user's, and the list of the signals that it has received."""
     received: list[int] = []
     before = {signum: signal.getsignal(signum) for signum in signals.SIGNALS}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may have been started with nohup
 
     def handle(signum, frame):
         received.append(signum)
@@ -167,7 +168,7 @@ def handler():
         signal.signal(signum, old)
 
 
-def test_a_signal_of_a_closed_terminal_ends_a_run_after_its_step(trainer, tmp_path):
+def test_a_signal_of_a_closed_terminal_ends_a_run_after_its_step(trainer, tmp_path, handler):
     run = trainer(ours=True, callbacks=[Checkpoints(), Sends("on_train_batch_start", signal.SIGHUP)])
 
     with pytest.raises(Interrupted, match="SIGHUP"):
