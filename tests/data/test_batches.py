@@ -269,17 +269,17 @@ def test_an_epoch_is_resumed_with_another_number_of_processes(dataset, before, a
 
 def test_the_position_counts_images(dataset):
     batches = ShuffledLoader(dataset, 5, seed=1)
-    assert batches.state_dict() == {"epoch": 0, "images": 0, "global_batch_size": 5}
+    assert batches.state_dict() == {"seed": 1, "epoch": 0, "images": 0, "global_batch_size": 5}
     batches.sampler.set_epoch(2)
     next(iter(batches))
-    assert batches.state_dict() == {"epoch": 2, "images": 5, "global_batch_size": 5}
+    assert batches.state_dict() == {"seed": 1, "epoch": 2, "images": 5, "global_batch_size": 5}
 
     resumed = ShuffledLoader(dataset, 5, seed=1)
     resumed.load_state_dict(batches.state_dict())
     assert resumed.state_dict() == batches.state_dict()
     process = ShuffledLoader(dataset, 5, 1, 0, 2)
     next(iter(process))
-    assert process.state_dict() == {"epoch": 0, "images": 10, "global_batch_size": 10}
+    assert process.state_dict() == {"seed": 1, "epoch": 0, "images": 10, "global_batch_size": 10}
 
 
 @pytest.mark.parametrize(
