@@ -59,7 +59,21 @@ def read_request(command: str, arguments: Sequence[str], schema: Schema) -> Requ
         stored = _stored_settings(path, command, named)
     settings = apply_flags(merge(defaults, stored, *configs), flags, schema)
     schema.check(settings)
+    if command == "fit":
+        _require_batch_size_is_used(flags, settings)
     return Request(command, settings, path, prints_config=line.value("print_config") == "true")
+
+
+def _require_batch_size_is_used(flags: Iterable[Flag], settings: Tree) -> None:
+    """Refuse a flag for the batch size of a device where the global one replaces it, wherever that is given."""
+    data = settings.get("data")
+    size = (data.get("init_args") or {}).get("global_batch_size") if isinstance(data, dict) else None
+    for flag in flags:
+        if flag.name == "data.batch_size" and size is not None:
+            raise UserError(
+                f"--data.batch_size {flag.value} would not be used, because data.global_batch_size {size} replaces it; "
+                "leave it out, or add --data.global_batch_size null"
+            )
 
 
 def _environment_flags(schema: Schema) -> list[Flag]:

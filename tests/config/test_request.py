@@ -93,6 +93,22 @@ def test_a_config_overrides_the_checkpoint(mlp_run, configs):
     assert settings["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.01
 
 
+def test_a_batch_size_that_would_not_be_used_is_refused(configs):
+    config = ("--config", configs / "fashion_mnist" / "mlp.yaml")  # has a batch_size
+    both = ("--data.global_batch_size", 32, "--data.batch_size", 16)
+
+    assert request("fit", *config, "--data.global_batch_size", 32).settings["data"]["init_args"]["batch_size"] == 64
+    with pytest.raises(
+        UserError, match=r"^--data\.batch_size 16 would not be used, because data\.global_batch_size 32 "
+    ):
+        request("fit", *config, *both)
+    Path("global.yaml").write_text("data: {init_args: {global_batch_size: 32}}\n")
+    with pytest.raises(UserError, match=r"leave it out, or add --data\.global_batch_size null$"):
+        request("fit", *config, "--config", "global.yaml", "--data.batch_size", 16)
+    null = request("fit", *config, "--config", "global.yaml", "--data.batch_size", 16, "--data.global_batch_size=null")
+    assert null.settings["data"]["init_args"]["global_batch_size"] is None
+
+
 def test_flags_override_the_checkpoint(mlp_run, cli):
     flags = ("--trainer.max_epochs", 2, "--checkpoints.every_n_steps", 3, "--data.batch_size", 25)
 
