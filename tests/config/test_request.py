@@ -110,12 +110,12 @@ def test_a_batch_size_that_would_not_be_used_is_refused(configs):
 
 
 def test_flags_override_the_checkpoint(mlp_run, cli):
-    flags = ("--trainer.max_epochs", 2, "--checkpoints.every_n_steps", 3, "--data.batch_size", 25)
+    flags = ("--trainer.max_epochs", 2, "--checkpoints.every_n_steps", 3, "--data.eval_batch_size", 25)
 
     assert cli("fit", "--ckpt_path", mlp_run, *flags).status == 0
 
     assert config_of(mlp_run)["checkpoints"]["every_n_steps"] == 3
-    assert config_of(mlp_run)["data"]["init_args"]["batch_size"] == 25
+    assert config_of(mlp_run)["data"]["init_args"]["eval_batch_size"] == 25
     assert learning_rate(mlp_run) == 0.125
 
 
