@@ -20,6 +20,7 @@ from lightning.pytorch.utilities.argparse import _parse_env_variables
 from lightning_cnn.callbacks.checkpoints import Checkpoints
 from lightning_cnn.callbacks.divergence import FiniteCheck
 from lightning_cnn.training.averaging import WeightAverages
+from lightning_cnn.training.callback_states import CallbackStates
 from lightning_cnn.training.checkpoint_io import CheckpointIO
 from lightning_cnn.training.loops import ExactResume, FitLoop
 from lightning_cnn.training.signals import Signals
@@ -86,7 +87,7 @@ class Trainer(LightningTrainer):
         if self.barebones:  # the callbacks of the user alone
             return
         callbacks: list[Callback] = self.callbacks  # type: ignore[attr-defined]  # Lightning sets it from outside
-        ours: list[Callback] = [self.averages, ExactResume()]
+        ours: list[Callback] = [self.averages, CallbackStates(), ExactResume()]
         if not any(isinstance(callback, FiniteCheck) for callback in callbacks):
             ours.append(FiniteCheck())
         # Callbacks that save checkpoints stay the last: what others do in the same hook belongs to the checkpoint.

@@ -11,7 +11,7 @@ import pytest
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.fabric.plugins.precision.precision import _PRECISION_INPUT
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelPruning, StochasticWeightAveraging
 from lightning.pytorch.loops.fetchers import _DataFetcher
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.loops.loop import _Loop
@@ -158,6 +158,15 @@ def test_averages_of_weights_have_a_state(trainer):
     assert (stochastic.n_averaged, stochastic._init_n_averaged, stochastic._swa_epoch_start) == (None, 0, 0.8)
     assert callable(stochastic.pl_module_contains_batch_norm) and callable(stochastic.transfer_weights)
     assert callable(trainer._checkpoint_connector.dump_checkpoint)
+
+
+def test_pruning_has_a_state():
+    """Without these, pruned weights grow again in a resumed run, or are rewound again."""
+    pruning = ModelPruning("l1_unstructured", use_lottery_ticket_hypothesis=False)
+
+    assert pruning._original_layers is None
+    assert not pruning._parameters_to_prune
+    assert callable(pruning._make_pruning_permanent_on_state_dict)
 
 
 def test_torchmetrics_counts_updates():

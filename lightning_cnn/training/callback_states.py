@@ -1,0 +1,78 @@
+"""What callbacks of Lightning forget when a run is resumed, besides those that average weights."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import BaseFinetuning, GradientAccumulationScheduler, ModelPruning
+from torch import Tensor
+from torch.nn import Parameter
+from torch.nn.utils import prune
+
+#: The key of a checkpoint for this state.
+_KEY = "lightning_cnn_callbacks"
+
+
+class CallbackStates(Callback):
+    """Restores accumulation of gradients, frozen parameters and pruned weights; it runs after the callbacks.
+
+    Lightning sets the accumulation of an epoch only at its beginning, freezes again what was unfrozen, and lets pruned
+    weights grow until the end of the epoch.
+    """
+
+    def __init__(self) -> None:
+        self._state: dict[str, Any] = {}
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the names of frozen parameters, and pruned weights with their masks."""
+        state: dict[str, Any] = {}
+        if _of(trainer, BaseFinetuning):
+            state["frozen"] = [name for name, value in pl_module.named_parameters() if not value.requires_grad]
+        for callback in _of(trainer, ModelPruning):
+            weights = pl_module.state_dict()
+            names = [name.removesuffix("_mask") for name in weights if name.endswith("_mask")]
+            state["pruned"] = {name: (weights[f"{name}_orig"], weights[f"{name}_mask"]) for name in names}
+            state["rewound"] = [initial.data_ptr() == now.data_ptr() for initial, now in _initial_weights(callback)]
+            # With the names that the network has when it is built, also where the masks are kept after training.
+            checkpoint["state_dict"] = callback._make_pruning_permanent_on_state_dict(pl_module)
+        if state:
+            checkpoint[_KEY] = state
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep the state until training starts."""
+        self._state = checkpoint.get(_KEY, {})
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restore the state if the run is resumed."""
+        state, self._state = self._state, {}
+        for callback in _of(trainer, GradientAccumulationScheduler):
+            callback.on_train_epoch_start(trainer, pl_module)
+        if "frozen" in state:
+            for name, parameter in pl_module.named_parameters():
+                parameter.requires_grad = name not in state["frozen"]
+        for path, (weight, mask) in state.get("pruned", {}).items():
+            place, _, name = path.rpartition(".")
+            module = pl_module.get_submodule(place)
+            prune.custom_from_mask(module, name, mask.to(pl_module.device))  # type: ignore[no-untyped-call]
+            original = getattr(module, f"{name}_orig")
+            assert isinstance(original, Parameter)
+            original.data.copy_(weight)
+        for callback in _of(trainer, ModelPruning):
+            for (initial, now), is_rewound in zip(_initial_weights(callback), state.get("rewound", []), strict=False):
+                if is_rewound:
+                    initial.data = now.data
+
+
+def _initial_weights(callback: ModelPruning) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the weights to which pruning rewinds, with those of the model, whose memory they share when it has done so.
+
+    From then on, Lightning rewinds to the current weights, that is, no more.
+    """
+    for layer in (callback._original_layers or {}).values():
+        for index, name in layer["names"]:
+            module, _ = callback._parameters_to_prune[index]
+            yield getattr(layer["data"], name), getattr(module, f"{name}_orig", getattr(module, name))
+
+
+def _of(trainer: Trainer, kind: type[Any]) -> list[Any]:
+    return [callback for callback in trainer.callbacks if isinstance(callback, kind)]  # type: ignore[attr-defined]
