@@ -29,6 +29,9 @@ _HARMLESS = (
     "Precision bf16-mixed is not supported by the model summary",
     # A checkpoint has its average as its weights, which are tested.
     r"You're using the WeightAveraging callback, but loading a checkpoint outside the 'fit' stage",
+    # `OnExceptionCheckpoint` makes Lightning look for a checkpoint, which our commands do themselves.
+    r"`\.fit\(ckpt_path=None\)` was called without a model",
+    r"\.fit\(ckpt_path=\"last\"\) is set, but there is no last checkpoint available",
     # A resumed run keeps its folder.
     r"Checkpoint directory .* exists and is not empty",
     # Metrics of whole epochs are logged however few batches there are.

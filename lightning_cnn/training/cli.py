@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import (
     Checkpoint,
     LearningRateFinder,
     LearningRateMonitor,
+    ModelPruning,
     ProgressBar,
 )
 from lightning.pytorch.cli import LightningCLI
@@ -40,6 +41,7 @@ from lightning_cnn.training.refusals import (
     MonitoredMetrics,
     naming_flags,
     require_batches,
+    require_new,
     require_processes,
     require_trainable,
 )
@@ -151,7 +153,8 @@ class TrainingCLI(SettingsCLI):
         self.model._log_hyperparams = self.datamodule._log_hyperparams = False
         self.run_record = RunRecord(folder, self._record(folder, precision))
         callbacks += [RankSynchronisation(self.first_step), self.run_record, MonitoredMetrics()]
-        callbacks += [LearningRateMonitor()] if loggers else []
+        if loggers and not any(isinstance(callback, LearningRateMonitor) for callback in callbacks):
+            callbacks.append(LearningRateMonitor())
         if options["enable_checkpointing"] is not False:
             callbacks.append(self.config_init["checkpoints"])
         kwargs["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
@@ -236,6 +239,8 @@ class TrainingCLI(SettingsCLI):
             self._test(average or self.current_run.checkpoint("best"))
 
     def _train(self) -> None:
+        if self.checkpoint is None:
+            require_new(self.trainer)
         try:
             self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint, weights_only=True)
         except Interrupted as interrupted:
@@ -282,6 +287,9 @@ class TrainingCLI(SettingsCLI):
         """Test the best weights of the training that has just ended, or their average."""
         if not checkpoint.is_file():
             raise UserError(f"--test true needs the best weights, but training has not saved {checkpoint}")
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, ModelPruning):
+                callback.make_pruning_permanent(self.model)  # as in the checkpoint
         # Results that are there already are those of the run itself, from before it resumed.
         self.test_results = TestResults(self.current_run.folder, checkpoint, overwrite=True)
         self.trainer.callbacks.append(self.test_results)  # type: ignore[attr-defined]  # Lightning sets it from outside

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import socket
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
@@ -14,7 +15,8 @@ from jsonargparse import Namespace
 from lightning.fabric.plugins import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import BatchSizeFinder
+from lightning.pytorch.callbacks import BackboneFinetuning, BatchSizeFinder, OnExceptionCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
 from lightning_cnn.callbacks import Checkpoints
@@ -238,8 +240,30 @@ def require_trainable(options: Namespace, model: ImageClassifier, datamodule: Im
         raise UserError("--data.batch_size 1: batch normalisation needs several images in a batch; give at least 2")
     schedule = getattr(model.scheduler, "keywords", {})  # those of a functools.partial
     for callback in options["callbacks"] or []:
+        if isinstance(callback, BackboneFinetuning) and not isinstance(getattr(model, "backbone", None), nn.Module):
+            raise UserError(
+                f"BackboneFinetuning finetunes the module `backbone` of the model, which {type(model).__name__} has "
+                "not; give a model that has one with --model"
+            )
         if isinstance(callback, BatchSizeFinder) and "total_steps" in schedule and not schedule["total_steps"]:
             raise UserError(
                 "BatchSizeFinder changes the number of steps, for which the schedule has been built already; set "
                 "--data.batch_size instead, or leave the schedule out with --model.scheduler null"
             )
+
+
+def require_new(trainer: Trainer) -> None:
+    """Refuse a new run that would begin with a checkpoint of another: Lightning looks for one with this callback.
+
+    Raises:
+        UserError: If the folder of one of its checkpoint callbacks has a checkpoint.
+    """
+    if not any(isinstance(callback, OnExceptionCheckpoint) for callback in trainer.checkpoint_callbacks):
+        return
+    with warnings.catch_warnings(action="ignore"):  # that there is none
+        found = trainer._checkpoint_connector._parse_ckpt_path(TrainerFn.FITTING, "last", True, True)
+    if found is not None:
+        raise UserError(
+            f"OnExceptionCheckpoint would begin the new run with {found}, which is there from another; resume that "
+            f"with `fit {found}`, or give the callback another dirpath"
+        )

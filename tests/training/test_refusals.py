@@ -1,4 +1,7 @@
+import shutil
 import socket
+import warnings
+from pathlib import Path
 
 import pytest
 import yaml
@@ -29,6 +32,11 @@ PLAIN = ("--data.val_size", 50, "--plots.enabled", "false", "--dashboard.enabled
             "mnist/cnn.yaml",
             ("--trainer.callbacks+=BatchSizeFinder", "--data.global_batch_size", 32),
             "batch_size 2 would not be used, because --data.global_batch_size 32 replaces it;",
+        ),
+        (
+            "mnist/cnn.yaml",
+            ("--trainer.callbacks+=BackboneFinetuning",),
+            "BackboneFinetuning finetunes the module `backbone` of the model, which CNNClassifier has not;",
         ),
         ("mnist/fast.yaml", ("--trainer.callbacks+=BatchSizeFinder",), "BatchSizeFinder changes the number of steps"),
     ],
@@ -169,3 +177,28 @@ def test_a_callback_may_tolerate_a_missing_metric(fit):
     flags = ("--trainer.callbacks.monitor", "val/los", "--trainer.callbacks.strict", "false")
 
     assert (fit("mnist/cnn.yaml", "--trainer.callbacks", "EarlyStopping", *flags) / "metrics.csv").is_file()
+
+
+def test_a_new_run_does_not_begin_where_another_has_failed(fit, cli, configs):
+    Path("own").mkdir()
+    callback = ("--trainer.callbacks", "OnExceptionCheckpoint", "--trainer.callbacks.dirpath", "own")
+    run = fit("fashion_mnist/mlp.yaml", *callback)
+    shutil.copy(run / "checkpoints" / "last.ckpt", "own/on_exception.ckpt")
+
+    refused = cli("fit", "--config", configs / "fashion_mnist/mlp.yaml", *PLAIN, *callback)
+
+    assert refused.status == 2
+    assert "OnExceptionCheckpoint would begin the new run with own/on_exception.ckpt, which is there" in refused.err
+    assert [path.name for path in run.parent.iterdir()] == ["version_0"]
+
+
+def test_pruned_weights_are_tested_also_where_the_masks_are_kept(fit):
+    pruning = ("--trainer.callbacks", "ModelPruning", "--trainer.callbacks.pruning_fn", "l1_unstructured")
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"\s*Unable to serialize instance")
+        run = fit(
+            "fashion_mnist/mlp.yaml", *pruning, "--trainer.callbacks.make_pruning_permanent", "false", "--test", "true"
+        )
+
+    assert (run / "test_metrics.json").is_file()
