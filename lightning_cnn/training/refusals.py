@@ -6,7 +6,6 @@ import re
 import socket
 import warnings
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import timedelta
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -96,18 +95,30 @@ def _require_batches(name: str, value: float) -> None:
         )
 
 
-def duration_units(value: object) -> dict[str, int] | None:
-    """Return a duration in the form DD:HH:MM:SS as the arguments of a `timedelta`; None if it has another form."""
-    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    return None if found is None else {unit: int(number) for unit, number in found.groupdict().items()}
+def duration_text(value: object) -> str | None:
+    """Return a duration, in any form that the Trainer takes, as DD:HH:MM:SS in whole seconds; None if it is invalid.
+
+    The parser takes a mapping for text, and reads text that does not begin with 0 as a number by sixties.
+
+    Example:
+        >>> duration_text({"hours": 30}), duration_text("12:00:00:00"), duration_text("1h")
+        ('01:06:00:00', '012:00:00:00', None)
+    """
+    units = value
+    if isinstance(value, str) and (found := _DURATION.fullmatch(value)):
+        units = {unit: int(number) for unit, number in found.groupdict().items()}
+    if not isinstance(units, dict):
+        return None
+    try:
+        duration = timedelta(**units)
+    except (TypeError, OverflowError):  # an unknown unit, or no number
+        return None
+    minutes, seconds = divmod(duration.seconds + bool(duration.microseconds), 60)
+    return f"0{duration.days}:{minutes // 60:02}:{minutes % 60:02}:{seconds:02}" if duration > timedelta() else None
 
 
 def _require_duration(name: str, value: object) -> None:
-    duration = timedelta()
-    units = value if isinstance(value, dict) else duration_units(value)
-    with suppress(TypeError, OverflowError):  # an unknown unit, or no number
-        duration = timedelta(**(units or {}))
-    if duration <= timedelta():
+    if duration_text(value) is None:
         raise UserError(
             f"--trainer.{name} {_shown(value)}: expected a duration greater than 0, as DD:HH:MM:SS, such as "
             "00:01:30:00, or as a mapping, such as '{hours: 1, minutes: 30}'"

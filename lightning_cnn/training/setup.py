@@ -28,7 +28,7 @@ from lightning_cnn.environment import is_rank_zero, torchrun_world
 from lightning_cnn.errors import DivergenceError, Interrupted, UserError, reason
 from lightning_cnn.run import Run, snake_case
 from lightning_cnn.training import precision
-from lightning_cnn.training.refusals import duration_units
+from lightning_cnn.training.refusals import duration_text
 
 #: The names of mixed precision with float16.
 _HALF = (16, "16", "16-mixed")
@@ -46,8 +46,8 @@ def complete(settings: Tree) -> Tree:
     for name in ("accelerator", "strategy"):  # they also take text, for which the parser would take the name of a class
         if names_class(("trainer", name), trainer.get(name)):
             trainer[name] = {"class_path": trainer[name]}
-    if units := duration_units(trainer.get("val_check_interval")):  # the parser would read a number by sixties
-        trainer["val_check_interval"] = units
+    for name in ("max_time", "val_check_interval"):
+        trainer |= {name: text} if (text := duration_text(trainer.get(name))) else {}
     world = torchrun_world()
     if world is not None and trainer.get("devices", "auto") == "auto":
         trainer |= {"devices": world[0], "num_nodes": world[1]}

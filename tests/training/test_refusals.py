@@ -95,6 +95,16 @@ def test_settings_are_accepted_in_every_documented_form(fit, flags):
     assert (fit("mnist/cnn.yaml", "--trainer.limit_train_batches", 1, *flags) / "checkpoints" / "last.ckpt").is_file()
 
 
+@pytest.mark.parametrize("given", ["00:00:10:00", "{minutes: 10}", "{seconds: 599.5}"])
+def test_durations_are_recorded_in_one_form_and_read_back(cli, fit, given):
+    flags = ("--trainer.limit_train_batches", 1, "--trainer.max_time", given, "--trainer.val_check_interval", given)
+    run = fit("mnist/cnn.yaml", *flags)
+
+    trainer = yaml.safe_load((run / "config.yaml").read_text())["trainer"]
+    assert trainer["max_time"] == trainer["val_check_interval"] == "00:00:10:00"
+    assert cli("fit", run, "--trainer.max_epochs", 2).status == 0
+
+
 def test_barebones_trains_and_writes_nothing(cli, tiny_data, configs, tmp_path):
     flags = ("--data.val_size", 50, "--trainer.max_epochs", 1, "--trainer.precision", "32-true")
     outcome = cli("fit", "--config", configs / "mnist/deep_cnn.yaml", *flags, "--trainer.barebones", "true")
