@@ -14,8 +14,8 @@ _NUMBERS = (
     *("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
     *("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "PL_GLOBAL_SEED"),
 )
-#: Variables that torchrun sets together.
-_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+#: Those of them that are read if torchrun has set its id.
+_TORCHRUN = ("WORLD_SIZE", "LOCAL_WORLD_SIZE")
 
 
 def require_valid() -> None:
