@@ -51,7 +51,10 @@ def test_rank_zero_is_found_in_the_environment(environment, variables, is_rank_z
         ({"LOCAL_RANK": "x"}, "LOCAL_RANK must be a whole number, got 'x'; unset it"),
         ({"RANK": "-1"}, "RANK must be a whole number, got '-1'; unset it"),
         ({"PL_GLOBAL_SEED": "abc"}, "PL_GLOBAL_SEED must be a whole number, got 'abc'; unset it"),
-        ({"TORCHELASTIC_RUN_ID": "digits"}, "TORCHELASTIC_RUN_ID is set, but not WORLD_SIZE, which torchrun sets as well"),
+        (
+            {"TORCHELASTIC_RUN_ID": "digits"},
+            "TORCHELASTIC_RUN_ID is set, but not WORLD_SIZE, which torchrun sets",
+        ),
     ],
 )
 def test_an_environment_of_no_launcher_is_refused(environment, variables, message):

@@ -119,7 +119,7 @@ def _expand(value: Any, setting: str, folder: Path, source: str, schema: Schema)
     if isinstance(value, str) and value and setting in FOLDERS and (setting in LOCAL_FOLDERS or "://" not in value):
         return str(local_path(value, source if source.endswith(setting) else f"{source}: {setting}"))
     if isinstance(value, str) and (setting in schema.groups or setting in BASES):
-        path = folder / value
+        path = folder / os.path.expanduser(value)  # noqa: PTH111  # `Path.expanduser` raises RuntimeError
         if is_readable(path):
             return _expand(read_yaml(path), setting, path.parent, str(path), schema)
     return value

@@ -28,7 +28,7 @@ from lightning_cnn.data.files import (
 )
 from lightning_cnn.data.mirrors import Mirror
 from lightning_cnn.errors import DataError
-from lightning_cnn.files import atomic_write
+from lightning_cnn.files import atomic_write, local_path
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class RawDataset:
 
 def default_data_dir() -> Path:
     """Return the folder in the environment variable LIGHTNING_CNN_DATA_DIR, or else ``data``."""
-    return Path(os.environ.get("LIGHTNING_CNN_DATA_DIR") or "data")
+    return local_path(os.environ.get("LIGHTNING_CNN_DATA_DIR") or "data", "LIGHTNING_CNN_DATA_DIR")
 
 
 def raw_folder(facts: DatasetFacts, data_dir: Path) -> Path:

@@ -165,7 +165,8 @@ def test_variables_of_the_trainer_are_defaults(monkeypatch, configs):
 
 def test_a_leading_tilde_is_the_home_folder_in_every_setting(monkeypatch, tmp_path, configs):
     monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "mine.yaml").write_text("trainer: {default_root_dir: ~/runs}\n")
+    (tmp_path / "mine.yaml").write_text("trainer: ~/trainer.yaml\n")
+    (tmp_path / "trainer.yaml").write_text("default_root_dir: ~/runs\n")
     flags = ("--data.data_dir", "~/data", "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "~/csv")
 
     settings = request("fit", "--config", configs / "mnist/cnn.yaml", "--config", "~/mine.yaml", *flags).settings

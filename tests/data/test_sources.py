@@ -19,7 +19,7 @@ from lightning_cnn.data.facts import FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAG
 from lightning_cnn.data.files import GzipFiles, RawFiles, SourceError
 from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.data.sources import load, raw_folder, read_verified
-from lightning_cnn.errors import DataError
+from lightning_cnn.errors import DataError, UserError
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +112,9 @@ def test_the_default_folder_is_in_the_environment(monkeypatch):
     assert sources.default_data_dir() == Path("data")
     monkeypatch.delenv("LIGHTNING_CNN_DATA_DIR")
     assert sources.default_data_dir() == Path("data")
+    monkeypatch.setenv("LIGHTNING_CNN_DATA_DIR", "s3://bucket/data")
+    with pytest.raises(UserError, match="LIGHTNING_CNN_DATA_DIR s3://bucket/data is an address;"):
+        sources.default_data_dir()
 
 
 # Damaged files
