@@ -204,11 +204,10 @@ def test_a_new_run_does_not_begin_where_another_has_failed(fit, cli, configs):
 
 def test_pruned_weights_are_tested_also_where_the_masks_are_kept(fit):
     pruning = ("--trainer.callbacks", "ModelPruning", "--trainer.callbacks.pruning_fn", "l1_unstructured")
+    kept = ("--trainer.callbacks.make_pruning_permanent", "false")
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"\s*Unable to serialize instance")
-        run = fit(
-            "fashion_mnist/mlp.yaml", *pruning, "--trainer.callbacks.make_pruning_permanent", "false", "--test", "true"
-        )
+        run = fit("fashion_mnist/mlp.yaml", *pruning, *kept, "--test", "true")
 
     assert (run / "test_metrics.json").is_file()
