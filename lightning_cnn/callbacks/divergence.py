@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.errors import DivergenceError
 
 _NamedTensor = tuple[str, Tensor]
@@ -107,7 +108,8 @@ def _forward_tensors(module: LightningModule, losses: list[tuple[Tensor, Any]]) 
             images = batch[0] if isinstance(batch, (tuple, list)) else batch
             if isinstance(images, Tensor):
                 yield "the images", images
-                yield from _non_finite_output(module, images)
+                # Other modules may have no `forward` of images.
+                yield from _non_finite_output(module, images) if isinstance(module, ImageClassifier) else ()
             yield "the loss", loss
 
 

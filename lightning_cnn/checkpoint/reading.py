@@ -118,7 +118,7 @@ def _checks(content: dict[str, Any]) -> dict[str, bool]:
         "pytorch-lightning_version": bool(_LIGHTNING.fullmatch(str(content.get("pytorch-lightning_version")))),
         **{name: _is_count(content.get(name)) for name in ("epoch", "global_step")},
         **{name: isinstance(content.get(name, {}), dict) for name in ("loops", "callbacks")},
-        f"loops.{RESUME_KEY}": isinstance(loops, dict) and isinstance(loops.get(RESUME_KEY, {}), dict),
+        f"loops.{RESUME_KEY}": not isinstance(loops, dict) or isinstance(loops.get(RESUME_KEY, {}), dict),
         **{name: _is_list(content.get(name, []), dict) for name in ("optimizer_states", "lr_schedulers")},
         f"{KEY}.format": _is_count(description.get("format")),
         f"{KEY}.config": all(isinstance(part, dict | None) for part in parts),

@@ -175,6 +175,10 @@ class EpochLoop(_TrainingEpochLoop):
         """Do nothing: ranks exchange signals at step boundaries."""
 
 
+# Lightning's profilers name their records after these classes.
+FitLoop.__name__, EpochLoop.__name__ = _FitLoop.__name__, _TrainingEpochLoop.__name__
+
+
 class ExactResume(Callback):
     """Stores what exact resuming needs beyond the state of Lightning's loops, and prepares the loops to use it."""
 

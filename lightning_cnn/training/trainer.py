@@ -1,11 +1,10 @@
 """Lightning's Trainer with `precision="auto"`, a check for divergence, and checkpoints at step boundaries."""
 
+import inspect
 import signal
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -15,7 +14,7 @@ from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io.wrapper import _WrappingCheckpointIO
 from lightning.pytorch.profilers import PassThroughProfiler
-from lightning.pytorch.utilities.argparse import _parse_env_variables
+from lightning.pytorch.utilities.argparse import _defaults_from_env_vars
 
 from lightning_cnn.callbacks.checkpoints import Checkpoints
 from lightning_cnn.callbacks.divergence import FiniteCheck
@@ -24,21 +23,6 @@ from lightning_cnn.training.callback_states import CallbackStates
 from lightning_cnn.training.checkpoint_io import CheckpointIO
 from lightning_cnn.training.loops import ExactResume, FitLoop
 from lightning_cnn.training.signals import Signals
-
-_Init = TypeVar("_Init", bound=Callable[..., None])
-
-
-def _defaults_from_environment(init: _Init) -> _Init:
-    """Take arguments that are not given from `PL_TRAINER_*`.
-
-    Lightning's own decorator looks for the arguments that this class names, but not for those that it passes on.
-    """
-
-    @wraps(init)
-    def with_defaults(self: Any, **kwargs: Any) -> None:
-        init(self, **{**vars(_parse_env_variables(LightningTrainer)), **kwargs})
-
-    return cast(_Init, with_defaults)
 
 
 class Trainer(LightningTrainer):
@@ -55,7 +39,7 @@ class Trainer(LightningTrainer):
         kwargs: Arguments of Lightning's Trainer.
     """
 
-    @_defaults_from_environment
+    @_defaults_from_env_vars
     def __init__(
         self,
         *,
@@ -149,6 +133,18 @@ class Trainer(LightningTrainer):
         maxima = torch.tensor(numbers, device=self.strategy.root_device)
         torch.distributed.all_reduce(maxima, torch.distributed.ReduceOp.MAX)
         return tuple(maxima.tolist())
+
+
+def _signature() -> inspect.Signature:
+    """Return the parameters of Lightning's Trainer, with our own types and defaults where we have some."""
+    of_lightning, own = (inspect.signature(cls.__init__) for cls in (LightningTrainer, Trainer))
+    return of_lightning.replace(
+        parameters=[own.parameters.get(name, value) for name, value in of_lightning.parameters.items()]
+    )
+
+
+# For the environment variables, for LightningCLI, and for users who ask for it.
+Trainer.__init__.__signature__ = _signature()  # type: ignore[attr-defined]
 
 
 def is_restoring(trainer: LightningTrainer) -> bool:
