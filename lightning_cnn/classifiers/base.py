@@ -135,50 +135,56 @@ class ImageClassifier(LightningModule):
         logits: Tensor = self.network(self.preprocess(images))
         return logits
 
+    # With `torch.compile`, `forward` is compiled, and not the steps around it: they differ from call to call, and would
+    # be compiled again each time. And inductor drops the gradient of a loss that is also kept without it, as a metric.
+    @torch.compiler.disable(recursive=False)  # type: ignore[untyped-decorator, no-untyped-call]
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss; every `log_every_n_steps` steps it is logged as `train/loss_step`."""
-        loss, logits = self._loss_and_logits(batch, self.label_smoothing)
-        return self._finish_training_step(loss, logits, batch[1], batch_idx)  # type: ignore[no-any-return]  # see there
+        loss, _ = self._step(batch, "train")
+        return self._weigh_and_log(loss, len(batch[1]))  # type: ignore[no-any-return]  # its decorator is untyped
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Add a batch to `val/loss` and `val/acc`; return its logits for callbacks."""
-        return self._evaluation_step(batch, "val")
+        logits: Tensor = self._step(batch, "val")[1]
+        return logits
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Add a batch to `test/loss` and `test/acc`; return its logits for callbacks."""
-        return self._evaluation_step(batch, "test")
+        logits: Tensor = self._step(batch, "test")[1]
+        return logits
 
     def predict_step(self, batch: Batch | Tensor, batch_idx: int = 0) -> Tensor:
         """Return the probabilities of the classes `(B, num_classes)`, for images alone or with their targets."""
         logits: Tensor = self(batch if isinstance(batch, Tensor) else batch[0])
         return logits.softmax(dim=1)
 
-    def _evaluation_step(self, batch: Batch, stage: Stage) -> Tensor:
-        loss, logits = self._loss_and_logits(batch)
-        self._metrics(stage).add(loss, logits, batch[1])
-        return logits
-
-    def _loss_and_logits(self, batch: Batch, label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
-        """Return the mean loss and the logits of a batch."""
+    @torch.compiler.disable(recursive=False)  # type: ignore[untyped-decorator, no-untyped-call]
+    def _step(self, batch: Batch, stage: Stage) -> tuple[Tensor, Tensor]:
+        """Return the mean loss and the logits of a batch, and add both to the metrics of the stage."""
         images, targets = batch
         logits = self(images)
-        return functional.cross_entropy(logits, targets, label_smoothing=label_smoothing), logits
+        smoothing = self.label_smoothing if stage == "train" else 0.0
+        loss = functional.cross_entropy(logits, targets, label_smoothing=smoothing)
+        self._add_to_metrics(stage, loss, logits, targets)
+        return loss, logits
 
-    # Not compiled, as `StageMetrics.add` is not.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _finish_training_step(self, loss: Tensor, logits: Tensor, targets: Tensor, batch_idx: int) -> Tensor:
-        """Add a batch to the training metrics, log its loss if that is due, and return the loss to minimise."""
-        trainer = self._attached_trainer()
-        if trainer is None:
-            self.train_metrics.add(loss, logits, targets)
+    def _add_to_metrics(self, stage: Stage, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
+        if stage == "train" and (trainer := self._attached_trainer()):
+            place = (trainer.global_step, trainer.fit_loop.batch_idx)
+            if place == self._counted:  # LBFGS evaluates a batch many times
+                return
+            self._counted = place
+        self._metrics(stage).add(loss, logits, targets)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _weigh_and_log(self, loss: Tensor, count: int) -> Tensor:
+        """Return the loss of `count` images as this rank is to minimise it, and log it if that is due."""
+        if (trainer := self._attached_trainer()) is None:
             return loss
-        step = trainer.global_step
-        if self._counted != (step, batch_idx):  # LBFGS evaluates a batch many times
-            self._counted = (step, batch_idx)
-            self.train_metrics.add(loss, logits, targets)
-        loss = loss * self._weight_of_rank(len(targets))
+        loss = loss * self._weight_of_rank(count)
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it from outside
-        if every and (step + 1) % every == 0:  # when loggers are called; `log` in every step is slow
+        if every and (trainer.global_step + 1) % every == 0:  # when loggers are called; `log` in every step is slow
             self.log("train/loss_step", loss, prog_bar=True, sync_dist=True)
         return loss
 

@@ -3,7 +3,6 @@
 from copy import deepcopy
 from typing import Any
 
-import torch
 from torch import Tensor, cat, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
@@ -35,8 +34,6 @@ class StageMetrics(nn.Module):
         self._losses: list[tuple[Tensor, int]] = []
         self._logits: list[tuple[Tensor, Tensor]] = []
 
-    # Not compiled: it does something else at every call, and would be compiled again each time.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Add a batch.
 
