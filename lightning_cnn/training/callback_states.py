@@ -5,6 +5,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BaseFinetuning, GradientAccumulationScheduler, ModelPruning
+from lightning.pytorch.callbacks.spike import SpikeDetection
 from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.utils import prune
@@ -14,17 +15,17 @@ _KEY = "lightning_cnn_callbacks"
 
 
 class CallbackStates(Callback):
-    """Restores accumulation of gradients, frozen parameters and pruned weights; it runs after the callbacks.
+    """Restores accumulation of gradients, frozen parameters, pruned weights, and losses among which spikes are found.
 
-    Lightning sets the accumulation of an epoch only at its beginning, freezes again what was unfrozen, and lets pruned
-    weights grow until the end of the epoch.
+    It runs after the callbacks. Lightning sets the accumulation of an epoch only at its beginning, freezes again what
+    was unfrozen, lets pruned weights grow until the end of the epoch, and cannot load the state of `SpikeDetection`.
     """
 
     def __init__(self) -> None:
         self._state: dict[str, Any] = {}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the names of frozen parameters, and pruned weights with their masks."""
+        """Add the names of frozen parameters, pruned weights with their masks, and the last losses."""
         state: dict[str, Any] = {}
         if _of(trainer, BaseFinetuning):
             state["frozen"] = [name for name, value in pl_module.named_parameters() if not value.requires_grad]
@@ -35,18 +36,28 @@ class CallbackStates(Callback):
             state["rewound"] = [initial.data_ptr() == now.data_ptr() for initial, now in _initial_weights(callback)]
             # With the names that the network has when it is built, also where the masks are kept after training.
             checkpoint["state_dict"] = callback._make_pruning_permanent_on_state_dict(pl_module)
+        for callback in _of(trainer, SpikeDetection):
+            mean = callback.running_mean
+            state["losses"] = {"seen": mean._num_vals_seen, "updates": mean._update_count, "values": mean.metric_state}
         if state:
             checkpoint[_KEY] = state
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the state until training starts."""
         self._state = checkpoint.get(_KEY, {})
+        for callback in _of(trainer, SpikeDetection):
+            callback.running = callback.running_mean  # Lightning loads its state, which is empty, under this name
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the state if the run is resumed."""
         state, self._state = self._state, {}
         for callback in _of(trainer, GradientAccumulationScheduler):
             callback.on_train_epoch_start(trainer, pl_module)
+        for callback in _of(trainer, SpikeDetection) if "losses" in state else []:
+            mean = callback.running_mean
+            mean._num_vals_seen, mean._update_count = state["losses"]["seen"], state["losses"]["updates"]
+            for name, value in state["losses"]["values"].items():
+                setattr(mean, name, value.to(pl_module.device))
         if "frozen" in state:
             for name, parameter in pl_module.named_parameters():
                 parameter.requires_grad = name not in state["frozen"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.spike import TrainingSpikeException
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.callbacks import (
     BatchSizeFinder,
@@ -27,7 +28,7 @@ from lightning_cnn.config.request import Request, read_request
 from lightning_cnn.config.settings import Tree
 from lightning_cnn.config.yaml import dump
 from lightning_cnn.environment import is_rank_zero
-from lightning_cnn.errors import Interrupted, UserError
+from lightning_cnn.errors import DivergenceError, Interrupted, UserError
 from lightning_cnn.run import Run
 from lightning_cnn.startup import filter_warnings, tune_process
 from lightning_cnn.training import setup
@@ -249,6 +250,8 @@ class TrainingCLI(SettingsCLI):
             ) from interrupted
         except (UserError, MisconfigurationException, ModuleNotFoundError, OSError):
             raise
+        except TrainingSpikeException as error:
+            raise DivergenceError(in_one_line(error)) from error
         except Exception as error:
             if is_restoring(self.trainer):
                 raise UserError(

@@ -1,11 +1,15 @@
 """Callbacks of Lightning go on exactly where they were, also in the middle of an epoch."""
 
+import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 from chaos.common import differences
 from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.callbacks import BackboneFinetuning, GradientAccumulationScheduler, ModelPruning
+from lightning.pytorch.callbacks.spike import SpikeDetection
 from torch import nn
 from torch.optim import SGD
 
@@ -44,6 +48,7 @@ class Keep(Callback):
     [
         (lambda: GradientAccumulationScheduler({0: 1, 1: 2}), 11),
         (lambda: BackboneFinetuning(1, backbone_initial_lr=0.01), 15),
+        (lambda: SpikeDetection(window=4), 15),
         (lambda: ModelPruning("l1_unstructured", amount=0.3), 15),
         (lambda: ModelPruning("l1_unstructured", amount=0.3, use_global_unstructured=False), 15),
         (lambda: ModelPruning("random_unstructured", amount=0.3, resample_parameters=True), 15),
@@ -61,7 +66,7 @@ class Keep(Callback):
             15,
         ),
     ],
-    ids=["accumulation", "finetuning", "pruning", "pruning of layers", "resampling", "structured"],
+    ids=["accumulation", "finetuning", "spikes", "pruning", "pruning of layers", "resampling", "structured"],
 )
 def test_a_resumed_run_equals_one_that_was_not_stopped(trainer, tmp_path, make, steps):
     def train(folder, *callbacks, resume=None):
@@ -95,3 +100,37 @@ def test_pruned_weights_are_zero_in_every_checkpoint(trainer, tmp_path):
         shares = [(weights[f"network.{layer}.weight"] == 0).float().mean().item() for layer in ("0.2", "2")]
         assert min(shares) > 0.3
     assert trainer(ours=True).test(TinyClassifier(), data, tmp_path / "checkpoints" / "last.ckpt", verbose=False)
+
+
+def test_a_spike_of_the_loss_ends_the_run_in_one_line(cli, tiny_data, configs):
+    spikes = ("--trainer.callbacks", "lightning.pytorch.callbacks.spike.SpikeDetection", "--trainer.callbacks.rtol", 0)
+    plain = ("--plots.enabled", "false", "--dashboard.enabled", "false", "--trainer.precision", "32-true")
+    config = configs / "fashion_mnist/mlp.yaml"
+
+    outcome = cli("fit", "--config", config, *plain, "--data.val_size", 50, "--data.batch_size", 10, *spikes)
+
+    assert outcome.status == 1
+    assert re.fullmatch(r"lightning-cnn: error: Training spike detected in batch \d+", outcome.err.splitlines()[-1])
+    (batches,) = Path("logs").rglob("skip_batches.json")
+    assert len(json.loads(batches.read_text())) == 2
+
+
+def test_the_losses_are_those_of_the_run_that_is_resumed(trainer, tmp_path):
+    spikes = SpikeDetection(window=3)
+    data = MNISTDataModule(batch_size=30, val_size=50)
+    fitting = trainer(ours=True, callbacks=[spikes, Checkpoints()])
+    fitting.fit(TinyClassifier(), datamodule=data)
+    before = spikes.running_mean.metric_state
+    resumed = SpikeDetection(window=3)
+
+    class Compare(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if trainer.global_step == 5:
+                self.state = dict(resumed.running_mean.metric_state)
+
+    comparing = Compare()
+    again = trainer(ours=True, callbacks=[resumed, comparing, Checkpoints()], max_epochs=2)
+    again.fit(TinyClassifier(), datamodule=data, ckpt_path=tmp_path / "checkpoints" / "last.ckpt")
+
+    assert not list(differences(comparing.state, before))
+    assert len({value.item() for value in before.values()}) > 3

@@ -12,6 +12,7 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.fabric.plugins.precision.precision import _PRECISION_INPUT
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelPruning, StochasticWeightAveraging
+from lightning.pytorch.callbacks.spike import SpikeDetection
 from lightning.pytorch.loops.fetchers import _DataFetcher
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.loops.loop import _Loop
@@ -167,6 +168,14 @@ def test_pruning_has_a_state():
     assert pruning._original_layers is None
     assert not pruning._parameters_to_prune
     assert callable(pruning._make_pruning_permanent_on_state_dict)
+
+
+def test_spikes_are_found_among_the_last_losses():
+    """Without these, a run with `SpikeDetection` cannot be resumed; the release that mends it needs them no more."""
+    spikes = SpikeDetection()
+
+    assert (spikes.running_mean._num_vals_seen, spikes.running_mean._update_count) == (0, 0)
+    assert not hasattr(spikes, "running")
 
 
 def test_torchmetrics_counts_updates():
