@@ -246,7 +246,10 @@ def test_the_last_checkpoint_of_another_callback_has_another_name(saved, tmp_pat
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["ModelCheckpoint-last.ckpt", "best.ckpt", "epoch=1-step=10.ckpt", "last.ckpt", "previous.ckpt"]
     paths = (tmp_path / "checkpoints" / f"{name}.ckpt" for name in ("ModelCheckpoint-last", "last"))
-    assert [checkpoint.read(path)[checkpoint.RESUME_KEY]["at_step_boundary"] for path in paths] == [False, True]
+    assert [checkpoint.read(path)["loops"][checkpoint.RESUME_KEY]["at_step_boundary"] for path in paths] == [
+        False,
+        True,
+    ]
 
 
 @pytest.mark.parametrize("name", ["best", "last", "previous"])
