@@ -10,9 +10,8 @@ from collections.abc import Collection
 from importlib import import_module
 from typing import Any
 
-#: Packages whose modules a checkpoint may name, and those that such a class may be defined in.
-_PACKAGES = ("lightning_cnn", "torch.optim", "lightning.pytorch")
-_HOMES = (*_PACKAGES, "lightning.fabric")
+#: Packages whose modules a checkpoint may name.
+_PACKAGES = ("lightning_cnn", "torch.optim", "lightning.pytorch", "lightning.fabric")
 
 
 def trusted_class(path: str, bases: tuple[type[Any], ...], named: Collection[str]) -> type[Any] | None:
@@ -30,7 +29,7 @@ def trusted_class(path: str, bases: tuple[type[Any], ...], named: Collection[str
     if not _within(module, _PACKAGES) or any(part.startswith("__") for part in path.split(".")):
         return None
     found = getattr(sys.modules.get(module), name, None)
-    is_known = isinstance(found, type) and _within(found.__module__, _HOMES) and issubclass(found, bases)
+    is_known = isinstance(found, type) and _within(found.__module__, _PACKAGES) and issubclass(found, bases)
     return found if is_known else None
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import socket
+import sys
 import warnings
 from collections.abc import Mapping
 from datetime import timedelta
@@ -15,11 +16,13 @@ from lightning.fabric.plugins import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BackboneFinetuning, BatchSizeFinder, OnExceptionCheckpoint
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
 from lightning_cnn.callbacks import Checkpoints
 from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.config.schema import is_class
 from lightning_cnn.config.yaml import describe
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.environment import higher_rank
@@ -46,13 +49,21 @@ _BATCHES = (
     "overfit_batches",
     "val_check_interval",
 )
-#: Values that need a package which Lightning does not install.
+#: How names and classes begin that need a package which Lightning does not install.
 _PACKAGES = {
     ("precision", "transformer-engine"): "transformer_engine",
     ("accelerator", "tpu"): "torch_xla",
-    ("strategy", "xla"): "torch_xla",
+    **{("strategy", name): "torch_xla" for name in ("xla", "single_xla", "single_tpu", "singledevicexla")},
     ("strategy", "deepspeed"): "deepspeed",
     ("profiler", "xla"): "torch_xla",
+    ("plugins", "bitsandbytes"): "bitsandbytes",
+    ("plugins", "transformerengine"): "transformer_engine",
+    ("plugins", "mpi"): "mpi4py",
+    ("logger", "wandb"): "wandb",
+    ("logger", "mlflow"): "mlflow",
+    ("logger", "comet"): "comet_ml",
+    ("callbacks", "devicestats"): "psutil",
+    ("callbacks", "rich"): "rich",
 }
 _DURATION = re.compile(r"(?P<days>\d+):(?P<hours>\d\d):(?P<minutes>\d\d):(?P<seconds>\d\d)", re.ASCII)
 #: Settings that decide together which devices and plugins there are.
@@ -77,13 +88,23 @@ def require_valid(trainer: Mapping[str, Any]) -> None:
         is_duration = name == "max_time" or (name == "val_check_interval" and not is_number)
         if is_duration and value is not None:
             _require_duration(name, value)
-        for (setting, choice), package in _PACKAGES.items():
-            is_chosen = name == setting and str(value).lower().startswith(choice)
-            if is_chosen and find_spec(package) is None:
-                raise UserError(
-                    f"--trainer.{name} {value} needs the package {package}, which is not installed; "
-                    "install it, or choose another"
-                )
+        for item in value if isinstance(value, list) else [value]:
+            _require_package(name, item)
+
+
+def _require_package(name: str, value: object) -> None:
+    text = str(value["class_path"] if isinstance(value, dict) and is_class(value) else value).rpartition(".")[2]
+    for (setting, start), package in _PACKAGES.items():
+        if (
+            name == setting
+            and text.lower().startswith(start)
+            and package not in sys.modules
+            and find_spec(package) is None
+        ):
+            raise UserError(
+                f"--trainer.{name} {text} needs the package {package}, which is not installed; install it, or choose "
+                "another"
+            )
 
 
 def _require_batches(name: str, value: float) -> None:
@@ -247,6 +268,12 @@ def require_trainable(options: Namespace, model: ImageClassifier, datamodule: Im
                 f"--test true needs the best weights, which are not saved with --trainer.{name} "
                 f"{str(options[name]).lower()}; leave out one of the two"
             )
+    is_parallelised = type(model).configure_model is not LightningModule.configure_model
+    if isinstance(options["strategy"], ModelParallelStrategy) and not is_parallelised:
+        raise UserError(
+            "--trainer.strategy ModelParallelStrategy needs a classifier that parallelises itself in "
+            "`configure_model`; choose another strategy, such as ddp"
+        )
     if datamodule.batch_size == 1 and any(isinstance(layer, nn.BatchNorm1d) for layer in model.modules()):
         raise UserError("--data.batch_size 1: batch normalisation needs several images in a batch; give at least 2")
     schedule = getattr(model.scheduler, "keywords", {})  # those of a functools.partial

@@ -138,6 +138,13 @@ WRONG = [
     ("+ --trainer.strategy ddp_spwn", r"strategy ddp_spwn: there is no such strategy; did you mean 'ddp_spawn'\?"),
     ("+ --trainer.precision transformer-engine", r"needs the package transformer_engine, which is not installed"),
     ("+ --trainer.profiler xla", r"--trainer\.profiler xla needs the package torch_xla, which is not installed"),
+    ("+ --trainer.strategy DeepSpeedStrategy", r"--trainer\.strategy DeepSpeedStrategy needs the package deepspeed"),
+    ("+ --trainer.strategy ModelParallelStrategy", r"ModelParallelStrategy needs a classifier that parallelises"),
+    ("+ --trainer.plugins lightning.pytorch.plugins.BitsandbytesPrecision --trainer.plugins.mode nf4", r"bitsandbytes"),
+    (
+        "+ --trainer.logger WandbLogger",
+        r"--trainer\.logger WandbLogger needs the package wandb, which is not",
+    ),
     ("+ --trainer.logger TensorBordLogger", r"no such logger class; did you mean 'TensorBoardLogger'\?"),
     ("+ --trainer.logger CSVLogger", r"CSVLogger needs save_dir; give --trainer\.logger\.save_dir"),
     ("+ --trainer.logger.save_dir x", r"--trainer\.logger has no class yet; choose one first"),

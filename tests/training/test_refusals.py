@@ -105,6 +105,12 @@ def test_durations_are_recorded_in_one_form_and_read_back(cli, fit, given):
     assert cli("fit", run, "--trainer.max_epochs", 2).status == 0
 
 
+def test_classes_of_fabric_come_back_from_a_checkpoint(cli, fit):
+    run = fit("mnist/cnn.yaml", "--trainer.limit_train_batches", 1, "--trainer.plugins", "TorchCheckpointIO")
+
+    assert cli("fit", run, "--trainer.max_epochs", 2).status == 0
+
+
 def test_barebones_trains_and_writes_nothing(cli, tiny_data, configs, tmp_path):
     flags = ("--data.val_size", 50, "--trainer.max_epochs", 1, "--trainer.precision", "32-true")
     outcome = cli("fit", "--config", configs / "mnist/deep_cnn.yaml", *flags, "--trainer.barebones", "true")
