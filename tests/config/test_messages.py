@@ -327,7 +327,7 @@ def test_a_process_prints_the_same_line_and_no_warnings(tmp_path, configs):
     )
 
     assert process.returncode == 2
-    assert process.stderr.splitlines()[-1] == "lightning-cnn: error: std must be greater than 0, got 0.0"
+    assert process.stderr.splitlines()[-1] == "lightning-cnn: error: --model.std must be greater than 0, got 0.0"
     assert "Traceback" not in process.stderr
     assert "arning" not in process.stderr
     assert list(tmp_path.iterdir()) == []
