@@ -40,7 +40,7 @@ def _fetch(facts: DatasetFacts, data_dir: Path, allow_sample: bool) -> int:
 def _verify(facts: DatasetFacts, data_dir: Path, allow_sample: bool) -> int:
     folder = raw_folder(facts, data_dir)
     print(f"{facts.title} in {folder}")
-    if _verify_files(facts, local_sources(facts, folder), facts.sha256):
+    if _verify_files(facts, local_sources(facts, data_dir), facts.sha256):
         print(f"{facts.title} is complete and valid")
         return 0
     print(

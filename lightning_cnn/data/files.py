@@ -9,7 +9,7 @@ import io
 import sys
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, ClassVar
@@ -70,12 +70,22 @@ class Source(ABC):
 
 
 class GzipFiles(Source):
-    """Gzipped IDX files in a folder."""
+    """Gzipped IDX files in a folder, under their own names or as Kaggle has them."""
 
     kind: ClassVar[str] = "gz"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, f"{self.kind} files in {folder}")
+
+    def where(self, file: str) -> str:
+        """Return the path of `file`; on Kaggle it has a dot before `idx`, or is in a folder of the same name."""
+        names = (file, file.replace("-idx", ".idx"), f"{file}/{file}")
+        paths = [Path(self.location, f"{name}{self.suffix}") for name in names]
+        return str(next(filter(_is_file, paths), paths[0]))
+
+    def has_any(self, files: Iterable[str]) -> bool:
+        """Whether one of the files is there, valid or not."""
+        return any(_is_file(Path(self.where(file))) for file in files)
 
     def read_stored(self, file: str) -> bytes:
         """Return the bytes of the file at `where`, or raise `SourceError`."""
@@ -96,6 +106,13 @@ class RawFiles(GzipFiles):
 
     kind = "raw"
     suffix = ""
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # no permission, or too long: `read_stored` says so
+        return False
 
 
 def gunzip(content: bytes) -> bytes:
@@ -120,12 +137,21 @@ def locked(folder: Path) -> Iterator[None]:
         DataError: If the folder cannot be written to, before or inside the block, or if another process holds the lock
             for `LOCK_TIMEOUT` seconds.
     """
+    lock = folder / ".lock"
     try:
+        created = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
-        with _acquire(FileLock(folder / ".lock"), folder):
+        with _acquire(FileLock(lock), folder):
+            folder.mkdir(parents=True, exist_ok=True)  # another process may have removed it, as below
             for part in folder.glob(".*.part"):  # left behind by a process that was killed while writing
                 part.unlink(missing_ok=True)
-            yield
+            try:
+                yield
+            finally:
+                if [*folder.iterdir()] == [lock]:  # nothing was stored
+                    lock.unlink()
+                    for path in created:
+                        path.rmdir()
     except Timeout as error:
         raise DataError(
             f"{folder} is still locked by another process after {LOCK_TIMEOUT:.0f} s: "

@@ -78,7 +78,7 @@ def load(facts: DatasetFacts, data_dir: Path, allow_sample: bool = False) -> Raw
     folder = raw_folder(facts, data_dir)
     search = _Search(facts, facts.sha256)
     try:
-        search.ask(local_sources(facts, folder))
+        search.ask(local_sources(facts, data_dir))
         if search.missing and (remote := _remote_sources(facts)):
             with locked(folder):
                 search.ask([RawFiles(folder)])  # another process may have downloaded them in the meantime
@@ -113,10 +113,19 @@ def load_sample(facts: DatasetFacts) -> RawDataset:
     return sample
 
 
-def local_sources(facts: DatasetFacts, folder: Path) -> list[Source]:
-    """Return the sources on this machine in the order to try; `folder` is the dataset's `raw_folder`."""
+def local_sources(facts: DatasetFacts, data_dir: Path) -> list[Source]:
+    """Return the sources on this machine in the order to try.
+
+    These are the dataset's `raw_folder`, folders in which other programs put it, if they have any of its files, and
+    the system's package.
+    """
+    folder = raw_folder(facts, data_dir)
+    names = dict.fromkeys((facts.folder, facts.title, facts.title.lower(), facts.name))
+    parents = [data_dir.expanduser() / name for name in names]
+    folders = {path.resolve(): path for parent in parents for path in (parent / "raw", parent)}
+    others = [kind(path) for path in folders.values() if path != folder for kind in (RawFiles, GzipFiles)]
     system = [GzipFiles(Path(facts.system_folder))] if facts.system_folder else []
-    return [RawFiles(folder), GzipFiles(folder), *system]
+    return [RawFiles(folder), GzipFiles(folder), *(other for other in others if other.has_any(FILES)), *system]
 
 
 def _remote_sources(facts: DatasetFacts) -> list[Source]:

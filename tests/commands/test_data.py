@@ -7,8 +7,9 @@ from web import serve
 
 from lightning_cnn.commands import data
 from lightning_cnn.data.facts import FILES, TEST_LABELS
+from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.mnist import MNIST
-from lightning_cnn.data.sources import raw_folder
+from lightning_cnn.data.sources import load, raw_folder
 from lightning_cnn.errors import DataError, UserError
 
 
@@ -42,6 +43,16 @@ def test_fetch_fails_without_a_source(tmp_path, facts):
         data.main(["data", "fetch", "mnist", "--data_dir", str(tmp_path / "new")])
 
 
+def test_a_fetch_that_fails_leaves_nothing_behind(tmp_path, facts, monkeypatch):
+    (tmp_path / "new").mkdir()
+    with serve({}) as server:
+        monkeypatch.setitem(data.DATASETS, "mnist", dataclasses.replace(facts, mirrors=(server.address,)))
+        with pytest.raises(DataError, match="cannot be downloaded"):
+            data.main(["data", "fetch", "mnist", "--data_dir", str(tmp_path / "new")])
+
+    assert [*(tmp_path / "new").iterdir()] == []
+
+
 def test_fetch_accepts_the_sample_if_allowed(tmp_path, facts, capsys):
     assert data.main(["data", "fetch", "mnist", "--data_dir", str(tmp_path / "new"), "--allow_sample", "true"]) == 0
 
@@ -55,6 +66,21 @@ def test_verify_reports_valid_files(tmp_path, facts, capsys):
     assert printed.count("valid  ") == 4
     assert f"{raw_folder(facts, tmp_path / 'here') / TEST_LABELS} (raw, 108 bytes)" in printed
     assert printed.endswith("MNIST is complete and valid\n")
+
+
+@pytest.mark.parametrize("place", ["Fashion-MNIST", "fashion-mnist", "fashion_mnist/raw", "FashionMNIST"])
+def test_folders_of_other_programs_are_found_for_verification_and_training(tmp_path, monkeypatch, capsys, place):
+    facts = write_idx_dataset(tmp_path / "here", FASHION_MNIST)
+    monkeypatch.setitem(data.DATASETS, "fashion_mnist", facts)
+    folder = tmp_path / "new" / place
+    folder.mkdir(parents=True)
+    for file in FILES:
+        (raw_folder(facts, tmp_path / "here") / file).rename(folder / file.replace("-idx", ".idx"))
+
+    assert data.main(["data", "verify", "fashion_mnist", "--data_dir", str(tmp_path / "new")]) == 0
+
+    assert f"{folder}/t10k-labels.idx1-ubyte (raw, 108 bytes)" in capsys.readouterr().out
+    assert load(facts, tmp_path / "new").origin == f"raw files in {folder}"
 
 
 def test_verify_reports_invalid_and_missing_files(tmp_path, facts, capsys):

@@ -21,6 +21,17 @@ def test_raw_and_gzipped_files_are_read(tmp_path):
     assert GzipFiles(tmp_path).where("two") == str(tmp_path / "two.gz")
 
 
+@pytest.mark.parametrize("name", ["train-images.idx3-ubyte", "train-images-idx3-ubyte/train-images-idx3-ubyte"])
+def test_files_are_found_by_the_names_that_kaggle_gives_them(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"raw")
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress(b"packed"))
+
+    assert RawFiles(tmp_path).read("train-images-idx3-ubyte") == b"raw"
+    assert GzipFiles(tmp_path).read("train-images-idx3-ubyte") == b"packed"
+    assert RawFiles(tmp_path).where("train-images-idx3-ubyte") == str(tmp_path / name)
+
+
 @pytest.mark.parametrize("source", [RawFiles, GzipFiles])
 def test_a_missing_file_raises_missing_error(tmp_path, source):
     (tmp_path / "file").touch()
