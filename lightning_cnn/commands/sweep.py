@@ -16,8 +16,8 @@ from typing import Any
 
 from lightning_cnn.config import yaml as configs
 from lightning_cnn.config.options import Parser, integer, local, positive
-from lightning_cnn.errors import Interrupted, UserError, did_you_mean
-from lightning_cnn.sweep.trial_process import RESERVED, Value, command
+from lightning_cnn.errors import Interrupted, UserError, did_you_mean, reason
+from lightning_cnn.sweep.trial_process import RESERVED, Value, command, short_name
 from lightning_cnn.text import printable
 
 #: Checks whether `fit` accepts commands.
@@ -81,7 +81,13 @@ def main(argv: list[str]) -> int:
     storage = None if arguments.storage is None else Storage(arguments.storage)
     fit_config = _check(arguments, flags, [plan[0], plan[-1]] if space is None else space.examples())
     folder = Path(fit_config["trainer"]["default_root_dir"] or ".", arguments.name)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"the folder of the sweep, {folder}, cannot be created ({reason(error)}); give another --name or "
+            "--trainer.default_root_dir"
+        ) from error
     if storage is None:
         storage = Storage(f"sqlite:///{folder.absolute() / _DATABASE}")
     task = Repetition(plan) if space is None else Search(space, arguments.n_trials, arguments.seed)
@@ -116,6 +122,7 @@ def _program() -> str:
 
 def _require_free(flags: Sequence[str], varied: Sequence[str], is_search: bool) -> None:
     """Check that no flag sets what the sweep itself sets for its trials."""
+    varied = [short_name(name) for name in varied]
     for name in map(_name, flags):
         if name == "test" and is_search:
             raise UserError("--test cannot be combined with --space: the test images are not for choosing settings")
@@ -148,7 +155,7 @@ def _checked(commands: list[list[str]]) -> dict[str, Any]:
 
 def _name(flag: str) -> str:
     """Return the setting of a flag `--name=value`; `--name+=value` adds to it."""
-    return flag.removeprefix("--").partition("=")[0].removesuffix("+")
+    return short_name(flag.removeprefix("--").partition("=")[0].removesuffix("+"))
 
 
 def _join(rest: Sequence[str]) -> list[str]:
@@ -192,7 +199,12 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--seed", type=integer(0), default=0, metavar="N", help="seed of the search (default: %(default)s)")
     several = integer(2, _MAX_RUNS)
     add("--seeds", type=several, metavar="K", help="repeat the run with --seed_everything 0 to K − 1; K at least 2")
-    add("--folds", type=several, metavar="K", help="cross-validation: validate on each of K parts of the training data")
+    add(
+        "--folds",
+        type=several,
+        metavar="K",
+        help="cross-validation: validate on each of K parts of the training data; with --seeds, once for each seed",
+    )
     add("--name", help="name of the sweep and its folder (default: sweep-, seeds- or folds-CONFIG)")
     storage = (
         "database that the workers share (default: an SQLite file in the folder of the sweep, for one machine); "

@@ -19,8 +19,7 @@ def check(commands: list[list[str]]) -> dict[str, Any]:
     Raises:
         UserError: If `fit` does not accept all of the commands.
     """
-    settings = [settings_of(command) for command in commands]
-    return settings[0]
+    return settings_of(*commands)
 
 
 def main() -> int:

@@ -19,7 +19,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from lightning_cnn.config.yaml import describe
 from lightning_cnn.errors import UserError, did_you_mean
-from lightning_cnn.sweep.trial_process import RESERVED, Value, flag
+from lightning_cnn.sweep.trial_process import RESERVED, Value, flag, short_name
 
 Distribution: TypeAlias = CategoricalDistribution | FloatDistribution | IntDistribution
 
@@ -122,8 +122,10 @@ def _setting(name: str, spec: object, earlier: Mapping[str, Setting]) -> Setting
         raise ValueError(f"settings have no dashes here; write {name.lstrip('-')}")
     if not _NAME.fullmatch(name):
         raise ValueError("not the name of a setting; write a flag of `fit` without dashes, such as model.optimizer.lr")
-    if name in RESERVED:
+    if short_name(name) in RESERVED:
         raise ValueError("cannot be searched, because the sweep sets it for each trial")
+    if same := [other for other in earlier if short_name(other) == short_name(name)]:
+        raise ValueError(f"is the same setting as {same[0]}; keep one")
     spec = {"choices": spec} if isinstance(spec, list) else spec
     if not isinstance(spec, dict):
         raise ValueError(f"must be choices, as in [32, 64], or a range, as in {{from: 0.0, to: 0.5}}, got {spec!r}")

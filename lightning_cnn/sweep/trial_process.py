@@ -26,8 +26,20 @@ PROGRAM = (sys.executable, "-m", trial_main.__name__)
 STOP_PATIENCE = 20
 #: Defaults of a trial; the user's flags come later and override them.
 _DEFAULTS = ("--plots.enabled=false", "--trainer.enable_progress_bar=false")
+#: Parts of a setting's name that can be left out.
+_CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
 #: SLURM may start several workers as tasks of one job, but a trial is not one of these tasks.
 _SLURM_TASK = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE")
+
+
+def short_name(name: str) -> str:
+    """Return the shortest name of a setting, without the keys that flags may leave out.
+
+    Example:
+        >>> short_name("model.init_args.optimizer.init_args.lr")
+        'model.optimizer.lr'
+    """
+    return ".".join(part for part in name.split(".") if part not in _CLASS_KEYS)
 
 
 def flag(name: str, value: Value) -> str:

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lightning_cnn.errors import Interrupted, UserError
 from lightning_cnn.run import Run
+from lightning_cnn.signals import SIGNALS
 from lightning_cnn.sweep import trial_process
 from lightning_cnn.sweep.results import name_in_test, trial_line, write_tables
 from lightning_cnn.sweep.storage import ConnectionLostError, Storage, StorageError
@@ -126,8 +127,7 @@ class Worker:
             received.append(signum)
             self.storage.patience = 0
 
-        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        handled = [signum for signum in signals if callable(signal.getsignal(signum))]  # `nohup` ignores SIGHUP
+        handled = [signum for signum in SIGNALS if callable(signal.getsignal(signum))]  # `nohup` ignores SIGHUP
         before = {signum: signal.signal(signum, defer) for signum in handled}
         try:
             yield

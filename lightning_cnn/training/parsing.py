@@ -6,6 +6,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -13,7 +14,7 @@ from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.callbacks import Checkpoints, Dashboard, Plots
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.config.flags import read_command_line
-from lightning_cnn.config.parser import SettingsParser, explain
+from lightning_cnn.config.parser import SettingsParser, explain, in_one_line, naming_flag, root_cause
 from lightning_cnn.config.request import Request, read_request
 from lightning_cnn.config.settings import Tree, merge
 from lightning_cnn.data import ImageDataModule
@@ -21,22 +22,34 @@ from lightning_cnn.environment import is_requeued_by_slurm
 from lightning_cnn.errors import UserError
 from lightning_cnn.run import Run
 from lightning_cnn.training.options import CKPT_PATH, DESCRIPTION, OPTIONS, schema
-from lightning_cnn.training.refusals import require_valid
+from lightning_cnn.training.refusals import require_trainable, require_valid
 from lightning_cnn.training.resume import run_to_resume
 from lightning_cnn.training.setup import complete
 from lightning_cnn.training.trainer import Trainer
 
 
-def settings_of(argv: Sequence[str]) -> dict[str, Any]:
-    """Return all settings that a command line gives, defaults included, as plain values; nothing is run.
+def settings_of(argv: Sequence[str], *others: Sequence[str]) -> dict[str, Any]:
+    """Return all settings that a command line of `fit` gives, defaults included, as plain values; nothing is run.
+
+    Args:
+        argv: The command line.
+        others: More command lines to check, with the same parser, because one takes a second to build.
 
     Raises:
-        UserError: If the command does not accept them.
+        UserError: If `fit`, or a constructor of model, optimizer or data, does not accept one of the command lines.
     """
-    command, *arguments = argv
-    if read_command_line(arguments).asks_for_help:
-        raise UserError("a flag asks for help only; give it to `lightning-cnn fit`")
-    return SettingsCLI(read_request(command, arguments, schema(command))).settings
+    requests = []
+    for command, *arguments in (argv, *others):
+        if read_command_line(arguments).asks_for_help:
+            raise UserError("a flag asks for help only; give it to `lightning-cnn fit`")
+        requests.append(read_request(command, arguments, schema(command)))
+    cli = SettingsCLI(requests[0])
+    settings = cli.settings
+    cli.require_trainable()
+    for request in requests[1:]:
+        cli.parse(request)
+        cli.require_trainable()
+    return settings
 
 
 class SettingsCLI(LightningCLI):
@@ -116,6 +129,27 @@ class SettingsCLI(LightningCLI):
             raise UserError(f"--seed_everything must be between 0 and {2**32 - 1}, got {seed}")
         self.settings = json.loads(self.parser.dump(self.config, skip_unset=False, format="json"))
         del self.settings["ckpt_path"]
+
+    def parse(self, request: Request) -> None:
+        """Parse the settings of another request for the same command."""
+        self._parse(request.settings)
+
+    def require_trainable(self) -> None:
+        """Build model, optimizer and data, and refuse settings with which `fit` would not train.
+
+        Raises:
+            UserError: If a constructor refuses its arguments, or nothing would be trained.
+        """
+        parts = Namespace({name: self.config[name] for name in ("model", "data")})  # type: ignore[no-untyped-call]
+        try:
+            built = self.parser.instantiate(parts)
+            require_trainable(self.config["trainer"], built["model"], built["data"], self.config["test"])
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise UserError(naming_flag(in_one_line(root_cause(error)), self.settings)) from error
+        try:
+            built["model"].optimizer(built["model"].parameters())
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise UserError(f"--model.optimizer: {in_one_line(error)}") from error
 
     def _find_run_to_resume(self) -> None:
         """Find the run to resume, if `--resume auto` is given or SLURM has requeued this job."""

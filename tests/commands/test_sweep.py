@@ -123,6 +123,10 @@ def test_another_sweep_needs_another_name(cli):
             "--config cnn.yaml --space space.yaml --model.optimizer.lr 1",
             "--model.optimizer.lr is varied by this sweep",
         ),
+        (
+            "--config cnn.yaml --space space.yaml --model.init_args.optimizer.init_args.lr 1",
+            "--model.optimizer.lr is varied by this sweep",
+        ),
         ("--config cnn.yaml --seeds 2 extra", "'extra' is not an option"),
         ("--config cnn.yaml --seeds 2 --print_config", "a flag of `fit` needs a value: --print_config VALUE"),
         ("--config cnn.yaml --seeds 2 --a --b 1", "a flag of `fit` needs a value: --a VALUE"),
@@ -137,6 +141,17 @@ def test_errors_are_one_line_and_nothing_is_created(cli, tmp_path, arguments, me
     assert (outcome.status, outcome.out) == (2, "")
     assert message in outcome.err and outcome.err.count("\n") == 1
     assert {path.name for path in tmp_path.iterdir()} == {"cnn.yaml", "space.yaml"}
+
+
+@pytest.mark.usefixtures("checked")
+def test_a_file_in_place_of_the_folder_is_an_error(cli):
+    Path("logs").mkdir()
+    Path("logs/mine").touch()
+
+    outcome = cli("sweep", "--config", "cnn.yaml", "--seeds", "2", "--name", "mine")
+
+    assert (outcome.status, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    assert "the folder of the sweep, logs/mine, cannot be created (file exists); give another --name" in outcome.err
 
 
 def test_flags_that_fit_refuses_are_an_error_before_anything_is_created(cli, tmp_path, monkeypatch):

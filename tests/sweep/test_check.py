@@ -10,6 +10,7 @@ from lightning_cnn.errors import UserError
 from lightning_cnn.sweep import check as sweep_check
 from lightning_cnn.sweep.space import build_space
 from lightning_cnn.sweep.trial_process import command
+from lightning_cnn.training.parsing import SettingsCLI
 
 
 @pytest.fixture
@@ -36,12 +37,26 @@ def test_the_settings_of_the_first_command_are_returned(fit, tmp_path):
         ("--data.augmnt.crop_size=3", "did you mean '--data.augment.crop_size'?"),
         ("--model.optimizer.momentum=0.1", "momentum"),  # Adam has none
         ("--data.batch_size=many", "batch_size"),
+        ("--data.batch_size=-32", "--data.batch_size must be at least 1, got -32"),
+        ("--model.optimizer.lr=-1.0", "--model.optimizer: Invalid learning rate: -1.0"),
+        ("--trainer.max_epochs=0", "--trainer.max_epochs 0 trains nothing"),
         ("--help", "give it to `lightning-cnn fit`"),
     ],
 )
 def test_invalid_commands_are_refused(fit, capsys, flag, reason):
     with pytest.raises(UserError, match=re.escape(reason)):
         sweep_check.check([fit, [*fit, flag]])
+
+
+def test_all_commands_share_one_parser(fit, monkeypatch):
+    built = []
+    monkeypatch.setattr(
+        SettingsCLI, "init_parser", lambda *a, o=SettingsCLI.init_parser, **k: built.append(1) or o(*a, **k)
+    )
+
+    sweep_check.check([fit, [*fit, "--model.optimizer.lr=0.1"], [*fit, "--model.optimizer=SGD"]])
+
+    assert len(built) == 1
 
 
 def test_every_shipped_space_is_valid(fit, configs):

@@ -104,6 +104,10 @@ def test_a_setting_given_twice_is_refused():
         ("ckpt_path: [a, b]", "space.yaml: ckpt_path: cannot be searched"),
         ("test: [true, false]", "space.yaml: test: cannot be searched"),
         (
+            "model.optimizer.lr: [1, 2]\nmodel.init_args.optimizer.lr: [3, 4]",
+            "space.yaml: model.init_args.optimizer.lr: is the same setting as model.optimizer.lr; keep one",
+        ),
+        (
             "lr: {from: 1, too: 3}",
             "space.yaml: lr: unknown key 'too' (choose from choices, from, to, log, step, if); did you mean 'to'?",
         ),
