@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BaseFinetuning, GradientAccumulationScheduler, ModelPruning
 from lightning.pytorch.callbacks.spike import SpikeDetection
@@ -23,6 +24,11 @@ class CallbackStates(Callback):
 
     def __init__(self) -> None:
         self._state: dict[str, Any] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Make the weights contiguous if they are pruned: torch flattens them, which `channels_last` does not allow."""
+        if _of(trainer, ModelPruning):
+            pl_module.to(memory_format=torch.contiguous_format)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the names of frozen parameters, pruned weights with their masks, and the last losses."""

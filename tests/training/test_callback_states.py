@@ -25,7 +25,8 @@ class TinyClassifier(ImageClassifier):
     """A backbone that is not trained at first, and a head."""
 
     def __init__(self) -> None:
-        backbone = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(49, 20))
+        convolutions = nn.Sequential(nn.Conv2d(1, 2, 4, stride=4), nn.Conv2d(2, 2, 3))
+        backbone = nn.Sequential(convolutions, nn.Flatten(), nn.Linear(50, 20))
         network = nn.Sequential(backbone, nn.ReLU(), nn.Linear(20, 10))
         super().__init__(network, lambda parameters: SGD(network[2].parameters(), lr=0.1))
         self.backbone = backbone
