@@ -3,7 +3,7 @@
 import os
 import signal
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
@@ -35,13 +35,30 @@ def ignore() -> None:
 
 
 @contextmanager
-def blocked() -> Iterator[None]:
-    """Let signals wait until the block ends."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+def deferred(on_signal: Callable[[], None] | None = None) -> Iterator[None]:
+    """Handle signals after the block, where their handlers are functions of Python.
+
+    A mask would not do: the system gives the signal to another thread, and Python handles it in the main one.
+
+    Args:
+        on_signal: Called in the block when a signal comes.
+    """
+    received: list[int] = []
+
+    def defer(signum: int, _: FrameType | None) -> None:
+        received.append(signum)
+        if on_signal is not None:
+            on_signal()
+
+    handled = [signum for signum in SIGNALS if callable(signal.getsignal(signum))]  # `nohup` ignores SIGHUP
+    before = {signum: signal.signal(signum, defer) for signum in handled}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+        if received:
+            signal.raise_signal(received[0])
 
 
 def leave_closed_terminal() -> None:

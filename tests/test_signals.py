@@ -7,11 +7,13 @@ import pytest
 from checkout import PYTHONPATH
 
 from lightning_cnn import signals
+from lightning_cnn.errors import Interrupted
 
 #: Waits for a signal, and prints while it is handled, as a clean-up may.
 PROGRAM = """
 import sys, time
 from lightning_cnn import signals
+from lightning_cnn.errors import Interrupted
 from lightning_cnn.errors import Interrupted
 
 signals.handle()
@@ -66,3 +68,20 @@ def test_a_hangup_stays_ignored_after_nohup(handler, is_handled):
     found = {signum: signal.signal(signum, old) == signals.interrupt for signum, old in before.items()}
 
     assert found == {signal.SIGINT: True, signal.SIGTERM: True, signal.SIGHUP: is_handled}
+
+
+def test_a_signal_waits_until_the_end_of_the_block():
+    before = {signum: signal.signal(signum, signals.interrupt) for signum in signals.SIGNALS}
+    noted = []
+
+    def work():
+        with signals.deferred(lambda: noted.append("signal")):
+            signal.raise_signal(signal.SIGTERM)
+            noted.append("after it")
+
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        work()
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+
+    assert noted == ["signal", "after it"]

@@ -1,7 +1,6 @@
 """A worker of a sweep: runs trials until the requested number has ended, over all workers."""
 
 import math
-import signal
 import socket
 import subprocess
 import time
@@ -9,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 from filelock import FileLock, Timeout
@@ -19,9 +17,9 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_s
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from lightning_cnn import signals
 from lightning_cnn.errors import Interrupted, UserError
 from lightning_cnn.run import Run
-from lightning_cnn.signals import SIGNALS
 from lightning_cnn.sweep import trial_process
 from lightning_cnn.sweep.results import name_in_test, trial_line, write_tables
 from lightning_cnn.sweep.storage import ConnectionLostError, Storage, StorageError
@@ -92,7 +90,7 @@ class Worker:
         while True:
             with self._deferring, self._locking:
                 self._locking.enter_context(self.storage.locked())
-                self._deferring.enter_context(self._signals_deferred())
+                self._deferring.enter_context(signals.deferred(self._stop_waiting))
                 if (number := self._next_number()) is not None:
                     self.study.sampler = self.task.sampler(number)
                     self._run_next()
@@ -115,27 +113,9 @@ class Worker:
         if not self._count(TrialState.COMPLETE):
             raise SweepError(f"all {self.task.n_trials} trials have diverged: {self._trials()[-1].user_attrs['error']}")
 
-    @contextmanager
-    def _signals_deferred(self) -> Iterator[None]:
-        """Handle signals after the block, so that it leaves no lock and no unclaimed trial behind.
-
-        A mask would not do: the system gives the signal to another thread, and Python handles it in this one.
-        """
-        received: list[int] = []
-
-        def defer(signum: int, _: FrameType | None) -> None:
-            received.append(signum)
-            self.storage.patience = 0
-
-        handled = [signum for signum in SIGNALS if callable(signal.getsignal(signum))]  # `nohup` ignores SIGHUP
-        before = {signum: signal.signal(signum, defer) for signum in handled}
-        try:
-            yield
-        finally:
-            for signum, handler in before.items():
-                signal.signal(signum, handler)
-            if received:
-                signal.raise_signal(received[0])
+    def _stop_waiting(self) -> None:
+        """Do not wait for a server that is away."""
+        self.storage.patience = 0
 
     def _trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)

@@ -185,7 +185,7 @@ class TrainingCLI(SettingsCLI):
             if self.checkpoint.parent == run.checkpoints_folder:  # otherwise, it is a copy elsewhere
                 self.stack.enter_context(run.lock())
                 return run.folder
-        with signals.blocked():  # until it is certain that an empty folder is removed
+        with signals.deferred():  # until it is certain that an empty folder is removed
             self.new_run = self.stack.enter_context(setup.new_run(root, self.model, self.datamodule))
         return self.new_run.folder
 
