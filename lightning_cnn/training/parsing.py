@@ -23,7 +23,7 @@ from lightning_cnn.errors import UserError
 from lightning_cnn.run import Run
 from lightning_cnn.training.options import CKPT_PATH, DESCRIPTION, OPTIONS, schema
 from lightning_cnn.training.refusals import require_trainable, require_valid
-from lightning_cnn.training.resume import run_to_resume
+from lightning_cnn.training.resume import finds_batch_size, run_to_resume
 from lightning_cnn.training.setup import complete
 from lightning_cnn.training.trainer import Trainer
 
@@ -163,9 +163,14 @@ class SettingsCLI(LightningCLI):
         if self.checkpoint is None:
             return
         rank_zero_info(f"Resumed: {Run.of_checkpoint(self.checkpoint).folder}")
-        if self.settings["trainer"]["precision"] == "auto":  # the run keeps the precision that was chosen for it
-            precision = checkpoints.read_description(self.checkpoint)["config"]["trainer"]["precision"]
-            self._parse(merge(self.request.settings, {"trainer": {"precision": precision}}))
+        # The run keeps the precision that was chosen for it, and the batch size that was found.
+        recorded, decided = checkpoints.read_description(self.checkpoint)["config"], {}
+        if self.settings["trainer"]["precision"] == "auto":
+            decided["trainer"] = {"precision": recorded["trainer"]["precision"]}
+        if finds_batch_size(self.settings):
+            decided["data"] = recorded["data"]
+        if decided:
+            self._parse(merge(self.request.settings, decided))
 
     def instantiate_classes(self) -> None:
         """Instantiate nothing."""

@@ -38,10 +38,12 @@ def run_to_resume(root: Path, config: dict[str, Any], this_job_only: bool = Fals
 
     def compared(settings: dict[str, Any]) -> dict[str, Any]:
         trainer = {name: value for name, value in settings["trainer"].items() if name not in ignored}
-        return {name: value for name, value in settings.items() if name not in RUN_OPTIONS} | {"trainer": trainer}
+        kept = {name: value for name, value in settings.items() if name not in RUN_OPTIONS} | {"trainer": trainer}
+        return _without_batch_sizes(kept) if finds_batch_size(config) else kept
 
     wanted = compared(config)
-    parts = [dump({name: value}).encode() for name, value in wanted.items() if name != "trainer"]
+    partly = ("trainer", "data") if finds_batch_size(config) else ("trainer",)
+    parts = [dump({name: value}).encode() for name, value in wanted.items() if name not in partly]
     of_trainer = wanted["trainer"].items()
     parts += [dump({"trainer": {name: value}}).removeprefix("trainer:\n").encode() for name, value in of_trainer]
     verdicts: dict[bytes, bool] = {}  # many runs may have the same settings
@@ -62,6 +64,19 @@ def run_to_resume(root: Path, config: dict[str, Any], this_job_only: bool = Fals
     unfinished = (run for run in same if not _is_trained(run, trainer) or (config["test"] and not _is_tested(run)))
     run = next(of_this_job, None) or (None if this_job_only else next(unfinished, None))
     return None if run is None else run.checkpoint("last")
+
+
+def finds_batch_size(config: dict[str, Any]) -> bool:
+    """Whether a callback of a run looks for its batch size; the run records the one that was found."""
+    callbacks = config["trainer"].get("callbacks") or []
+    return any(callback["class_path"].endswith(".BatchSizeFinder") for callback in callbacks)
+
+
+def _without_batch_sizes(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings of which the batch sizes are left out."""
+    arguments = settings["data"].get("init_args", {})
+    kept = {name: value for name, value in arguments.items() if name not in ("batch_size", "eval_batch_size")}
+    return {**settings, "data": {**settings["data"], "init_args": kept}}
 
 
 def _is_trained(run: Run, trainer: dict[str, Any]) -> bool:

@@ -254,6 +254,15 @@ def test_the_same_command_resumes_an_unfinished_run(stopped, caplog):
     assert step(only_run()) == 10
 
 
+def test_a_run_that_has_found_its_batch_size_is_resumed(stopped):
+    finder = ("--trainer.callbacks", "BatchSizeFinder", "--trainer.callbacks.max_trials", 1)
+    stopped("--resume", "auto", *finder)
+
+    assert stopped("--resume", "auto", *finder, "--trainer.max_epochs", 2, after=1000).status == 0
+
+    assert step(only_run()) > 10  # with the smaller batches that were found
+
+
 def test_a_finished_run_is_not_resumed(stopped):
     stopped(after=100)
     first = only_run()
