@@ -64,9 +64,9 @@ class RunRecord(Callback):
     def _record_batch_size(self, datamodule: ImageDataModule) -> None:
         """Put the batch sizes of the data into the config: `BatchSizeFinder` has changed one."""
         arguments = self.config.get("data", {}).get("init_args", {})
-        for name in ("batch_size", "eval_batch_size"):
-            if name in arguments:
-                arguments[name] = getattr(datamodule, name)
+        # The attribute `batch_size` is the share of a global batch size, if there is one.
+        found = {"batch_size": datamodule.hparams["batch_size"], "eval_batch_size": datamodule.eval_batch_size}
+        arguments |= {name: size for name, size in found.items() if name in arguments}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Describe the checkpoint by the whole config; the model alone knows only its own."""

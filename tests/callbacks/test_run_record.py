@@ -148,6 +148,16 @@ def test_loggers_get_the_hyperparameters(tiny_data, trainer, tmp_path):
     assert Run(tmp_path).event_files()
 
 
+def test_the_batch_size_that_was_given_is_recorded_beside_a_global_one(tiny_data, trainer, tmp_path):
+    config = {"data": {"init_args": {"batch_size": 64, "global_batch_size": 32}}}
+    record = RunRecord(tmp_path, config)
+
+    run = trainer(callbacks=[record])
+    run.fit(MLPClassifier(), datamodule=FashionMNISTDataModule(val_size=50, **config["data"]["init_args"]))
+
+    assert record.config == {"data": {"init_args": {"batch_size": 64, "global_batch_size": 32}}}
+
+
 def test_the_batch_size_that_was_found_is_recorded(tiny_data, trainer, tmp_path):
     config = {"data": {"init_args": {"batch_size": 64}}}
     finder = BatchSizeFinder(init_val=4, max_trials=1, steps_per_trial=1)
