@@ -80,7 +80,8 @@ class WeightAverages(Callback):
         if self._running is None or self._running._average_model is None:
             return
         if not trainer.sanity_checking and trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
-            self._running.on_train_epoch_end(trainer, pl_module)  # an update for this epoch; a second call does nothing
+            # The update for this epoch, after which Lightning makes none; the hook of a subclass is called later.
+            WeightAveraging.on_train_epoch_end(self._running, trainer, pl_module)
         self._follow(pl_module)
         if trainer.world_size > 1:  # batch normalisation has other statistics on each rank
             for buffer in self._running._average_model.module.buffers():
