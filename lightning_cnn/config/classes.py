@@ -25,7 +25,8 @@ def trusted_class(path: str, bases: tuple[type[Any], ...], named: Collection[str
     module, _, name = path.rpartition(".")
     if is_class_path(path) and module in {text.rpartition(".")[0] for text in named if is_class_path(text)}:
         found = getattr(_import_named(module), name, None)
-        return found if isinstance(found, type) and _within(found.__module__, (module.partition(".")[0],)) else None
+        is_own = isinstance(found, type) and (path in named or _within(found.__module__, (module.partition(".")[0],)))
+        return found if is_own else None
     if not _within(module, _PACKAGES) or any(part.startswith("__") for part in path.split(".")):
         return None
     found = getattr(sys.modules.get(module), name, None)

@@ -7,13 +7,16 @@ looked up in the tree, the type in the class.
 
 import json
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from enum import Enum
-from typing import Any, NoReturn
+from inspect import Parameter
+from types import NoneType
+from typing import Any, NoReturn, cast
 
 import torch
 import yaml
-from jsonargparse import set_loader, set_parsing_settings
+from jsonargparse import Namespace, set_dumper, set_loader, set_parsing_settings
 from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -24,10 +27,12 @@ from lightning_cnn.errors import UserError
 #: How jsonargparse 4.53 names a setting, at every level at which it is nested.
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _LONGEST = 500
+_PLAIN = (str, int, float, bool, NoneType)
 
 # Configs are local files. An empty list enforces jsonargparse's own denylist, of what runs commands or opens files.
 set_parsing_settings(config_read_mode_fsspec_enabled=False, import_path_denylist=[])
 set_loader("yaml", load, (yaml.YAMLError,))
+set_dumper("plain", lambda settings: settings)
 # Some of Lightning's callbacks have devices among their arguments, some defaults are enumerations; configs have names.
 register_type(torch.device, str, torch.device)
 yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
@@ -43,6 +48,44 @@ class SettingsParser(LightningArgumentParser):
         raise UserError(message) from ex
 
 
+def plain_settings(parser: LightningArgumentParser, config: Namespace) -> dict[str, Any]:
+    """Return parsed settings as plain values, from which the parser gets the same settings again.
+
+    Raises:
+        UserError: If there are none for a setting.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"\s*Unable to serialize")  # `_plain` reads the value itself, or refuses it
+        dumped = cast(dict[str, Any], parser.dump(config, skip_unset=False, format="plain"))
+    parsed = config.as_dict()
+    return {name: _plain(value, parsed[name], (name,)) for name, value in dumped.items()}
+
+
+def _plain(dumped: Any, parsed: Any, place: tuple[str, ...]) -> Any:
+    """Return the plain form of a value.
+
+    Args:
+        dumped: What jsonargparse 4.53 makes of it. Where text or a function is allowed as well, that is wrong text.
+        parsed: The value.
+        place: The names that lead to it.
+    """
+    if isinstance(parsed, dict):
+        forms = dumped if isinstance(dumped, dict) and dumped.keys() <= parsed.keys() else parsed
+        return {key: _plain(form, parsed[key], (*place, str(key))) for key, form in forms.items()}
+    if isinstance(parsed, list | tuple):
+        items = dumped if isinstance(dumped, list) else parsed
+        return [_plain(*pair, place) for pair in zip(items, parsed, strict=True)]
+    if type(parsed) in _PLAIN:
+        return parsed
+    if type(dumped) not in _PLAIN or str(dumped).startswith("Unable to serialize"):
+        flag = ".".join(name for name in place if name not in CLASS_KEYS)
+        raise UserError(
+            f"--{flag} {in_one_line(parsed)[:80]}: the run cannot record it, so it could not be resumed; give plain "
+            "values, or a class or a function of a module"
+        )
+    return dumped
+
+
 def explain(report: str, tree: Mapping[str, Any], schema: Schema) -> str:
     """Return what the parser reports of a tree of settings as one line."""
     names = list(dict.fromkeys(name for key in _KEY.findall(report) for name in key.split(".")))
@@ -52,7 +95,7 @@ def explain(report: str, tree: Mapping[str, Any], schema: Schema) -> str:
         return in_one_line(report)
     flag = f"--{'.'.join(names)}"
     shown = value if isinstance(value, str) else json.dumps(value, default=describe)[:100]
-    expected = "another type" if annotation is None else describe_type(annotation)
+    expected = "another type" if annotation in (None, Parameter.empty) else describe_type(annotation)
     return f"{flag}{f' {shown}' if value != '' else ''}: expected {expected}"
 
 

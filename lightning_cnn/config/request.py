@@ -98,7 +98,8 @@ def _stored_settings(path: Path, command: str, named: Iterable[str]) -> Tree:
         config = {key: config[key] for key in ("model", "data") if key in config} | {
             "trainer": {"precision": precision}
         }
-    return trusted_settings(config, set(named))
+    config_file = Run.of_checkpoint(path).config_file
+    return trusted_settings(config, set(named), config_file if config_file.is_file() else None)
 
 
 def _runs_with(classes: dict[str, str], root: Path) -> Iterator[Run]:

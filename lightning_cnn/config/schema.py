@@ -8,10 +8,12 @@ import inspect
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, cast, get_args, get_origin
 
+from jsonargparse import ArgumentParser
 from lightning.fabric.plugins import ClusterEnvironment
 from lightning.pytorch import Callback
 from lightning.pytorch.accelerators import Accelerator, AcceleratorRegistry
@@ -267,15 +269,19 @@ def find_class(place: tuple[str, ...], name: str) -> type[Any]:
 
 
 def arguments(cls: type[Any]) -> dict[str, inspect.Parameter]:
-    """Return the arguments of a class that a user can give, those that it passes on to its base included."""
+    """Return the arguments of a class that a user can give, those that it passes on included."""
     found: dict[str, inspect.Parameter] = {}
-    for owner in cls.__mro__:
+    passes_on = False
+    for owner in cls.__mro__[:-1]:
         if "__init__" not in vars(owner):
             continue
         own = list(inspect.signature(vars(owner)["__init__"]).parameters.values())[1:]
         found = {p.name: p for p in own if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)} | found
         if not any(p.kind is p.VAR_KEYWORD for p in own):
             break
+        passes_on = True
+    if passes_on and cls.__module__.partition(".")[0] != "lightning_cnn":  # ours pass arguments on to a base only
+        found = {**_resolved(cls), **found}  # type: ignore[arg-type]  # mypy 2.4 takes no class for hashable
     for base, injected in _INJECTED.items():
         if issubclass(cls, base):
             found.pop(injected, None)
@@ -288,6 +294,26 @@ def _required(cls: type[Any]) -> list[str]:
     return [name for name, parameter in arguments(cls).items() if name in own and parameter.default is parameter.empty]
 
 
+@cache
+def _resolved(cls: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return the arguments of a class that passes some on to whatever code: the parser reads its source."""
+    parser = ArgumentParser()
+    names = parser.add_class_arguments(cast(type[Any], cls))
+    defaults = parser.get_defaults()
+    return {n: inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=defaults[n]) for n in names}
+
+
+def kinds(annotation: Any) -> list[Any]:
+    """Return the types that an annotation allows, without None.
+
+    Example:
+        >>> kinds(int | str | None)
+        [<class 'int'>, <class 'str'>]
+    """
+    union = get_origin(annotation) in (Union, UnionType)
+    return [kind for kind in (get_args(annotation) if union else (annotation,)) if kind is not NoneType]
+
+
 def describe_type(annotation: Any) -> str:
     """Return the values that an annotation allows, in a few words.
 
@@ -296,10 +322,10 @@ def describe_type(annotation: Any) -> str:
         'int or float'
     """
     if get_origin(annotation) in (Union, UnionType):
-        kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
-        if all(get_origin(kind) is Literal for kind in kinds):
-            return describe_type(Literal[tuple(value for kind in kinds for value in get_args(kind))])
-        return " or ".join(dict.fromkeys(map(describe_type, kinds)))
+        allowed = kinds(annotation)
+        if all(get_origin(kind) is Literal for kind in allowed):
+            return describe_type(Literal[tuple(value for kind in allowed for value in get_args(kind))])
+        return " or ".join(dict.fromkeys(map(describe_type, allowed)))
     if get_origin(annotation) is Literal:
         return f"one of {', '.join(map(repr, get_args(annotation)))}"
     if get_origin(annotation) is not None:

@@ -11,8 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
 import yaml
 
@@ -26,6 +25,7 @@ from lightning_cnn.config.schema import (
     arguments,
     find_class,
     is_class,
+    kinds,
     names_class,
 )
 from lightning_cnn.config.yaml import (
@@ -69,8 +69,8 @@ def read_settings(config: str, schema: Schema) -> Tree:
 def merge(*trees: Tree) -> Tree:
     """Return one tree in which later trees override earlier ones.
 
-    Mappings are merged, lists replaced. Where another class is chosen, the arguments that both classes have
-    are kept.
+    Groups of settings and the arguments of classes are merged; lists, and mappings that are the value of a setting, are
+    replaced. Where another class is chosen, the arguments that both classes have are kept.
 
     Raises:
         UserError: If an unknown class is chosen.
@@ -108,7 +108,10 @@ def _expand(value: Any, setting: str, folder: Path, source: str, schema: Schema)
     if isinstance(value, list):
         return [_expand(item, setting, folder, source, schema) for item in value]
     if isinstance(value, Mapping):
+        has_names = setting in ("", *CLASS_KEYS, *schema.groups, *BASES)  # otherwise, it is the value of a setting
         for key, item in value.items():
+            if type(key) is int and not has_names:
+                continue
             if not isinstance(key, str) or not key or key.startswith("__"):
                 raise UserError(f"{source}: {describe(key)} is not the name of a setting")
             if key == "class_path" and not isinstance(item, str):
@@ -128,8 +131,10 @@ def _expand(value: Any, setting: str, folder: Path, source: str, schema: Schema)
 def _merge_mappings(base: Tree, overlay: Mapping[str, Any], place: tuple[str, ...]) -> Tree:
     merged = dict(base)
     for key, value in overlay.items():
-        inner = place if key in CLASS_KEYS else (*place, key)
-        merged[key] = _merge_values(merged.get(key), value, inner)
+        if key in CLASS_KEYS and isinstance(value, Mapping):
+            merged[key] = _merge_mappings(dict(merged.get(key) or {}), value, place)
+        else:
+            merged[key] = _merge_values(merged.get(key), value, (*place, key))
     return merged
 
 
@@ -138,7 +143,8 @@ def _merge_values(base: object, overlay: Any, place: tuple[str, ...]) -> Any:
         overlay = [overlay]
     if isinstance(base, Mapping) and is_class(base) and names_class(place, overlay):
         overlay = {"class_path": overlay}
-    if not isinstance(overlay, Mapping):
+    has_names = len(place) < 2 or place[-1] in BASES or is_class(base) or is_class(overlay)
+    if not isinstance(overlay, Mapping) or not has_names:
         return overlay
     base = base if isinstance(base, Mapping) else {}
     if is_class(base) and is_class(overlay):
@@ -232,6 +238,4 @@ def _value(flag: Flag, parameter: inspect.Parameter | None) -> Any:
 
 def _is_text(annotation: Any) -> bool:
     """Whether an argument takes nothing but text, or a path."""
-    union = get_origin(annotation) in (Union, UnionType)
-    types = {kind for kind in (get_args(annotation) if union else (annotation,)) if kind is not NoneType}
-    return bool(types) and types <= {str, Path, os.PathLike}
+    return all(kind in (str, Path, os.PathLike) for kind in kinds(annotation))

@@ -26,6 +26,7 @@ from lightning_cnn.config.flags import read_command_line
 from lightning_cnn.config.parser import in_one_line, naming_flag, root_cause
 from lightning_cnn.config.request import Request, read_request
 from lightning_cnn.config.settings import Tree
+from lightning_cnn.config.trust import require_recordable
 from lightning_cnn.config.yaml import dump
 from lightning_cnn.environment import is_rank_zero
 from lightning_cnn.errors import DivergenceError, Interrupted, UserError
@@ -190,11 +191,17 @@ class TrainingCLI(SettingsCLI):
         return self.new_run.folder
 
     def _record(self, folder: Path, precision: str | None) -> dict[str, Any]:
-        """Return the settings that the run records: those given, and what was decided."""
+        """Return the settings that the run records: those given, and what was decided.
+
+        Raises:
+            UserError: If the run could not be resumed with them.
+        """
         root = str(folder.parent.parent)
         decided = {"default_root_dir": root} | ({} if precision is None else {"precision": precision})
         record = {name: value for name, value in self.settings.items() if name not in RUN_OPTIONS}
-        return {**record, "trainer": {**self.settings["trainer"], **decided}}
+        record["trainer"] = {**self.settings["trainer"], **decided}
+        require_recordable(record)
+        return record
 
     @property
     def current_run(self) -> Run:

@@ -1,6 +1,5 @@
 """From one checked tree of settings to the parsed settings of `fit`, `validate` and `test`; nothing is run here."""
 
-import json
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -14,7 +13,14 @@ from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.callbacks import Checkpoints, Dashboard, Plots
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.config.flags import read_command_line
-from lightning_cnn.config.parser import SettingsParser, explain, in_one_line, naming_flag, root_cause
+from lightning_cnn.config.parser import (
+    SettingsParser,
+    explain,
+    in_one_line,
+    naming_flag,
+    plain_settings,
+    root_cause,
+)
 from lightning_cnn.config.request import Request, read_request
 from lightning_cnn.config.settings import Tree, merge
 from lightning_cnn.data import ImageDataModule
@@ -127,7 +133,7 @@ class SettingsCLI(LightningCLI):
         seed = self.config["seed_everything"]
         if not isinstance(seed, bool) and not 0 <= seed < 2**32:
             raise UserError(f"--seed_everything must be between 0 and {2**32 - 1}, got {seed}")
-        self.settings = json.loads(self.parser.dump(self.config, skip_unset=False, format="json"))
+        self.settings = plain_settings(self.parser, self.config)
         del self.settings["ckpt_path"]
 
     def parse(self, request: Request) -> None:

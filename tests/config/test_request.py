@@ -1,4 +1,6 @@
 import json
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,53 @@ def test_evaluating_needs_a_checkpoint(command):
 @pytest.mark.parametrize("argument", ["--ckpt_path=last", "last"])
 def test_a_checkpoint_is_given_with_and_without_its_flag(mlp_run, argument):
     assert request("test", argument).checkpoint == mlp_run / "checkpoints" / "last.ckpt"
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    """A module of the user with a callback and a hook."""
+    (tmp_path / "mine.py").write_text(
+        "from lightning.pytorch import Callback\n"
+        "class Mine(Callback):\n    def __init__(self, x: int = 0): self.x = x\n"
+        "def hook(trainer, module): pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("mine", None)
+
+
+@pytest.mark.parametrize(
+    "callbacks",
+    [
+        [{"class_path": "ModelCheckpoint", "init_args": {"dirpath": "/tmp/elsewhere"}}, {"class_path": "ModelSummary"}],
+        [{"class_path": "mine.Mine", "init_args": {"x": 3}}, {"class_path": "ModelSummary"}],
+        [{"class_path": "LambdaCallback", "init_args": {"on_fit_start": "mine.hook"}}],
+    ],
+    ids=["path", "class", "function"],
+)
+def test_a_refused_setting_of_a_list_is_accepted_as_the_message_advises(own_module, fit, callbacks):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.callbacks", json.dumps(callbacks))
+    recorded = config_of(run)["trainer"]["callbacks"]
+
+    with pytest.raises(UserError) as caught:
+        request("fit", run)
+
+    _, _, advice = str(caught.value).partition("if ")[2].partition(", add ")
+    assert advice == f"--config {run}/config.yaml"
+    assert request("fit", run, *advice.split()).settings["trainer"]["callbacks"] == recorded
+    assert request("test", run)  # needs no callbacks
+
+
+def test_a_refused_setting_is_accepted_with_its_flag(fit, tmp_path):
+    run = fit("fashion_mnist/mlp.yaml", "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", tmp_path / "a b")
+
+    with pytest.raises(UserError) as caught:
+        request("fit", run)
+
+    _, _, advice = str(caught.value).partition(", add ")
+    assert shlex.split(advice) == ["--trainer.logger.save_dir", f"{tmp_path}/a b"]
+    settings = request("fit", run, *shlex.split(advice)).settings
+    assert settings["trainer"]["logger"] == config_of(run)["trainer"]["logger"]
 
 
 # Precedence

@@ -2,7 +2,9 @@ import inspect
 from typing import Literal
 
 import pytest
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, ThroughputMonitor
+from lightning.pytorch.profilers import PyTorchProfiler
+from lightning.pytorch.strategies import DDPStrategy
 from torch.optim import SGD
 from torch.optim.lr_scheduler import StepLR
 
@@ -79,6 +81,14 @@ def test_arguments_include_those_that_are_passed_on_to_the_base():
 
     assert set(arguments(Derived)) == {"a", "b", "c"}
     assert arguments(Derived)["a"].default is inspect.Parameter.empty
+
+
+@pytest.mark.parametrize(
+    ("cls", "argument"),
+    [(ThroughputMonitor, "window_size"), (PyTorchProfiler, "record_shapes"), (DDPStrategy, "find_unused_parameters")],
+)
+def test_arguments_include_those_that_are_passed_on_to_something_else(cls, argument):
+    assert argument in arguments(cls)
 
 
 def test_injected_arguments_are_not_settings():

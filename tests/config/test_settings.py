@@ -32,6 +32,22 @@ def test_lists_are_replaced():
     assert merge({"a": [1, 2]}, {"a": [3]}) == {"a": [3]}
 
 
+def test_a_mapping_that_is_a_value_is_replaced():
+    assert merge({"trainer": {"max_time": {"minutes": 1}}}, {"trainer": {"max_time": {"hours": 2}}}) == {
+        "trainer": {"max_time": {"hours": 2}}
+    }
+
+
+def test_arguments_of_a_class_in_an_argument_are_merged():
+    first = {
+        "trainer": {"plugins": {"class_path": "a", "init_args": {"io": {"class_path": "b", "init_args": {"x": 1}}}}}
+    }
+
+    tree = merge(first, {"trainer": {"plugins": {"init_args": {"io": {"init_args": {"y": 2}}}}}})
+
+    assert tree["trainer"]["plugins"]["init_args"]["io"] == {"class_path": "b", "init_args": {"x": 1, "y": 2}}
+
+
 def test_merging_does_not_change_its_arguments():
     first, second = {"a": {"b": 1}}, {"a": {"c": [2]}}
 
@@ -77,6 +93,8 @@ def test_a_single_callback_is_a_list_of_one():
         ("trainer.default_root_dir=null", None),
         ("trainer.strategy=ddp", "ddp"),
         ("trainer.max_time=00:00:01:00", "00:00:01:00"),
+        ("trainer.max_time={minutes: 1}", {"minutes": 1}),
+        ("trainer.max_time={1: 2}", {1: 2}),
     ],
 )
 def test_values_are_read_as_yaml_or_as_text(flag, value):

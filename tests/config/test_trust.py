@@ -3,13 +3,14 @@
 import sys
 from collections import OrderedDict
 from pathlib import Path
+from shlex import quote
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_cnn.config.trust import trusted_settings
+from lightning_cnn.config.trust import require_recordable, trusted_settings
 from lightning_cnn.errors import UserError
 
 OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.001, "betas": [0.9, 0.999]}}
@@ -73,6 +74,7 @@ def test_other_containers_become_plain_ones():
         ("strategy", "lightning.pytorch.strategies.ddp.DDPStrategy"),
         ("plugins", "lightning.pytorch.plugins.MixedPrecision"),
         ("plugins", "lightning.pytorch.plugins.TorchCheckpointIO"),  # defined in lightning.fabric
+        ("plugins", "lightning.fabric.plugins.io.TorchCheckpointIO"),
     ],
 )
 def test_classes_of_lightning_are_known(setting, path):
@@ -104,6 +106,63 @@ def test_callbacks_are_known(callback):
     config = with_trainer(callbacks=[callback])
 
     assert trusted_settings(config, set()) == config
+
+
+def callback(name: str, **init_args: object) -> dict:
+    return with_trainer(callbacks=[{"class_path": f"lightning.pytorch.callbacks.{name}", "init_args": init_args}])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        callback("GradientAccumulationScheduler", scheduling={0: 1, 4: 2}),
+        callback("BackboneFinetuning", lambda_func="lightning.pytorch.callbacks.finetuning.multiplicative"),
+        callback("ModelPruning", pruning_fn="l1_unstructured"),
+        callback("Timer", duration={"hours": 1}),
+        with_trainer(max_time={"hours": 1}),
+        with_trainer(
+            logger={
+                "class_path": "lightning.pytorch.loggers.MLFlowLogger",
+                "init_args": {"run_name": "json.tool", "tags": {"mlflow.note.content": "a note"}},
+            }
+        ),
+        with_trainer(
+            strategy={
+                "class_path": "lightning.pytorch.strategies.DeepSpeedStrategy",
+                "init_args": {"nvme_path": "/local_nvme"},
+            }
+        ),
+    ],
+    ids=["numbers as keys", "default function", "name of a function", "mapping", "flag", "text", "default path"],
+)
+def test_what_an_argument_takes_is_trusted(config):
+    assert trusted_settings(config, set()) == config
+
+
+def test_text_is_no_file_where_only_text_is_taken():
+    Path("min").write_text("class_path: os.system")
+
+    config = callback("EarlyStopping", monitor="val/loss", mode="min")
+
+    assert trusted_settings(config, set()) == config
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        callback("GradientAccumulationScheduler", scheduling={"__class__": 1}),
+        callback("GradientAccumulationScheduler", scheduling={None: 1}),
+        callback("GradientAccumulationScheduler", scheduling={2**63: 1}),
+        callback("GradientAccumulationScheduler", scheduling={0: "os.system"}),
+        callback("EarlyStopping", mode={0: "min"}),
+        callback("LambdaCallback", on_fit_start="lightning.pytorch.callbacks.finetuning.multiplicative"),
+        callback("ModelCheckpoint", dirpath="memory://elsewhere"),
+        with_trainer(strategy={"model.class_path": "os.system"}),
+        with_trainer(**{"max_epochs": {0: 1}}),
+    ],
+)
+def test_mappings_and_functions_elsewhere_are_refused(config):
+    refusal(config)
 
 
 @pytest.mark.parametrize("place", ["default_root_dir", "model_registry"])
@@ -209,6 +268,60 @@ def test_only_classes_defined_in_a_named_module_are_trusted(planted, name):
     refusal(with_model(optimizer={"class_path": f"{planted}.{name}"}), f"{planted}.Mine")
 
 
+@pytest.mark.parametrize("text", ["planted.function", "memory://a/b", "c.yaml"])
+def test_what_the_user_names_is_trusted_as_a_value(planted, text):
+    Path("c.yaml").write_text("class_path: os.system")
+    text = text.replace("planted", planted)
+    config = callback("LambdaCallback", on_fit_start=text)
+
+    assert refusal(config).endswith("add --config FILE, with a file that has it")
+    assert trusted_settings(config, {text}) == config
+
+
+@pytest.mark.parametrize(
+    ("config", "advice"),
+    [
+        (with_model(optimizer={"class_path": "mine.Adam"}), "--model.optimizer mine.Adam"),
+        (with_trainer(callbacks=[{"class_path": "mine.Timer"}]), "--config 'a run/config.yaml'"),
+        (
+            with_trainer(plugins={"class_path": "mine.IO", "init_args": {"checkpoint_io": {"class_path": "mine.A"}}}),
+            "--trainer.plugins mine.IO",
+        ),
+        (
+            with_trainer(
+                plugins={
+                    "class_path": "lightning.pytorch.plugins.AsyncCheckpointIO",
+                    "init_args": {"checkpoint_io": {"class_path": "mine.IO"}},
+                }
+            ),
+            "--config 'a run/config.yaml'",
+        ),
+    ],
+)
+def test_the_message_names_a_flag_only_where_it_changes_nothing_else(config, advice):
+    with pytest.raises(UserError) as caught:
+        trusted_settings(config, set(), Path("a run/config.yaml"))
+
+    assert str(caught.value).endswith(f"add {advice}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (with_trainer(devices=list(range(10_000))), "too many settings"),
+        (with_trainer(devices=["long text" * 100] * 200), "its config would have 18"),
+        (callback("Timer", duration={"a": {"b.c": 1}}), "'b.c' below --trainer.callbacks.duration"),
+    ],
+)
+def test_settings_that_would_not_be_accepted_back_are_refused(settings, reason):
+    with pytest.raises(UserError, match=reason):
+        require_recordable(settings)
+
+
+def test_a_class_of_the_user_can_be_recorded(planted):
+    require_recordable(with_trainer(callbacks=[{"class_path": f"{planted}.Mine"}]))
+
+
 def test_naming_a_class_does_not_make_other_modules_trusted(planted):
     refusal(with_model(optimizer={"class_path": "other.Mine"}), f"{planted}.Mine")
 
@@ -228,7 +341,7 @@ def test_files_and_addresses_that_a_checkpoint_names_are_not_read(text):
 def test_paths_outside_the_folder_must_be_given_by_the_user(path, key):
     config = with_trainer(logger={"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {key: path}})
 
-    assert f"--trainer.logger.{key} PATH" in refusal(config)
+    assert refusal(config).endswith(f"if you trust it, add --trainer.logger.{key} {quote(path)}")
     assert trusted_settings(config, {path}) == config
 
 

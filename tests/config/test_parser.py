@@ -1,0 +1,50 @@
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonargparse import Namespace
+from lightning.pytorch.callbacks.timer import Interval
+
+from lightning_cnn.config.parser import SettingsParser, plain_settings
+from lightning_cnn.errors import UserError
+
+
+def plain(kind: Any, value: object) -> object:
+    parser = SettingsParser()
+    parser.add_argument("--callbacks", type=kind)
+    return plain_settings(parser, Namespace(callbacks=value))["callbacks"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "recorded"),
+    [
+        (dict[int, int], {0: 1, 4: 2}, {0: 1, 4: 2}),
+        (str | dict[str, int], {"minutes": 1}, {"minutes": 1}),
+        (Callable | str, "l1_unstructured", "l1_unstructured"),
+        (list[Callable | str], ["l1_unstructured"], ["l1_unstructured"]),
+        (tuple[float, float], (0.9, 0.999), [0.9, 0.999]),
+        (Path, Path("a/b"), "a/b"),
+        (timedelta, timedelta(hours=1), "1:00:00"),
+        (Interval, Interval.step, "step"),
+        (Callable, len, "builtins.len"),
+    ],
+    ids=str,
+)
+def test_settings_are_recorded_as_plain_values(kind, value, recorded):
+    found = plain(kind, value)
+
+    assert found == recorded
+    assert type(found) is type(recorded)
+
+
+def test_a_value_that_no_config_can_have_is_refused():
+    with pytest.raises(UserError) as caught:
+        plain(list[Any], [1, object()])
+
+    assert str(caught.value).startswith("--callbacks <object object at ")
+    assert str(caught.value).endswith(
+        ": the run cannot record it, so it could not be resumed; give plain values, or a "
+        "class or a function of a module"
+    )
