@@ -85,8 +85,9 @@ class FitLoop(_FitLoop):
         super().load_state_dict(state_dict, prefix)
         self.trainer.callback_metrics.update(self.resumed.get("metrics", {}))
         if not self._is_exact:
-            why = "a callback has saved it inside a step" if self.resumed else "it has no random states"
-            rank_zero_info(f"Resume may not be bit-exact: the checkpoint is not one of `Checkpoints`, {why}")
+            if self.epoch_loop.global_step:  # not for what the Tuner has saved before training
+                why = "a callback has saved it inside a step" if self.resumed else "it has no random states"
+                rank_zero_info(f"Resume may not be bit-exact: the checkpoint is not one of `Checkpoints`, {why}")
             return
         self.trainer.should_stop |= self.resumed["should_stop"]  # a `Timer` may have decided already
         self.epoch_loop.validation_interrupted = self.resumed["validation_interrupted"]
