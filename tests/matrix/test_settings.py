@@ -27,7 +27,7 @@ def trainers() -> list[dict]:
         values.setdefault(name, []).append(value)
     for name in ("callbacks", "logger", "plugins"):  # which take several
         classes = [value for value in values[name] if isinstance(value, list | dict) and value]
-        values[name] = [sum((v if isinstance(v, list) else [v] for v in classes), [])]
+        values[name] = [[item for value in classes for item in (value if isinstance(value, list) else [value])]]
     rows = zip_longest(*values.values(), fillvalue=None)
     return [{n: v for n, v in zip(values, row, strict=True) if v is not None} for row in rows]
 
