@@ -30,7 +30,10 @@ class Member:
     settings: dict[str, Any]
 
     def __str__(self) -> str:
-        return f"{self.name} {self.settings}"
+        ((_, value),) = self.settings.items()
+        if self.kind != "flag":
+            (value,) = [item["init_args"] for item in (value if isinstance(value, list) else [value])]
+        return f"{self.name} {value}"
 
 
 class Unusable(str):
@@ -61,7 +64,7 @@ CLASSES: dict[str, dict[str, Unusable | Sequence[Arguments]]] = {
         "EMAWeightAveraging": [{"decay": 0.9}, {"device": "cpu", "update_starting_at_step": 2}],
         "GradientAccumulationScheduler": [{"scheduling": {0: 1, 1: 4}}],
         "LambdaCallback": [{}],
-        "LearningRateFinder": [{}],
+        "LearningRateFinder": [{"num_training_steps": 5}],
         "LearningRateMonitor": [{"logging_interval": "step"}],
         "ModelCheckpoint": [
             {"dirpath": "kept", "monitor": "val/loss", "filename": "{epoch}-{val/loss:.2f}"},
@@ -172,15 +175,15 @@ FLAGS: dict[str, Sequence[Any]] = {
     "limit_val_batches": [1, 0.5, 0],
     "log_every_n_steps": [1, 0],
     "logger": [True, False],
-    "max_epochs": [1, -1],
-    "max_steps": [9],
+    "max_epochs": [3],
+    "max_steps": [9, 60],
     "max_time": ["00:01:00:00", {"hours": 1}],
     "min_epochs": [1],
     "min_steps": [8],
     "model_registry": ["registry"],
     "num_nodes": [1],
     "num_sanity_val_steps": [0, -1],
-    "overfit_batches": [2, 0.5],
+    "overfit_batches": [4, 0.5],
     "plugins": [[]],
     "precision": ["32-true", "bf16-mixed", "16-mixed", "64-true", "bf16-true", 32, "transformer-engine"],
     "profiler": ["simple", "advanced", "pytorch"],
