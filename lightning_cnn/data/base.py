@@ -206,7 +206,7 @@ class ImageDataModule(LightningDataModule):
         device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
         for name, images in zip(names, sets, strict=True):
             setattr(self, f"{name}_set", Images(images.images.to(device), images.targets.to(device)))
-        if world_size > 1:  # without `seed_everything`, each process has a seed of its own
+        if torch.distributed.is_initialized():  # without `seed_everything`, each process has a seed of its own
             seeds = [torch.initial_seed()]
             torch.distributed.broadcast_object_list(seeds)
             (self._common_seed,) = seeds

@@ -6,9 +6,10 @@ import subprocess
 from pathlib import Path
 
 from chaos.common import Outcome
-from chaos.interruptions import RECIPES, Ended, Training, ended, reference
+from chaos.interruptions import CONFIGS, Ended, Training, ended, reference
 
 _MIB = 1 << 20
+_RECIPE = (CONFIGS[0], "--trainer.precision", "32-true")
 #: Free space that is too small for a run with its checkpoints of 5 MB.
 _FREE = (_MIB // 10, 14 * _MIB)
 
@@ -16,7 +17,7 @@ _FREE = (_MIB // 10, 14 * _MIB)
 def run(tries: int, seed: int, folder: Path) -> Outcome:
     """Fill the disk of a training, or in every second try make it read-only; then undo that, and let it finish."""
     fault = "disk full or read-only: one clear line, nothing lost"
-    uninterrupted, _ = reference(folder, RECIPES[0])
+    uninterrupted, _ = reference(folder, _RECIPE)
     disk = folder / "disk"
     disk.mkdir()
     if not mount(disk):
@@ -24,7 +25,7 @@ def run(tries: int, seed: int, folder: Path) -> Outcome:
     lost = []
     try:
         for number in range(tries):
-            training = Training(disk / str(number), folder / "data", folder, RECIPES[0])
+            training = Training(disk / str(number), folder / "data", folder, _RECIPE)
             training.saved = folder / f"saved_{number}"  # on a disk with space
             rng = random.Random(f"{seed} {number}")
             problem = (_fill(training, disk, rng) if number % 2 == 0 else _forbid(training, disk)) or training.lost()

@@ -19,7 +19,7 @@ def test_invalid_configs_and_flags_are_refused_in_one_line(tmp_path):
 
 @pytest.mark.usefixtures("_one_thread")
 def test_imports_leftovers_and_unclear_errors_are_reported(tmp_path, monkeypatch):
-    def trust_all(config, named):
+    def trust_all(config, named, config_file=None):
         mkdtemp(dir=".")
         return config
 

@@ -18,11 +18,11 @@ EXPECTED: dict[tuple[str, str], str] = {
     (
         "ModelPruning {'pruning_fn': 'l1_unstructured', 'amount': 0.25}",
         "command line",
-    ): "RuntimeError: view size is not compatible with input tensor's size and stride (at least one dimension spans across two contiguous subspaces). Use .reshape(...) instead.",  # to be mended: torch prunes no weights in the memory format channels_last
+    ): "RuntimeError: view size is not compatible with input tensor's size and stride (at least one dimension spans across two contiguous subspaces). Use .reshape(...) instead.",
     (
         "ModelPruning {'pruning_fn': 'random_unstructured', 'parameter_names': ['weight'], 'amount': 2}",
         "command line",
-    ): "RuntimeError: view size is not compatible with input tensor's size and stride (at least one dimension spans across two contiguous subspaces). Use .reshape(...) instead.",  # to be mended: torch prunes no weights in the memory format channels_last
+    ): "RuntimeError: view size is not compatible with input tensor's size and stride (at least one dimension spans across two contiguous subspaces). Use .reshape(...) instead.",
     (
         "RichModelSummary {}",
         "command line",
@@ -129,11 +129,11 @@ EXPECTED: dict[tuple[str, str], str] = {
     (
         "ModelPruning {'pruning_fn': 'l1_unstructured', 'amount': 0.25}",
         "Python",
-    ): "RuntimeError: view size is not compatible with input tensor's size and stride (at least one dimension spans across two contiguous subspaces). Use .reshape(...) instead.",  # to be mended: torch prunes no weights in the memory format channels_last
+    ): "RuntimeError: view size is not compatible with input tensor's size and stride (at least one dimension spans across two contiguous subspaces). Use .reshape(...) instead.",
     (
         "ModelPruning {'pruning_fn': 'random_unstructured', 'parameter_names': ['weight'], 'amount': 2}",
         "Python",
-    ): "RuntimeError: view size is not compatible with input tensor's size and stride (at least one dimension spans across two contiguous subspaces). Use .reshape(...) instead.",  # to be mended: torch prunes no weights in the memory format channels_last
+    ): "RuntimeError: view size is not compatible with input tensor's size and stride (at least one dimension spans across two contiguous subspaces). Use .reshape(...) instead.",
     (
         "RichModelSummary {}",
         "Python",
