@@ -154,6 +154,10 @@ def _merge_values(base: object, overlay: Any, place: tuple[str, ...]) -> Any:
 
 def _with_class(setting: Mapping[str, Any], path: str, place: tuple[str, ...]) -> Tree:
     """Return the setting with another class, and with the arguments that this class has as well."""
+    if setting["class_path"] == path:
+        return dict(setting)
+    if place[-1] not in BASES:  # an argument that takes a class of another kind; only the parser looks it up
+        return {"class_path": path}
     old, new = find_class(place, setting["class_path"]), find_class(place, path)
     if old is new:
         return dict(setting)

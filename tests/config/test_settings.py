@@ -48,6 +48,22 @@ def test_arguments_of_a_class_in_an_argument_are_merged():
     assert tree["trainer"]["plugins"]["init_args"]["io"] == {"class_path": "b", "init_args": {"x": 1, "y": 2}}
 
 
+@pytest.mark.parametrize(
+    ("path", "arguments"),
+    [("torch.amp.GradScaler", {"init_scale": 2, "enabled": True}), ("another.Scaler", {"enabled": True})],
+)
+def test_a_class_of_whatever_kind_is_merged_with_itself_only(path, arguments):
+    first, second = (
+        {"trainer": {"plugins": {"class_path": "a", "init_args": {"scaler": {"class_path": cls, "init_args": given}}}}}
+        for cls, given in (("torch.amp.GradScaler", {"init_scale": 2}), (path, {"enabled": True}))
+    )
+    second["trainer"]["plugins"].pop("class_path")
+
+    scaler = merge(first, second)["trainer"]["plugins"]["init_args"]["scaler"]
+
+    assert scaler == {"class_path": path, "init_args": arguments}
+
+
 def test_merging_does_not_change_its_arguments():
     first, second = {"a": {"b": 1}}, {"a": {"c": [2]}}
 
