@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from inspect import Parameter
+from pathlib import Path
 from types import NoneType
 from typing import Any, NoReturn, cast
 
@@ -20,7 +21,7 @@ from jsonargparse import Namespace, set_dumper, set_loader, set_parsing_settings
 from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
-from lightning_cnn.config.schema import CLASS_KEYS, Schema, describe_type
+from lightning_cnn.config.schema import CLASS_KEYS, FOLDERS, Schema, describe_type
 from lightning_cnn.config.yaml import describe, load
 from lightning_cnn.errors import UserError
 
@@ -75,6 +76,10 @@ def _plain(dumped: Any, parsed: Any, place: tuple[str, ...]) -> Any:
     if isinstance(parsed, list | tuple):
         items = dumped if isinstance(dumped, list) else parsed
         return [_plain(*pair, place) for pair in zip(items, parsed, strict=True)]
+    if isinstance(parsed, set | frozenset):  # sorted, because the order of classes differs between processes
+        return sorted((_plain(*pair, place) for pair in zip(dumped, parsed, strict=True)), key=str)
+    if isinstance(parsed, str) and place[-1] in FOLDERS and "://" not in parsed:
+        return str(Path(parsed))  # a default as well, as it is read from a config
     if type(parsed) in _PLAIN:
         return parsed
     if type(dumped) not in _PLAIN or str(dumped).startswith("Unable to serialize"):

@@ -29,6 +29,8 @@ def plain(kind: Any, value: object) -> object:
         (timedelta, timedelta(hours=1), "1:00:00"),
         (Interval, Interval.step, "step"),
         (Callable, len, "builtins.len"),
+        (set[type], {int, float, bool}, ["builtins.bool", "builtins.float", "builtins.int"]),
+        (set[type] | None, frozenset({int}), ["builtins.int"]),
     ],
     ids=str,
 )
@@ -37,6 +39,14 @@ def test_settings_are_recorded_as_plain_values(kind, value, recorded):
 
     assert found == recorded
     assert type(found) is type(recorded)
+
+
+@pytest.mark.parametrize(("default", "recorded"), [("./mlruns", "mlruns"), ("s3://a/b", "s3://a/b")])
+def test_a_default_folder_is_recorded_as_it_is_read_from_a_config(default, recorded):
+    parser = SettingsParser()
+    parser.add_argument("--save_dir", type=str, default=default)
+
+    assert plain_settings(parser, parser.get_defaults()) == {"save_dir": recorded}
 
 
 def test_a_value_that_no_config_can_have_is_refused():
