@@ -27,8 +27,10 @@ class CallbackStates(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Make the weights contiguous if they are pruned: torch flattens them, which `channels_last` does not allow."""
-        if _of(trainer, ModelPruning):
+        for callback in _of(trainer, ModelPruning):
             pl_module.to(memory_format=torch.contiguous_format)
+            for layer in (callback._original_layers or {}).values():  # copies, to which pruning rewinds
+                layer["data"].to(memory_format=torch.contiguous_format)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the names of frozen parameters, pruned weights with their masks, and the last losses."""
