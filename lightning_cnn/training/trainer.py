@@ -66,7 +66,7 @@ class Trainer(LightningTrainer):
         self._signal_connector = self.signals
         self.fit_loop: FitLoop = FitLoop(self, self.fit_loop)
         self.is_at_step_boundary = False
-        self._replace_checkpoint_io()
+        self._replace_checkpoint_io(kwargs.get("plugins"))
         self.averages = WeightAverages()
         if self.barebones:  # the callbacks of the user alone
             return
@@ -78,10 +78,11 @@ class Trainer(LightningTrainer):
         savers = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
         callbacks[:] = [*(callback for callback in callbacks if callback not in savers), *ours, *savers]
 
-    def _replace_checkpoint_io(self) -> None:
+    def _replace_checkpoint_io(self, plugins: Any) -> None:
         """Replace Lightning's checkpoint I/O by ours, also inside of another; that of a user or a strategy stays."""
         wrapper: Any = self.strategy.checkpoint_io
-        if type(wrapper) is TorchCheckpointIO:
+        is_given = any(plugin is wrapper for plugin in (plugins if isinstance(plugins, list) else [plugins]))
+        if type(wrapper) is TorchCheckpointIO and not is_given:
             self.strategy.checkpoint_io = CheckpointIO()
         while isinstance(wrapper, _WrappingCheckpointIO):
             inner = wrapper.checkpoint_io

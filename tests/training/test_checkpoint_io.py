@@ -6,7 +6,7 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.plugins import AsyncCheckpointIO
+from lightning.pytorch.plugins import AsyncCheckpointIO, TorchCheckpointIO
 
 from lightning_cnn.callbacks import Checkpoints
 from lightning_cnn.classifiers import MLPClassifier
@@ -123,3 +123,9 @@ def test_asynchronous_checkpoints_are_written(trainer, tmp_path):
 
     assert stopped.current_epoch == 3
     assert fit(4, last).current_epoch == 4
+
+
+def test_a_checkpoint_io_that_is_given_is_used(trainer):
+    given = TorchCheckpointIO()
+
+    assert trainer(ours=True, plugins=[given]).strategy.checkpoint_io is given
