@@ -52,6 +52,7 @@ class FitLoop(_FitLoop):
         with signals.deferred():
             super().run()
             self.trainer.averages.finish(self.trainer, self.trainer.lightning_module)
+        self.resumed, self._resumes_inside_epoch = {}, False  # if nothing was left to train
         if signals.received is not None:  # after the last step boundary
             signals.end(signals.received)
 
@@ -207,7 +208,8 @@ class ExactResume(Callback):
     ) -> None:
         """Pass it to the loops, which are restored later."""
         own: Trainer = trainer  # type: ignore[assignment]  # only our Trainer adds this callback
-        own.fit_loop.resumed = checkpoint.get("loops", {}).get(checkpoints.RESUME_KEY, {})
+        if own.state.fn == "fit":
+            own.fit_loop.resumed = checkpoint.get("loops", {}).get(checkpoints.RESUME_KEY, {})
 
     def on_train_start(self, trainer: "LightningTrainer", pl_module: LightningModule) -> None:
         """Set the patience that was given; Lightning sets that of the checkpoint."""

@@ -329,3 +329,24 @@ def test_a_run_is_not_resumed_on_other_images(trainer, tmp_path, options):
 
     with pytest.raises(UserError, match=r"the run was trained on 150 images, and these 1\d+ are others"):
         fit_without_seed(trainer, tmp_path, tmp_path / "checkpoints" / "last.ckpt", **options)
+
+
+def test_a_test_leaves_nothing_to_resume(trainer, tmp_path):
+    """Otherwise, a later training without a checkpoint would get the random states of the tested one."""
+    model, data = CNNClassifier(), MNISTDataModule(batch_size=30, val_size=50)
+    fitting = trainer(ours=True, callbacks=[Checkpoints()], default_root_dir=tmp_path)
+    fitting.fit(model, datamodule=data)
+
+    fitting.test(model, datamodule=data, ckpt_path=tmp_path / "checkpoints" / "last.ckpt", verbose=False)
+
+    assert not fitting.fit_loop.resumed
+
+
+def test_a_finished_run_leaves_nothing_to_resume(trainer, tmp_path):
+    model, data = CNNClassifier(), MNISTDataModule(batch_size=30, val_size=50)
+    fitting = trainer(ours=True, callbacks=[Checkpoints()], default_root_dir=tmp_path)
+    fitting.fit(model, datamodule=data)
+
+    fitting.fit(model, datamodule=data, ckpt_path=tmp_path / "checkpoints" / "last.ckpt")
+
+    assert not fitting.fit_loop.resumed
