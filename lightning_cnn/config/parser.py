@@ -17,11 +17,11 @@ from typing import Any, NoReturn, cast
 
 import torch
 import yaml
-from jsonargparse import Namespace, set_dumper, set_loader, set_parsing_settings
+from jsonargparse import Namespace, add_instantiator, set_dumper, set_loader, set_parsing_settings
 from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
-from lightning_cnn.config.schema import CLASS_KEYS, FOLDERS, Schema, describe_type
+from lightning_cnn.config.schema import BASES, CLASS_KEYS, FOLDERS, Schema, describe_type
 from lightning_cnn.config.yaml import describe, load
 from lightning_cnn.errors import UserError
 
@@ -37,6 +37,32 @@ set_dumper("plain", lambda settings: settings)
 # Some of Lightning's callbacks have devices among their arguments, some defaults are enumerations; configs have names.
 register_type(torch.device, str, torch.device)
 yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
+
+
+class ConstructorError(BaseException):
+    """A class for the trainer has refused its arguments; the cause says why.
+
+    It is no `Exception`, because jsonargparse would take one as the sign that another type of a union is meant, and
+    report only that the class is not of the first of them.
+
+    Args:
+        class_type: The class.
+    """
+
+    def __init__(self, class_type: type) -> None:
+        super().__init__(class_type.__name__)
+
+
+def _construct(class_type: type, *args: Any, **kwargs: Any) -> Any:
+    try:
+        return class_type(*args, **kwargs)
+    except Exception as error:
+        raise ConstructorError(class_type) from error
+
+
+for kind in ("callbacks", "logger", "profiler", "strategy", "accelerator", "plugins"):
+    for base in BASES[kind]:
+        add_instantiator(_construct, base)
 
 
 class SettingsParser(LightningArgumentParser):
@@ -104,18 +130,22 @@ def explain(report: str, tree: Mapping[str, Any], schema: Schema) -> str:
     return f"{flag}{f' {shown}' if value != '' else ''}: expected {expected}"
 
 
-def root_cause(error: BaseException) -> BaseException:
-    """Return the exception of the constructor that an error of the parser was raised from."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
+def refusal(error: BaseException, settings: Mapping[str, Any]) -> str:
+    """Return why a constructor has refused its arguments, with the argument named as a flag, or the class.
 
-
-def naming_flag(message: str, settings: Mapping[str, Any]) -> str:
-    """Return a message of a constructor, such as `std must be …`, with the argument named as a flag."""
+    Args:
+        error: `ConstructorError`, or what another constructor has raised.
+        settings: All settings.
+    """
+    cause = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    message = in_one_line(cause)
     name = message.partition(" ")[0]
     flags = set(_flags(name, settings, "--"))
-    return f"{flags.pop()}{message.removeprefix(name)}" if len(flags) == 1 else message
+    if len(flags) == 1:
+        return f"{flags.pop()}{message.removeprefix(name)}"
+    return f"{error}: {message}" if isinstance(error, ConstructorError) else message
 
 
 def _flags(name: str, settings: Any, prefix: str) -> Iterator[str]:

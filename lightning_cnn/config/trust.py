@@ -73,6 +73,15 @@ def trusted_settings(config: object, named: Collection[str], config_file: Path |
     return plain
 
 
+def is_trusted(settings: dict[str, Any], named: Collection[str]) -> bool:
+    """Whether these settings would be accepted from a checkpoint, if the user gave nothing but `named`."""
+    try:
+        trusted_settings(settings, named)
+    except UserError:
+        return False
+    return True
+
+
 def require_recordable(settings: dict[str, Any]) -> None:
     """Refuse settings that a run could record, but that would not be accepted back.
 

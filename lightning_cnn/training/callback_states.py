@@ -77,6 +77,8 @@ class CallbackStates(Callback):
             assert isinstance(original, Parameter)
             original.data.copy_(weight)
         for callback in _of(trainer, ModelPruning):
+            for layer in (callback._original_layers or {}).values():  # copied before the model got its precision
+                layer["data"].to(dtype=pl_module.dtype)
             for (initial, now), is_rewound in zip(_initial_weights(callback), state.get("rewound", []), strict=False):
                 if is_rewound:
                     initial.data = now.data

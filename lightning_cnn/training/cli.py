@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.spike import TrainingSpikeException
+from lightning.pytorch import Callback
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.callbacks import (
     BatchSizeFinder,
@@ -23,10 +26,10 @@ from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn import signals
 from lightning_cnn.callbacks import RunRecord, TestResults
 from lightning_cnn.config.flags import read_command_line
-from lightning_cnn.config.parser import in_one_line, naming_flag, root_cause
+from lightning_cnn.config.parser import ConstructorError, in_one_line, refusal
 from lightning_cnn.config.request import Request, read_request
 from lightning_cnn.config.settings import Tree
-from lightning_cnn.config.trust import require_recordable
+from lightning_cnn.config.trust import is_trusted, require_recordable
 from lightning_cnn.config.yaml import dump
 from lightning_cnn.environment import is_rank_zero
 from lightning_cnn.errors import DivergenceError, Interrupted, UserError
@@ -87,6 +90,15 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _with(callbacks: list[Callback]) -> dict[str, Any]:
+    """Return callbacks as arguments of the trainer, which must not add its own of the same kind."""
+    return {
+        "callbacks": callbacks,
+        "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
+        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
+    }
+
+
 class TrainingCLI(SettingsCLI):
     """LightningCLI that instantiates model, data and trainer, and then runs its command.
 
@@ -115,8 +127,8 @@ class TrainingCLI(SettingsCLI):
         """
         try:
             LightningCLI.instantiate_classes(self)
-        except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
-            raise UserError(naming_flag(in_one_line(root_cause(error)), self.settings)) from error
+        except (ValueError, TypeError, RuntimeError, MisconfigurationException, ConstructorError) as error:
+            raise UserError(refusal(error, self.settings)) from error
         if self.command == "fit":
             if self.checkpoint is not None:
                 content = checkpoints.read(self.checkpoint)
@@ -125,29 +137,42 @@ class TrainingCLI(SettingsCLI):
         self.peers.join(self.trainer)
 
     def instantiate_trainer(self, **kwargs: Any) -> LightningTrainer:
-        """Build the trainer with the loggers, the callbacks and the folder of this run."""
+        """Build the trainer with the loggers, the callbacks and the folder of this run; errors name their flags."""
         options = self.config_init["trainer"]
-        if options["barebones"] and self.command != "fit":
+        kwargs |= self._for_training(options) if self.command == "fit" else self._for_evaluation(options)
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except (ValueError, TypeError, RuntimeError, MisconfigurationException, ModuleNotFoundError) as error:
+            raise UserError(naming_flags(in_one_line(error), self.request.settings["trainer"], always=True)) from error
+        require_processes(trainer)
+        return trainer
+
+    def _for_evaluation(self, options: Namespace) -> dict[str, Any]:
+        """Return the arguments of a trainer for `validate` or `test`."""
+        if options["barebones"]:
             raise UserError(f"--trainer.barebones true logs nothing, so `{self.command}` has no metrics; leave it out")
+        require_batches(options, "test" if self.command == "test" else "val")
         callbacks = setup.make_callbacks(options["callbacks"], options["enable_progress_bar"])
-        kwargs["enable_progress_bar"] = any(isinstance(callback, ProgressBar) for callback in callbacks)
-        if self.command != "fit":
-            require_batches(options, "test" if self.command == "test" else "val")
-        if self.command != "fit" or options["fast_dev_run"]:
-            if self.command == "test":
-                assert self.checkpoint is not None
-                folder = Run.of_checkpoint(self.checkpoint).folder
-                self.test_results = TestResults(folder, self.checkpoint, self.settings["overwrite"])
-                callbacks.append(self.test_results)
-            loggers = [] if self.command == "fit" else setup.user_loggers(options["logger"])
-            return self._make_trainer(callbacks=callbacks, logger=loggers, enable_checkpointing=False, **kwargs)
+        if self.command == "test":
+            assert self.checkpoint is not None
+            folder = Run.of_checkpoint(self.checkpoint).folder
+            self.test_results = TestResults(folder, self.checkpoint, self.settings["overwrite"])
+            callbacks.append(self.test_results)
+        return {**_with(callbacks), "logger": setup.user_loggers(options["logger"]), "enable_checkpointing": False}
+
+    def _for_training(self, options: Namespace) -> dict[str, Any]:
+        """Return the arguments of a trainer for `fit`; unless nothing is to be written, the run folder is opened."""
+        if options["fast_dev_run"]:
+            callbacks = setup.make_callbacks(options["callbacks"], options["enable_progress_bar"])
+            return {**_with(callbacks), "logger": [], "enable_checkpointing": False}
         require_trainable(options, self.model, self.datamodule, self.settings["test"])
         precision = setup.choose_precision(vars(options), self.model, self.datamodule.batch_size)
         if options["barebones"]:
             self.parser.callback_keys = []  # neither plots nor dashboard
-            return self._make_trainer(precision=precision)
+            return {"precision": precision}
         folder = self._open_run(Path(options["default_root_dir"] or "."))
         loggers = setup.make_loggers(options["logger"], Run(folder), self.first_step)
+        callbacks = setup.make_callbacks(options["callbacks"], options["enable_progress_bar"])
         if self.first_step is not None:  # the checkpoint has what was found; a search would begin anew
             finders = (LearningRateFinder, BatchSizeFinder)
             callbacks = [callback for callback in callbacks if not isinstance(callback, finders)]
@@ -159,19 +184,7 @@ class TrainingCLI(SettingsCLI):
             callbacks.append(LearningRateMonitor())
         if options["enable_checkpointing"] is not False:
             callbacks.append(self.config_init["checkpoints"])
-        kwargs["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
-        return self._make_trainer(
-            callbacks=callbacks, logger=loggers, default_root_dir=folder, precision=precision, **kwargs
-        )
-
-    def _make_trainer(self, **kwargs: Any) -> LightningTrainer:
-        """Build the trainer; errors name the flags that they are about."""
-        try:
-            trainer = super().instantiate_trainer(**kwargs)
-        except (ValueError, TypeError, RuntimeError, MisconfigurationException, ModuleNotFoundError) as error:
-            raise UserError(naming_flags(in_one_line(error), self.request.settings["trainer"], always=True)) from error
-        require_processes(trainer)
-        return trainer
+        return {**_with(callbacks), "logger": loggers, "default_root_dir": folder, "precision": precision}
 
     def _open_run(self, root: Path) -> Path:
         """Return the folder of the run that is resumed, or a new one; it is locked."""
@@ -277,8 +290,12 @@ class TrainingCLI(SettingsCLI):
         return self._resume_hint() if failure.was_killed else ""
 
     def _resume_hint(self) -> str:
-        flags = user_classes(self.model, self.datamodule) + (" --test true" if self.settings["test"] else "")
-        return resume_hint(self.current_run, self.first_step, flags)
+        run, flags = self.current_run, user_classes(self.model, self.datamodule)
+        if self.run_record is not None and not is_trusted(self.run_record.config, flags.split()):
+            flags += f" --config {quote(str(run.config_file))}"
+        if self.settings["test"]:
+            flags += " --test true"
+        return resume_hint(run, self.first_step, flags)
 
     def _save_average(self) -> Path | None:
         """Validate and save the stochastic average of the weights, and return the file; None if there is none."""

@@ -123,10 +123,10 @@ class PeerProcesses(Callback):
         assert isinstance(strategy, ParallelStrategy)
         self._trainer = trainer
         self._rank = trainer.global_rank
-        trainer.callbacks.insert(0, self)  # type: ignore[attr-defined]  # Lightning sets it from outside
         launcher, environment = strategy.launcher, strategy.cluster_environment
         if not isinstance(launcher, _SubprocessScriptLauncher):
             return  # it forks or spawns the processes in `fit`
+        trainer.callbacks.insert(0, self)  # type: ignore[attr-defined]  # Lightning sets it from outside
         assert environment is not None
         if self._store is None:
             self._store = FailureStore.connect(self._rank, environment.main_address, environment.main_port)

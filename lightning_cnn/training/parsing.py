@@ -14,12 +14,12 @@ from lightning_cnn.callbacks import Checkpoints, Dashboard, Plots
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.config.flags import read_command_line
 from lightning_cnn.config.parser import (
+    ConstructorError,
     SettingsParser,
     explain,
     in_one_line,
-    naming_flag,
     plain_settings,
-    root_cause,
+    refusal,
 )
 from lightning_cnn.config.request import Request, read_request
 from lightning_cnn.config.settings import Tree, merge
@@ -28,10 +28,11 @@ from lightning_cnn.environment import is_requeued_by_slurm
 from lightning_cnn.errors import UserError
 from lightning_cnn.run import Run
 from lightning_cnn.training.options import CKPT_PATH, DESCRIPTION, OPTIONS, schema
-from lightning_cnn.training.refusals import require_trainable, require_valid
+from lightning_cnn.training.refusals import require_trainable
 from lightning_cnn.training.resume import finds_batch_size, run_to_resume
 from lightning_cnn.training.setup import complete
 from lightning_cnn.training.trainer import Trainer
+from lightning_cnn.training.trainer_values import require_valid
 
 
 def settings_of(argv: Sequence[str], *others: Sequence[str]) -> dict[str, Any]:
@@ -150,8 +151,8 @@ class SettingsCLI(LightningCLI):
         try:
             built = self.parser.instantiate(parts)
             require_trainable(self.config["trainer"], built["model"], built["data"], self.config["test"])
-        except (ValueError, TypeError, RuntimeError) as error:
-            raise UserError(naming_flag(in_one_line(root_cause(error)), self.settings)) from error
+        except (ValueError, TypeError, RuntimeError, ConstructorError) as error:
+            raise UserError(refusal(error, self.settings)) from error
         try:
             built["model"].optimizer(built["model"].parameters())
         except (ValueError, TypeError, RuntimeError) as error:

@@ -1,14 +1,10 @@
-"""Settings of the trainer that are refused before it starts: out of range, or useless, or failing only later."""
+"""Settings of the trainer that are refused before it starts: useless, or failing only later."""
 
-import json
 import os
 import re
 import socket
-import sys
 import warnings
 from collections.abc import Mapping
-from datetime import timedelta
-from importlib.util import find_spec
 from typing import Any, Literal
 
 from jsonargparse import Namespace
@@ -16,146 +12,44 @@ from lightning.fabric.plugins import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BackboneFinetuning, BatchSizeFinder, OnExceptionCheckpoint
-from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.plugins import DeepSpeedPrecision
+from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
 from lightning_cnn.callbacks import Checkpoints
 from lightning_cnn.classifiers import ImageClassifier
-from lightning_cnn.config.schema import is_class
-from lightning_cnn.config.yaml import describe
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.environment import higher_rank
 from lightning_cnn.errors import UserError, did_you_mean, reason
+from lightning_cnn.training.trainer_values import shown
 
-#: The least value of a setting.
-_LEAST = {
-    "max_epochs": -1,
-    "min_epochs": 0,
-    "max_steps": -1,
-    "min_steps": 0,
-    "num_nodes": 1,
-    "fast_dev_run": 0,
-    "num_sanity_val_steps": -1,
-    "log_every_n_steps": 0,
-    "check_val_every_n_epoch": 1,
-    "accumulate_grad_batches": 1,
-    "gradient_clip_val": 0,
-    "reload_dataloaders_every_n_epochs": 0,
-}
-#: Settings that are a number of batches, or a share of them.
-_BATCHES = (
-    *(f"limit_{stage}_batches" for stage in ("train", "val", "test", "predict")),
-    "overfit_batches",
-    "val_check_interval",
-)
-#: How names and classes begin that need a package which Lightning does not install.
-_PACKAGES = {
-    ("precision", "transformer-engine"): "transformer_engine",
-    ("accelerator", "tpu"): "torch_xla",
-    **{("strategy", name): "torch_xla" for name in ("xla", "single_xla", "single_tpu", "singledevicexla")},
-    ("strategy", "deepspeed"): "deepspeed",
-    ("profiler", "xla"): "torch_xla",
-    ("plugins", "bitsandbytes"): "bitsandbytes",
-    ("plugins", "transformerengine"): "transformer_engine",
-    ("plugins", "mpi"): "mpi4py",
-    ("logger", "wandb"): "wandb",
-    ("logger", "mlflow"): "mlflow",
-    ("logger", "comet"): "comet_ml",
-    ("callbacks", "devicestats"): "psutil",
-    ("callbacks", "rich"): "rich",
-}
-_DURATION = re.compile(r"(?P<days>\d+):(?P<hours>\d\d):(?P<minutes>\d\d):(?P<seconds>\d\d)", re.ASCII)
 #: Settings that decide together which devices and plugins there are.
 _DEVICES = ("accelerator", "devices", "num_nodes", "strategy", "precision", "plugins")
 
 
-def require_valid(trainer: Mapping[str, Any]) -> None:
-    """Refuse values that are out of their range; values of a wrong type are left to the parser.
-
-    Args:
-        trainer: The settings of the trainer, as a tree.
-
-    Raises:
-        UserError: If a value is out of its range, or needs a package that is not installed.
-    """
-    for name, value in trainer.items():
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if is_number and value < _LEAST.get(name, value):
-            raise UserError(f"--trainer.{name} must be at least {_LEAST[name]}, got {value}")
-        if name in _BATCHES and is_number:
-            _require_batches(name, value)
-        is_duration = name == "max_time" or (name == "val_check_interval" and not is_number)
-        if is_duration and value is not None:
-            _require_duration(name, value)
-        for item in value if isinstance(value, list) else [value]:
-            _require_package(name, item)
-
-
-def _require_package(name: str, value: object) -> None:
-    text = str(value["class_path"] if isinstance(value, dict) and is_class(value) else value).rpartition(".")[2]
-    for (setting, start), package in _PACKAGES.items():
-        if (
-            name == setting
-            and text.lower().startswith(start)
-            and package not in sys.modules
-            and find_spec(package) is None
-        ):
-            raise UserError(
-                f"--trainer.{name} {text} needs the package {package}, which is not installed; install it, or choose "
-                "another"
-            )
-
-
-def _require_batches(name: str, value: float) -> None:
-    least = 1 if name == "val_check_interval" else 0
-    if not (isinstance(value, float) and 0 <= value <= 1) and (value < least or value % 1):
-        raise UserError(
-            f"--trainer.{name} must be a number of batches, at least {least}, or a share of them, 0.0 to 1.0, "
-            f"got {value}"
-        )
-
-
-def duration_text(value: object) -> str | None:
-    """Return a duration, in any form that the Trainer takes, as DD:HH:MM:SS in whole seconds; None if it is invalid.
-
-    The parser takes a mapping for text, and reads text that does not begin with 0 as a number by sixties.
-
-    Example:
-        >>> duration_text({"hours": 30}), duration_text("12:00:00:00"), duration_text("1h")
-        ('01:06:00:00', '012:00:00:00', None)
-    """
-    units = value
-    if isinstance(value, str) and (found := _DURATION.fullmatch(value)):
-        units = {unit: int(number) for unit, number in found.groupdict().items()}
-    if not isinstance(units, dict):
-        return None
-    try:
-        duration = timedelta(**units)
-    except (TypeError, OverflowError):  # an unknown unit, or no number
-        return None
-    minutes, seconds = divmod(duration.seconds + bool(duration.microseconds), 60)
-    return f"0{duration.days}:{minutes // 60:02}:{minutes % 60:02}:{seconds:02}" if duration > timedelta() else None
-
-
-def _require_duration(name: str, value: object) -> None:
-    if duration_text(value) is None:
-        raise UserError(
-            f"--trainer.{name} {_shown(value)}: expected a duration greater than 0, as DD:HH:MM:SS, such as "
-            "00:01:30:00, or as a mapping, such as '{hours: 1, minutes: 30}'"
-        )
-
-
 def require_processes(trainer: Trainer) -> None:
-    """Refuse a trainer whose other processes nothing starts, or which takes itself for one of several.
+    """Refuse a trainer whose other processes nothing starts or supervises, or which takes itself for one of several.
 
     Raises:
-        UserError: If the environment is not what a launcher sets.
+        UserError: If the strategy is for notebooks, or the environment is not what a launcher sets.
     """
+    launcher = trainer.strategy.launcher
+    if type(launcher) is _MultiProcessingLauncher:
+        raise UserError(
+            f"--trainer.strategy with the start method {launcher._start_method} is for notebooks and scripts: its "
+            "processes cannot be stopped and resumed from the command line; give ddp, which trains the same"
+        )
     if trainer.world_size == 1 and (variable := higher_rank()):
         raise UserError(
             f"the environment variable {variable} says that this is one of several processes, but it is the only one; "
             f"unset {variable.partition('=')[0]}"
+        )
+    is_deepspeed = isinstance(trainer.strategy, DeepSpeedStrategy)
+    if isinstance(trainer.strategy.precision_plugin, DeepSpeedPrecision) and not is_deepspeed:
+        raise UserError(
+            "--trainer.plugins DeepSpeedPrecision needs --trainer.strategy deepspeed; give it, or leave it out"
         )
     environment = getattr(trainer.strategy, "cluster_environment", None)  # only of strategies for several processes
     if environment is not None and "MASTER_PORT" in os.environ:
@@ -222,13 +116,8 @@ def naming_flags(message: str, trainer: Mapping[str, Any], always: bool = False)
     if always and not named and "SLURM" not in message:
         given = [name for name in _DEVICES if name in trainer]
         named = [name for name in given if str(trainer[name]) in message] or given
-    flags = ", ".join(f"--trainer.{name} {_shown(trainer[name])}" for name in named)
+    flags = ", ".join(f"--trainer.{name} {shown(trainer[name])}" for name in named)
     return f"{flags}: {message}" if flags else message
-
-
-def _shown(value: object) -> str:
-    """Return a value as it is given as a flag, in at most 80 characters."""
-    return (value if isinstance(value, str) else json.dumps(value, default=describe))[:80]
 
 
 def require_batches(options: Namespace, stage: Literal["val", "test"]) -> None:

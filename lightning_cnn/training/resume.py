@@ -220,7 +220,7 @@ def user_classes(model: object, datamodule: object) -> str:
 
 def program(flags: str) -> str:
     """Return how to call this command: `python -m` finds classes of the user's in the current folder."""
-    return "python -m lightning_cnn" if "--model" in flags or "--data" in flags else "lightning-cnn"
+    return "python -m lightning_cnn" if {"--model", "--data", "--config"} & {*flags.split()} else "lightning-cnn"
 
 
 def summary(run: Run, classes: str, is_finished: bool, is_tested: bool, average: Path | None = None) -> str:

@@ -28,7 +28,7 @@ from lightning_cnn.environment import is_rank_zero, torchrun_world
 from lightning_cnn.errors import DivergenceError, Interrupted, UserError, reason
 from lightning_cnn.run import Run, snake_case
 from lightning_cnn.training import precision
-from lightning_cnn.training.refusals import duration_text
+from lightning_cnn.training.trainer_values import duration_text
 
 #: The names of mixed precision with float16.
 _HALF = (16, "16", "16-mixed")

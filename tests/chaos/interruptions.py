@@ -64,8 +64,8 @@ SMALL = (
 )
 #: Interruptions that one worker makes one after the other.
 _BATCH = 5
-#: Seconds after which a process counts as hanging.
-_TIMEOUT = 120
+#: Seconds after which a process counts as hanging: DeepCNN in bfloat16 takes minutes on a processor without it.
+_TIMEOUT = 600
 
 
 @dataclass(frozen=True)
@@ -178,17 +178,22 @@ def draw(seed: int, batch: int) -> tuple[str, ...]:
     return (CONFIGS[batch % len(CONFIGS)], *" ".join(flags).split(), "--trainer.precision", rng.choice(PRECISIONS))
 
 
+def write_datasets(folder: Path) -> None:
+    """Write both datasets into a folder, unless it is there."""
+    if not folder.exists():
+        for _, facts in DATASETS:
+            write_idx_dataset(folder, facts)
+
+
 @functools.cache  # shared by the faults of one folder
 def reference(folder: Path, recipe: tuple[str, ...]) -> tuple[Training, float]:
     """Return an uninterrupted training and its seconds; its data is in `folder / "data"`."""
-    if not (folder / "data").exists():
-        for _, facts in DATASETS:
-            write_idx_dataset(folder / "data", facts)
+    write_datasets(folder / "data")
     name = hashlib.sha256(" ".join(recipe).encode()).hexdigest()[:16]
     training = Training(folder / f"reference {name}", folder / "data", folder, recipe)
     end = ended(training.start_ready())
     if end.status:
-        raise RuntimeError(f"{' '.join(recipe)}: {end.output}")
+        raise RuntimeError(f"{' '.join(recipe)}: {end.output[-500:]}")
     return training, end.seconds
 
 
@@ -213,17 +218,20 @@ def _in_parallel(
     fault: str, tries: int, seed: int, folder: Path, interrupt: Interrupt, flags: tuple[str, ...] = ()
 ) -> Outcome:
     """Interrupt trainings `tries` times in all, with one training on each core, and a recipe for every few."""
-    batches = range(-(-tries // _BATCH))
-    references = [reference(folder, (*draw(seed, batch), *flags)) for batch in batches]
+    recipes = [(*draw(seed, batch), *flags) for batch in range(-(-tries // _BATCH))]
+    write_datasets(folder / "data")
     memory = Path("/dev/shm")  # a temporary folder on another filesystem, if possible
     temporary = memory if os.access(memory, os.W_OK) else folder
 
     def work(batch: int) -> list[str]:
         """Interrupt up to five times; a training that ends before is followed by a new one."""
         rng = random.Random(f"{seed} {batch}")
-        uninterrupted, seconds = references[batch]
         left = min(_BATCH, tries - _BATCH * batch)
         lost: list[str] = []
+        try:
+            uninterrupted, seconds = references[recipes[batch]].result()
+        except RuntimeError as error:
+            return [f"without an interruption: {error}"] * left
         number = 0
         while left > 0:
             name = f"training {batch}.{number} of seed {seed} ({' '.join(uninterrupted.recipe)})"
@@ -242,7 +250,8 @@ def _in_parallel(
         return lost
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return Outcome(fault, tries, [line for lost in pool.map(work, batches) for line in lost])
+        references = {recipe: pool.submit(reference, folder, recipe) for recipe in dict.fromkeys(recipes)}
+        return Outcome(fault, tries, [line for lost in pool.map(work, range(len(recipes))) for line in lost])
 
 
 def _kill(training: Training, rng: random.Random, seconds: float) -> str | None:

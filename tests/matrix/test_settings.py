@@ -10,7 +10,7 @@ from matrix.members import CLASSES, FLAGS, members, missing
 from lightning_cnn.checkpoint import KEY, archive
 from lightning_cnn.config import yaml
 from lightning_cnn.config.trust import trusted_settings
-from lightning_cnn.training import refusals
+from lightning_cnn.training import trainer_values
 from lightning_cnn.training.parsing import settings_of
 from lightning_cnn.training.resume import RUN_OPTIONS
 
@@ -43,7 +43,7 @@ def test_there_are_members_of_every_kind():
 
 @pytest.mark.parametrize("trainer", trainers())
 def test_all_settings_come_back(trainer, monkeypatch):
-    monkeypatch.setattr(refusals, "_PACKAGES", {})  # of packages that are not installed, too
+    monkeypatch.setattr(trainer_values, "_PACKAGES", {})  # of packages that are not installed, too
     settings = settings_of(["fit", *MODEL_AND_DATA, "--config", yaml.dump({"trainer": trainer})])
     record = {name: value for name, value in settings.items() if name not in RUN_OPTIONS}
     config, checkpoint = Path("config.yaml"), Path("last.ckpt")

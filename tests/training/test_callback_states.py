@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from chaos.common import differences
 from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.callbacks import BackboneFinetuning, GradientAccumulationScheduler, ModelPruning
@@ -88,6 +89,16 @@ def test_a_resumed_run_equals_one_that_was_not_stopped(trainer, tmp_path, make, 
         resumed = train(str(step), resume=kept / f"{step}.ckpt")
 
         assert not list(differences(resumed, straight))
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16-true", torch.bfloat16), ("64-true", torch.float64)])
+def test_pruned_weights_keep_their_precision(trainer, precision, dtype):
+    pruning = ModelPruning("l1_unstructured", amount=0.3)  # rewinds to weights that it has copied before
+    fitting = trainer(ours=True, callbacks=[pruning], max_epochs=2, precision=precision)
+    model = TinyClassifier()
+    fitting.fit(model, datamodule=MNISTDataModule(batch_size=30, val_size=50))
+
+    assert {weight.dtype for weight in model.parameters()} == {dtype}
 
 
 def test_pruned_weights_are_zero_in_every_checkpoint(trainer, tmp_path):

@@ -129,6 +129,30 @@ def test_a_missing_package_is_named(cli, tiny_data, configs, tmp_path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("strategy ddp_spawn", "--trainer.strategy with the start method spawn is for notebooks and scripts: "),
+        ("strategy ddp_fork --trainer.devices 2", "--trainer.strategy with the start method fork is for notebooks"),
+        ("strategy DDPStrategy --trainer.strategy.start_method fork", "--trainer.strategy with the start method fork"),
+        (
+            "plugins DeepSpeedPrecision --trainer.plugins.precision 32-true",
+            "--trainer.plugins DeepSpeedPrecision needs ",
+        ),
+        ("plugins LSFEnvironment", "LSFEnvironment: Did not find the environment variable `LSB_DJOB_RANKFILE`"),
+        ("plugins XLACheckpointIO", "--trainer.plugins XLACheckpointIO needs the package torch_xla, which is not"),
+        ("accelerator XLAAccelerator", "--trainer.accelerator XLAAccelerator needs the package torch_xla, which is"),
+        ("profiler PyTorchProfiler --trainer.profiler.sort_by_key name", "PyTorchProfiler: Found sort_by_key: name."),
+    ],
+)
+def test_classes_that_cannot_be_used_say_why(cli, tiny_data, configs, tmp_path, flags, message):
+    outcome = cli("fit", "--config", configs / "mnist/cnn.yaml", *PLAIN, *f"--trainer.{flags}".split())
+
+    assert outcome.status == 2
+    assert f"lightning-cnn: error: {message}" in outcome.err.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+
+
 def test_float16_on_a_cpu_is_recorded_as_bfloat16(fit):
     run = fit("mnist/cnn.yaml", "--trainer.accelerator", "cpu", "--trainer.precision", "16-mixed")
 

@@ -62,6 +62,18 @@ def test_the_resume_command_keeps_test(stopped):
     assert stopped("--test", "true").err.endswith("--test true\n")
 
 
+def test_the_resume_command_names_the_config_that_has_callbacks_of_the_user(stopped, cli, tmp_path, monkeypatch):
+    Path("own_callback.py").write_text("from lightning.pytorch import Callback\n\n\nclass Own(Callback):\n    pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    line = stopped("--trainer.callbacks+=own_callback.Own").err.splitlines()[-1]
+
+    command = line.partition(" with: python -m lightning_cnn ")[2].split()
+    assert command[-2:] == ["--config", str(only_run() / "config.yaml")]
+    assert cli(*command).status == 0
+    assert step(only_run()) == 10
+
+
 def test_a_resumed_run_equals_one_that_was_not_stopped(stopped, cli):
     stopped()
     assert cli("fit", "--ckpt_path", "last").status == 0
