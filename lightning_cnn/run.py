@@ -113,6 +113,10 @@ class Run:
         """Return the checkpoint file with this name, for example `best`."""
         return self.checkpoints_folder / f"{name}.ckpt"
 
+    def has_checkpoint(self, path: Path) -> bool:
+        """Whether a checkpoint file is one of this run, and no copy elsewhere."""
+        return self.checkpoints_folder in path.parents
+
     def plot(self, name: str) -> Path:
         """Return the figure with this name, for example `history`."""
         return self.plots_folder / f"{name}.png"

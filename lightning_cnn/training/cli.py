@@ -196,7 +196,7 @@ class TrainingCLI(SettingsCLI):
             return root
         if self.checkpoint is not None:
             run = Run.of_checkpoint(self.checkpoint)
-            if self.checkpoint.parent == run.checkpoints_folder:  # otherwise, it is a copy elsewhere
+            if run.has_checkpoint(self.checkpoint):  # otherwise, it is a copy elsewhere
                 self.stack.enter_context(run.lock())
                 return run.folder
         with signals.deferred():  # until it is certain that an empty folder is removed

@@ -130,18 +130,18 @@ def require_resumable(path: Path, content: dict[str, Any], config: dict[str, Any
         raise UserError(
             f"--trainer.max_epochs {epochs}: the run has trained {content['epoch']} epochs already; give at least that"
         )
-    last = path.with_name("last.ckpt")
-    if overwrite or path.parent != Run.of_checkpoint(path).checkpoints_folder or path == last or not last.is_file():
+    run = Run.of_checkpoint(path)
+    last = run.checkpoint("last")
+    if overwrite or not run.has_checkpoint(path) or path == last or not last.is_file():
         return
     try:
         reached = checkpoints.read(last)["global_step"]
     except UserError:  # if it is damaged, an earlier checkpoint replaces it
         return
     if reached > content["global_step"]:
-        run = quote(str(Run.of_checkpoint(path).folder))
         raise UserError(
             f"{path} is of step {content['global_step']}, but the run has reached step {reached}; resume from there "
-            f"with `fit {run}`, or add `--overwrite true` to discard those steps"
+            f"with `fit {quote(str(run.folder))}`, or add `--overwrite true` to discard those steps"
         )
 
 

@@ -101,6 +101,19 @@ def test_steps_after_a_checkpoint_are_discarded_only_with_overwrite(mlp_run, cli
     assert cli("fit", "--ckpt_path", previous, "--overwrite", "true").status == 0
 
 
+def test_a_checkpoint_in_a_subfolder_belongs_to_the_run(mlp_run, cli):
+    best = mlp_run / "checkpoints" / "epoch=1-val" / "acc=0.5.ckpt"  # ModelCheckpoint's name with the metric `val/acc`
+    best.parent.mkdir()
+    shutil.copy(mlp_run / "checkpoints" / "previous.ckpt", best)
+
+    refused = cli("fit", best)
+
+    assert refused.status == 2
+    assert f"but the run has reached step {step(mlp_run)}; resume from there with `fit {mlp_run}`" in refused.err
+    assert cli("fit", best, "--overwrite", "true").status == 0
+    assert only_run() == mlp_run
+
+
 def test_the_checkpoint_before_a_damaged_one_needs_no_overwrite(mlp_run, cli):
     (mlp_run / "checkpoints" / "last.ckpt").write_bytes(b"damaged")
 
