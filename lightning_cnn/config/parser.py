@@ -21,7 +21,8 @@ from jsonargparse import Namespace, add_instantiator, set_dumper, set_loader, se
 from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
-from lightning_cnn.config.schema import BASES, CLASS_KEYS, FOLDERS, Schema, describe_type
+from lightning_cnn.config.class_settings import BASES, CLASS_KEYS, describe_type
+from lightning_cnn.config.schema import FOLDERS, Schema
 from lightning_cnn.config.yaml import describe, load
 from lightning_cnn.errors import UserError
 

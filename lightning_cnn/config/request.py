@@ -10,8 +10,9 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn.config.class_settings import arguments, is_class
 from lightning_cnn.config.flags import Flag, read_command_line
-from lightning_cnn.config.schema import Schema, arguments, is_class
+from lightning_cnn.config.schema import Schema
 from lightning_cnn.config.settings import Tree, apply_flags, merge, read_settings, texts
 from lightning_cnn.config.trust import trusted_settings
 from lightning_cnn.errors import UserError

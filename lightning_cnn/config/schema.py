@@ -1,59 +1,33 @@
-"""What can be set: the settings of a command, the classes that they take, and the arguments of these classes.
+"""What can be set: the settings of a command.
 
 A tree of settings is checked against it before the parser sees it, so that the messages about unknown names and classes
 are ours and name the setting as a flag. Types of values are left to the parser.
 """
 
 import inspect
-import textwrap
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, cast, get_args, get_origin
+from types import NoneType
+from typing import Any, get_args
 
-from jsonargparse import ArgumentParser
-from lightning.fabric.plugins import ClusterEnvironment
-from lightning.pytorch import Callback
-from lightning.pytorch.accelerators import Accelerator, AcceleratorRegistry
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins import CheckpointIO, LayerSync, Precision
-from lightning.pytorch.profilers import Profiler
-from lightning.pytorch.strategies import Strategy, StrategyRegistry
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
-
-from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.config.class_settings import (
+    BASES,
+    CLASS_KEYS,
+    ONLY_CLASSES,
+    arguments,
+    describe_type,
+    find_class,
+    flag_of,
+    is_class,
+    names_class,
+    no_such_class,
+    required,
+    suggest,
+    suggest_class,
+)
 from lightning_cnn.config.yaml import describe
-from lightning_cnn.data import ImageDataModule
-from lightning_cnn.data.augment import Augmentation
 from lightning_cnn.errors import UserError, did_you_mean
 
-#: The base classes that a setting with this name takes, wherever it is.
-BASES: dict[str, tuple[type[Any], ...]] = {
-    "model": (ImageClassifier,),
-    "data": (ImageDataModule,),
-    "optimizer": (Optimizer,),
-    "scheduler": (LRScheduler,),
-    "augment": (Augmentation,),
-    "callbacks": (Callback,),
-    "logger": (Logger,),
-    "profiler": (Profiler,),
-    "strategy": (Strategy,),
-    "accelerator": (Accelerator,),
-    "plugins": (CheckpointIO, ClusterEnvironment, LayerSync, Precision),
-}
-#: Those of them that take nothing but a class; the others also take other values, such as `false`.
-_ONLY_CLASSES = ("model", "data", "optimizer", "scheduler", "augment", "callbacks")
-#: The names that the Trainer knows for some of them; any other text is the name of a class.
-_NAMES: dict[str, Callable[[], Collection[str]]] = {
-    "accelerator": lambda: {"auto", "gpu", *AcceleratorRegistry.available_accelerators()},
-    "strategy": lambda: {"auto", *StrategyRegistry.available_strategies()},
-    "profiler": lambda: {"simple", "advanced", "pytorch", "xla"},
-}
-#: Arguments that are not for the user to give: the parameters to optimize, the optimizer to schedule, the network.
-_INJECTED = {Optimizer: "params", LRScheduler: "optimizer", ImageClassifier: "network"}
 #: Settings that are folders, of this machine in any case …
 LOCAL_FOLDERS = ("data_dir", "default_root_dir")
 #: … or also, for Lightning's own classes, elsewhere.
@@ -69,8 +43,6 @@ _ELSEWHERE = {
     "batch_size": "data.batch_size",
     "seed": "seed_everything",
 }
-#: The keys of a setting that names a class.
-CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
 
 
 @dataclass(frozen=True)
@@ -172,29 +144,29 @@ def _check_argument(place: tuple[str, ...], value: object, parameter: inspect.Pa
     annotation = parameter.annotation
     is_optional = annotation in (inspect.Parameter.empty, Any) or NoneType in get_args(annotation)
     if value is None and not is_optional and parameter.default is not None and place[-1] not in BASES:
-        raise UserError(f"{_flag(place)} null: expected {describe_type(annotation)}")
+        raise UserError(f"{flag_of(place)} null: expected {describe_type(annotation)}")
     _check_value(place, value)
 
 
 def _check_value(place: tuple[str, ...], value: object) -> None:
     """Check a value that may name a class, or hold values that do."""
     if isinstance(value, str) and not value.isprintable():
-        raise UserError(f"{_flag(place)} {describe(value)}: text must be printable; give other text")
+        raise UserError(f"{flag_of(place)} {describe(value)}: text must be printable; give other text")
     if value == "" and place[-1] in FOLDERS:
-        raise UserError(f"{_flag(place)} '': this is a folder; name it, or give . for the current one")
+        raise UserError(f"{flag_of(place)} '': this is a folder; name it, or give . for the current one")
     if isinstance(value, list):
         for item in value:
             _check_value(place, item)
     elif place[-1] in BASES and (isinstance(value, str) or is_class(value)):
         _check_class(place, value)
-    elif place[-1] in _ONLY_CLASSES and value is not None and not isinstance(value, Mapping):
-        raise UserError(f"{_flag(place)} {describe(value)}: {_no_such_class(place[-1], '')}")
+    elif place[-1] in ONLY_CLASSES and value is not None and not isinstance(value, Mapping):
+        raise UserError(f"{flag_of(place)} {describe(value)}: {no_such_class(place[-1], '')}")
     elif isinstance(value, Mapping):
         if place[-1] in BASES:
             setting = next(iter(value.get("init_args", value)), "")
             raise UserError(
-                f"{_flag(place)}.{setting}: {_flag(place)} has no class yet; choose one first with "
-                f"{_flag(place)} CLASS{_suggest_class(place[-1])}"
+                f"{flag_of(place)}.{setting}: {flag_of(place)} has no class yet; choose one first with "
+                f"{flag_of(place)} CLASS{suggest_class(place[-1])}"
             )
         for name, item in value.items():
             _check_value((*place, str(name)), item)
@@ -203,7 +175,7 @@ def _check_value(place: tuple[str, ...], value: object) -> None:
 def _check_class(place: tuple[str, ...], value: Any) -> None:
     if unknown := [] if isinstance(value, str) else [key for key in value if key not in CLASS_KEYS]:
         raise UserError(
-            f"{_flag(place)}: {describe(unknown[0])} beside class_path (choose from {', '.join(CLASS_KEYS)})"
+            f"{flag_of(place)}: {describe(unknown[0])} beside class_path (choose from {', '.join(CLASS_KEYS)})"
             + did_you_mean(str(unknown[0]), CLASS_KEYS)
         )
     if isinstance(value, str) and not names_class(place, value):
@@ -214,147 +186,11 @@ def _check_class(place: tuple[str, ...], value: Any) -> None:
     for argument, item in given.items():
         if argument not in known:
             raise UserError(
-                f"{_flag(place)}.{argument} {describe(item)}: {cls.__name__} has no setting {argument!r}"
-                + _suggest(argument, sorted(known))
+                f"{flag_of(place)}.{argument} {describe(item)}: {cls.__name__} has no setting {argument!r}"
+                + suggest(argument, sorted(known))
             )
         _check_argument((*place, argument), item, known[argument])
-    if needed := [name for name in _required(cls) if name not in given]:
-        raise UserError(f"{_flag(place)}: {cls.__name__} needs {', '.join(needed)}; give {_flag(place)}.{needed[0]}")
-
-
-def is_class(value: object) -> bool:
-    """Whether a value in a tree names a class with its arguments."""
-    return isinstance(value, Mapping) and "class_path" in value
-
-
-def names_class(place: tuple[str, ...], value: object) -> bool:
-    """Whether a value in a tree is the name of a class, and not a name that the Trainer knows, such as `ddp`."""
-    if not isinstance(value, str) or not place or place[-1] not in BASES:
-        return False
-    known = _NAMES[place[-1]]() if place[-1] in _NAMES else ()
-    return value not in known and (place[-1] == "accelerator" or value.lower() not in known)  # as Lightning compares
-
-
-def find_class(place: tuple[str, ...], name: str) -> type[Any]:
-    """Return the class that a user has named for a setting; its module is imported.
-
-    Args:
-        place: The names that lead to the setting, for example `("model", "optimizer")`.
-        name: The name of the class, with or without its module.
-
-    Raises:
-        UserError: If there is no such class, or it is not of the kind that the setting takes.
-    """
-    bases = BASES[place[-1]]
-    module, _, short = name.rpartition(".")
-    if module and not name.startswith("."):
-        try:
-            found = getattr(import_module(module), short, None)
-        except ModuleNotFoundError as error:
-            raise UserError(
-                f"{_flag(place)} {name}: there is no module {error.name!r} on Python's path; "
-                "`python -m lightning_cnn` finds modules in the current folder"
-            ) from error
-        except (ImportError, ValueError):
-            found = None
-        if isinstance(found, type) and issubclass(found, bases):
-            return found
-    elif found := [cls for cls in _subclasses(bases) if cls.__name__ == name]:
-        if len(found) == 1:
-            return found[0]
-        paths = [f"{cls.__module__}.{cls.__name__}" for cls in found]
-        chosen = [path for path in paths if path.startswith("lightning.")] or paths  # Lightning's knows its monitor
-        raise UserError(f"{_flag(place)} {name}: several classes have this name; give {' or '.join(chosen)}")
-    raise UserError(f"{_flag(place)} {name}: {_no_such_class(place[-1], short)}")
-
-
-def arguments(cls: type[Any]) -> dict[str, inspect.Parameter]:
-    """Return the arguments of a class that a user can give, those that it passes on included."""
-    found: dict[str, inspect.Parameter] = {}
-    passes_on = False
-    for owner in cls.__mro__[:-1]:
-        if "__init__" not in vars(owner):
-            continue
-        own = list(inspect.signature(vars(owner)["__init__"]).parameters.values())[1:]
-        found = {p.name: p for p in own if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)} | found
-        if not any(p.kind is p.VAR_KEYWORD for p in own):
-            break
-        passes_on = True
-    if passes_on and cls.__module__.partition(".")[0] != "lightning_cnn":  # ours pass arguments on to a base only
-        found = {**_resolved(cls), **found}  # type: ignore[arg-type]  # mypy 2.4 takes no class for hashable
-    for base, injected in _INJECTED.items():
-        if issubclass(cls, base):
-            found.pop(injected, None)
-    return found
-
-
-def _required(cls: type[Any]) -> list[str]:
-    """Return the arguments that must be given; those of a base class may be given by the class itself."""
-    own = inspect.signature(cls).parameters
-    return [name for name, parameter in arguments(cls).items() if name in own and parameter.default is parameter.empty]
-
-
-@cache
-def _resolved(cls: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """Return the arguments of a class that passes some on to whatever code: the parser reads its source."""
-    parser = ArgumentParser()
-    names = parser.add_class_arguments(cast(type[Any], cls))
-    defaults = parser.get_defaults()
-    return {n: inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=defaults[n]) for n in names}
-
-
-def kinds(annotation: Any) -> list[Any]:
-    """Return the types that an annotation allows, without None.
-
-    Example:
-        >>> kinds(int | str | None)
-        [<class 'int'>, <class 'str'>]
-    """
-    union = get_origin(annotation) in (Union, UnionType)
-    return [kind for kind in (get_args(annotation) if union else (annotation,)) if kind is not NoneType]
-
-
-def describe_type(annotation: Any) -> str:
-    """Return the values that an annotation allows, in a few words.
-
-    Example:
-        >>> describe_type(int | float | None)
-        'int or float'
-    """
-    if get_origin(annotation) in (Union, UnionType):
-        allowed = kinds(annotation)
-        if all(get_origin(kind) is Literal for kind in allowed):
-            return describe_type(Literal[tuple(value for kind in allowed for value in get_args(kind))])
-        return " or ".join(dict.fromkeys(map(describe_type, allowed)))
-    if get_origin(annotation) is Literal:
-        return f"one of {', '.join(map(repr, get_args(annotation)))}"
-    if get_origin(annotation) is not None:
-        return describe_type(get_origin(annotation))
-    return getattr(annotation, "__name__", str(annotation))
-
-
-def _flag(place: tuple[str, ...]) -> str:
-    return f"--{'.'.join(place)}"
-
-
-def _no_such_class(setting: str, name: str) -> str:
-    kind = setting.removesuffix("s") + ("" if setting in _NAMES else " class")
-    return f"there is no such {kind}{_suggest_class(setting, name)}"
-
-
-def _suggest_class(setting: str, name: str = "") -> str:
-    known = {cls.__name__ for cls in _subclasses(BASES[setting])}
-    known |= {*_NAMES.get(setting, set)()}
-    return _suggest(name, sorted((name for name in known if not name.startswith("_")), key=str.swapcase))
-
-
-def _suggest(name: str, known: list[str]) -> str:
-    choice = textwrap.shorten(", ".join(known), 600, placeholder=" …")
-    return did_you_mean(name, known) or (f" (choose from {choice})" if known else "")
-
-
-def _subclasses(bases: tuple[type[Any], ...]) -> Iterator[type[Any]]:
-    for base in bases:
-        for child in base.__subclasses__():
-            yield child
-            yield from _subclasses((child,))
+    if needed := [name for name in required(cls) if name not in given]:
+        raise UserError(
+            f"{flag_of(place)}: {cls.__name__} needs {', '.join(needed)}; give {flag_of(place)}.{needed[0]}"
+        )

@@ -15,19 +15,9 @@ from typing import Any
 
 import yaml
 
+from lightning_cnn.config.class_settings import BASES, CLASS_KEYS, arguments, find_class, is_class, kinds, names_class
 from lightning_cnn.config.flags import Flag
-from lightning_cnn.config.schema import (
-    BASES,
-    CLASS_KEYS,
-    FOLDERS,
-    LOCAL_FOLDERS,
-    Schema,
-    arguments,
-    find_class,
-    is_class,
-    kinds,
-    names_class,
-)
+from lightning_cnn.config.schema import FOLDERS, LOCAL_FOLDERS, Schema
 from lightning_cnn.config.yaml import (
     InvalidConfigError,
     describe,

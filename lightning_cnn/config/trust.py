@@ -21,8 +21,8 @@ import yaml
 from lightning.pytorch import Trainer
 
 from lightning_cnn import callbacks  # noqa: F401  # classes are looked up among those that are imported
+from lightning_cnn.config.class_settings import BASES, CLASS_KEYS, arguments, is_class, kinds
 from lightning_cnn.config.classes import is_class_path, is_of_known_package, trusted_class
-from lightning_cnn.config.schema import BASES, CLASS_KEYS, arguments, is_class, kinds
 from lightning_cnn.config.settings import texts
 from lightning_cnn.config.yaml import MAX_BYTES, describe, dump, is_readable, load
 from lightning_cnn.data import datamodules  # noqa: F401

@@ -21,7 +21,7 @@ from lightning_cnn.callbacks import Progress
 from lightning_cnn.callbacks.metrics_csv import MetricsCSV
 from lightning_cnn.callbacks.tensorboard import TensorBoard
 from lightning_cnn.classifiers import ImageClassifier
-from lightning_cnn.config.schema import names_class
+from lightning_cnn.config.class_settings import names_class
 from lightning_cnn.config.settings import Tree
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.environment import is_rank_zero, torchrun_world

@@ -8,7 +8,7 @@ from datetime import timedelta
 from importlib.util import find_spec
 from typing import Any
 
-from lightning_cnn.config.schema import is_class
+from lightning_cnn.config.class_settings import is_class
 from lightning_cnn.config.yaml import describe
 from lightning_cnn.errors import UserError
 

@@ -1,0 +1,194 @@
+"""Settings that take a class: which classes each of them takes, and the arguments of a class as settings."""
+
+import inspect
+import textwrap
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, cast, get_args, get_origin
+
+from jsonargparse import ArgumentParser
+from lightning.fabric.plugins import ClusterEnvironment
+from lightning.pytorch import Callback
+from lightning.pytorch.accelerators import Accelerator, AcceleratorRegistry
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins import CheckpointIO, LayerSync, Precision
+from lightning.pytorch.profilers import Profiler
+from lightning.pytorch.strategies import Strategy, StrategyRegistry
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.data import ImageDataModule
+from lightning_cnn.data.augment import Augmentation
+from lightning_cnn.errors import UserError, did_you_mean
+
+#: The base classes that a setting with this name takes, wherever it is.
+BASES: dict[str, tuple[type[Any], ...]] = {
+    "model": (ImageClassifier,),
+    "data": (ImageDataModule,),
+    "optimizer": (Optimizer,),
+    "scheduler": (LRScheduler,),
+    "augment": (Augmentation,),
+    "callbacks": (Callback,),
+    "logger": (Logger,),
+    "profiler": (Profiler,),
+    "strategy": (Strategy,),
+    "accelerator": (Accelerator,),
+    "plugins": (CheckpointIO, ClusterEnvironment, LayerSync, Precision),
+}
+#: Those of them that take nothing but a class; the others also take other values, such as `false`.
+ONLY_CLASSES = ("model", "data", "optimizer", "scheduler", "augment", "callbacks")
+#: The names that the Trainer knows for some of them; any other text is the name of a class.
+_NAMES: dict[str, Callable[[], Collection[str]]] = {
+    "accelerator": lambda: {"auto", "gpu", *AcceleratorRegistry.available_accelerators()},
+    "strategy": lambda: {"auto", *StrategyRegistry.available_strategies()},
+    "profiler": lambda: {"simple", "advanced", "pytorch", "xla"},
+}
+#: Arguments that are not for the user to give: the parameters to optimize, the optimizer to schedule, the network.
+_INJECTED = {Optimizer: "params", LRScheduler: "optimizer", ImageClassifier: "network"}
+#: The keys of a setting that names a class.
+CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
+
+
+def is_class(value: object) -> bool:
+    """Whether a value in a tree names a class with its arguments."""
+    return isinstance(value, Mapping) and "class_path" in value
+
+
+def names_class(place: tuple[str, ...], value: object) -> bool:
+    """Whether a value in a tree is the name of a class, and not a name that the Trainer knows, such as `ddp`."""
+    if not isinstance(value, str) or not place or place[-1] not in BASES:
+        return False
+    known = _NAMES[place[-1]]() if place[-1] in _NAMES else ()
+    return value not in known and (place[-1] == "accelerator" or value.lower() not in known)  # as Lightning compares
+
+
+def find_class(place: tuple[str, ...], name: str) -> type[Any]:
+    """Return the class that a user has named for a setting; its module is imported.
+
+    Args:
+        place: The names that lead to the setting, for example `("model", "optimizer")`.
+        name: The name of the class, with or without its module.
+
+    Raises:
+        UserError: If there is no such class, or it is not of the kind that the setting takes.
+    """
+    bases = BASES[place[-1]]
+    module, _, short = name.rpartition(".")
+    if module and not name.startswith("."):
+        try:
+            found = getattr(import_module(module), short, None)
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"{flag_of(place)} {name}: there is no module {error.name!r} on Python's path; "
+                "`python -m lightning_cnn` finds modules in the current folder"
+            ) from error
+        except (ImportError, ValueError):
+            found = None
+        if isinstance(found, type) and issubclass(found, bases):
+            return found
+    elif found := [cls for cls in _subclasses(bases) if cls.__name__ == name]:
+        if len(found) == 1:
+            return found[0]
+        paths = [f"{cls.__module__}.{cls.__name__}" for cls in found]
+        chosen = [path for path in paths if path.startswith("lightning.")] or paths  # Lightning's knows its monitor
+        raise UserError(f"{flag_of(place)} {name}: several classes have this name; give {' or '.join(chosen)}")
+    raise UserError(f"{flag_of(place)} {name}: {no_such_class(place[-1], short)}")
+
+
+def arguments(cls: type[Any]) -> dict[str, inspect.Parameter]:
+    """Return the arguments of a class that a user can give, those that it passes on included."""
+    found: dict[str, inspect.Parameter] = {}
+    passes_on = False
+    for owner in cls.__mro__[:-1]:
+        if "__init__" not in vars(owner):
+            continue
+        own = list(inspect.signature(vars(owner)["__init__"]).parameters.values())[1:]
+        found = {p.name: p for p in own if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)} | found
+        if not any(p.kind is p.VAR_KEYWORD for p in own):
+            break
+        passes_on = True
+    if passes_on and cls.__module__.partition(".")[0] != "lightning_cnn":  # ours pass arguments on to a base only
+        found = {**_resolved(cls), **found}  # type: ignore[arg-type]  # mypy 2.4 takes no class for hashable
+    for base, injected in _INJECTED.items():
+        if issubclass(cls, base):
+            found.pop(injected, None)
+    return found
+
+
+def required(cls: type[Any]) -> list[str]:
+    """Return the arguments that must be given; those of a base class may be given by the class itself."""
+    own = inspect.signature(cls).parameters
+    return [name for name, parameter in arguments(cls).items() if name in own and parameter.default is parameter.empty]
+
+
+@cache
+def _resolved(cls: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return the arguments of a class that passes some on to whatever code: the parser reads its source."""
+    parser = ArgumentParser()
+    names = parser.add_class_arguments(cast(type[Any], cls))
+    defaults = parser.get_defaults()
+    return {n: inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=defaults[n]) for n in names}
+
+
+def kinds(annotation: Any) -> list[Any]:
+    """Return the types that an annotation allows, without None.
+
+    Example:
+        >>> kinds(int | str | None)
+        [<class 'int'>, <class 'str'>]
+    """
+    union = get_origin(annotation) in (Union, UnionType)
+    return [kind for kind in (get_args(annotation) if union else (annotation,)) if kind is not NoneType]
+
+
+def describe_type(annotation: Any) -> str:
+    """Return the values that an annotation allows, in a few words.
+
+    Example:
+        >>> describe_type(int | float | None)
+        'int or float'
+    """
+    if get_origin(annotation) in (Union, UnionType):
+        allowed = kinds(annotation)
+        if all(get_origin(kind) is Literal for kind in allowed):
+            return describe_type(Literal[tuple(value for kind in allowed for value in get_args(kind))])
+        return " or ".join(dict.fromkeys(map(describe_type, allowed)))
+    if get_origin(annotation) is Literal:
+        return f"one of {', '.join(map(repr, get_args(annotation)))}"
+    if get_origin(annotation) is not None:
+        return describe_type(get_origin(annotation))
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def flag_of(place: tuple[str, ...]) -> str:
+    """Return the flag of a setting, from the names that lead to it."""
+    return f"--{'.'.join(place)}"
+
+
+def no_such_class(setting: str, name: str) -> str:
+    """Return that a setting takes no class with this name, and what it takes."""
+    kind = setting.removesuffix("s") + ("" if setting in _NAMES else " class")
+    return f"there is no such {kind}{suggest_class(setting, name)}"
+
+
+def suggest_class(setting: str, name: str = "") -> str:
+    """Return the class that was probably meant, or all that a setting takes, to be added to a message."""
+    known = {cls.__name__ for cls in _subclasses(BASES[setting])}
+    known |= {*_NAMES.get(setting, set)()}
+    return suggest(name, sorted((name for name in known if not name.startswith("_")), key=str.swapcase))
+
+
+def suggest(name: str, known: list[str]) -> str:
+    """Return which of the names was probably meant, or all of them, to be added to a message."""
+    choice = textwrap.shorten(", ".join(known), 600, placeholder=" …")
+    return did_you_mean(name, known) or (f" (choose from {choice})" if known else "")
+
+
+def _subclasses(bases: tuple[type[Any], ...]) -> Iterator[type[Any]]:
+    for base in bases:
+        for child in base.__subclasses__():
+            yield child
+            yield from _subclasses((child,))
