@@ -46,7 +46,7 @@ EXPECTED: dict[tuple[str, str], str] = {
     (
         "DeepSpeedPrecision {'precision': '32-true'}",
         "command line",
-    ): "refused: --trainer.plugins DeepSpeedPrecision needs --trainer.strategy deepspeed; leave it out",
+    ): "refused: --trainer.plugins DeepSpeedPrecision needs --trainer.strategy deepspeed; give it, or leave it out",
     (
         "LSFEnvironment {}",
         "command line",
