@@ -24,9 +24,11 @@ class CallbackStates(Callback):
 
     def __init__(self) -> None:
         self._state: dict[str, Any] = {}
+        self._order: dict[str, int] = {}  # of the weights
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Make the weights contiguous if they are pruned: torch flattens them, which `channels_last` does not allow."""
+        self._order = {name.removesuffix("_orig"): index for index, name in enumerate(pl_module.state_dict())}
         for callback in _of(trainer, ModelPruning):
             pl_module.to(memory_format=torch.contiguous_format)
             for layer in (callback._original_layers or {}).values():  # copies, to which pruning rewinds
@@ -42,8 +44,11 @@ class CallbackStates(Callback):
             names = [name.removesuffix("_mask") for name in weights if name.endswith("_mask")]
             state["pruned"] = {name: (weights[f"{name}_orig"], weights[f"{name}_mask"]) for name in names}
             state["rewound"] = [initial.data_ptr() == now.data_ptr() for initial, now in _initial_weights(callback)]
-            # With the names that the network has when it is built, also where the masks are kept after training.
-            checkpoint["state_dict"] = callback._make_pruning_permanent_on_state_dict(pl_module)
+            # With the names that the network has when it is built, also where the masks are kept after training, and in
+            # the same order; Lightning's order, that of a set, differs between processes.
+            permanent = callback._make_pruning_permanent_on_state_dict(pl_module)
+            names = sorted(permanent, key=lambda name: self._order.get(name, len(self._order)))
+            checkpoint["state_dict"] = {name: permanent[name] for name in names}
         for callback in _of(trainer, SpikeDetection):
             mean = callback.running_mean
             state["losses"] = {"seen": mean._num_vals_seen, "updates": mean._update_count, "values": mean.metric_state}

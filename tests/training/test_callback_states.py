@@ -111,6 +111,7 @@ def test_pruned_weights_are_zero_in_every_checkpoint(trainer, tmp_path):
         weights = checkpoint.read(tmp_path / "checkpoints" / f"{name}.ckpt")["state_dict"]
         shares = [(weights[f"network.{layer}.weight"] == 0).float().mean().item() for layer in ("0.2", "2")]
         assert min(shares) > 0.3
+        assert list(weights) == list(TinyClassifier().state_dict())
     assert trainer(ours=True).test(TinyClassifier(), data, tmp_path / "checkpoints" / "last.ckpt", verbose=False)
 
 
