@@ -8,6 +8,7 @@ import sys
 import threading
 from importlib import import_module
 from io import TextIOWrapper
+from pathlib import Path
 from typing import NoReturn
 
 from lightning_cnn import __version__, signals
@@ -63,6 +64,9 @@ def run() -> NoReturn:
     Python would free all objects of torch and Lightning one by one: 1.2 s on a core of an AMD EPYC.
     """
     signals.handle()
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the user, for example with `>&-`
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # to the end
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors=READABLE)  # for output in ASCII, and for undecodable file names

@@ -263,6 +263,13 @@ def work():
     assert Path("text").stat().st_size == 100_000
 
 
+def test_output_that_is_closed_is_dropped():
+    program = "import sys\nfrom lightning_cnn import cli\ncli.main = lambda: print(sys.stdout.encoding) or 0\ncli.run()"
+    done = run("sh", "-c", 'exec "$0" -c "$1" >&- 2>&-', sys.executable, program, timeout=10)
+
+    assert done.returncode == 0
+
+
 def test_a_thread_started_by_a_thread_ends_before_the_exit():
     done = exit_of(
         """

@@ -23,7 +23,7 @@ from lightning_cnn.files import atomic_write
 from lightning_cnn.run import Run
 
 #: What must stay the same for a bit-exact resume: other machines, devices and versions round differently.
-_BIT_EXACT = ("processor", "device", "processes", "threads", "versions")
+_BIT_EXACT = ("processor", "device", "precision", "processes", "threads", "versions")
 
 
 class RunRecord(Callback):
@@ -91,6 +91,7 @@ def environment_record(trainer: Trainer, pl_module: LightningModule) -> dict[str
         "platform": platform.platform(),
         "processor": processor_name(),
         "device": _device_name(pl_module.device),
+        "precision": trainer.precision,
         "processes": trainer.world_size,
         "threads": torch.get_num_threads(),
         "seed": None if seed is None else int(seed),
@@ -110,7 +111,7 @@ def _write_environment(run: Run, record: dict[str, Any]) -> None:
     """Write the environment; `earlier` keeps those in which a resumed run was trained before."""
     if before := run.read_environment():
         earlier = before.pop("earlier", [])
-        if changed := [name for name in _BIT_EXACT if before.get(name) != record[name]]:
+        if changed := [name for name in _BIT_EXACT if before.get(name, record[name]) != record[name]]:
             changes = ", ".join(f"{name} {before.get(name)} → {record[name]}" for name in changed)
             rank_zero_info(f"Resume is not bit-exact, because the environment has changed: {changes}")
         record = record | {"earlier": [*earlier, before] if before != record else earlier}

@@ -1,6 +1,6 @@
 """Build the content of a checkpoint from what its file holds: plain types and tensors, within limits."""
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -65,6 +65,33 @@ def plain(value: Any, records: Mapping[str, bytearray] | None = None, limit: int
         raise UserError(f"it has a value of the type {kind.__name__}, which is not plain data")
 
     return copy(value, 0)
+
+
+def require_plain(value: Any, place: str) -> None:
+    """Refuse to save what could not be read again.
+
+    Args:
+        value: A value that is about to be saved, at any depth.
+        place: What it is, for the message.
+
+    Raises:
+        UserError: If a part of it is not a plain type or a dense tensor.
+    """
+    kind = type(value)
+    if kind in (dict, OrderedDict, Counter):
+        for key, item in value.items():
+            require_plain(key, f"the keys of {place}")
+            require_plain(item, f"{place}[{key!r}]")
+    elif kind in (list, tuple, set):
+        for item in value:
+            require_plain(item, place)
+    elif kind is Tensor and value.layout is torch.strided and not value.is_quantized:
+        return
+    elif kind not in (str, int, float, bool, type(None)):
+        raise UserError(
+            f"{place} has a value of the type {kind.__name__}, which checkpoints do not have; store numbers, text, "
+            "lists, dictionaries and tensors"
+        )
 
 
 def _built(function: str, arguments: Any, records: Mapping[str, bytearray]) -> Any:

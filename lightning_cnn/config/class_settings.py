@@ -176,7 +176,8 @@ def no_such_class(setting: str, name: str) -> str:
 
 def suggest_class(setting: str, name: str = "") -> str:
     """Return the class that was probably meant, or all that a setting takes, to be added to a message."""
-    known = {cls.__name__ for cls in _subclasses(BASES[setting])}
+    classes = _subclasses(BASES[setting])
+    known = {cls.__name__ for cls in classes if not cls.__module__.startswith("lightning_cnn.training")}  # internals
     known |= {*_NAMES.get(setting, set)()}
     return suggest(name, sorted((name for name in known if not name.startswith("_")), key=str.swapcase))
 

@@ -148,17 +148,19 @@ def _check_argument(place: tuple[str, ...], value: object, parameter: inspect.Pa
     _check_value(place, value)
 
 
-def _check_value(place: tuple[str, ...], value: object) -> None:
-    """Check a value that may name a class, or hold values that do."""
+def _check_value(place: tuple[str, ...], value: object, is_last: bool = True) -> None:
+    """Check a value that may name a class, or hold values that do; a flag sets an argument of the last of a list."""
     if isinstance(value, str) and not value.isprintable():
         raise UserError(f"{flag_of(place)} {describe(value)}: text must be printable; give other text")
     if value == "" and place[-1] in FOLDERS:
         raise UserError(f"{flag_of(place)} '': this is a folder; name it, or give . for the current one")
     if isinstance(value, list):
-        for item in value:
+        for item in value[:-1]:
+            _check_value(place, item, is_last=False)
+        for item in value[-1:]:
             _check_value(place, item)
     elif place[-1] in BASES and (isinstance(value, str) or is_class(value)):
-        _check_class(place, value)
+        _check_class(place, value, is_last)
     elif place[-1] in ONLY_CLASSES and value is not None and not isinstance(value, Mapping):
         raise UserError(f"{flag_of(place)} {describe(value)}: {no_such_class(place[-1], '')}")
     elif isinstance(value, Mapping):
@@ -172,7 +174,7 @@ def _check_value(place: tuple[str, ...], value: object) -> None:
             _check_value((*place, str(name)), item)
 
 
-def _check_class(place: tuple[str, ...], value: Any) -> None:
+def _check_class(place: tuple[str, ...], value: Any, is_last: bool) -> None:
     if unknown := [] if isinstance(value, str) else [key for key in value if key not in CLASS_KEYS]:
         raise UserError(
             f"{flag_of(place)}: {describe(unknown[0])} beside class_path (choose from {', '.join(CLASS_KEYS)})"
@@ -191,6 +193,7 @@ def _check_class(place: tuple[str, ...], value: Any) -> None:
             )
         _check_argument((*place, argument), item, known[argument])
     if needed := [name for name in required(cls) if name not in given]:
-        raise UserError(
-            f"{flag_of(place)}: {cls.__name__} needs {', '.join(needed)}; give {flag_of(place)}.{needed[0]}"
-        )
+        flag = flag_of(place)
+        in_list = f"{{class_path: {cls.__name__}, init_args: {{{needed[0]}: …}}}} in its place"
+        way_out = f"{flag}.{needed[0]}" if is_last else in_list
+        raise UserError(f"{flag}: {cls.__name__} needs {', '.join(needed)}; give {way_out}")

@@ -9,6 +9,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn.checkpoint.plain import require_plain
 from lightning_cnn.errors import ForeignError
 from lightning_cnn.files import atomic_write
 
@@ -24,7 +25,10 @@ class CheckpointIO(TorchCheckpointIO):
 
         Raises:
             OSError: If there is no space or no permission; an existing file is unchanged.
+            UserError: If a classifier's checkpoint could not be read again, because of the state of a callback.
         """
+        if checkpoints.KEY in checkpoint:
+            require_plain(checkpoint, "the checkpoint")
         if _is_remote(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return

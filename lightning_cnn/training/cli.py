@@ -1,5 +1,6 @@
 """`fit`, `validate` and `test`: LightningCLI, and what a run needs around it."""
 
+import signal
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -268,6 +269,8 @@ class TrainingCLI(SettingsCLI):
             raise Interrupted(
                 interrupted.received, self._resume_hint(), already_reported=not self.trainer.is_global_zero
             ) from interrupted
+        except SystemExit as ended:  # Lightning's, after a KeyboardInterrupt that a callback of the user has raised
+            raise Interrupted(signal.SIGINT, self._resume_hint()) from ended
         except (UserError, MisconfigurationException, ModuleNotFoundError, OSError):
             raise
         except TrainingSpikeException as error:

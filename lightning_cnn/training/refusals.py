@@ -113,6 +113,8 @@ def naming_flags(message: str, trainer: Mapping[str, Any], always: bool = False)
         always: Whether to name all settings of devices and plugins where the message names no setting.
     """
     named = [name for name in trainer if re.search(rf"\b{name}\b", message)]
+    if trainer.get("overfit_batches") and re.search(r"\blimit_(train|val)_batches\b", message):
+        named = ["overfit_batches"]  # it replaces them
     if always and not named and "SLURM" not in message:
         given = [name for name in _DEVICES if name in trainer]
         named = [name for name in given if str(trainer[name]) in message] or given

@@ -110,9 +110,9 @@ def test_the_earlier_environment_of_a_resumed_run_is_kept_if_anything_has_change
     assert changed == first | {"earlier": [first | {"git_revision": "abc"}]}
     assert "bit-exact" not in caplog.text
 
-    (tmp_path / "environment.json").write_text(json.dumps(changed | {"threads": 7, "device": "cuda"}))
+    (tmp_path / "environment.json").write_text(json.dumps(changed | {"threads": 7, "precision": "64-true"}))
     assert len(environment(trainer, tmp_path)["earlier"]) == 2
-    changes = "device cuda → cpu, threads 7 → 1"
+    changes = "precision 64-true → 32-true, threads 7 → 1"
     assert f"Resume is not bit-exact, because the environment has changed: {changes}" in caplog.text
 
 

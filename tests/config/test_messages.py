@@ -79,6 +79,10 @@ WRONG = [
         r"--trainer\.callbacks: EarlyStopping needs monitor; give --trainer\.callbacks\.monitor",
     ),
     ("+ --trainer.callbacks+=EarlyStopping", r"EarlyStopping needs monitor; give --trainer\.callbacks\.monitor"),
+    (
+        "+ --trainer.callbacks [EarlyStopping,Timer]",
+        r"EarlyStopping needs monitor; give \{class_path: EarlyStopping, init_args: \{monitor: …\}\} in its place",
+    ),
     ("+ --model.scheduler StepLR", r"StepLR needs step_size; give --model\.scheduler\.step_size"),
     # unknown arguments of classes
     (

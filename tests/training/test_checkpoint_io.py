@@ -2,6 +2,7 @@ import errno
 import os
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from lightning.pytorch import LightningModule
@@ -31,6 +32,19 @@ def test_what_is_saved_can_be_loaded(last):
     again = CheckpointIO().load_checkpoint(last.with_name("again.ckpt"))
     assert again.keys() == content.keys()
     assert all(torch.equal(again["state_dict"][name], weight) for name, weight in content["state_dict"].items())
+
+
+@pytest.mark.parametrize("value", [numpy.float64(1), Path("a"), {"b": [object()]}, torch.nn.Parameter(torch.ones(1))])
+def test_a_state_that_could_not_be_read_again_is_refused(last, value):
+    content = CheckpointIO().load_checkpoint(last) | {"callbacks": {"Best": {"score": value}}}
+    before = last.read_bytes()
+
+    with pytest.raises(
+        UserError, match=r"^the checkpoint\['callbacks'\]\['Best'\]\['score'\].* has a value of the type "
+    ):
+        CheckpointIO().save_checkpoint(content, last)
+
+    assert last.read_bytes() == before
 
 
 def test_a_full_disk_keeps_the_older_checkpoint(last, monkeypatch):

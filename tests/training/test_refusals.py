@@ -193,6 +193,14 @@ def test_a_validation_metric_that_is_not_logged_is_found_before_training(cli, ti
     assert not list(tmp_path.iterdir())
 
 
+def test_the_flag_that_sets_a_limit_is_named(cli, tiny_data, configs):
+    flags = ("--trainer.overfit_batches", 0.001, "--trainer.limit_val_batches", 0.2)
+    outcome = cli("fit", "--config", configs / "mnist/cnn.yaml", "--trainer.precision", "32-true", *PLAIN, *flags)
+
+    assert outcome.status == 2
+    assert "lightning-cnn: error: --trainer.overfit_batches 0.001: You requested" in outcome.err
+
+
 def test_a_callback_may_tolerate_a_missing_metric(fit):
     flags = ("--trainer.callbacks.monitor", "val/los", "--trainer.callbacks.strict", "false")
 

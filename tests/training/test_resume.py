@@ -10,6 +10,7 @@ import torch
 
 from lightning_cnn import checkpoint
 from lightning_cnn.callbacks import Checkpoints
+from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import sha256
 from lightning_cnn.run import Run
@@ -56,6 +57,20 @@ def test_a_stopped_run_says_how_to_resume(stopped, cli, signum, status):
     hint = re.fullmatch(rf"lightning-cnn: stopped by {signum.name}; resume from step 3 with: lightning-cnn (.*)", line)
     assert cli(*hint[1].split()).status == 0
     assert step(only_run()) == 10
+
+
+def test_a_keyboard_interrupt_of_a_callback_says_how_to_resume(cli, tiny_data, configs, monkeypatch):
+    def interrupt(module, batch, batch_idx):
+        if module.global_step == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ImageClassifier, "on_train_batch_start", interrupt, raising=False)
+    flags = ("--data.val_size", 50, "--data.batch_size", 30, "--checkpoints.every_n_steps", 1)
+
+    outcome = cli("fit", "--config", configs / "mnist" / "cnn.yaml", *flags)
+
+    assert outcome.status == 130
+    assert outcome.err.splitlines()[-1].startswith("lightning-cnn: stopped by SIGINT; resume from step 2 with: ")
 
 
 def test_the_resume_command_keeps_test(stopped):
