@@ -83,8 +83,8 @@ def plain_settings(parser: LightningArgumentParser, config: Namespace) -> dict[s
         UserError: If there are none for a setting.
     """
     with warnings.catch_warnings():
-        # Parsed settings are valid; to validate them again would take a sixth of the time of parsing.
         warnings.filterwarnings("ignore", r"\s*Unable to serialize")  # `_plain` reads the value itself, or refuses it
+        # Parsed settings are valid: to validate them again would take a sixth of the time of parsing.
         dumped = cast(dict[str, Any], parser.dump(config, format="plain", skip_unset=False, skip_validation=True))
     parsed = config.as_dict()
     return {name: _plain(value, parsed[name], (name,)) for name, value in dumped.items()}

@@ -269,7 +269,9 @@ class TrainingCLI(SettingsCLI):
             raise Interrupted(
                 interrupted.received, self._resume_hint(), already_reported=not self.trainer.is_global_zero
             ) from interrupted
-        except SystemExit as ended:  # Lightning's, after a KeyboardInterrupt that a callback of the user has raised
+        except SystemExit as ended:
+            if not isinstance(ended.__context__, KeyboardInterrupt):  # which Lightning ends with it
+                raise
             raise Interrupted(signal.SIGINT, self._resume_hint()) from ended
         except (UserError, MisconfigurationException, ModuleNotFoundError, OSError):
             raise
