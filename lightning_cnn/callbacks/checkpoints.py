@@ -13,6 +13,7 @@ from lightning.pytorch.plugins import AsyncCheckpointIO
 from torch import Tensor
 
 from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn.callbacks.metrics_csv import MetricsCSV
 from lightning_cnn.callbacks.monitor import Monitor
 from lightning_cnn.errors import UserError, did_you_mean
 from lightning_cnn.files import link_or_copy
@@ -147,7 +148,7 @@ class Checkpoints(ModelCheckpoint):
         is_best = has_new_score and self._improve(trainer.callback_metrics.get(str(self.monitor)))
         if has_new_score or is_due:
             for logger in trainer.loggers:  # before the checkpoint: logs may be ahead of it, never behind
-                logger.save()
+                logger.write() if isinstance(logger, MetricsCSV) else logger.save()
         if is_due or is_best:
             self._save(trainer, is_best)
 

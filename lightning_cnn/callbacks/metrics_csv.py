@@ -37,7 +37,6 @@ class MetricsCSV(Logger):
             with self.path.open(newline="", encoding="utf-8") as file:
                 rows = [(int(row["step"]), row) for row in csv.DictReader(file)]
             self._rows = [{**row, "step": step} for step, row in rows if step < first_step]
-        self._has_just_logged = False
 
     @property
     def save_dir(self) -> str:
@@ -54,21 +53,18 @@ class MetricsCSV(Logger):
         if not self._rows or self._rows[-1]["step"] != step:
             self._rows.append({"step": step})
         self._rows[-1].update(metrics)
-        self._has_just_logged = True
 
-    @rank_zero_only
     def save(self) -> None:
-        """Write the file, but not in the call that Lightning adds to every `log_metrics`: it takes milliseconds."""
-        if not self._has_just_logged:
-            self._write()
-        self._has_just_logged = False
+        """Do nothing: Lightning calls this after every `log_metrics`, and writing takes milliseconds."""
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Write the file."""
-        self._write()
+        self.write()
 
-    def _write(self) -> None:
+    @rank_zero_only
+    def write(self) -> None:
+        """Write the file; `Checkpoints` does so before each checkpoint."""
         if not self._rows:
             return
         names = sorted({name for row in self._rows for name in row} - set(_FIRST_COLUMNS))

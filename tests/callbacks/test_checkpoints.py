@@ -11,6 +11,7 @@ from lightning.pytorch.loggers.utilities import _scan_checkpoints
 
 from lightning_cnn import checkpoint
 from lightning_cnn.callbacks import Checkpoints
+from lightning_cnn.callbacks.metrics_csv import MetricsCSV
 from lightning_cnn.classifiers import MLPClassifier
 from lightning_cnn.data import MNISTDataModule
 from lightning_cnn.errors import UserError
@@ -229,6 +230,18 @@ def test_logs_are_saved_before_a_checkpoint_in_mid_epoch(saved):
 
     assert order.count("checkpoint") == 3
     assert all(order[i - 1] == "logs" for i, name in enumerate(order) if name == "checkpoint")
+
+
+def test_metrics_of_a_callback_are_written_before_the_next_checkpoint(saved, tmp_path):
+    class Logs(Callback):
+        """Logs at the start of a step, as `LearningRateMonitor` does, and looks for it at the start of the next."""
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if trainer.global_step:
+                assert f",{trainer.global_step - 1},0.5" in (tmp_path / "metrics.csv").read_text()
+            trainer.logger.log_metrics({"rate": 0.5}, step=trainer.global_step)
+
+    saved(Checkpoints(every_n_steps=1), Logs(), logger=MetricsCSV(tmp_path), log_every_n_steps=1000)
 
 
 def test_a_model_checkpoint_of_the_user_works_beside_it(saved, tmp_path):

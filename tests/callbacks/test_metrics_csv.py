@@ -35,12 +35,12 @@ def test_metrics_of_a_step_share_a_row(tmp_path):
     ]
 
 
-def test_only_the_save_before_a_checkpoint_writes_the_file(tmp_path):
+def test_lightning_does_not_write_the_file_after_each_metric(tmp_path):
     logger = logged(tmp_path, (1, {"epoch": 0, "val/acc": 0.5}))
     logger.save()  # by Lightning, after each `log_metrics`
     assert list(tmp_path.iterdir()) == []
 
-    logger.save()  # by `Checkpoints`
+    logger.write()  # by `Checkpoints`
 
     assert rows(tmp_path) == [{"epoch": "0", "step": "1", "val/acc": "0.5"}]
 
