@@ -18,6 +18,7 @@ from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.startup import filter_warnings
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the processes of tests would inherit that `nohup` ignores it
 gc.set_threshold(50_000, 20, 50)  # the default takes a tenth of the time: torch's objects are not garbage
 
 
