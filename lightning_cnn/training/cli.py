@@ -115,6 +115,7 @@ class TrainingCLI(SettingsCLI):
         self.stack = stack
         self.peers = peers
         self.new_run: Run | None = None
+        self.resumed: dict[str, Any] = {}  # the content of the checkpoint to resume from
         self.first_step: int | None = None
         self.run_record: RunRecord | None = None
         self.test_results: TestResults | None = None
@@ -126,14 +127,16 @@ class TrainingCLI(SettingsCLI):
         Raises:
             UserError: If one of them refuses its settings.
         """
+        if self.command == "fit" and self.checkpoint is not None:
+            self.resumed = checkpoints.read(self.checkpoint)
         try:
             LightningCLI.instantiate_classes(self)
         except (ValueError, TypeError, RuntimeError, MisconfigurationException, ConstructorError) as error:
             raise UserError(refusal(error, self.settings)) from error
         if self.command == "fit":
             if self.checkpoint is not None:
-                content = checkpoints.read(self.checkpoint)
-                require_same_batches(content, self.datamodule, self.trainer.world_size)
+                require_same_batches(self.resumed, self.datamodule, self.trainer.world_size)
+                self.resumed = {}  # its tensors would stay in memory
             self.peers.on_peer_failure = self._on_peer_failure
         self.peers.join(self.trainer)
 
@@ -190,9 +193,8 @@ class TrainingCLI(SettingsCLI):
     def _open_run(self, root: Path) -> Path:
         """Return the folder of the run that is resumed, or a new one; it is locked."""
         if self.checkpoint is not None:
-            content = checkpoints.read(self.checkpoint)
-            require_resumable(self.checkpoint, content, self.settings, self.settings["overwrite"])
-            self.first_step = content["global_step"]
+            require_resumable(self.checkpoint, self.resumed, self.settings, self.settings["overwrite"])
+            self.first_step = self.resumed["global_step"]
         if not is_rank_zero():  # rank 0 broadcasts its folder
             return root
         if self.checkpoint is not None:
