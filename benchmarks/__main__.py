@@ -98,7 +98,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         epilog="sections: " + "; ".join(f"{name}: {section.title}" for name, section in SECTIONS.items()),
     )
     add = parser.add_argument
-    add("sections", nargs="*", metavar="SECTION", help=f"what to measure: {'|'.join(SECTIONS)} (default: all)")
+    add("sections", nargs="*", metavar="SECTION", help=f"what to measure: {', '.join(SECTIONS)} (default: all)")
     add("--repeats", type=positive, default=3, metavar="N", help="repeats of each measurement (default: %(default)s)")
     add("--output", type=Path, metavar="FILE", help="a JSON file for the single measurements")
     add_overwrite(parser)

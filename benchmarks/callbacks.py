@@ -60,6 +60,7 @@ class Timing(Callback):
             "train_images": self.train_images,
             "val_acc": trainer.callback_metrics["val/acc"].item(),
             "precision": trainer.precision,
+            "threads": torch.get_num_threads(),
         }
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

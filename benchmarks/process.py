@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +33,21 @@ def call(function: str, **arguments: Any) -> Any:
     return json.loads(_run(function, ["benchmarks.worker", function, json.dumps(arguments)]).splitlines()[-1])
 
 
-def command(*arguments: str, status: int = 0) -> float:
-    """Run `lightning-cnn` and return the seconds from the start of the process to its end.
+def command(*arguments: str, status: int = 0, variables: Mapping[str, str] | None = None) -> float:
+    """Run `lightning-cnn`, with environment variables, and return the seconds from its start to its end.
 
     Raises:
         WorkerError: If its exit status is not `status`.
     """
     started = time.perf_counter()
-    _run(f"lightning-cnn {arguments[0]}", ["lightning_cnn", *arguments], status)
+    _run(f"lightning-cnn {arguments[0]}", ["lightning_cnn", *arguments], status, variables)
     return time.perf_counter() - started
 
 
-def _run(name: str, arguments: list[str], status: int = 0) -> str:
+def _run(name: str, arguments: list[str], status: int = 0, variables: Mapping[str, str] | None = None) -> str:
     """Run a module of this checkout, from any current folder, and return its output."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))}
+    path = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path, **(variables or {})}
     done = subprocess.run([sys.executable, "-P", "-m", *arguments], capture_output=True, text=True, env=environment)
     if done.returncode != status:
         lines = done.stderr.strip().splitlines() or ["no output on stderr"]

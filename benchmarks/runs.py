@@ -16,8 +16,8 @@ from lightning_cnn.files import shipped_config
 from lightning_cnn.run import find_runs
 
 
-def fit_system(options: Options, system: str, seed: int) -> dict[str, Any]:
-    """Train a system for one epoch at batch size 64, with all defaults of a run.
+def fit_system(options: Options, system: str, seed: int, variables: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Train a system for one epoch at batch size 64, with all defaults of a run, and with environment variables.
 
     Returns:
         The record of `callbacks.Timing`, the seconds of the whole process, and those from its start to the end of the
@@ -25,7 +25,7 @@ def fit_system(options: Options, system: str, seed: int) -> dict[str, Any]:
     """
     started_at = time.time()
     flags = {"--data.batch_size": BATCH_SIZE, "--trainer.max_epochs": 1, "--trainer.devices": 1}
-    with _fit(options, SYSTEMS[system], seed, flags, callback="Timing") as (root, seconds):
+    with _fit(options, SYSTEMS[system], seed, flags, "Timing", variables) as (root, seconds):
         record: dict[str, Any] = json.loads((root / "Timing.json").read_text())
     first_step_seconds = record["first_step_at"] - started_at
     return {**record, "process_seconds": seconds, "first_step_seconds": first_step_seconds}
@@ -81,7 +81,12 @@ def fit_and_test(options: Options, config: str, seed: int) -> dict[str, float]:
 
 @contextmanager
 def _fit(
-    options: Options, config: str, seed: int, flags: Mapping[str, object], callback: str | None = None
+    options: Options,
+    config: str,
+    seed: int,
+    flags: Mapping[str, object],
+    callback: str | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[Path, float]]:
     """Run `fit`, and yield the folder of its run and the seconds that it took; the callback writes NAME.json there."""
     with tempfile.TemporaryDirectory(prefix="lightning-cnn-") as root:
@@ -100,4 +105,4 @@ def _fit(
         if callback is not None:
             arguments.append(f"--trainer.callbacks+=benchmarks.callbacks.{callback}")
             arguments += ["--trainer.callbacks.file", f"{root}/{callback}.json"]
-        yield Path(root), command("fit", *arguments)
+        yield Path(root), command("fit", *arguments, variables=variables)

@@ -1,17 +1,15 @@
 """The sections of the benchmark: each measures, and makes a table of its measurements."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
+from benchmarks.load import load_table, measure_load, measure_precision, precision_table
 from benchmarks.options import Options
 from benchmarks.process import call, command, progress
 from benchmarks.report import Table, by, column, pairwise, percent, spread
 from benchmarks.runs import fit_and_test, fit_steps, fit_system
+from benchmarks.section import Measurements, Section, repeats
 from benchmarks.systems import BATCH_SIZE
-
-Measurements = list[dict[str, Any]]
 
 #: The configs whose time to accuracy is measured, each with its target for the test accuracy.
 FAST = {"mnist/fast.yaml": 0.99, "fashion_mnist/fast.yaml": 0.90}
@@ -23,32 +21,10 @@ STEPS = 50
 STEPS_OF_FIT = 150
 
 
-@dataclass(frozen=True)
-class Section:
-    """A part of the benchmark.
-
-    Attributes:
-        title: What is compared.
-        measure: Returns the single measurements.
-        table: Returns their table.
-    """
-
-    title: str
-    measure: Callable[[Options], Measurements]
-    table: Callable[[Measurements], Table]
-
-
-def _repeats(options: Options) -> Iterator[tuple[str, int, str]]:
-    """Yield each system with the number of each repeat, which is its seed, and a text for both."""
-    for system in options.systems:
-        for repeat in range(options.repeats):
-            yield system, repeat, f"{system}, repeat {repeat + 1} of {options.repeats}"
-
-
 def measure_systems(options: Options) -> Measurements:
     """Train each system for an epoch: in the plain loop, with `fit`, and in the bare loop, alternating."""
     measurements = []
-    for system, seed, text in _repeats(options):
+    for system, seed, text in repeats(options):
         plain = call("plain.train", system=system, seed=seed, **options.of_torchvision)
         fit = fit_system(options, system, seed)
         bare = call("bare.train", system=system, precision=fit["precision"], seed=seed, **options.of_data_module)
@@ -88,7 +64,7 @@ def systems_table(measurements: Measurements) -> Table:
 def measure_pipeline(options: Options) -> Measurements:
     """Read all training images through torchvision's pipeline and through that of `fit`, alternating."""
     measurements = []
-    for system, seed, text in _repeats(options):
+    for system, seed, text in repeats(options):
         plain = call("plain.read_images", system=system, seed=seed, **options.of_torchvision)
         fit = call("bare.read_images", system=system, seed=seed, **options.of_data_module)
         progress(f"input pipeline of {text}")
@@ -172,12 +148,12 @@ def startup_table(measurements: Measurements) -> Table:
 
 def measure_machine(options: Options) -> Measurements:
     """Measure the peak rate of the machine, and the rate of training steps in the precision that `fit` chooses."""
-    repeats = options.limit_batches or STEPS
-    peak = call("machine.matmul_rates", repeats=repeats)
+    steps = options.limit_batches or STEPS
+    peak = call("machine.matmul_rates", repeats=steps)
     measurements: Measurements = [{"matmul_gflops_per_second": peak}]
     for system in options.systems:
         precision = fit_system(replace(options, limit_batches=1), system, 0)["precision"]
-        rate = call("machine.step_rate", system=system, precision=precision, repeats=repeats)
+        rate = call("machine.step_rate", system=system, precision=precision, repeats=steps)
         progress(f"{system}: {rate['gflops_per_second']:,.0f} GFLOP/s")
         measurements.append({"system": system, "precision": precision, **rate})
     return measurements
@@ -200,7 +176,7 @@ def measure_scale(options: Options) -> Measurements:
     accelerator = "gpu" if call("machine.describe")["gpus"] >= max(options.processes) else "cpu"
     options = replace(options, limit_batches=options.limit_batches or STEPS_OF_FIT)
     measurements: Measurements = []
-    for system, seed, text in _repeats(options):
+    for system, seed, text in repeats(options):
         one = fit_steps(options, system, seed, 1, BATCH_SIZE, "auto", accelerator)
         for processes in options.processes:
             same = (one["precision"], accelerator)
@@ -250,5 +226,7 @@ SECTIONS = {
     "accuracy": Section("Time to accuracy", measure_accuracy, accuracy_table),
     "startup": Section("Start-up", measure_startup, startup_table),
     "machine": Section("Peak rate of the machine, and share of a training step", measure_machine, machine_table),
+    "load": Section("One short epoch beside busy processes: plain loop, fit, one thread", measure_load, load_table),
+    "precision": Section("Precision beside busy processes", measure_precision, precision_table),
     "scale": Section("Steps in several processes", measure_scale, scale_table),
 }

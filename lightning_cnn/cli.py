@@ -28,6 +28,8 @@ COMMANDS = {
     "report": "Write a page about a run, or one that compares several.",
     "data": "Fetch a dataset, or verify its files.",
 }
+#: Commands that compute with a network, in as many threads as there are free cores.
+_COMPUTES = ("fit", "validate", "test", "predict")
 #: The names that commands have in other projects, and our command.
 _ALIASES = {
     **dict.fromkeys(("train", "training", "resume"), "fit"),
@@ -133,6 +135,8 @@ def _dispatch(argv: list[str]) -> int:
         meant = f"; did you mean {_ALIASES[command]!r}?" if command in _ALIASES else did_you_mean(command, COMMANDS)
         raise UserError(f"there is no command {command!r} (see `lightning-cnn --help`){meant}")
     _require_working_process()
+    if command in _COMPUTES:
+        import_module("lightning_cnn.threads").watch()
     with quick_imports():
         module = import_module(f"lightning_cnn.commands.{command}")
     try:

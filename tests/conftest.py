@@ -39,6 +39,7 @@ def _isolated(tmp_path, _cache, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", PYTHONPATH)  # for processes that a test starts
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # whatever else the machine does
     monkeypatch.setenv("XDG_CACHE_HOME", str(_cache))
     monkeypatch.setattr(socket.socket, "connect", connect_to_this_machine)
 

@@ -1,11 +1,13 @@
 import gc
 import logging
 import os
+import subprocess
 import sys
 import warnings
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -273,6 +275,24 @@ def test_denormal_numbers_become_zero():
     assert (number * 1e-5).item() == pytest.approx(1e-305, abs=0)
 
 
+@pytest.mark.usefixtures("_denormals")
+def test_a_step_does_not_look_for_the_driver_of_a_gpu(monkeypatch):
+    import lightning.fabric  # noqa: F401  # lets torch look for it
+
+    looked = []
+    monkeypatch.setattr(torch.cuda, "_raw_device_count_nvml", lambda: looked.append(1) or -1)
+    monkeypatch.setattr(torch.cuda, "_cached_device_count", None)
+    monkeypatch.setattr(torch.cuda, "_is_compiled", lambda: True)
+    monkeypatch.setenv("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    torch.cuda.is_available()
+    assert looked == [1]
+
+    tune_process()
+    torch.cuda.is_available()
+
+    assert looked == [1]
+
+
 @pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense", "TkAgg"])
 def test_figures_do_not_depend_on_the_backend_of_a_notebook_or_desktop(monkeypatch, backend):
     monkeypatch.setenv("MPLBACKEND", backend)
@@ -282,6 +302,27 @@ def test_figures_do_not_depend_on_the_backend_of_a_notebook_or_desktop(monkeypat
 
     assert os.environ["MPLBACKEND"] == "agg"
     assert os.environ["TORCH_CPP_LOG_LEVEL"] == "INFO"
+
+
+@pytest.mark.parametrize(
+    ("given", "count"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "0")],
+    ids=["by default", "given", "another variable"],
+)
+def test_threads_give_up_their_cores_soon(given, count, monkeypatch):
+    """GNU OpenMP shows what it has read."""
+    monkeypatch.setenv("OMP_DISPLAY_ENV", "verbose")
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    if not (Path(torch.__file__).parent / "lib" / "libgomp.so.1").is_file():
+        pytest.skip("this torch has another OpenMP")
+
+    code = "from lightning_cnn.startup import set_environment\nset_environment()\nimport torch"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+
+    assert f"GOMP_SPINCOUNT = '{count}'" in shown
 
 
 def test_a_terminal_of_one_column_is_widened(monkeypatch):

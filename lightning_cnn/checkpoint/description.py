@@ -7,7 +7,7 @@ checkpoint; reading, prediction, reports and resuming use it.
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
@@ -30,6 +30,7 @@ class Description(TypedDict):
         framing: How the training images were made from larger ones, `side` and `by_mass`, or None.
         metrics: The last values that training logged, for example `val/acc`.
         preprocessing: `mean` and `std` of the pixels scaled to [0, 1].
+        threads: Number of threads that torch computed with, on which the rounding of sums depends.
         versions: Version of each library that was used.
     """
 
@@ -39,6 +40,7 @@ class Description(TypedDict):
     framing: dict[str, Any] | None
     metrics: dict[str, float]
     preprocessing: dict[str, float]
+    threads: NotRequired[int]  # the first release did not write it
     versions: dict[str, str]
 
 
@@ -60,6 +62,8 @@ def class_path(description: Description, section: Literal["model", "data"]) -> s
 
 def describe(module: "LightningModule") -> Description:
     """Describe a classifier, and the data module of its trainer, in plain types."""
+    import torch
+
     datamodule = _datamodule(module)
     framing = getattr(datamodule, "framing", None)
     parts = {"model": module, "data": datamodule}
@@ -70,6 +74,7 @@ def describe(module: "LightningModule") -> Description:
         "framing": None if framing is None else asdict(framing),
         "metrics": {name: float(value) for name, value in module.trainer.callback_metrics.items()},
         "preprocessing": {name: module.get_buffer(name).item() for name in ("mean", "std")},
+        "threads": torch.get_num_threads(),
         "versions": {**_versions()},
     }
 

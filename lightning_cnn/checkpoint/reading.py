@@ -110,7 +110,7 @@ def _checks(content: dict[str, Any]) -> dict[str, bool]:
     config = description.get("config")
     class_names = description.get("class_names", 0)
     preprocessing, metrics, versions = (description.get(name) for name in ("preprocessing", "metrics", "versions"))
-    loops = content.get("loops", {})
+    threads, loops = description.get("threads", 1), content.get("loops", {})
     parts = [config.get(section) for section in ("model", "data", "trainer")] if isinstance(config, dict) else [0]
     return {
         "state_dict": _is_dict(content.get("state_dict"), Tensor),
@@ -126,6 +126,7 @@ def _checks(content: dict[str, Any]) -> dict[str, bool]:
         f"{KEY}.framing": isinstance(description.get("framing", 0), dict | None),
         f"{KEY}.metrics": _is_dict(metrics, int | float) and _are_names(metrics),
         f"{KEY}.preprocessing": _is_dict(preprocessing, int | float) and _are_names(preprocessing),
+        f"{KEY}.threads": _is_count(threads) and threads > 0,
         f"{KEY}.versions": _is_dict(versions, str) and _are_names([*versions, *versions.values()]),
     }
 

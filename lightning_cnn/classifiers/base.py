@@ -87,6 +87,13 @@ class ImageClassifier(LightningModule):
         self._counted: tuple[int, int] | None = None  # the step and the batch that the training metrics have last
         self.metrics = nn.ModuleDict({f"{stage}_metrics": StageMetrics(num_classes) for stage in get_args(Stage)})
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; Lightning sets one some forty times per step, in which `nn.Module` looks for parameters."""
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     @property
     def class_names(self) -> list[str]:
         """The class names of the trainer's data module, or the class indices if there is none."""

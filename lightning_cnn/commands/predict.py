@@ -23,6 +23,7 @@ from lightning_cnn.predict.output import Frame, Prediction, draw, writer
 from lightning_cnn.predict.pipeline import Predictor, predict
 from lightning_cnn.run import DEFAULT_ROOT, Run, find_runs, resolve_checkpoint
 from lightning_cnn.text import printable
+from lightning_cnn.threads import set_num_threads
 
 #: Images that `--plot` shows.
 _NUM_PLOTTED = 16
@@ -58,6 +59,8 @@ def main(argv: list[str]) -> int:
     path = resolve_checkpoint(arguments.checkpoint, find_runs(DEFAULT_ROOT), folder_means="best")
     if str(path) != arguments.checkpoint:
         print(f"Checkpoint: {path}", file=sys.stderr)
+    if message := set_num_threads():
+        print(message, file=sys.stderr)
     predicted = failed = 0
 
     def on_error(name: str, error: ImageFileError) -> None:

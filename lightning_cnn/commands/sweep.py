@@ -40,8 +40,8 @@ a space:
 
 Each setting is a flag of `fit` without its dashes. Each trial is a run of `fit` in its own process and folder, and its
 value is the best of the metric checkpoints.monitor, by default val/acc; a search never uses the test images.
-The same command again starts another worker, or resumes the sweep. A trial uses all cores: with several workers on one
-machine, give each its share of the cores with OMP_NUM_THREADS.
+The same command again starts another worker, or resumes the sweep. A trial takes the cores that are free when it
+starts; OMP_NUM_THREADS overrides that.
 
 examples:
   lightning-cnn sweep --config configs/mnist/cnn.yaml --space configs/sweeps/cnn.yaml --n_trials 20

@@ -36,6 +36,7 @@ from lightning_cnn.environment import is_rank_zero
 from lightning_cnn.errors import DivergenceError, Interrupted, UserError
 from lightning_cnn.run import Run
 from lightning_cnn.startup import filter_warnings, tune_process
+from lightning_cnn.threads import set_num_threads
 from lightning_cnn.training import setup
 from lightning_cnn.training.averaging import save_weights
 from lightning_cnn.training.distributed import PeerFailureError, PeerProcesses
@@ -115,6 +116,7 @@ class TrainingCLI(SettingsCLI):
         self.stack = stack
         self.peers = peers
         self.new_run: Run | None = None
+        self.description: checkpoints.Description | None = None  # of the checkpoint
         self.resumed: dict[str, Any] = {}  # the content of the checkpoint to resume from
         self.first_step: int | None = None
         self.run_record: RunRecord | None = None
@@ -127,8 +129,11 @@ class TrainingCLI(SettingsCLI):
         Raises:
             UserError: If one of them refuses its settings.
         """
-        if self.command == "fit" and self.checkpoint is not None:
-            self.resumed = checkpoints.read(self.checkpoint)
+        if self.checkpoint is not None:
+            content = checkpoints.read(self.checkpoint)
+            self.description = content[checkpoints.KEY]
+            self.resumed = content if self.command == "fit" else {}
+        self._set_threads()
         try:
             LightningCLI.instantiate_classes(self)
         except (ValueError, TypeError, RuntimeError, MisconfigurationException, ConstructorError) as error:
@@ -139,6 +144,17 @@ class TrainingCLI(SettingsCLI):
                 self.resumed = {}  # its tensors would stay in memory
             self.peers.on_peer_failure = self._on_peer_failure
         self.peers.join(self.trainer)
+
+    def _set_threads(self) -> None:
+        """Set the number of threads: that of the checkpoint, or else as many as there are free cores.
+
+        A deterministic run does not depend on what else the machine does.
+        """
+        recorded = None if self.description is None else self.description.get("threads")
+        if recorded is None and self.settings.get("deterministic"):
+            return
+        if message := set_num_threads(recorded):
+            rank_zero_info(message)
 
     def instantiate_trainer(self, **kwargs: Any) -> LightningTrainer:
         """Build the trainer with the loggers, the callbacks and the folder of this run; errors name their flags."""
@@ -233,18 +249,18 @@ class TrainingCLI(SettingsCLI):
             self._evaluate(self.checkpoint, self.settings["verbose"])
 
     def _evaluate(self, checkpoint: Path | None, verbose: bool = True) -> None:
-        if checkpoint is not None:
-            self._report_other_data(checkpoint)
+        if self.command != "fit" and self.description is not None:
+            self._report_other_data(self.description)
         evaluate = self.trainer.validate if self.command == "validate" else self.trainer.test
         evaluate(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, verbose=verbose, weights_only=True)
         if self.test_results is not None and self.trainer.is_global_zero:
             print(self.test_results.summary)
 
-    def _report_other_data(self, checkpoint: Path) -> None:
+    def _report_other_data(self, description: checkpoints.Description) -> None:
         """Say so if the checkpoint was trained on other data."""
-        trained_on = (checkpoints.class_path(checkpoints.read_description(checkpoint), "data") or "").rpartition(".")[2]
+        trained_on = (checkpoints.class_path(description, "data") or "").rpartition(".")[2]
         if trained_on not in ("", type(self.datamodule).__name__):
-            rank_zero_info(f"{checkpoint} was trained with {trained_on}, and is evaluated on other data")
+            rank_zero_info(f"{self.checkpoint} was trained with {trained_on}, and is evaluated on other data")
 
     def _fit(self) -> None:
         """Train, and test the best weights if that is asked for."""

@@ -5,6 +5,7 @@ when it resumes. Here they are saved only after an optimizer step with its loggi
 validation. A validation that a signal has interrupted is the exception: it is repeated from its beginning.
 """
 
+from collections import OrderedDict
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,12 @@ from lightning.pytorch.loops.loop import _Loop
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.plugins.precision import DoublePrecision
 from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.data.batches import ShuffledLoader
 from lightning_cnn.training import rank_state
+from lightning_cnn.training.hooks import without_empty_hooks
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer as LightningTrainer
@@ -49,7 +52,7 @@ class FitLoop(_FitLoop):
             # A schedule may have asked for the number of steps, and so for the loader, before its position was loaded.
             self._combined_loader = None
         signals = self.trainer.signals
-        with signals.deferred():
+        with signals.deferred(), without_empty_hooks(self.trainer.callbacks):  # type: ignore[attr-defined]
             super().run()
             self.trainer.averages.finish(self.trainer, self.trainer.lightning_module)
         self.resumed, self._resumes_inside_epoch = {}, False  # if nothing was left to train
@@ -151,6 +154,8 @@ class EpochLoop(_TrainingEpochLoop):
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
         """Start an epoch, or resume in the middle of one."""
         super().on_run_start(data_fetcher)
+        training_step = self.trainer.lightning_module.training_step
+        self._takes_batch_idx = is_param_in_hook_signature(training_step, "batch_idx", min_args=2)
         self.trainer.fit_loop.restore_rank_state()
 
     def advance(self, data_fetcher: _DataFetcher) -> None:
@@ -167,6 +172,13 @@ class EpochLoop(_TrainingEpochLoop):
         # The last step of an epoch is followed by its epoch end. If training stops before, it resumes from here.
         if not self.is_complete and not self._should_accumulate():
             self.trainer.on_step_boundary(epoch_ended=False, is_last=self.done)
+
+    def _build_kwargs(self, kwargs: OrderedDict[str, Any], batch: Any, batch_idx: int) -> OrderedDict[str, Any]:
+        """Return the arguments of `training_step`; Lightning inspects its signature anew for every batch."""
+        kwargs["batch"] = batch
+        if self._takes_batch_idx:
+            kwargs["batch_idx"] = batch_idx
+        return kwargs
 
     def _should_check_val_fx(self, data_fetcher: _DataFetcher) -> bool:
         """Whether to validate now; before a stop, when accumulated gradients have been used."""

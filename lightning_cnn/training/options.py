@@ -14,9 +14,10 @@ OPTIONS: dict[str, dict[str, tuple[Any, Any, str]]] = {
         "deterministic": (
             bool,
             False,
-            "Make repeated runs bit-identical: only deterministic algorithms and, unless a precision is given, float32 "
-            "instead of the precision probe, which depends on timing. On one processor, float32 takes 1.5 (SimpleCNN) "
-            "to 1.8 (DeepCNN) times as long as bfloat16. Needs the same machine, versions and number of threads.",
+            "Make repeated runs bit-identical: only deterministic algorithms, all cores even if they are busy, and, "
+            "unless a precision is given, float32 instead of the precision probe, which depends on timing. On one "
+            "processor, float32 takes 1.5 (SimpleCNN) to 1.8 (DeepCNN) times as long as bfloat16. Needs the same "
+            "machine, versions and number of threads.",
         )
     }
     for command in ("fit", "validate", "test")

@@ -29,9 +29,10 @@ class Trainer(LightningTrainer):
     """Lightning's Trainer, which resumes exactly from the checkpoints of `Checkpoints`.
 
     Args:
-        precision: `auto` trains in bfloat16 if a probe shows that it is faster on this machine and agrees with
-            float32, otherwise in float32; `validate` and `test` use the precision of the training. All others are
-            Lightning's, for example `32-true`, `bf16-mixed` and `16-mixed`. From Python, `auto` is float32.
+        precision: `auto` trains in bfloat16 if the processor has instructions for it and a probe shows that it is
+            faster and agrees with float32, otherwise in float32; `validate` and `test` use the precision of the
+            training. All others are Lightning's, for example `32-true`, `bf16-mixed` and `16-mixed`. From Python,
+            `auto` is float32.
         limit_train_batches: Number (int) or share (float) of training batches per epoch and process.
         limit_val_batches: Number (int) or share (float) of validation batches per process.
         limit_test_batches: Number (int) or share (float) of test batches per process.

@@ -48,7 +48,6 @@ _PACKAGES = {
     ("logger", "wandb"): "wandb",
     ("logger", "mlflow"): "mlflow",
     ("logger", "comet"): "comet_ml",
-    ("callbacks", "devicestats"): "psutil",
     ("callbacks", "rich"): "rich",
 }
 _DURATION = re.compile(r"(?P<days>\d+):(?P<hours>\d\d):(?P<minutes>\d\d):(?P<seconds>\d\d)", re.ASCII)

@@ -36,7 +36,7 @@ def test_one_process_sends_nothing(fit, tmp_path):
 
 
 def test_a_dataset_too_small_to_time_a_step_is_refused(options, monkeypatch):
-    monkeypatch.setattr(runs, "command", lambda *words: 0.0)
+    monkeypatch.setattr(runs, "command", lambda *words, variables: 0.0)
 
     with pytest.raises(WorkerError, match=r"^there are too few images for 8 processes and 64 images per step$"):
         runs.fit_steps(options, **MLP, processes=8, batch_size=64)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lightning_cnn.checkpoint import FORMAT, class_path, read_description
+from lightning_cnn.checkpoint import FORMAT, Description, class_path, read_description
 
 
 def test_a_checkpoint_holds_plain_types_only(fit):
@@ -31,7 +31,7 @@ def test_a_checkpoint_describes_itself(fit):
 
     description = read_description(run / "checkpoints" / "last.ckpt")
 
-    assert set(description) == {*("format", "config", "class_names", "framing", "metrics", "preprocessing", "versions")}
+    assert set(description) == Description.__annotations__.keys()
     assert description["format"] == FORMAT
     model, data = description["config"]["model"], description["config"]["data"]
     assert model["class_path"] == "lightning_cnn.classifiers.ShallowCNNClassifier"

@@ -191,6 +191,7 @@ def test_content_of_wrong_types_is_refused(tmp_path, valid, entries, reason):
         ({"metrics": {"val/acc\n": 0.5}}, "metrics"),
         ({"preprocessing": [0.5, 0.5]}, "preprocessing"),
         ({"preprocessing": {"mean\n": 0.5}}, "preprocessing"),
+        *(({"threads": threads}, "threads") for threads in (0, -1, 2.0, "2", None, True)),
         ({"versions": {"torch": 2}}, "versions"),
         ({"versions": {"torch": "2\n"}}, "versions"),
         ({"versions": {"torch\n": "2"}}, "versions"),

@@ -8,14 +8,6 @@ EXPECTED: dict[tuple[str, str], str] = {
         "command line",
     ): "refused: BackboneFinetuning finetunes the module `backbone` of the model, which FastCNNClassifier has not; give a model that has one with --model",
     (
-        "DeviceStatsMonitor {}",
-        "command line",
-    ): "refused: --trainer.callbacks DeviceStatsMonitor needs the package psutil, which is not installed; install it, or choose another",
-    (
-        "DeviceStatsMonitor {'cpu_stats': False}",
-        "command line",
-    ): "refused: --trainer.callbacks DeviceStatsMonitor needs the package psutil, which is not installed; install it, or choose another",
-    (
         "RichModelSummary {}",
         "command line",
     ): "refused: --trainer.callbacks RichModelSummary needs the package rich, which is not installed; install it, or choose another",
@@ -114,10 +106,6 @@ EXPECTED: dict[tuple[str, str], str] = {
         "GradientAccumulationScheduler {'scheduling': {0: 1, 1: 4}}",
         "Python",
     ): "other weights (9e-03)",  # Lightning sets the accumulation of an epoch only at its beginning
-    (
-        "DeviceStatsMonitor {}",
-        "Python",
-    ): "ModuleNotFoundError: `DeviceStatsMonitor` cannot log CPU stats as `psutil` is not installed. Requirement 'psutil' not met. HINT: Try running `pip install -U 'psutil'`",
     (
         "ModelPruning {'pruning_fn': 'l1_unstructured', 'amount': 0.25}",
         "Python",

@@ -510,7 +510,7 @@ def probed(monkeypatch):
 
     def choose(network, images, device):
         networks.append((type(network).__name__, tuple(images.shape), images.dtype, str(device)))
-        return Verdict(speedup=2.0, error=0.01)
+        return Verdict(low=1.94, high=2.13, error=0.01)
 
     monkeypatch.setattr("lightning_cnn.training.precision.choose", choose)
     return networks
@@ -527,15 +527,15 @@ def test_the_probe_decides_the_precision(fit, probed, caplog):
     assert precision_of(run) == "bf16-mixed"
     checkpoint = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
     assert checkpoint["lightning_cnn"]["config"]["trainer"]["precision"] == "bf16-mixed"
-    message = "Precision: bf16-mixed (a step in bfloat16 is 2.0 times as fast as in float32 and agrees with it to 1.0%)"
-    assert caplog.messages.count(message) == 1
+    reason = "a step in bfloat16 is 1.9 to 2.1 times as fast as in float32 and agrees with it to 1.0%"
+    assert caplog.messages.count(f"Precision: bf16-mixed ({reason})") == 1
 
 
 def test_a_run_records_the_precision_that_was_chosen(fit, caplog):
     run = fit("fashion_mnist/mlp.yaml", *AUTO)
 
     assert precision_of(run) in ("32-true", "bf16-mixed")
-    assert [m for m in caplog.messages if m.startswith(f"Precision: {precision_of(run)} (a step in bfloat16 is ")] != []
+    assert [m for m in caplog.messages if m.startswith(f"Precision: {precision_of(run)} (")] != []
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

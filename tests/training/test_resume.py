@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_cnn import checkpoint
+from lightning_cnn import checkpoint, threads
 from lightning_cnn.callbacks import Checkpoints
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import sha256
 from lightning_cnn.run import Run
+from lightning_cnn.threads import CoreUsage
 from lightning_cnn.training.resume import run_to_resume
 
 
@@ -254,6 +255,40 @@ def test_another_number_of_threads_is_reported_and_recorded(mlp_run, cli, caplog
     assert f"threads 7 → {record['threads']}" in caplog.text
     (earlier,) = json.loads((mlp_run / "environment.json").read_text())["earlier"]
     assert earlier["threads"] == 7
+
+
+def test_a_run_keeps_its_number_of_threads_whatever_the_machine_does(mlp_run, cli, monkeypatch):
+    last = mlp_run / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    assert checkpoint["lightning_cnn"]["threads"] == 1
+    checkpoint["lightning_cnn"]["threads"] = 2
+    torch.save(checkpoint, last)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(threads, "available_cores", lambda: 2)
+    monkeypatch.setattr(CoreUsage, "free_cores", lambda self: 1.0)
+
+    for command in ("validate", "test", "fit"):
+        torch.set_num_threads(1)
+        assert cli(command, "--ckpt_path", last, *(["--trainer.max_epochs", 4] if command == "fit" else [])).status == 0
+        assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize(("flags", "number"), [([], 1), (["--deterministic", "true"], 2)], ids=["", "deterministic"])
+def test_a_new_run_has_as_many_threads_as_free_cores_unless_it_is_deterministic(
+    flags, number, fit, monkeypatch, caplog
+):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(threads, "available_cores", lambda: 2)
+    monkeypatch.setattr(CoreUsage, "free_cores", lambda self: 0.9)
+    torch.set_num_threads(2)
+
+    fit("fashion_mnist/mlp.yaml", *flags)
+
+    assert torch.get_num_threads() == number
+    said = [message for message in caplog.messages if message.startswith("Threads:")]
+    assert (
+        said == ["Threads: 1 (other processes leave 0.9 of 2 cores free; OMP_NUM_THREADS overrides it)"][: 2 - number]
+    )
 
 
 OWN = """\

