@@ -12,7 +12,18 @@ import lightning_cnn
 
 PACKAGE = Path(lightning_cnn.__file__).parent
 #: Modules that every room may import: they import nothing of the package but each other.
-COMMON = {"__version__", "environment", "errors", "files", "run", "signals", "startup", "text", "config.yaml"}
+COMMON = {
+    "__version__",
+    "environment",
+    "errors",
+    "files",
+    "run",
+    "signals",
+    "startup",
+    "text",
+    "threads",
+    "config.yaml",
+}
 #: The rooms that each room imports, besides `COMMON`.
 ARROWS = {
     "__main__": {"cli"},
