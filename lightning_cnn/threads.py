@@ -46,7 +46,7 @@ class CoreUsage:
         time.sleep(max(0.0, _MIN_SECONDS - (time.perf_counter() - self._first.clock)))
         last, cores = _sample(), available_cores()
         clock, idle, total, own = (after - before for after, before in zip(last, self._first, strict=True))
-        if total < 0.5 * clock * cores:  # some sandboxes count nothing
+        if total < 0.5 * clock * cores:  # a sandbox hides them, or counts nothing
             return cores
         return min(cores, (idle + own) / clock)
 
@@ -121,7 +121,9 @@ def _own_cores() -> list[int]:
 
 
 def _sample() -> _Sample:
-    times = psutil.cpu_times(percpu=True)
+    times = []
+    with suppress(OSError):  # hidden by a sandbox
+        times = psutil.cpu_times(percpu=True)
     own_cores = [times[core] for core in _own_cores() if core < len(times)]
     idle = sum(core.idle + getattr(core, "iowait", 0.0) for core in own_cores)
     own = sum(os.times()[:4])  # also of processes that it has started and waited for

@@ -117,6 +117,16 @@ def test_where_nothing_is_counted_all_cores_are_free(clock):
     assert clock(idle=0.0, own=1.0, total=0.0) == 4
 
 
+def test_where_a_sandbox_hides_them_all_cores_are_free(monkeypatch):
+    def cpu_times(percpu):
+        raise PermissionError
+
+    monkeypatch.setattr("psutil.cpu_times", cpu_times)
+    monkeypatch.setattr(threads, "available_cores", lambda: 4)
+
+    assert CoreUsage().free_cores() == 4
+
+
 def test_busy_processes_are_seen_in_a_fifth_of_a_second():
     """Each of as many processes as there are cores computes on one."""
     count = len(os.sched_getaffinity(0))

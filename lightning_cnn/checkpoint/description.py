@@ -30,7 +30,8 @@ class Description(TypedDict):
         framing: How the training images were made from larger ones, `side` and `by_mass`, or None.
         metrics: The last values that training logged, for example `val/acc`.
         preprocessing: `mean` and `std` of the pixels scaled to [0, 1].
-        threads: Number of threads that torch computed with, on which the rounding of sums depends.
+        threads: Number of threads that torch computed with, on which the rounding of sums depends; only of runs in one
+            process.
         versions: Version of each library that was used.
     """
 
@@ -40,7 +41,7 @@ class Description(TypedDict):
     framing: dict[str, Any] | None
     metrics: dict[str, float]
     preprocessing: dict[str, float]
-    threads: NotRequired[int]  # the first release did not write it
+    threads: NotRequired[int]
     versions: dict[str, str]
 
 
@@ -67,16 +68,18 @@ def describe(module: "LightningModule") -> Description:
     datamodule = _datamodule(module)
     framing = getattr(datamodule, "framing", None)
     parts = {"model": module, "data": datamodule}
-    return {
+    description: Description = {
         "format": FORMAT,
         "config": {name: _class_config(part) for name, part in parts.items() if part is not None},
         "class_names": class_names(module),
         "framing": None if framing is None else asdict(framing),
         "metrics": {name: float(value) for name, value in module.trainer.callback_metrics.items()},
         "preprocessing": {name: module.get_buffer(name).item() for name in ("mean", "std")},
-        "threads": torch.get_num_threads(),
         "versions": {**_versions()},
     }
+    if module.trainer.world_size == 1:
+        description["threads"] = torch.get_num_threads()
+    return description
 
 
 @cache  # looking them up takes 10 ms, in every checkpoint

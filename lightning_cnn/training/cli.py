@@ -133,11 +133,11 @@ class TrainingCLI(SettingsCLI):
             content = checkpoints.read(self.checkpoint)
             self.description = content[checkpoints.KEY]
             self.resumed = content if self.command == "fit" else {}
-        self._set_threads()
         try:
             LightningCLI.instantiate_classes(self)
         except (ValueError, TypeError, RuntimeError, MisconfigurationException, ConstructorError) as error:
             raise UserError(refusal(error, self.settings)) from error
+        self._set_threads()
         if self.command == "fit":
             if self.checkpoint is not None:
                 require_same_batches(self.resumed, self.datamodule, self.trainer.world_size)
@@ -148,10 +148,10 @@ class TrainingCLI(SettingsCLI):
     def _set_threads(self) -> None:
         """Set the number of threads: that of the checkpoint, or else as many as there are free cores.
 
-        A deterministic run does not depend on what else the machine does.
+        A deterministic run does not depend on what else the machine does; several processes divide all cores.
         """
         recorded = None if self.description is None else self.description.get("threads")
-        if recorded is None and self.settings.get("deterministic"):
+        if self.trainer.world_size > 1 or (recorded is None and self.settings.get("deterministic")):
             return
         if message := set_num_threads(recorded):
             rank_zero_info(message)
