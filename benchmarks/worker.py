@@ -5,6 +5,7 @@ line of its output.
 """
 
 import json
+import os
 import sys
 from importlib import import_module
 
@@ -12,7 +13,10 @@ from importlib import import_module
 def main(function: str, arguments: str) -> None:
     """Call `MODULE.FUNCTION`."""
     module, _, name = function.partition(".")
-    print(json.dumps(getattr(import_module(f"benchmarks.{module}"), name)(**json.loads(arguments))))
+    measure = getattr(import_module(f"benchmarks.{module}"), name)
+    # Lightning sets it when it is imported, and it slows every step; a notebook's loop does not import Lightning.
+    os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+    print(json.dumps(measure(**json.loads(arguments))))
 
 
 if __name__ == "__main__":
