@@ -27,6 +27,14 @@ class Inheriting(Counting):
     """Has the hook of its base class."""
 
 
+@pytest.fixture
+def _ours(monkeypatch):
+    """Let the callbacks of this file be callbacks of the package."""
+    for cls in (Counting, Inheriting):
+        monkeypatch.setattr(cls, "__module__", "lightning_cnn.callbacks")
+
+
+@pytest.mark.usefixtures("_ours")
 @pytest.mark.parametrize("cls", [Counting, Inheriting])
 def test_only_hooks_that_do_something_are_called(cls, tiny_data, trainer):
     callback = cls()
@@ -39,7 +47,18 @@ def test_only_hooks_that_do_something_are_called(cls, tiny_data, trainer):
     assert not vars(callback).keys() & {*_STEP_HOOKS}
 
 
-def test_hooks_of_the_instance_are_called(tiny_data, trainer):
+def test_callbacks_of_the_user_keep_all_their_hooks(tiny_data, trainer):
+    callback = Counting()
+
+    trainer(ours=True, callbacks=[callback], max_steps=1).fit(
+        MLPClassifier(), datamodule=FashionMNISTDataModule(val_size=50)
+    )
+
+    assert {hook.__name__ for hook in callback.others} == {*_STEP_HOOKS} - {"on_train_batch_end"}
+
+
+def test_hooks_of_the_instance_are_called(tiny_data, trainer, monkeypatch):
+    monkeypatch.setattr(LambdaCallback, "__module__", "lightning_cnn.callbacks")
     seen = []
     callback = LambdaCallback(on_before_zero_grad=lambda *_: seen.append("zero_grad"))
 
@@ -50,15 +69,18 @@ def test_hooks_of_the_instance_are_called(tiny_data, trainer):
     assert seen == ["zero_grad"] * 2
 
 
+@pytest.mark.usefixtures("_ours")
 def test_after_an_error_all_hooks_are_there():
     callback = Counting()
 
     with pytest.raises(KeyError), without_empty_hooks([callback]):
         raise KeyError
 
+    assert not vars(callback).keys() & {*_STEP_HOOKS}
     assert callback.on_train_batch_start.__func__ is Callback.on_train_batch_start
 
 
+@pytest.mark.usefixtures("_ours")
 def test_blocks_can_be_nested():
     """`LearningRateFinder` trains within a training."""
     callback = Counting()
@@ -71,6 +93,7 @@ def test_blocks_can_be_nested():
     assert callback.on_before_backward is not None
 
 
+@pytest.mark.usefixtures("_ours")
 def test_a_hook_that_is_set_within_the_block_is_kept():
     callback = Counting()
 
