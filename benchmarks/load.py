@@ -14,8 +14,13 @@ from benchmarks.report import Table, by, column, pairwise, spread
 from benchmarks.runs import fit_system
 from benchmarks.section import Measurements, repeats
 
-#: Computes without end, after a line that says that it has begun.
-_BUSY = "print(flush=True)\nwhile True: pass"
+#: Computes until its parent ends, however that ends: its stdin is closed then. A line says that it has begun.
+_BUSY = """\
+import os, sys, threading
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+print(flush=True)
+while True: pass
+"""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,9 @@ class Load:
     def running(self) -> Iterator[None]:
         """Run the processes within the block."""
         command = ["nice", "-n", str(self.nice), sys.executable, "-c", _BUSY]
-        started = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(self.processes)]
+        started = [
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(self.processes)
+        ]
         try:
             for process in started:
                 assert process.stdout is not None

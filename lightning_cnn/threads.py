@@ -7,6 +7,7 @@ than cores that other processes leave free, and while they wait they soon give u
 """
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,8 @@ import psutil
 
 #: Seconds for which cores must be watched to see how busy they are.
 _MIN_SECONDS = 0.2
+#: How a value of `OMP_NUM_THREADS` begins that OpenMP accepts; it ignores others.
+_OMP_NUMBER = re.compile(r"\s*0*[1-9]")
 #: The quota of a container, in microseconds per period, as Linux's control groups (version 2) give it.
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -78,7 +81,7 @@ def set_num_threads(recorded: int | None = None) -> str:
     import torch
 
     cores, most = available_cores(), torch.get_num_threads()
-    if "OMP_NUM_THREADS" in os.environ:
+    if _OMP_NUMBER.match(os.environ.get("OMP_NUM_THREADS", "")):
         return ""
     if recorded is not None and recorded <= cores:
         torch.set_num_threads(recorded)

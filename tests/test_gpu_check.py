@@ -78,10 +78,17 @@ def test_all_that_it_names_is_there():
             "there is no part 'nonsense' (choose from machine, tests, systems, deterministic, fast, benchmark)",
         ),
         (["--wheels", "."], "--wheels .: there are no wheels in it"),
+        (["--wheels", "bad"], "--wheels bad: pip cannot install them ("),
+        (["--output", "."], "--output . is a folder; give a file"),
+        (["--data_dir", "nowhere"], "--data_dir nowhere: there is no such folder"),
+        (["--limit_batches", "0"], "--limit_batches: must be a whole number of at least 1, got '0'"),
         (["--output", "nowhere/report.md"], "--output nowhere/report.md: there is no such folder"),
     ],
 )
 def test_what_would_fail_later_is_refused(arguments, message, check, capsys):
+    Path("bad").mkdir()
+    Path("bad/broken-1.0-py3-none-any.whl").write_text("no archive")
+
     with pytest.raises(SystemExit) as ended:
         check(*arguments)
 

@@ -77,6 +77,16 @@ def test_the_environment_variable_goes_before(cores, monkeypatch):
     assert torch.get_num_threads() == 8
 
 
+@pytest.mark.parametrize("value", ["", "0", "abc", "-1"])
+def test_a_variable_that_openmp_ignores_is_ignored(value, cores, monkeypatch):
+    cores(1.0)
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+
+    set_num_threads()
+
+    assert torch.get_num_threads() == 1
+
+
 @pytest.mark.usefixtures("_one_thread")
 def test_threads_are_limited_within_a_block():
     torch.set_num_threads(2)

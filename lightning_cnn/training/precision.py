@@ -109,7 +109,7 @@ def choose(network: nn.Module, images: Tensor, device: torch.device) -> Verdict 
     if remembered is not None and 0 <= age < _MAX_AGE:
         return remembered
     verdict = probe(network, images, device)
-    if not verdict.is_sure:
+    if not verdict.is_sure or math.isnan(verdict.error):
         return remembered or verdict
     with suppress(OSError):  # without a cache, each run probes again
         cache.parent.mkdir(parents=True, exist_ok=True)
@@ -219,7 +219,7 @@ def _cache_file() -> Path | None:
 
 def _read_cache(cache: Path) -> dict[str, Any]:
     """Return the content of the cache file; empty if it is missing or damaged, and is to be replaced."""
-    with suppress(ValueError, OSError):  # not JSON, not text, or not readable
+    with suppress(ValueError, RecursionError, OSError):  # not JSON, not text, or not readable
         known = json.loads(cache.read_text(encoding="utf-8"))
         if isinstance(known, dict):
             return known
@@ -228,10 +228,10 @@ def _read_cache(cache: Path) -> dict[str, Any]:
 
 def _remembered(entry: Any) -> tuple[Verdict | None, float]:
     """Return a verdict and its age in seconds; None if it is missing, damaged or of another release."""
-    with suppress(AttributeError, KeyError, TypeError, ValueError):
+    with suppress(AttributeError, KeyError, TypeError, ValueError, OverflowError):
         numbers = {name: float(value) for name, value in entry.items()}
         age = time.time() - numbers.pop("measured_at")
         verdict = Verdict(**numbers)
-        if verdict.is_sure:
+        if verdict.is_sure and 0 <= verdict.low <= verdict.high < math.inf and verdict.error >= 0:
             return verdict, age
     return None, math.inf

@@ -460,8 +460,8 @@ def test_the_cache_file_is_by_default_in_the_home_folder(probed, tmp_path, monke
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"null", b'"text"', b"\xff\xfe\x00"],
-    ids=["empty", "unclosed", "list", "null", "text", "binary"],
+    [b"", b"{", b"[]", b"null", b'"text"', b"\xff\xfe\x00", b"[" * 100_000],
+    ids=["empty", "unclosed", "list", "null", "text", "binary", "deep"],
 )
 def test_a_damaged_cache_is_replaced(content, probed, tmp_path):
     cache_file(tmp_path).parent.mkdir(parents=True)
@@ -485,6 +485,10 @@ def test_a_damaged_cache_is_replaced(content, probed, tmp_path):
         {"low": 1.9, "high": 2.1, "error": 0.01},
         {"low": "x", "high": 2.1, "error": None, "measured_at": 1e12},
         {"low": 0.9, "high": 1.2, "error": 0.01, "measured_at": 1e12},  # not sure
+        {"low": 3.0, "high": 2.0, "error": 0.01, "measured_at": 1e12},
+        {"low": 2.0, "high": inf, "error": 0.01, "measured_at": 1e12},
+        {"low": 2.0, "high": 3.0, "error": -0.01, "measured_at": 1e12},
+        {"low": 2.0, "high": 3.0, "error": 0.01, "measured_at": 10**400},
     ],
     ids=str,
 )
