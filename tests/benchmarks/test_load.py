@@ -1,5 +1,9 @@
 import os
-from contextlib import contextmanager
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,3 +119,34 @@ def test_the_precision_beside_busy_processes_is_compared_with_that_on_the_machin
 
     assert tried == [("load.precisions", system, tries) for system in ("CNN", "MLP") for tries in (1, 20)]
     assert table.rows == [["CNN", "bf16-mixed", "19 of 20"], ["MLP", "32-true", "20 of 20"]]
+
+
+_KILLED = """\
+import os, signal
+from benchmarks.load import Load
+from pathlib import Path
+with Load(1).running():
+    print(*Path("/proc/self/task", str(os.getpid()), "children").read_text().split(), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux")
+def test_a_load_ends_with_its_process_even_if_that_is_killed():
+    killed = subprocess.run([sys.executable, "-c", _KILLED], capture_output=True, text=True)
+    (busy,) = map(int, killed.stdout.split())
+
+    assert killed.returncode == -signal.SIGKILL
+    assert ended_within(20, busy)
+
+
+def ended_within(seconds: float, pid: int) -> bool:
+    """Whether a process ends within some seconds; one that nobody waits for is a zombie."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with suppress(FileNotFoundError):
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                time.sleep(0.05)
+                continue
+        return True
+    return False
