@@ -20,9 +20,9 @@ _STEP_HOOKS = (
 def without_empty_hooks(callbacks: Sequence[Callback]) -> Iterator[None]:
     """Let Lightning skip, within the block, the hooks of a step that our callbacks only inherit and that do nothing.
 
-    Lightning calls the six hooks of each of a dozen callbacks in every step, unless they are None: 0.2 of the 2.0 ms
-    that a step of `fit` takes with a linear network (one core of an AMD EPYC, medians of pairs of 50 steps). Callbacks
-    of the user are left alone: other code may call their hooks.
+    Lightning calls the six hooks of each of a dozen callbacks in every step, unless they are None. With none of the
+    empty ones called, a step of `fit` with a linear network takes 0.86 to 0.94 of the time (one core of an AMD EPYC,
+    medians of pairs of 50 steps). Callbacks of the user are left alone: other code may call their hooks.
     """
     empty = [
         (callback, name)
