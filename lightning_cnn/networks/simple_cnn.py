@@ -6,30 +6,38 @@ Pooling before the ReLU is explained in `networks/__init__.py`.
 
 from torch import Tensor, nn
 
+from lightning_cnn.networks.sizes import checked_sides
+
 
 class SimpleCNN(nn.Module):
-    """Two padded 3×3 convolutions and two fully connected layers; 1,630,090 parameters for ten classes.
+    """Two padded 3×3 convolutions and two fully connected layers; 1,630,090 parameters by default.
 
     Args:
-        num_classes: Number of logits.
+        num_classes: Number of logits, at least 1.
+        in_channels: Channels of the images, at least 1: 1 for grey, 3 for colour.
+        image_size: Side of square images in pixels, or (height, width); at least 4.
+
+    Raises:
+        ValueError: If an argument is out of range.
     """
 
-    def __init__(self, num_classes: int = 10) -> None:
+    def __init__(self, num_classes: int = 10, in_channels: int = 1, image_size: int | tuple[int, int] = 28) -> None:
         super().__init__()
+        height, width = checked_sides(self, num_classes, in_channels, image_size, smallest=4)
         self.layers = nn.Sequential(
-            nn.Conv2d(1, 32, kernel_size=3, padding=1),
-            nn.MaxPool2d(2),  # (B, 32, 14, 14)
+            nn.Conv2d(in_channels, 32, kernel_size=3, padding=1),
+            nn.MaxPool2d(2),  # (B, 32, H/2, W/2), rounded down as all that follow
             nn.ReLU(),
             nn.Conv2d(32, 64, kernel_size=3, padding=1),
-            nn.MaxPool2d(2),  # (B, 64, 7, 7)
+            nn.MaxPool2d(2),  # (B, 64, H/4, W/4)
             nn.ReLU(),
-            nn.Flatten(),  # (B, 3136)
-            nn.Linear(64 * 7 * 7, 512),
+            nn.Flatten(),  # (B, 3136) for 28×28 pixels
+            nn.Linear(64 * (height // 4) * (width // 4), 512),
             nn.ReLU(),
             nn.Linear(512, num_classes),
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits `(B, num_classes)` for images `(B, 1, 28, 28)`."""
+        """Return logits `(B, num_classes)` for images `(B, C, H, W)`."""
         logits: Tensor = self.layers(images)
         return logits

@@ -1,9 +1,12 @@
 import copy
+import re
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from lightning_cnn import networks
 from lightning_cnn.networks import CNN, MLP, DeepCNN, FastCNN, ShallowCNN, SimpleCNN
 
 PARAMETERS = {
@@ -14,6 +17,26 @@ PARAMETERS = {
     CNN: 421_642,
     FastCNN: 76_154,
 }
+#: Sum of the absolute values of all weights after seed 0, recorded when the networks knew grey 28×28 images only.
+WEIGHTS = {
+    ShallowCNN: 3667.5843100437232,
+    DeepCNN: 8114.736216108531,
+    SimpleCNN: 15049.823042680653,
+    MLP: 13095.245523928632,
+    CNN: 4237.679761232523,
+    FastCNN: 1773.9927173901688,
+}
+#: The layers with weights, as they are named in a state dict.
+NAMES = {
+    ShallowCNN: "layers.0 layers.4 layers.6",
+    DeepCNN: "layers.0.0 layers.0.2 layers.1.0 layers.1.2 layers.3 layers.5",
+    SimpleCNN: "layers.0 layers.3 layers.7 layers.9",
+    MLP: "layers.1 layers.3 layers.5",
+    CNN: "layers.0 layers.3 layers.7 layers.9",
+    FastCNN: "features.0 features.2 features.4 features.5 classifier.1 classifier.2 classifier.4",
+}
+#: The smallest side of an image.
+SMALLEST = {ShallowCNN: 2, DeepCNN: 16, SimpleCNN: 4, MLP: 1, CNN: 4, FastCNN: 16}
 #: The published layers; max-pooling stands before the ReLU, see `networks/__init__.py`.
 LAYERS = {
     ShallowCNN: ["conv 1→16 3×3 pad 1", "maxpool 2/2", "ReLU", "flatten", "fc 3136→128", "ReLU", "fc 128→10"],
@@ -38,14 +61,14 @@ LAYERS = {
     ],
 }
 
-every_network = pytest.mark.parametrize("network_class", PARAMETERS)
+every_network = pytest.mark.parametrize("network_class", [getattr(networks, name) for name in networks.__all__])
 
 
-def images(batch: int) -> torch.Tensor:
-    return torch.rand(batch, 1, 28, 28, generator=torch.Generator().manual_seed(7))
+def images(batch: int, *shape: int) -> torch.Tensor:
+    return torch.rand(batch, *(shape or (1, 28, 28)), generator=torch.Generator().manual_seed(7))
 
 
-def seeded(network_class: type[nn.Module], seed: int = 0, **options: int) -> nn.Module:
+def seeded(network_class: type[nn.Module], seed: int = 0, **options: Any) -> nn.Module:
     torch.manual_seed(seed)
     return network_class(**options).eval()  # in training mode, batch normalisation mixes the images of a batch
 
@@ -111,20 +134,68 @@ def test_logits_do_not_depend_on_the_other_images_of_the_batch(network_class):
 
 
 @every_network
-def test_number_of_classes(network_class):
-    assert network_class(num_classes=3)(images(2)).shape == (2, 3)
+def test_weights_of_a_seed_are_those_they_always_were(network_class):
+    weights = seeded(network_class).state_dict().values()
+
+    assert sum(w.double().abs().sum().item() for w in weights) == pytest.approx(WEIGHTS[network_class], rel=1e-9)
 
 
 @every_network
-def test_every_parameter_has_a_gradient(network_class):
-    network = seeded(network_class).train()
+def test_names_in_the_state_dict(network_class):
+    names = [name.removesuffix(".weight") for name in network_class().state_dict() if name.endswith(".weight")]
 
-    nn.functional.cross_entropy(network(images(8)), torch.arange(8)).backward()
+    assert names == NAMES[network_class].split()
 
+
+@every_network
+@pytest.mark.parametrize("num_classes", [2, 17])
+@pytest.mark.parametrize("in_channels", [1, 3])
+@pytest.mark.parametrize("image_size", ["smallest", 28, 32, (24, 40), 64])
+def test_any_classes_channels_and_size(network_class, num_classes, in_channels, image_size):
+    size = SMALLEST[network_class] if image_size == "smallest" else image_size
+    network = seeded(network_class, num_classes=num_classes, in_channels=in_channels, image_size=size)
+    batch = images(8, in_channels, *((size, size) if isinstance(size, int) else size))
+
+    logits = network(batch)
+
+    assert logits.shape == (8, num_classes)
+    assert logits.std(dim=0).min() > 0  # they depend on the image
+    channels_last = network.to(memory_format=torch.channels_last)(batch.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(channels_last, logits)
+    nn.functional.cross_entropy(network.train()(batch), torch.arange(8) % num_classes).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert parameter.grad.count_nonzero() > 0, name
+
+
+@every_network
+@pytest.mark.parametrize("as_pair", [False, True])
+def test_a_too_small_image_is_refused(network_class, as_pair):
+    smallest = SMALLEST[network_class]
+    size = (40, smallest - 1) if as_pair else smallest - 1
+
+    message = f"image_size must be at least {smallest} for {network_class.__name__}, got {size}; "
+    with pytest.raises(
+        ValueError, match="^" + re.escape(message + "resize the images or choose another network") + "$"
+    ):
+        network_class(image_size=size)
+
+
+@every_network
+@pytest.mark.parametrize("argument", ["num_classes", "in_channels"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_no_classes_and_no_channels_are_refused(network_class, argument, value):
+    with pytest.raises(ValueError, match=f"^{argument} must be at least 1, got {value}$"):
+        network_class(**{argument: value})
+
+
+def test_size_and_channels_of_the_first_linear_layer():
+    assert FastCNN(5, 8, 16, in_channels=3, image_size=(24, 40)).classifier[1].weight.shape == (16, 8 * 3 * 7)
+    assert DeepCNN(5, 3, (24, 40)).layers[3].weight.shape == (50, 256 * 3 * 7)
+    assert CNN(5, 3, (25, 43)).layers[7].weight.shape == (128, 64 * 6 * 10)
+    assert ShallowCNN(5, 3, (25, 43)).layers[4].weight.shape == (128, 16 * 12 * 21)
+    assert MLP(5, 3, (25, 43)).layers[1].weight.shape == (512, 3 * 25 * 43)
 
 
 @every_network
