@@ -6,11 +6,13 @@ looked up in the tree, the type in the class.
 """
 
 import json
+import operator
 import re
 import warnings
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from inspect import Parameter
+from numbers import Number
 from pathlib import Path
 from types import NoneType
 from typing import Any, NoReturn, cast
@@ -37,6 +39,8 @@ set_loader("yaml", load, (yaml.YAMLError,))
 set_dumper("plain", lambda settings: settings)
 # Some of Lightning's callbacks have devices among their arguments, some defaults are enumerations; configs have names.
 register_type(torch.device, str, torch.device)
+# Some of torchvision's transforms take a `Number`, which jsonargparse reads but cannot write. `pos` takes numbers only.
+register_type(Number, operator.pos, operator.pos, type_check=isinstance)
 yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
 
 

@@ -1,5 +1,6 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from numbers import Number
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ def plain(kind: Any, value: object) -> object:
         (list[Callable | str], ["l1_unstructured"], ["l1_unstructured"]),
         (tuple[float, float], (0.9, 0.999), [0.9, 0.999]),
         (Path, Path("a/b"), "a/b"),
+        (Number | Sequence, 10.5, 10.5),
+        (Number | Sequence, [-10, 10], [-10, 10]),
         (timedelta, timedelta(hours=1), "1:00:00"),
         (Interval, Interval.step, "step"),
         (Callable, len, "builtins.len"),
