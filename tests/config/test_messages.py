@@ -164,7 +164,7 @@ WRONG = [
     ("+ --data.eval_batch_size 0", r"eval_batch_size must be at least 1, got 0"),
     ("+ --data.val_size 0", r"val_size must be between 1 and 199, got 0"),
     ("+ --data.val_size 200", r"val_size must be between 1 and 199, got 200"),
-    ("+ --data.augment CropAndRotate --data.augment.crop_size 29", r"crop_size must be between 1 and 28, got 29"),
+    ("+ --data.augment CropAndRotate --data.augment.crop_size 0", r"crop_size must be at least 1, got 0"),
     (
         "+ --trainer.callbacks PrintLoss --trainer.callbacks.every_n_batches 0",
         r"--trainer\.callbacks\.every_n_batches must be at least 1, got 0",

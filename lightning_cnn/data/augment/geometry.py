@@ -52,20 +52,21 @@ class RandomCrop(Augmentation):
         side, padding = min(height, width), self.padding
         if self.padding_mode == "reflect" and padding >= side:
             raise UserError(f"padding must be below the shorter side of the image, {side}, got {padding}")
+        top, left = torch.split(below(random, 2 * padding + 1), 1, dim=1)
+        rows = top + torch.arange(height, device=images.device)  # (B, H), of the padded image
+        columns = left + torch.arange(width, device=images.device)
         if self.padding_mode == "zeros":
-            padded = functional.pad(images, [padding] * 4)
-        else:
-            padded = _reflected(_reflected(images, padding, dim=2), padding, dim=3)
-        crops = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, 2·padding + 1, 2·padding + 1, H, W), a view
-        top, left = below(random, 2 * padding + 1).unbind(dim=1)
-        return crops[torch.arange(len(images), device=images.device), :, top, left]
+            images = functional.pad(images, [padding] * 4)
+        else:  # torch has no reflection of integers, and the rows and columns alone are less to reflect
+            rows, columns = _reflected(rows - padding, height), _reflected(columns - padding, width)
+        places = (rows[:, :, None] * images.shape[3] + columns[:, None, :]).flatten(1)  # (B, H·W)
+        pixels = images.flatten(2).gather(2, places[:, None].expand(-1, images.shape[1], -1))
+        return pixels.reshape(*images.shape[:2], height, width)
 
 
-def _reflected(images: Tensor, padding: int, dim: int) -> Tensor:
-    """Pad both ends of a dimension by reflection, which `torch.nn.functional.pad` does not do for integers."""
-    before = images.narrow(dim, 1, padding).flip(dim)
-    after = images.narrow(dim, images.shape[dim] - 1 - padding, padding).flip(dim)
-    return torch.cat((before, images, after), dim)
+def _reflected(places: Tensor, size: int) -> Tensor:
+    """Return the rows or columns that are seen at places of which some are outside: 1 at −1, size − 2 at size."""
+    return size - 1 - (size - 1 - places.abs()).abs()
 
 
 class HorizontalFlip(Augmentation):
