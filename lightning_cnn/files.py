@@ -34,6 +34,19 @@ def local_path(text: str, what: str) -> Path:
     return path
 
 
+def cache_dir() -> Path | None:
+    """Return the folder of what can be made again at any time; None if the user has no home folder.
+
+    It is $LIGHTNING_CNN_CACHE_DIR, or else `lightning_cnn` in $XDG_CACHE_HOME or `~/.cache`.
+    """
+    if given := os.environ.get("LIGHTNING_CNN_CACHE_DIR"):
+        return local_path(given, "LIGHTNING_CNN_CACHE_DIR").absolute()
+    home = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not home.is_absolute():  # which is to be ignored, by the XDG specification
+        home = Path(os.path.expanduser("~/.cache"))  # noqa: PTH111  # `Path.expanduser` raises RuntimeError
+    return home / "lightning_cnn" if home.is_absolute() else None
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary file in the same folder; when the block ends it is renamed to `path`, on an error removed.

@@ -1,18 +1,19 @@
 """Image files of the user: which files an argument stands for, and how any file is decoded safely.
 
-Used by `predict`. Decoding must be safe for arbitrary bytes: limits on memory and time, and one error for all failures.
+Used by `predict` and `decoding`. It must be safe for arbitrary bytes: limits on memory and time, and one error for all
+failures.
 """
 
 # ruff: noqa: PTH112, PTH114, PTH118, PTH208  # pathlib raises where a path is too long or not accessible
 
 import fnmatch
 import glob
+import io
 import os
 import stat
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,6 +124,15 @@ def read(path: Path) -> Image.Image:
     Raises:
         ImageFileError: If the file is missing, cannot be read, is not an image, is damaged or is too large.
     """
+    return decode(read_bytes(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a file that may be an image, for `decode`.
+
+    Raises:
+        ImageFileError: If the file is missing, empty, too large, or cannot be read.
+    """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # opening a pipe or a device may block
@@ -132,19 +142,26 @@ def read(path: Path) -> Image.Image:
         if status.st_size > MAX_BYTES:
             raise ImageFileError(f"larger than {MAX_BYTES >> 20} MiB; save it in a smaller size")
         with path.open("rb") as file:
-            return _decode(file)
+            return file.read(MAX_BYTES)
     except FileNotFoundError as error:
         raise ImageFileError("does not exist; pass files, folders or patterns") from error
     except OSError as error:
         raise ImageFileError(f"cannot be read ({reason(error)}); change its permissions or leave it out") from error
+    except MemoryError as error:
+        raise ImageFileError("too large for the memory; save it in a smaller size") from error
 
 
-def _decode(file: BinaryIO) -> Image.Image:
+def decode(content: bytes) -> Image.Image:
+    """Return the image that a file with this content has, as `read` does.
+
+    Raises:
+        ImageFileError: If it is not an image, is damaged or is too large.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of oddities that do not prevent decoding
         try:
-            with Image.open(file, formats=FORMATS) as image:
-                _check_limits(image, file)
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                _check_limits(image, content)
                 image.load()
                 _make_upright(image)
                 return _opaque(image)
@@ -160,17 +177,14 @@ def _decode(file: BinaryIO) -> Image.Image:
             raise ImageFileError("damaged or truncated; save or copy it again") from error
 
 
-def _check_limits(image: Image.Image, file: BinaryIO) -> None:
+def _check_limits(image: Image.Image, content: bytes) -> None:
     """Reject an image, before it is decoded, that would take too much memory or time."""
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError
     if max(image.size) > MAX_SIDE:
         raise ImageFileError(f"more than {MAX_SIDE:,} pixels wide or high; split it")
     if image.format in ("JPEG", "MPO"):
-        start = file.tell()
-        file.seek(0)
-        passes = sum(block.count(_START_OF_PASS) for block in iter(lambda: file.read(2**20), b""))
-        file.seek(start)
+        passes = content.count(_START_OF_PASS)
         if passes * image.width * image.height > _MAX_WORK:
             raise ImageFileError(f"has {passes:,} passes over its pixels, too slow to decode; save it again")
 

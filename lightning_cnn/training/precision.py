@@ -7,7 +7,6 @@ slower, or wrong. Where the processor has instructions for bfloat16, both are ti
 import copy
 import json
 import math
-import os
 import platform
 import time
 import zlib
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lightning_cnn.environment import processor_name
-from lightning_cnn.files import atomic_write
+from lightning_cnn.files import atomic_write, cache_dir
 from lightning_cnn.threads import limited_to
 
 Precision = Literal["32-true", "bf16-mixed"]
@@ -211,10 +210,8 @@ def _key(network: nn.Module, images: Tensor, device: torch.device) -> str:
 
 def _cache_file() -> Path | None:
     """Return the cache file; None if there is no home folder."""
-    home = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not home.is_absolute():  # which is to be ignored, by the XDG specification
-        home = Path(os.path.expanduser("~/.cache"))  # noqa: PTH111  # `Path.expanduser` raises RuntimeError
-    return home / "lightning_cnn" / "precision.json" if home.is_absolute() else None
+    folder = cache_dir()
+    return None if folder is None else folder / "precision.json"
 
 
 def _read_cache(cache: Path) -> dict[str, Any]:

@@ -1,0 +1,413 @@
+"""Decoded images on disk: decoded once, checked at each start, mapped into memory by all processes.
+
+An entry is a folder below `folder()`, named by a key of everything that its pixels depend on:
+
+- `images.npy`: uint8 `(N, C, H, W)`, for `numpy.load` as well
+- `index.npz`: what is known of each image, and checksums of the pixels; its time is when the entry was last used
+
+An entry is complete or absent. Whoever changes the folder holds its lock; whoever reads an entry does not need it.
+"""
+
+import hashlib
+import math
+import os
+import shutil
+import time
+import zipfile
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import PIL
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from lightning_cnn.data.decoding import Decoder, Share, decode_all
+from lightning_cnn.data.files import announce
+from lightning_cnn.data.folders import Listing
+from lightning_cnn.data.resize import Mode, Resize
+from lightning_cnn.errors import DataError, UserError, reason
+from lightning_cnn.files import cache_dir
+from lightning_cnn.text import printable
+from lightning_cnn.threads import available_cores
+
+#: What happens to files that cannot be decoded.
+OnError = Literal["fail", "skip"]
+#: The number of channels; `auto` for 3 if any image has colour, and 1 otherwise.
+Channels = Literal["auto", 1, 3]
+#: To be raised if entries of earlier releases must not be used.
+_FORMAT = 1
+#: Bytes of pixels that are checked at each start; of larger entries, as much, spread evenly.
+_CHECKED = 2**30
+#: The limit of all entries in GB, if LIGHTNING_CNN_CACHE_LIMIT is not set.
+_LIMIT = 20.0
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The images of a listing, in its order.
+
+    Args:
+        images: Pixels, uint8 `(N, C, H, W)`, mapped from the disk; changes are private to this process, and lost.
+        valid: Whether a file could be decoded, `(N,)`; the pixels of others are 0.
+        digests: BLAKE2b of each file, 16 bytes in hexadecimal, `(N,)`: equal for equal files, empty if not valid.
+        is_colour: Whether an image has a pixel that is not grey, `(N,)`.
+        sizes: Height and width of each image in its file, upright, `(N, 2)`; 0 if not valid.
+        resize: How the images were made one size.
+    """
+
+    images: NDArray[np.uint8]
+    valid: NDArray[np.bool_]
+    digests: NDArray[np.bytes_]
+    is_colour: NDArray[np.bool_]
+    sizes: NDArray[np.int32]
+    resize: Resize
+
+
+class _DamagedError(Exception):
+    """An entry is not what was written."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """An entry that was opened."""
+
+    decoded: Decoded
+    reasons: list[str]
+
+
+def decoded(
+    listing: Listing,
+    size: tuple[int, int],
+    mode: Mode = "crop",
+    channels: Channels = "auto",
+    on_error: OnError = "fail",
+) -> Decoded:
+    """Return the pixels of a listing, decoded now or earlier. Processes that need the same images decode them once.
+
+    Args:
+        listing: The files.
+        size: Height and width of the images.
+        mode: How images of another shape are made to fit, see `Resize`.
+        channels: 3 for RGB, 1 for greyscale; `auto` for 3 if any image has colour.
+        on_error: `fail` raises an error that names files which cannot be decoded, `skip` only tells of them.
+
+    Raises:
+        UserError: If an argument is out of range, or if files cannot be decoded.
+        DataError: If the pixels cannot be stored, or if a class has no image left to train with.
+    """
+    if on_error not in get_args(OnError):
+        raise UserError(f"on_error must be fail or skip, got {on_error!r}")
+    resize = Resize(size, mode, 3 if channels == "auto" else channels)
+    path = folder() / _key(listing, resize, channels)
+    try:
+        entry = _open(path, listing, resize)
+    except _DamagedError:
+        entry = None
+    if entry is None:
+        with _locked(path.parent):
+            entry = _open_or_create(path, listing, resize, shrink=channels == "auto")
+    with suppress(OSError):  # a folder that is shared may be read-only
+        os.utime(path / "index.npz")
+    _report(listing, entry, on_error)
+    return entry.decoded
+
+
+def folder() -> Path:
+    """Return the folder of the decoded images, which need not exist.
+
+    Raises:
+        DataError: If the user has no home folder.
+    """
+    if (base := cache_dir()) is None:
+        raise DataError(
+            "there is no home folder to store decoded images in; choose a folder with the environment variable "
+            "LIGHTNING_CNN_CACHE_DIR"
+        )
+    return base / "images"
+
+
+def clear() -> int:
+    """Remove all decoded images, and return how many bytes they took. Processes that use them are not disturbed.
+
+    Raises:
+        DataError: If they cannot be removed.
+    """
+    if not folder().is_dir():
+        return 0
+    with _locked(folder()):
+        entries = _entries()
+        for path in entries:
+            _remove(path)
+        return sum(entries.values())
+
+
+def _key(listing: Listing, resize: Resize, channels: Channels) -> str:
+    """Return a key of everything that the pixels depend on.
+
+    A file is known by its size and its times. Tools that unpack archives set the time of modification, so that other
+    content can have the same; nobody can set that of the last change.
+    """
+    key = hashlib.blake2b(digest_size=16)
+    key.update(repr((_FORMAT, PIL.__version__, resize.size, resize.mode, channels)).encode())
+    key.update("\0".join(["", *listing.files, ""]).encode("utf-8", "surrogatepass"))
+    key.update(np.ascontiguousarray(listing.stats).tobytes())
+    return key.hexdigest()
+
+
+def _open(path: Path, listing: Listing, resize: Resize) -> _Entry | None:
+    """Return an entry, checked; None if it does not exist.
+
+    Raises:
+        _DamagedError: If its files are not as they were written, or files that failed can be decoded by now.
+    """
+    try:
+        with np.load(path / "index.npz") as stored:
+            index = dict(stored)
+        count, channels, height, width = shape = tuple(int(n) for n in index["shape"])
+        offset, share = int(index["offset"]), int(index["share"])
+        if (count, height, width) != (len(listing.files), *resize.size):
+            raise _DamagedError("its index is of other images")
+        if (path / "images.npy").stat().st_size != offset + math.prod(shape):
+            raise _DamagedError("its size is wrong")
+        images = np.memmap(path / "images.npy", np.uint8, "c", offset, shape).view(np.ndarray)
+        _check(images, share, index["checksums"])
+        reasons = [str(text) for text in index["reasons"]]
+        valid = np.ones(count, np.bool_)
+        valid[index["failed"]] = False
+        known = (index["digests"], index["is_colour"], index["sizes"])
+    except FileNotFoundError as error:
+        if path.is_dir():
+            raise _DamagedError("a file is missing") from error
+        return None
+    except (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile, zlib.error) as error:
+        raise _DamagedError(reason(error)) from error
+    decoder = Decoder(listing, resize, path, offset)
+    if any(decoder.is_usable(i) for i in np.flatnonzero(~valid).tolist()):
+        raise _DamagedError("files that could not be read now can")
+    return _Entry(Decoded(images, valid, *known, replace(resize, channels=channels)), reasons)
+
+
+def _check(images: NDArray[np.uint8], share: int, checksums: NDArray[np.uint32]) -> None:
+    """Compare the checksums of the pixels, in as many threads as there are cores: `crc32` lets them run."""
+    most = max(1, _CHECKED // max(1, share * images[0].nbytes))
+    chosen = np.unique(np.linspace(0, len(checksums) - 1, min(most, len(checksums))).astype(int))
+
+    def checksum(i: int) -> int:
+        return zlib.crc32(images[i * share : (i + 1) * share])  # type: ignore[arg-type]  # an array has a buffer
+
+    with ThreadPoolExecutor(available_cores()) as pool:
+        if [*pool.map(checksum, chosen)] != checksums[chosen].tolist():
+            raise _DamagedError("its pixels have changed")
+
+
+def _open_or_create(path: Path, listing: Listing, resize: Resize, shrink: bool) -> _Entry:
+    """Return an entry that another process has created meanwhile, or create it. The lock must be held."""
+    try:
+        if (entry := _open(path, listing, resize)) is not None:
+            return entry
+    except _DamagedError as error:
+        announce(f"decoding again: {path} cannot be used ({error})")
+        _remove(path)
+    needed = len(listing.files) * math.prod((resize.channels, *resize.size))
+    _make_room(path.parent, needed)
+    part = _part(path)
+    try:
+        part.mkdir()
+        _write(part, listing, resize, shrink)
+        part.rename(path)
+    except OSError as error:
+        raise DataError(
+            f"{needed / 1e6:,.0f} MB of decoded images cannot be stored in {path.parent} ({reason(error)}); make room, "
+            "or choose another folder with the environment variable LIGHTNING_CNN_CACHE_DIR"
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    entry = _open(path, listing, resize)
+    assert entry is not None  # it was renamed just now, and the lock is held
+    return entry
+
+
+def _write(part: Path, listing: Listing, resize: Resize, shrink: bool) -> None:
+    """Decode all images into the files of an entry."""
+    shape = (len(listing.files), resize.channels, *resize.size)
+    offset = _start(part / "images.npy", shape)
+    decoder = Decoder(listing, resize, part / "images.npy", offset)
+    shares = [*_with_progress(decode_all(decoder), len(listing.files))]
+    is_colour = [colour for share in shares for colour in share.is_colour]
+    checksums = [share.checksum for share in shares]
+    if shrink and not any(is_colour):
+        shape = (shape[0], 1, *resize.size)
+        offset, checksums = _shrink(part / "images.npy", shape, offset, decoder.share)
+    reasons = [why for share in shares for why in share.reasons]
+    failed = [i for i, why in enumerate(reasons) if why]
+    np.savez(
+        part / "index.npz",
+        shape=shape,
+        offset=offset,
+        share=decoder.share,
+        checksums=np.array(checksums, np.uint32),
+        failed=np.array(failed, np.int64),
+        reasons=np.array([reasons[i] for i in failed], np.str_),
+        digests=np.array([digest for share in shares for digest in share.digests], np.bytes_),
+        is_colour=np.array(is_colour, np.bool_),
+        sizes=np.array([size for share in shares for size in share.sizes], np.int32),
+    )
+    for file in part.iterdir():
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
+
+
+def _start(path: Path, shape: tuple[int, ...]) -> int:
+    """Create a file for an array of this shape, and return where its values begin."""
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        offset = file.tell()
+        file.truncate(offset + math.prod(shape))
+    return offset
+
+
+def _shrink(path: Path, shape: tuple[int, ...], offset: int, share: int) -> tuple[int, list[int]]:
+    """Keep one of three equal channels, and return the new offset and checksums."""
+    wide = np.memmap(path, np.uint8, "r", offset, (shape[0], 3, *shape[2:]))
+    narrow = path.with_suffix(".grey")
+    checksums = []
+    start = _start(narrow, shape)
+    with narrow.open("r+b") as file:  # not by a map, which would end the process if the disk were full
+        file.seek(start)
+        for i in range(0, shape[0], share):
+            pixels = wide[i : i + share, 0].tobytes()
+            checksums.append(zlib.crc32(pixels))
+            file.write(pixels)
+    narrow.replace(path)
+    return start, checksums
+
+
+def _with_progress(shares: Iterator[Share], count: int) -> Iterator[Share]:
+    """Yield the shares, with a progress bar in a terminal and one line elsewhere."""
+    from tqdm import tqdm  # only when something is decoded
+
+    started = time.perf_counter()
+    with tqdm(total=count, unit=" images", desc="decoding", disable=None) as bar:
+        for share in shares:
+            yield share
+            bar.update(len(share.reasons))
+        if bar.disable:
+            seconds = time.perf_counter() - started
+            announce(f"decoding {count:,} images: {seconds:.1f} s, {count / seconds:,.0f} images/s")
+
+
+def _report(listing: Listing, entry: _Entry, on_error: OnError) -> None:
+    """Refuse files that could not be decoded, or tell of them."""
+    valid = entry.decoded.valid
+    if valid.all():
+        return
+    failed = [listing.files[i] for i in np.flatnonzero(~valid)]
+    named = [f"{printable(file)} ({why})" for file, why in zip(failed[:3], entry.reasons[:3], strict=True)]
+    more = f" and {len(failed) - 3:,} more" if len(failed) > 3 else ""
+    text = f"{len(failed):,} of {len(valid):,} images in {printable(str(listing.root))}"
+    if on_error == "fail":
+        raise UserError(
+            f"{text} cannot be used: {', '.join(named)}{more}; repair or remove them, or leave them out with "
+            "--data.on_error skip"
+        )
+    announce(f"left out {text}: {', '.join(named)}{more}")
+    trained = np.array([part in ("", "train") for part in listing.parts])
+    if lost := sorted({*listing.labels[trained]} - {*listing.labels[trained & valid]}):
+        raise DataError(
+            f"{listing.root}: none of the training images of {listing.class_names[lost[0]]} can be used; repair some, "
+            "or remove the class"
+        )
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Create the folder and hold its lock; what killed processes have left in it is removed.
+
+    There is no limit for the wait: decoding may take hours, and the system releases the lock of a dead process.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            announce(f"waiting for another process that is decoding images into {folder}")
+            lock.acquire()
+    except (OSError, NotImplementedError) as error:  # some file systems have no locks
+        raise DataError(
+            f"{folder}, for decoded images, cannot be written to ({reason(error)}); make it writable, or choose "
+            "another folder with the environment variable LIGHTNING_CNN_CACHE_DIR"
+        ) from error
+    try:
+        for part in folder.glob(".*.part"):
+            shutil.rmtree(part, ignore_errors=True)
+        yield
+    finally:
+        lock.release()
+
+
+def _part(path: Path) -> Path:
+    """Return the name of an entry that is not complete."""
+    return path.with_name(f".{path.name}.part")
+
+
+def _remove(path: Path) -> None:
+    """Remove an entry at once: others find all of it or nothing."""
+    try:
+        path.rename(_part(path))
+        shutil.rmtree(_part(path))
+    except OSError as error:
+        raise DataError(f"{path} cannot be removed ({reason(error)}); change its permissions") from error
+
+
+def _entries() -> dict[Path, int]:
+    """Return the entries and their sizes in bytes; the least recently used is the first."""
+    found = []
+    for index in folder().glob("*/index.npz"):
+        with suppress(OSError):  # removed meanwhile, by hand
+            size = sum(file.stat().st_size for file in index.parent.iterdir())
+            found.append((index.stat().st_mtime_ns, index.parent, size))
+    return {path: size for _, path, size in sorted(found)}
+
+
+def _make_room(folder: Path, needed: int) -> None:
+    """Remove the entries that were not used for longest, as far as the limit and the disk require it.
+
+    Raises:
+        DataError: If there is not enough room without them all.
+    """
+    entries = _entries()
+    used, free, limit = sum(entries.values()), shutil.disk_usage(folder).free, _limit()
+    if needed > limit:
+        raise DataError(
+            f"the decoded images take {needed / 1e9:,.1f} GB, more than the limit of {limit / 1e9:g} GB: choose a "
+            "smaller image size, or raise the limit with the environment variable LIGHTNING_CNN_CACHE_LIMIT"
+        )
+    if needed > free + used:
+        raise DataError(
+            f"the decoded images take {needed / 1e9:,.1f} GB, and {folder} has room for {(free + used) / 1e9:,.1f} GB: "
+            "make room, or choose another folder with the environment variable LIGHTNING_CNN_CACHE_DIR"
+        )
+    for path, size in entries.items():
+        if needed + used <= min(limit, free + used):
+            break
+        _remove(path)
+        used, free = used - size, free + size
+
+
+def _limit() -> float:
+    """Return the most bytes that all entries may take."""
+    given = os.environ.get("LIGHTNING_CNN_CACHE_LIMIT", str(_LIMIT))
+    try:
+        limit = float(given)
+    except ValueError:
+        limit = math.nan
+    if not limit > 0:
+        raise UserError(f"LIGHTNING_CNN_CACHE_LIMIT must be a number of GB above 0, got {given!r}")
+    return limit * 1e9
