@@ -1,11 +1,11 @@
 """Decoded images on disk: decoded once, checked at each start, mapped into memory by all processes.
 
-An entry is a folder below `folder()`, named by a key of everything that its pixels depend on:
+An entry is a folder in `store.folder()`, named by a key of everything that its pixels depend on:
 
 - `images.npy`: uint8 `(N, C, H, W)`, for `numpy.load` as well
-- `index.npz`: what is known of each image, and checksums of the pixels; its time is when the entry was last used
+- `index.npz`: what is known of each image, and checksums of the pixels
 
-An entry is complete or absent. Whoever changes the folder holds its lock; whoever reads an entry does not need it.
+The time of the folder is when it was last used. An entry is complete or absent. Whoever changes the folder holds its lock; whoever reads an entry does not need it.
 """
 
 import hashlib
@@ -17,22 +17,20 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 import PIL
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from lightning_cnn.data import store
 from lightning_cnn.data.decoding import Decoder, Share, decode_all
 from lightning_cnn.data.files import announce
-from lightning_cnn.data.folders import Listing
+from lightning_cnn.data.listing import Listing
 from lightning_cnn.data.resize import Mode, Resize
 from lightning_cnn.errors import DataError, UserError, reason
-from lightning_cnn.files import cache_dir
 from lightning_cnn.text import printable
 from lightning_cnn.threads import available_cores
 
@@ -44,8 +42,6 @@ Channels = Literal["auto", 1, 3]
 _FORMAT = 1
 #: Bytes of pixels that are checked at each start; of larger entries, as much, spread evenly.
 _CHECKED = 2**30
-#: The limit of all entries in GB, if LIGHTNING_CNN_CACHE_LIMIT is not set.
-_LIMIT = 20.0
 
 
 @dataclass(frozen=True)
@@ -104,47 +100,17 @@ def decoded(
     if on_error not in get_args(OnError):
         raise UserError(f"on_error must be fail or skip, got {on_error!r}")
     resize = Resize(size, mode, 3 if channels == "auto" else channels)
-    path = folder() / _key(listing, resize, channels)
+    path = store.folder() / _key(listing, resize, channels)
     try:
         entry = _open(path, listing, resize)
     except _DamagedError:
         entry = None
     if entry is None:
-        with _locked(path.parent):
+        with store.locked(path.parent):
             entry = _open_or_create(path, listing, resize, shrink=channels == "auto")
-    with suppress(OSError):  # a folder that is shared may be read-only
-        os.utime(path / "index.npz")
+    store.touch(path)
     _report(listing, entry, on_error)
     return entry.decoded
-
-
-def folder() -> Path:
-    """Return the folder of the decoded images, which need not exist.
-
-    Raises:
-        DataError: If the user has no home folder.
-    """
-    if (base := cache_dir()) is None:
-        raise DataError(
-            "there is no home folder to store decoded images in; choose a folder with the environment variable "
-            "LIGHTNING_CNN_CACHE_DIR"
-        )
-    return base / "images"
-
-
-def clear() -> int:
-    """Remove all decoded images, and return how many bytes they took. Processes that use them are not disturbed.
-
-    Raises:
-        DataError: If they cannot be removed.
-    """
-    if not folder().is_dir():
-        return 0
-    with _locked(folder()):
-        entries = _entries()
-        for path in entries:
-            _remove(path)
-        return sum(entries.values())
 
 
 def _key(listing: Listing, resize: Resize, channels: Channels) -> str:
@@ -213,10 +179,10 @@ def _open_or_create(path: Path, listing: Listing, resize: Resize, shrink: bool) 
             return entry
     except _DamagedError as error:
         announce(f"decoding again: {path} cannot be used ({error})")
-        _remove(path)
+        store.remove(path)
     needed = len(listing.files) * math.prod((resize.channels, *resize.size))
-    _make_room(path.parent, needed)
-    part = _part(path)
+    store.make_room(path.parent, needed)
+    part = store.part(path)
     try:
         part.mkdir()
         _write(part, listing, resize, shrink)
@@ -323,91 +289,3 @@ def _report(listing: Listing, entry: _Entry, on_error: OnError) -> None:
             f"{listing.root}: none of the training images of {listing.class_names[lost[0]]} can be used; repair some, "
             "or remove the class"
         )
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Create the folder and hold its lock; what killed processes have left in it is removed.
-
-    There is no limit for the wait: decoding may take hours, and the system releases the lock of a dead process.
-    """
-    lock = FileLock(folder / ".lock")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            announce(f"waiting for another process that is decoding images into {folder}")
-            lock.acquire()
-    except (OSError, NotImplementedError) as error:  # some file systems have no locks
-        raise DataError(
-            f"{folder}, for decoded images, cannot be written to ({reason(error)}); make it writable, or choose "
-            "another folder with the environment variable LIGHTNING_CNN_CACHE_DIR"
-        ) from error
-    try:
-        for part in folder.glob(".*.part"):
-            shutil.rmtree(part, ignore_errors=True)
-        yield
-    finally:
-        lock.release()
-
-
-def _part(path: Path) -> Path:
-    """Return the name of an entry that is not complete."""
-    return path.with_name(f".{path.name}.part")
-
-
-def _remove(path: Path) -> None:
-    """Remove an entry at once: others find all of it or nothing."""
-    try:
-        path.rename(_part(path))
-        shutil.rmtree(_part(path))
-    except OSError as error:
-        raise DataError(f"{path} cannot be removed ({reason(error)}); change its permissions") from error
-
-
-def _entries() -> dict[Path, int]:
-    """Return the entries and their sizes in bytes; the least recently used is the first."""
-    found = []
-    for index in folder().glob("*/index.npz"):
-        with suppress(OSError):  # removed meanwhile, by hand
-            size = sum(file.stat().st_size for file in index.parent.iterdir())
-            found.append((index.stat().st_mtime_ns, index.parent, size))
-    return {path: size for _, path, size in sorted(found)}
-
-
-def _make_room(folder: Path, needed: int) -> None:
-    """Remove the entries that were not used for longest, as far as the limit and the disk require it.
-
-    Raises:
-        DataError: If there is not enough room without them all.
-    """
-    entries = _entries()
-    used, free, limit = sum(entries.values()), shutil.disk_usage(folder).free, _limit()
-    if needed > limit:
-        raise DataError(
-            f"the decoded images take {needed / 1e9:,.1f} GB, more than the limit of {limit / 1e9:g} GB: choose a "
-            "smaller image size, or raise the limit with the environment variable LIGHTNING_CNN_CACHE_LIMIT"
-        )
-    if needed > free + used:
-        raise DataError(
-            f"the decoded images take {needed / 1e9:,.1f} GB, and {folder} has room for {(free + used) / 1e9:,.1f} GB: "
-            "make room, or choose another folder with the environment variable LIGHTNING_CNN_CACHE_DIR"
-        )
-    for path, size in entries.items():
-        if needed + used <= min(limit, free + used):
-            break
-        _remove(path)
-        used, free = used - size, free + size
-
-
-def _limit() -> float:
-    """Return the most bytes that all entries may take."""
-    given = os.environ.get("LIGHTNING_CNN_CACHE_LIMIT", str(_LIMIT))
-    try:
-        limit = float(given)
-    except ValueError:
-        limit = math.nan
-    if not limit > 0:
-        raise UserError(f"LIGHTNING_CNN_CACHE_LIMIT must be a number of GB above 0, got {given!r}")
-    return limit * 1e9

@@ -4,7 +4,7 @@ Used by `predict` and `decoding`. It must be safe for arbitrary bytes: limits on
 failures.
 """
 
-# ruff: noqa: PTH112, PTH114, PTH118, PTH208  # pathlib raises where a path is too long or not accessible
+# ruff: noqa: PTH112, PTH114, PTH116, PTH118, PTH123, PTH208  # pathlib raises where a path is too long or not accessible
 
 import fnmatch
 import glob
@@ -127,22 +127,22 @@ def read(path: Path) -> Image.Image:
     return decode(read_bytes(path))
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path | str) -> bytes:
     """Return the content of a file that may be an image, for `decode`.
 
     Raises:
         ImageFileError: If the file is missing, empty, too large, or cannot be read.
     """
     try:
-        status = path.stat()
+        status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):  # opening a pipe or a device may block
             raise ImageFileError("not a regular file; pass files, folders or patterns")
         if status.st_size == 0:
             raise ImageFileError("empty; save or copy it again")
         if status.st_size > MAX_BYTES:
             raise ImageFileError(f"larger than {MAX_BYTES >> 20} MiB; save it in a smaller size")
-        with path.open("rb") as file:
-            return file.read(MAX_BYTES)
+        with open(path, "rb") as file:
+            return file.read(status.st_size)  # which bounds it, even if the file grows
     except FileNotFoundError as error:
         raise ImageFileError("does not exist; pass files, folders or patterns") from error
     except OSError as error:

@@ -59,8 +59,8 @@ class Resize:
         pixels = np.asarray(image)
         if image.mode == "F":
             pixels = np.rint(pixels)  # averages of values from 0 to 255 are within them, too
-        planes = np.atleast_3d(pixels).transpose(2, 0, 1).astype(np.uint8)
-        return np.ascontiguousarray(np.broadcast_to(planes, (self.channels, height, width)))
+        planes = np.atleast_3d(pixels).transpose(2, 0, 1).astype(np.uint8, order="C")
+        return planes if len(planes) == self.channels else planes.repeat(self.channels, axis=0)
 
     def _fitted(self, image: Image.Image) -> Image.Image:
         height, width = self.size
