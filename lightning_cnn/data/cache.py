@@ -5,7 +5,8 @@ An entry is a folder in `store.folder()`, named by a key of everything that its 
 - `images.npy`: uint8 `(N, C, H, W)`, for `numpy.load` as well
 - `index.npz`: what is known of each image, and checksums of the pixels
 
-The time of the folder is when it was last used. An entry is complete or absent. Whoever changes the folder holds its lock; whoever reads an entry does not need it.
+The time of the folder is when it was last used. An entry is complete or absent. Whoever adds or removes one holds the
+lock; whoever reads one does not need it.
 """
 
 import hashlib

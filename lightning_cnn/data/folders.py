@@ -168,8 +168,8 @@ class _Walk:
             for twins in names.values():
                 if len(twins) > 1:
                     raise DataError(
-                        f"{show(self.root)}: the names {' and '.join(map(ascii, twins))} differ only in how accents are "
-                        "stored (Unicode's normal forms); move the images into one of these folders"
+                        f"{show(self.root)}: the names {' and '.join(map(ascii, twins))} differ only in how accents "
+                        "are stored (Unicode's normal forms); move the images into one of these folders"
                     )
         if self.empty:
             raise DataError(
@@ -204,7 +204,7 @@ def _parts(walk: _Walk, top: _Entries) -> list[tuple[str, _Folder]]:
         if len(folders) > 1:
             names = [folder.path for folder in folders]
             raise DataError(f"{root} has {' and '.join(names)}, both for {part}; join or remove them")
-    return [(part, folders[0]) for part, folders in by_part.items()]
+    return [(part, by_part[part][0]) for part in ("train", "val", "test") if part in by_part]
 
 
 def _is_image(name: str) -> bool:

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 #: How an image of another shape is made to fit.
 Mode = Literal["crop", "pad", "stretch"]
@@ -65,8 +65,8 @@ class Resize:
     def _fitted(self, image: Image.Image) -> Image.Image:
         height, width = self.size
         method = Image.Resampling.BILINEAR
-        if self.mode == "crop":  # only this part is resized: scaled as a whole, a long line would take gigabytes
-            return ImageOps.fit(image, (width, height), method)
+        if self.mode == "crop":
+            return image.resize((width, height), method, box=self._crop(image.width, image.height))
         if self.mode == "stretch":
             return image.resize((width, height), method)
         scale = min(width / image.width, height / image.height)
@@ -74,3 +74,17 @@ class Resize:
         padded = Image.new(image.mode, (width, height))
         padded.paste(image.resize(inner, method), ((width - inner[0]) // 2, (height - inner[1]) // 2))
         return padded
+
+    def _crop(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Return which part of an image to resize. Scaled as a whole before it is cropped, a line would take gigabytes.
+
+        It is computed as by torchvision, which crops whole pixels of the scaled image.
+        """
+        target_height, target_width = self.size
+        if width * target_height < height * target_width:
+            scaled_width, scaled_height = target_width, max(target_height, target_width * height // width)
+        else:
+            scaled_width, scaled_height = max(target_width, target_height * width // height), target_height
+        left, top = round((scaled_width - target_width) / 2), round((scaled_height - target_height) / 2)
+        x, y = width / scaled_width, height / scaled_height
+        return left * x, top * y, min(width, (left + target_width) * x), min(height, (top + target_height) * y)

@@ -320,10 +320,10 @@ def test_broken_and_circular_links_are_rejected(tmp_path):
 def test_a_file_without_permission_is_rejected(tmp_path, monkeypatch):
     Image.fromarray(RAMP).save(tmp_path / "a.png")
 
-    def refuse(self, mode):
-        raise PermissionError(13, "Permission denied", str(self))
+    def refuse(path, mode):
+        raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr("builtins.open", refuse)
 
     assert refusal(tmp_path / "a.png") == "cannot be read (permission denied); change its permissions or leave it out"
 
