@@ -3,6 +3,7 @@
 import os
 import signal
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -36,7 +37,7 @@ def ignore() -> None:
 
 @contextmanager
 def deferred(on_signal: Callable[[], None] | None = None) -> Iterator[None]:
-    """Handle signals after the block, where their handlers are functions of Python.
+    """Handle signals after the block, where their handlers are functions of Python; only the main thread has any.
 
     A mask would not do: the system gives the signal to another thread, and Python handles it in the main one.
 
@@ -51,6 +52,8 @@ def deferred(on_signal: Callable[[], None] | None = None) -> Iterator[None]:
             on_signal()
 
     handled = [signum for signum in SIGNALS if callable(signal.getsignal(signum))]  # `nohup` ignores SIGHUP
+    if threading.current_thread() is not threading.main_thread():
+        handled = []
     before = {signum: signal.signal(signum, defer) for signum in handled}
     try:
         yield

@@ -41,6 +41,8 @@ def _isolated(tmp_path, _cache, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", PYTHONPATH)  # for processes that a test starts
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # whatever else the machine does
     monkeypatch.setenv("XDG_CACHE_HOME", str(_cache))
+    monkeypatch.delenv("LIGHTNING_CNN_CACHE_DIR", raising=False)
+    monkeypatch.delenv("LIGHTNING_CNN_CACHE_LIMIT", raising=False)
     monkeypatch.setattr(socket.socket, "connect", connect_to_this_machine)
 
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import signal
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_cnn import signals
 from lightning_cnn.data import image_files
 from lightning_cnn.data.image_files import ImageFileError
 from lightning_cnn.data.listing import Listing, stats_of
@@ -151,7 +152,7 @@ def decode_all(decoder: Decoder) -> Iterator[Share]:
         generator=torch.Generator(),  # with torch's own, decoding would change the random numbers of the run
     )
     try:
-        for share in loader:
+        for share in _start(loader):  # no variable, as a traceback would keep it, and with it the processes
             if isinstance(share, OSError):
                 raise share
             yield share
@@ -160,6 +161,11 @@ def decode_all(decoder: Decoder) -> Iterator[Share]:
             "a process that decodes images has ended, killed perhaps because memory was short; close other programs, "
             "or find out what killed it, and start again"
         ) from error
+
+
+def _start(loader: Iterable[Share | OSError]) -> Iterator[Share | OSError]:
+    with signals.deferred():  # a process that starts has our handlers for a moment, which would raise there
+        return iter(loader)
 
 
 def _unchanged(share: Any) -> Any:
