@@ -9,6 +9,7 @@ import pytest
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import (
     atomic_write,
+    cache_dir,
     link_or_copy,
     local_path,
     remove_partial_files,
@@ -151,3 +152,18 @@ def test_a_leading_tilde_is_the_home_folder(monkeypatch, tmp_path):
 def test_what_is_not_on_this_machine_is_refused(text, message):
     with pytest.raises(UserError, match=message):
         local_path(text, "--output")
+
+
+def test_the_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # which is to be ignored
+    assert cache_dir() == tmp_path / ".cache" / "lightning_cnn"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert cache_dir() == Path("/xdg/lightning_cnn")
+    monkeypatch.setenv("LIGHTNING_CNN_CACHE_DIR", "~/mine")
+    assert cache_dir() == tmp_path / "mine"
+    monkeypatch.setenv("LIGHTNING_CNN_CACHE_DIR", "here")
+    assert cache_dir() == Path("here").absolute()
+    monkeypatch.setenv("LIGHTNING_CNN_CACHE_DIR", "s3://bucket")
+    with pytest.raises(UserError, match="LIGHTNING_CNN_CACHE_DIR s3://bucket is an address"):
+        cache_dir()

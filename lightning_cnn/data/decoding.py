@@ -8,6 +8,7 @@ import signal
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,7 +68,7 @@ class Decoder:
     target: Path
     offset: int
 
-    @property
+    @cached_property
     def share(self) -> int:
         """The number of images of a share; the last one may have fewer."""
         files = int(self.listing.stats[:, 0].clip(1).mean())

@@ -64,7 +64,8 @@ def list_images(root: Path) -> Listing:
                 f"{show(root, folder.path)} has no class folders; put the images of each class into a folder of its "
                 f"own, {show(root, folder.path)}/<class>/"
             )
-        if len(inside.folders) == 1 and (nested := walk.entries(inside.folders[0]).folders):
+        needed = part in ("", "train")
+        if needed and len(inside.folders) == 1 and (nested := walk.entries(inside.folders[0]).folders):
             raise DataError(
                 f"{show(root, folder.path)} has one class folder, with {count(nested, 'folder')} in it; if these are "
                 f"the classes, use {show(root, inside.folders[0].path)}"
@@ -73,7 +74,7 @@ def list_images(root: Path) -> Listing:
             name = unicodedata.normalize("NFC", posixpath.basename(class_folder.path))
             before = len(rows)
             rows += walk.images(class_folder, part, name)
-            if len(rows) == before and part in ("", "train"):
+            if needed and len(rows) == before:
                 walk.empty.append(class_folder.path)
             walk.names[part][name].append(class_folder.path)
     walk.report()
