@@ -112,12 +112,12 @@ def make_room(folder: Path, needed: int) -> None:
     used, free, limit = sum(entries.values()), shutil.disk_usage(folder).free, _limit()
     if needed > limit:
         raise DataError(
-            f"the decoded images take {needed / 1e9:,.1f} GB, more than the limit of {limit / 1e9:g} GB: choose a "
+            f"the decoded images take {needed / 1e6:,.0f} MB, more than the limit of {limit / 1e9:g} GB: choose a "
             "smaller image size, or raise the limit with the environment variable LIGHTNING_CNN_CACHE_LIMIT"
         )
     if needed > free + used:
         raise DataError(
-            f"the decoded images take {needed / 1e9:,.1f} GB, and {folder} has room for {(free + used) / 1e9:,.1f} GB: "
+            f"the decoded images take {needed / 1e6:,.0f} MB, and {folder} has room for {(free + used) / 1e6:,.0f} MB: "
             "make room, or choose another folder with the environment variable LIGHTNING_CNN_CACHE_DIR"
         )
     for path, size in entries.items():

@@ -388,7 +388,7 @@ def test_the_space_is_checked_before(monkeypatch, decodes):
     usage = shutil.disk_usage(".")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
 
-    with pytest.raises(DataError, match=r"the decoded images take 0\.0 GB, and .* has room for 0\.0 GB: make room, or"):
+    with pytest.raises(DataError, match=r"the decoded images take 0 MB, and .* has room for 0 MB: make room, or"):
         decoded(listing(), SIZE)
     assert decodes == []
 
@@ -434,6 +434,20 @@ def test_clear(folder):
     assert store.clear() == size
     assert content(folder) == []
     assert result.images.any()  # whoever uses them is not disturbed
+
+
+def test_what_cannot_be_removed_is_named(monkeypatch, folder):
+    decoded(listing(), SIZE)
+
+    def refuse(self, target):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+
+    with pytest.raises(
+        DataError, match=r"images/[0-9a-f]{32} cannot be removed \(permission denied\); change its perm"
+    ):
+        store.clear()
 
 
 def test_what_a_killed_process_has_left_is_removed(folder):
