@@ -17,7 +17,8 @@ from benchmarks.device import best_device, now
 from benchmarks.systems import BATCH_SIZE, EVAL_BATCH_SIZE, build, settings
 from lightning_cnn import networks
 from lightning_cnn.data.augment import CropAndRotate
-from lightning_cnn.data.base import stratified_split
+from lightning_cnn.data.datamodules import IDXDataModule
+from lightning_cnn.data.splits import number_of, stratified_split
 
 
 def network(system: str) -> nn.Module:
@@ -40,11 +41,12 @@ def subsets(system: str, folder: str) -> tuple[Subset[Any], Subset[Any]]:
         folder: The folder of the uncompressed datasets.
     """
     classifier, datamodule = build(system, folder, allow_sample=False)
+    assert isinstance(datamodule, IDXDataModule)
     tensor = [transforms.ToTensor(), transforms.Normalize(classifier.hparams["mean"], classifier.hparams["std"])]
     dataset = getattr(datasets, datamodule.facts.folder)
     train = dataset(folder, train=True, transform=transforms.Compose(_augmentation(datamodule.augment) + tensor))
     val = dataset(folder, train=True, transform=transforms.Compose(tensor))
-    val_size = datamodule.val_size * len(train) // 60_000  # the same share of the small sample
+    val_size = number_of(datamodule.val_size, 60_000) * len(train) // 60_000  # the same share of the small sample
     train_indices, val_indices = stratified_split(train.targets.numpy().astype(np.uint8), val_size)
     return Subset(train, train_indices.tolist()), Subset(val, val_indices.tolist())
 

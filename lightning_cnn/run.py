@@ -96,6 +96,8 @@ class Run:
     environment_file = _File("environment.json")
     #: Which dataset was used, and where it came from.
     data_file = _File("data.json")
+    #: Which file is in which part of a split, if that does not follow from the dataset.
+    split_file = _File("split.csv")
     #: The metrics of every epoch.
     metrics_file = _File("metrics.csv")
     #: The metrics of the test.

@@ -24,7 +24,7 @@ def config(configs, name):
 def test_there_are_no_other_configs(configs):
     found = {str(path.relative_to(configs).with_suffix("")) for path in configs.rglob("*.yaml")}
 
-    assert found == {*RECIPES, *FAST, "default", "sweeps/cnn", "sweeps/learning_rate"}
+    assert found == {*RECIPES, *FAST, "folder", "cifar10_folder", "default", "sweeps/cnn", "sweeps/learning_rate"}
 
 
 @every_config

@@ -33,7 +33,7 @@ ARROWS = {
     "report": {"plots"},
     "predict": {"checkpoint", "classifiers", "config", "data", "plots"},
     "training": {"callbacks", "checkpoint", "classifiers", "config", "data"},
-    "config": {"callbacks", "checkpoint", "classifiers", "data"},
+    "config": {"callbacks", "checkpoint", "classifiers", "data", "networks"},
     "callbacks": {"checkpoint", "classifiers", "data", "plots"},
     "classifiers": {"checkpoint", "networks"},
 }

@@ -10,9 +10,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.callbacks.hyperparameters import hyperparameters
-from lightning_cnn.callbacks.inside import eval_mode, feature_maps, first_filters, last_features
+from lightning_cnn.callbacks.inside import feature_maps, first_filters, last_features
 from lightning_cnn.callbacks.monitor import Monitor, monitor_of
-from lightning_cnn.callbacks.plots import Plots
+from lightning_cnn.callbacks.plots import Plots, drawable
 from lightning_cnn.callbacks.predictions import PredictionsCallback, Stage
 from lightning_cnn.callbacks.run_record import RunRecord
 from lightning_cnn.callbacks.tensorboard import (
@@ -24,6 +24,7 @@ from lightning_cnn.callbacks.tensorboard import (
     add_png,
 )
 from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.classifiers.network import eval_mode
 from lightning_cnn.config import yaml
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.plots.evaluation import Predictions
@@ -155,7 +156,7 @@ class Dashboard(PredictionsCallback):
         _add_plots(writer, trainer, Run(Path(writer.log_dir)), "test", _TEST_PLOTS, step)
         datamodule = getattr(trainer, "datamodule", None)
         if isinstance(datamodule, ImageDataModule):
-            images = datamodule.test_set.images[:_EMBEDDED]
+            images, _ = datamodule.test_set[:_EMBEDDED]
             features = last_features(pl_module.network, pl_module.preprocess(images))
             if features is not None:
                 labels = [names[target] for target in predictions.targets[:_EMBEDDED]]
@@ -170,17 +171,17 @@ class Dashboard(PredictionsCallback):
 
         assert isinstance(pl_module, ImageClassifier)
         step = _last_step(trainer)
-        image = datamodule.val_set.images[:1].to(pl_module.device)  # the model has been moved to the CPU
+        image = datamodule.val_set[:1][0].to(pl_module.device)  # the model has been moved to the CPU
         example = pl_module.preprocess(image)
         with eval_mode(pl_module.network):
             add_graph(writer, pl_module.network, example)
-        filters = first_filters(pl_module.network, *image.shape[2:])
+        filters = first_filters(pl_module.network, *image.shape[1:])
         if filters is not None:
             figure = figures.filters(filters.float().cpu().numpy(), "Filters of the first layer")
             add_figure(writer, "training/filters", figure, step)
         if maps := feature_maps(pl_module.network, example):
             of_image = {name: layer[0].float().cpu().numpy() for name, layer in maps.items()}
-            figure = figures.feature_maps(image[0, 0].cpu().numpy(), of_image)
+            figure = figures.feature_maps(drawable(image)[0], of_image)
             add_figure(writer, "training/feature_maps", figure, step)
 
     def _writer(self, trainer: Trainer) -> SummaryWriter | None:

@@ -1,27 +1,27 @@
 """The inside of a trained network: filters of the first layer, feature maps, features before the last layer."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from lightning_cnn.classifiers.network import eval_mode
 
-def first_filters(network: nn.Module, height: int, width: int) -> Tensor | None:
+
+def first_filters(network: nn.Module, channels: int, height: int, width: int) -> Tensor | None:
     """Return the weights of the first layer as images, `(K, h, w)`; None if it is not a layer over pixels.
 
     Args:
-        network: A network for images with one channel.
+        network: A network; of colour images, the mean over the channels is shown.
+        channels: Channels of the images.
         height: Height of the images; a linear layer with a weight for each pixel has filters of that size.
         width: Width of the images.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            return module.weight.detach()[:, 0]
+            return module.weight.detach().mean(dim=1)
         if isinstance(module, nn.Linear):
-            over_pixels = module.in_features == height * width
-            return module.weight.detach().view(-1, height, width) if over_pixels else None
+            over_pixels = module.in_features == channels * height * width
+            return module.weight.detach().view(-1, channels, height, width).mean(dim=1) if over_pixels else None
     return None
 
 
@@ -30,7 +30,7 @@ def feature_maps(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
 
     Args:
         network: The network; modes, statistics and hooks are left as they are.
-        images: Its input, `(B, 1, H, W)`.
+        images: Its input, `(B, C, H, W)`.
     """
     maps: list[Tensor] = []
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
@@ -44,7 +44,7 @@ def last_features(network: nn.Module, images: Tensor) -> Tensor | None:
 
     Args:
         network: The network; modes, statistics and hooks are left as they are.
-        images: Its input, `(B, 1, H, W)`.
+        images: Its input, `(B, C, H, W)`.
     """
     linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
     if not linear:
@@ -62,15 +62,3 @@ def _run(network: nn.Module, images: Tensor, hooks: list[RemovableHandle]) -> No
     finally:
         for hook in hooks:
             hook.remove()
-
-
-@contextmanager
-def eval_mode(network: nn.Module) -> Iterator[None]:
-    """Set the network to eval mode for the block; afterwards each of its modules has its earlier mode."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -14,6 +14,7 @@ from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.files import atomic_write
 from lightning_cnn.plots.evaluation import Predictions
+from lightning_cnn.plots.style import channels_last
 from lightning_cnn.run import Run
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Plots(PredictionsCallback):
 
         assert isinstance(pl_module, ImageClassifier)
         images, targets = (tensor[:SAMPLES] for tensor in next(iter(datamodule.train_dataloader())))
-        figure = figures.samples(_pixels(pl_module.preprocess(images)), targets.cpu().numpy(), pl_module.class_names)
+        figure = figures.samples(drawable(pl_module.preprocess(images)), targets.cpu().numpy(), pl_module.class_names)
         _save(figure, Run(Path(trainer.default_root_dir)).plot("samples"))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -85,23 +86,21 @@ class Plots(PredictionsCallback):
         _save(figures.calibration(predictions.calibration), run.plot("calibration"))
         datamodule = getattr(trainer, "datamodule", None)
         if isinstance(datamodule, ImageDataModule):
-            images = datamodule.test_set.images
-            first = images[: min(self.test_images, len(predictions))]  # the test may have been shortened
-            _save(figures.predictions(_pixels(first), predictions), run.plot("predictions"))
+            first, _ = datamodule.test_set[: min(self.test_images, len(predictions))]  # the test may be shortened
+            _save(figures.predictions(drawable(first), predictions), run.plot("predictions"))
             run.plot("mistakes").unlink(missing_ok=True)  # of an earlier test
-            worst = torch.from_numpy(predictions.worst_mistakes(MISTAKES)).to(images.device)
-            if len(worst):
-                _save(figures.mistakes(_pixels(images[worst]), predictions), run.plot("mistakes"))
+            if len(worst := torch.from_numpy(predictions.worst_mistakes(MISTAKES))):
+                images, _ = datamodule.test_set.select(worst.to(first.device))
+                _save(figures.mistakes(drawable(images), predictions), run.plot("mistakes"))
 
     def _draws(self, trainer: Trainer) -> bool:
         return self.enabled and trainer.is_global_zero and not trainer.fast_dev_run  # type: ignore[attr-defined]
 
 
-def _pixels(images: torch.Tensor) -> NDArray[np.generic]:
-    """Return the only channel of images `(B, 1, H, W)` as numpy `(B, H, W)`; numpy has no bfloat16."""
-    images = images.squeeze(1).cpu()
-    pixels: NDArray[np.generic] = (images.float() if images.is_floating_point() else images).numpy()
-    return pixels
+def drawable(images: torch.Tensor) -> NDArray[np.generic]:
+    """Return images `(B, C, H, W)` as arrays for figures; numpy has no bfloat16."""
+    images = images.cpu()
+    return channels_last((images.float() if images.is_floating_point() else images).numpy())
 
 
 def _save(figure: "Figure", path: Path) -> None:

@@ -1,10 +1,12 @@
 """What a run records about itself: config, environment and data, in its folder, its checkpoints and the loggers."""
 
+import csv
 import json
 import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from lightning_cnn.data import ImageDataModule
 from lightning_cnn.environment import job_id, processor_name
 from lightning_cnn.files import atomic_write
 from lightning_cnn.run import Run
+from lightning_cnn.text import spreadsheet_safe
 
 #: What must stay the same for a bit-exact resume: other machines, devices and versions round differently.
 _BIT_EXACT = ("processor", "device", "precision", "processes", "threads", "versions")
@@ -56,8 +59,10 @@ class RunRecord(Callback):
         with atomic_write(run.config_file) as path:
             path.write_text(yaml.dump(self.config), encoding="utf-8")
         _write_environment(run, environment_record(trainer, pl_module))
-        if isinstance(datamodule, ImageDataModule) and datamodule.raw is not None:
-            _write_json(run.data_file, data_record(datamodule))
+        if isinstance(datamodule, ImageDataModule) and datamodule.record is not None:
+            _write_json(run.data_file, datamodule.record)
+            if rows := datamodule.split_rows():
+                _write_csv(run.split_file, ("file", "label", "split"), rows)
         for logger in trainer.loggers:
             logger.log_hyperparams(hyperparameters(self.config))
 
@@ -73,11 +78,15 @@ class RunRecord(Callback):
         checkpoint[checkpoints.KEY] = {**checkpoints.describe(pl_module), "config": self.config}
 
 
-def data_record(datamodule: ImageDataModule) -> dict[str, Any]:
-    """Return which data the run uses, as plain types."""
-    raw = datamodule.raw
-    assert raw is not None
-    return {"dataset": datamodule.facts.title, "origin": raw.origin, "sample": raw.is_sample}
+def _write_csv(path: Path, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    with (
+        atomic_write(path) as temporary,
+        # File names may hold bytes that are not text.
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(map(spreadsheet_safe, row) for row in rows)
 
 
 def environment_record(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:

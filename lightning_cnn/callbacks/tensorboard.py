@@ -117,11 +117,11 @@ def add_graph(writer: SummaryWriter, network: nn.Module, example: Tensor) -> Non
 def add_embedding(
     writer: SummaryWriter, tag: str, features: Tensor, labels: list[str], images: Tensor, step: int
 ) -> None:
-    """Add features `(N, F)` of uint8 images `(N, 1, H, W)` to the projector, in place of earlier ones at this step."""
+    """Add features `(N, F)` of uint8 images `(N, C, H, W)` to the projector, in place of earlier ones at this step."""
     earlier = Path(writer.log_dir) / f"{step:05d}" / tag  # where the writer puts it; it warns of an existing folder
     if earlier.is_dir():
         shutil.rmtree(earlier)
-    sprites = (images / 255).expand(-1, 3, -1, -1)
+    sprites = (images if images.shape[1] == 3 else images[:, :1].expand(-1, 3, -1, -1)) / 255
     writer.add_embedding(features.cpu(), labels, sprites.cpu(), step, tag)
 
 

@@ -9,7 +9,6 @@ from lightning.pytorch import LightningModule, Trainer
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.callbacks.predictions import PredictionsCallback, Stage
-from lightning_cnn.callbacks.run_record import data_record
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import atomic_write, sha256
@@ -69,7 +68,7 @@ class TestResults(PredictionsCallback):
             "checkpoint": str(self.checkpoint),
             "checkpoint_sha256": sha256(self.checkpoint),
             "shortened": sum(trainer.num_test_batches) < len(trainer.test_dataloaders),
-            "data": data_record(datamodule),
+            "data": datamodule.record,
         }
 
     def _require_repetition(self) -> None:

@@ -7,6 +7,7 @@ checkpoint; reading, prediction, reports and resuming use it.
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ class Description(TypedDict):
         format: `FORMAT` of the version that wrote it.
         config: `class_path` and `init_args` of `model` and `data`; from the command line, the whole config of the run.
         class_names: Names in the order of the logits; None without a data module that has them.
-        framing: How the training images were made from larger ones, `side` and `by_mass`, or None.
+        framing: How the training images were made from larger ones, arguments of a `Framing` or a `Resize`; or None.
         metrics: The last values that training logged, for example `val/acc`.
-        preprocessing: `mean` and `std` of the pixels scaled to [0, 1].
+        preprocessing: `mean` and `std` of the pixels scaled to [0, 1], a number or a list with one for each channel.
         threads: Number of threads that torch computed with, on which the rounding of sums depends; only of runs in one
             process.
         versions: Version of each library that was used.
@@ -40,7 +41,7 @@ class Description(TypedDict):
     class_names: list[str] | None
     framing: dict[str, Any] | None
     metrics: dict[str, float]
-    preprocessing: dict[str, float]
+    preprocessing: dict[str, float | list[float]]
     threads: NotRequired[int]
     versions: dict[str, str]
 
@@ -74,7 +75,7 @@ def describe(module: "LightningModule") -> Description:
         "class_names": class_names(module),
         "framing": None if framing is None else asdict(framing),
         "metrics": {name: float(value) for name, value in module.trainer.callback_metrics.items()},
-        "preprocessing": {name: module.get_buffer(name).item() for name in ("mean", "std")},
+        "preprocessing": {name: module.get_buffer(name).squeeze().tolist() for name in ("mean", "std")},
         "versions": {**_versions()},
     }
     if module.trainer.world_size == 1:
@@ -93,4 +94,7 @@ def _datamodule(module: "LightningModule") -> "LightningDataModule | None":
 
 def _class_config(instance: "LightningModule | LightningDataModule") -> dict[str, Any]:
     cls = type(instance)
-    return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": dict(instance.hparams)}
+    arguments = dict(instance.hparams)
+    if "network" in signature(cls).parameters and (network := getattr(instance, "network_config", None)) is not None:
+        arguments["network"] = network
+    return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": arguments}

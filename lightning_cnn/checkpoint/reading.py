@@ -125,7 +125,9 @@ def _checks(content: dict[str, Any]) -> dict[str, bool]:
         f"{KEY}.class_names": class_names is None or (_is_list(class_names, str) and _are_names(class_names)),
         f"{KEY}.framing": isinstance(description.get("framing", 0), dict | None),
         f"{KEY}.metrics": _is_dict(metrics, int | float) and _are_names(metrics),
-        f"{KEY}.preprocessing": _is_dict(preprocessing, int | float) and _are_names(preprocessing),
+        f"{KEY}.preprocessing": _is_dict(preprocessing, int | float | list)
+        and _are_names(preprocessing)
+        and all(_is_list(value, int | float) for value in preprocessing.values() if isinstance(value, list)),
         f"{KEY}.threads": _is_count(threads) and threads > 0,
         f"{KEY}.versions": _is_dict(versions, str) and _are_names([*versions, *versions.values()]),
     }

@@ -16,8 +16,9 @@ from torch.nn import functional
 from torch.optim import Adam
 
 from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn.classifiers import network as networks
 from lightning_cnn.classifiers import optimizers
-from lightning_cnn.classifiers.metrics import StageMetrics
+from lightning_cnn.classifiers.metrics import MetricCallable, StageMetrics
 from lightning_cnn.errors import UserError
 
 Batch = tuple[Tensor, Tensor]
@@ -25,26 +26,42 @@ Stage = Literal["train", "val", "test"]
 
 
 class ImageClassifier(LightningModule):
-    """A network with its preprocessing, cross-entropy loss and accuracy.
+    """A network with its preprocessing, loss and metrics: by default cross-entropy and accuracy.
 
     Mean and standard deviation are buffers, so that every checkpoint and export contains the preprocessing.
 
     Args:
-        network: Maps float images `(B, 1, 28, 28)` to logits `(B, num_classes)`. Its parameters get the memory format
-            `channels_last`; nothing else of it is changed.
+        network: Maps float images `(B, C, H, W)` to logits `(B, num_classes)`: a class such as
+            `lightning_cnn.networks.CNN`, or a function that returns a module, such as `torchvision.models.resnet18`.
+            It is built with `num_classes`, `in_channels` and `image_size`, as far as it has arguments with these
+            names. In Python also a module; its parameters get the memory format `channels_last`, and nothing else of it
+            is changed.
         optimizer: Builds the optimizer from the parameters, for example `torch.optim.Adam`.
         scheduler: Builds the learning-rate schedule from the optimizer. `OneCycleLR` and `CyclicLR` are stepped after
             every batch, all others after every epoch; `total_steps` defaults to the steps of the run.
             `ReduceLROnPlateau` without a `monitor` monitors `val/loss`, or with `mode: max`, `val/acc`. None for a
             constant learning rate.
-        mean: Mean of the pixels scaled to [0, 1], which is subtracted.
-        std: Standard deviation of the pixels scaled to [0, 1], by which they are divided; greater than 0.
-        num_classes: Number of classes, at least 2.
+        mean: Mean of the pixels scaled to [0, 1], which is subtracted; for all channels, or a list with one for each.
+        std: Standard deviation of the pixels scaled to [0, 1], by which they are divided, likewise; greater than 0.
+        num_classes: Number of classes, at least 2; on the command line, that of the data.
+        in_channels: Number of channels of the images, at least 1; on the command line, that of the data.
+        image_size: Side of the images in pixels, or height and width; on the command line, that of the data.
         label_smoothing: Share of each training target that is spread over all classes, 0 to 1; see Szegedy et al.,
             "Rethinking the Inception Architecture for Computer Vision" (arXiv:1512.00567).
+        class_weights: Weight of each class in the cross-entropy of training, in the order of the labels, as in
+            `torch.nn.CrossEntropyLoss`; `balanced` is N / (C · n) for a class with n of N training images.
+        loss: Maps logits `(B, num_classes)` and targets `(B,)` to a scalar, the mean over the batch, for example
+            `lightning_cnn.classifiers.losses.FocalLoss` or `torch.nn.MultiMarginLoss`, in training, validation and
+            test. None for cross-entropy.
+        metrics: Metrics besides loss and accuracy, by name: classes of torchmetrics that are built with `num_classes`,
+            for example `{f1: torchmetrics.classification.MulticlassF1Score}`, which logs `train/f1`, `val/f1` and
+            `test/f1`.
+        test_time_flip: Whether the logits outside of training are the mean of those for the image and for its mirror
+            image.
 
     Raises:
-        ValueError: If `std`, `num_classes` or `label_smoothing` is out of its range.
+        ValueError: If an argument is out of its range, or does not fit another.
+        UserError: If the network cannot be built.
 
     Example:
         >>> classifier = ImageClassifier(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), mean=0.5, std=0.5)
@@ -57,35 +74,54 @@ class ImageClassifier(LightningModule):
 
     def __init__(
         self,
-        network: nn.Module,
+        network: networks.Network,
         optimizer: OptimizerCallable = Adam,
         scheduler: LRSchedulerCallable | None = None,
-        mean: float = 0.0,
-        std: float = 1.0,
+        mean: float | list[float] = 0.0,
+        std: float | list[float] = 1.0,
         num_classes: int = 10,
+        in_channels: int = 1,
+        image_size: int | tuple[int, int] = 28,
         label_smoothing: float = 0.0,
+        class_weights: Literal["balanced"] | list[float] | None = None,
+        loss: nn.Module | None = None,
+        metrics: dict[str, MetricCallable] | None = None,
+        test_time_flip: bool = False,
     ) -> None:
-        if std <= 0:
+        if min(std if isinstance(std, list) else [std]) <= 0:
             raise ValueError(f"std must be greater than 0, got {std}")
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+        if in_channels < 1:
+            raise ValueError(f"in_channels must be at least 1, got {in_channels}")
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"label_smoothing must be between 0 and 1, got {label_smoothing}")
+        _require_weights(class_weights, num_classes)
+        if loss is not None and (class_weights is not None or label_smoothing):
+            raise ValueError("loss takes neither class_weights nor label_smoothing: both are of cross-entropy")
         super().__init__()
-        # Scalars only: a checkpoint that contains objects cannot be loaded with `weights_only=True`.
-        self.save_hyperparameters(ignore=["network", "optimizer", "scheduler"])
+        # Plain values only: a checkpoint that contains objects cannot be loaded with `weights_only=True`.
+        self.save_hyperparameters(ignore=["network", "optimizer", "scheduler", "loss", "metrics"])
+        shape = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
+        self.network_name, self.network_config = networks.name_of(network), networks.config_of(network)
         # Changes the strides of the weights only; on a CPU, convolutions are 1.0 to 1.4 times as fast.
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = networks.build(network, shape).to(memory_format=torch.channels_last)
         self.optimizer = optimizer
         self.scheduler = scheduler
         self._lr: float | None = None  # in place of that of the optimizer
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("std", torch.tensor(std))
-        self.example_input_array = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+        self.loss = loss
+        self.test_time_flip = test_time_flip
+        self.register_buffer("mean", _per_channel("mean", mean, in_channels))
+        self.register_buffer("std", _per_channel("std", std, in_channels))
+        self._class_weights: list[float] | None = None if class_weights == "balanced" else class_weights
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        self.example_input_array = torch.zeros(1, in_channels, height, width, dtype=torch.uint8)
         self._counted: tuple[int, int] | None = None  # the step and the batch that the training metrics have last
-        self.metrics = nn.ModuleDict({f"{stage}_metrics": StageMetrics(num_classes) for stage in get_args(Stage)})
+        self.metrics = nn.ModuleDict(
+            {f"{stage}_metrics": StageMetrics(num_classes, metrics) for stage in get_args(Stage)}
+        )
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; Lightning sets one some forty times per step, in which `nn.Module` looks for parameters."""
@@ -93,6 +129,14 @@ class ImageClassifier(LightningModule):
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the images."""
+        example = self.example_input_array
+        assert isinstance(example, Tensor)
+        channels, height, width = example.shape[1:]
+        return channels, height, width
 
     @property
     def class_names(self) -> list[str]:
@@ -117,7 +161,7 @@ class ImageClassifier(LightningModule):
         self._lr = lr
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """Scale images `(B, 1, 28, 28)` to [0, 1] and normalise them: the input of the network.
+        """Scale images `(B, C, H, W)` to [0, 1] and normalise them: the input of the network.
 
         Args:
             images: uint8 from 0 to 255, or floating point of any precision in [0, 1], such as torchvision's `ToTensor`
@@ -138,8 +182,11 @@ class ImageClassifier(LightningModule):
         return (images.to(self.mean.dtype) - self.mean).div_(self.std)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits `(B, num_classes)` for images `(B, 1, 28, 28)`, uint8 or floating point, as in `preprocess`."""
-        logits: Tensor = self.network(self.preprocess(images))
+        """Return logits `(B, num_classes)` for images `(B, C, H, W)`, uint8 or floating point, as in `preprocess`."""
+        inputs = self.preprocess(images)
+        logits: Tensor = self.network(inputs)
+        if self.test_time_flip and not self.training:
+            logits = (logits + self.network(inputs.flip(-1))) / 2
         return logits
 
     # With `torch.compile`, `forward` is compiled, and not the steps around it: they differ from call to call, and would
@@ -148,7 +195,7 @@ class ImageClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss; every `log_every_n_steps` steps it is logged as `train/loss_step`."""
         loss, _ = self._step(batch, "train")
-        return self._weigh_and_log(loss, len(batch[1]))  # type: ignore[no-any-return]  # its decorator is untyped
+        return self._weigh_and_log(loss, batch[1])  # type: ignore[no-any-return]  # its decorator is untyped
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Add a batch to `val/loss` and `val/acc`; return its logits for callbacks."""
@@ -170,10 +217,20 @@ class ImageClassifier(LightningModule):
         """Return the mean loss and the logits of a batch, and add both to the metrics of the stage."""
         images, targets = batch
         logits = self(images)
-        smoothing = self.label_smoothing if stage == "train" else 0.0
-        loss = functional.cross_entropy(logits, targets, label_smoothing=smoothing)
+        loss = self._loss(logits, targets, stage)
         self._add_to_metrics(stage, loss, logits, targets)
         return loss, logits
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _loss(self, logits: Tensor, targets: Tensor, stage: Stage) -> Tensor:
+        """Return the mean loss of a batch; smoothing and weights of the classes are for training only."""
+        if self.loss is not None:
+            loss: Tensor = self.loss(logits, targets)
+            return loss
+        if stage != "train":
+            return functional.cross_entropy(logits, targets)
+        weight = None if self._class_weights is None else logits.new_tensor(self._class_weights)
+        return functional.cross_entropy(logits, targets, weight=weight, label_smoothing=self.label_smoothing)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _add_to_metrics(self, stage: Stage, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
@@ -185,25 +242,27 @@ class ImageClassifier(LightningModule):
         self._metrics(stage).add(loss, logits, targets)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _weigh_and_log(self, loss: Tensor, count: int) -> Tensor:
-        """Return the loss of `count` images as this rank is to minimise it, and log it if that is due."""
+    def _weigh_and_log(self, loss: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of a batch as this rank is to minimise it, and log it if that is due."""
         if (trainer := self._attached_trainer()) is None:
             return loss
-        loss = loss * self._weight_of_rank(count)
+        loss = loss * self._weight_of_rank(targets)
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it from outside
         if every and (trainer.global_step + 1) % every == 0:  # when loggers are called; `log` in every step is slow
             self.log("train/loss_step", loss, prog_bar=True, sync_dist=True)
         return loss
 
-    def _weight_of_rank(self, count: int) -> float:
+    def _weight_of_rank(self, targets: Tensor) -> float:
         """Return the factor with which the mean of gradients over ranks is the mean over all images of the step.
 
-        It is 1 unless this is the last batch of an epoch, of which some ranks have fewer images.
+        It is 1 unless ranks have other weights: fewer images in the last batch of an epoch, or other classes.
         """
-        if self.trainer.world_size == 1 or not self.trainer.is_last_batch:
+        weights = self._class_weights
+        if self.trainer.world_size == 1 or not (self.trainer.is_last_batch or weights):
             return 1.0
-        counts = torch.tensor(float(count), device=self.device)
-        return count / self.trainer.strategy.reduce(counts, reduce_op="mean").item()
+        weight = float(len(targets)) if weights is None else sum(weights[label] for label in targets.tolist())
+        mean = self.trainer.strategy.reduce(torch.tensor(weight, device=self.device), reduce_op="mean").item()
+        return weight / mean if mean else 1.0
 
     def on_train_epoch_end(self) -> None:
         """Log `train/loss` and `train/acc`: means over the epoch, during which the weights change."""
@@ -224,6 +283,8 @@ class ImageClassifier(LightningModule):
         metrics.flush()
         self.log(f"{stage}/loss", metrics.loss, prog_bar=True)
         self.log(f"{stage}/acc", metrics.acc, prog_bar=True)
+        for name, metric in metrics.others.items():
+            self.log(f"{stage}/{name}", metric)
 
     def _metrics(self, stage: Stage) -> StageMetrics:
         metrics = self.metrics[f"{stage}_metrics"]
@@ -231,18 +292,60 @@ class ImageClassifier(LightningModule):
         return metrics
 
     def setup(self, stage: str) -> None:
-        """Refuse data with another number of classes.
+        """Refuse data with another number of classes or another shape, and a network or a loss that does not fit.
 
         Raises:
-            UserError: If the data module has more or fewer classes than the model has logits.
+            UserError: If one of them does not fit.
         """
         self._counted = None
         names = checkpoints.class_names(self)
         if names is not None and len(names) != self.num_classes:
             raise UserError(
                 f"the model has num_classes {self.num_classes}, but the data has {len(names)} classes; "
-                f"set --model.num_classes {len(names)}"
+                f"build it with num_classes={len(names)}"
             )
+        found = getattr(self.trainer.datamodule, "image_shape", None)  # type: ignore[attr-defined]
+        if found is not None and found != (expected := self.image_shape):
+            shapes = ("×".join(map(str, shape)) for shape in (expected, found))
+            raise UserError(
+                "the model is for images of {} (channels×height×width), but those of the data are {}; build it with "
+                "in_channels={} and image_size={}".format(*shapes, found[0], found[1:])
+            )
+        if stage != "fit":
+            return
+        if self.hparams.get("class_weights") == "balanced":
+            self._class_weights = _balanced(self._train_targets(), self.num_classes)
+        if not type(self.network).__module__.startswith("lightning_cnn.networks") or self.loss is not None:
+            self._require_logits_and_loss(torch.zeros(2, *self.image_shape, dtype=torch.uint8, device=self.device))
+
+    def _require_logits_and_loss(self, images: Tensor) -> None:
+        with networks.eval_mode(self.network), torch.no_grad():
+            logits = networks.require_logits(self.network_name, self, images, self.num_classes)
+            if self.loss is None:
+                return
+            name = type(self.loss).__name__
+            try:
+                loss = self.loss(logits, torch.zeros(len(images), dtype=torch.int64, device=images.device))
+            except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                raise UserError(
+                    f"--model.loss {name} does not take logits (B, {self.num_classes}) and targets (B,): "
+                    f"{' '.join(str(error).split())[:300]}; choose another loss"
+                ) from error
+        if not isinstance(loss, Tensor) or loss.shape != ():
+            found = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            raise UserError(f"--model.loss {name} must return a scalar, the mean over the batch, got {found}")
+
+    def _train_targets(self) -> Tensor:
+        """The targets of all training images.
+
+        Raises:
+            UserError: If there is no data module that has them in memory.
+        """
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if (images := getattr(datamodule, "train_set", None)) is None:
+            raise UserError("class_weights balanced needs an ImageDataModule; give a list of weights instead")
+        targets: Tensor = images.targets
+        return targets
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer, and the schedule if there is one.
@@ -291,6 +394,9 @@ class ImageClassifier(LightningModule):
             UserError: If a weight is of another shape, or if one is missing or unexpected and `strict` is true.
         """
         expected, found = self.state_dict(), dict(state_dict)
+        if self.loss is None:  # which only training needs
+            found = {name: weight for name, weight in found.items() if not name.startswith("loss.")}
+            state_dict = found.copy()
         for name in [] if strict else expected.keys() ^ found.keys():
             expected.pop(name, None)
             found.pop(name, None)
@@ -302,3 +408,29 @@ class ImageClassifier(LightningModule):
         with suppress(RuntimeError):
             return self.trainer if self.fabric is None else None
         return None
+
+
+def _per_channel(name: str, value: float | list[float], in_channels: int) -> Tensor:
+    """Return a statistic of the pixels that can be broadcast over images."""
+    if not isinstance(value, list):
+        return torch.tensor(value)
+    if len(value) != in_channels:
+        raise ValueError(f"{name} must be a number, or a list of {in_channels}, one for each channel, got {value}")
+    return torch.tensor(value).view(-1, 1, 1)
+
+
+def _require_weights(weights: object, num_classes: int) -> None:
+    if isinstance(weights, list) and (
+        len(weights) != num_classes or any(weight < 0 for weight in weights) or not any(weights)
+    ):
+        raise ValueError(
+            f"class_weights must be `balanced` or a list of {num_classes} numbers of at least 0, not all of them 0, "
+            f"got {weights}"
+        )
+
+
+def _balanced(targets: Tensor, num_classes: int) -> list[float]:
+    """Return weights with which each class has the same weight in all; 0 for a class without images."""
+    counts = torch.bincount(targets, minlength=num_classes).tolist()
+    present = sum(count > 0 for count in counts)
+    return [len(targets) / (present * count) if count else 0.0 for count in counts]

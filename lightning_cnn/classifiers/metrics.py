@@ -1,21 +1,30 @@
-"""Loss and accuracy of training, validation or test, updated without waiting for the device at every batch."""
+"""Loss, accuracy and other metrics of one stage, updated without waiting for the device at every batch."""
 
+from collections.abc import Callable, Mapping
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, cat, nn
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
+
+#: Builds a metric from the number of classes, for example `torchmetrics.classification.MulticlassF1Score`.
+MetricCallable = Callable[[int], Metric]
 
 #: Batches per update of the metrics: an update costs the same for one batch as for many.
 _BATCHES_PER_UPDATE = 50
 
 
 class StageMetrics(nn.Module):
-    """Mean loss and micro accuracy over all images, for any batch sizes.
+    """Mean loss, micro accuracy and other metrics over all images, for any batch sizes.
 
     Args:
         num_classes: Number of classes, at least 2.
+        others: Other metrics by name.
+
+    Raises:
+        ValueError: If one of them has an invalid name.
 
     Example:
         >>> from torch import tensor
@@ -26,13 +35,22 @@ class StageMetrics(nn.Module):
         (tensor(0.5000), tensor(0.5000))
     """
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, others: Mapping[str, MetricCallable] | None = None) -> None:
+        for name in others or {}:
+            if name in ("loss", "acc") or not name.replace(" ", "_").isidentifier():
+                raise ValueError(f"metrics must have names of letters, digits and _, not loss or acc, got {name!r}")
         super().__init__()
         # Without checks of the values, which would wait for the device; a NaN or infinite loss shows in the mean.
         self.loss = MeanMetric(nan_strategy="disable")
         self.acc = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
+        self._others = nn.ModuleDict({name: build(num_classes) for name, build in (others or {}).items()})
         self._losses: list[tuple[Tensor, int]] = []
         self._logits: list[tuple[Tensor, Tensor]] = []
+
+    @property
+    def others(self) -> dict[str, Metric]:
+        """The metrics besides loss and accuracy, by name."""
+        return cast(dict[str, Metric], dict(self._others.items()))
 
     def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Add a batch.
@@ -60,13 +78,14 @@ class StageMetrics(nn.Module):
     def _flush_acc(self) -> None:
         if self._logits:
             logits, targets = zip(*self._logits, strict=True)
-            self.acc.update(cat(logits), cat(targets))
+            for metric in (self.acc, *self.others.values()):
+                metric.update(cat(logits), cat(targets))
             self._logits.clear()
 
     def reset(self) -> None:
         """Discard all batches."""
-        self.loss.reset()
-        self.acc.reset()
+        for metric in (self.loss, self.acc, *self.others.values()):
+            metric.reset()
         self._losses.clear()
         self._logits.clear()
 
@@ -79,13 +98,17 @@ class StageMetrics(nn.Module):
         return {
             "loss": deepcopy(self.loss.metric_state),
             "acc": deepcopy(self.acc.metric_state),
+            "others": {name: deepcopy(metric.metric_state) for name, metric in self.others.items()},
             "losses": [(loss.clone(), count) for loss, count in self._losses],
         }
 
     def merge(self, state: dict[str, Any]) -> None:
         """Add the batches of another `state`."""
         device = self.loss.device
-        for metric, incoming in ((self.loss, state["loss"]), (self.acc, state["acc"])):
-            metric.merge_state({name: value.to(device) for name, value in incoming.items()})
-            metric._update_count += 1  # not done by torchmetrics 1.9, whose `compute` then warns
+        states = {"loss": state["loss"], "acc": state["acc"], **state.get("others", {})}
+        metrics: dict[str, Metric] = {"loss": self.loss, "acc": self.acc, **self.others}
+        for name, metric in metrics.items():
+            if name in states:  # not one that was added for the resumed part of the run
+                metric.merge_state(move_data_to_device(states[name], device))
+                metric._update_count += 1  # not done by torchmetrics 1.9, whose `compute` then warns
         self._losses += [(loss.to(device), count) for loss, count in state["losses"]]

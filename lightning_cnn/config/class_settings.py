@@ -1,10 +1,12 @@
 """Settings that take a class: which classes each of them takes, and the arguments of a class as settings."""
 
 import inspect
+import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from importlib import import_module
+from inspect import isfunction
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin
 
@@ -16,10 +18,12 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import CheckpointIO, LayerSync, Precision
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy, StrategyRegistry
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn import networks
+from lightning_cnn.classifiers import ImageClassifier, losses
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.data.augment import Augmentation
 from lightning_cnn.errors import UserError, did_you_mean
@@ -31,6 +35,8 @@ BASES: dict[str, tuple[type[Any], ...]] = {
     "optimizer": (Optimizer,),
     "scheduler": (LRScheduler,),
     "augment": (Augmentation,),
+    "network": (nn.Module,),
+    "loss": (nn.Module,),
     "callbacks": (Callback,),
     "logger": (Logger,),
     "profiler": (Profiler,),
@@ -39,15 +45,22 @@ BASES: dict[str, tuple[type[Any], ...]] = {
     "plugins": (CheckpointIO, ClusterEnvironment, LayerSync, Precision),
 }
 #: Those of them that take nothing but a class; the others also take other values, such as `false`.
-ONLY_CLASSES = ("model", "data", "optimizer", "scheduler", "augment", "callbacks")
+ONLY_CLASSES = ("model", "data", "optimizer", "scheduler", "augment", "network", "loss", "callbacks")
 #: The names that the Trainer knows for some of them; any other text is the name of a class.
 _NAMES: dict[str, Callable[[], Collection[str]]] = {
     "accelerator": lambda: {"auto", "gpu", *AcceleratorRegistry.available_accelerators()},
     "strategy": lambda: {"auto", *StrategyRegistry.available_strategies()},
     "profiler": lambda: {"simple", "advanced", "pytorch", "xla"},
 }
-#: Arguments that are not for the user to give: the parameters to optimize, the optimizer to schedule, the network.
-_INJECTED = {Optimizer: "params", LRScheduler: "optimizer", ImageClassifier: "network"}
+#: Arguments that are not for the user to give: the parameters to optimize, the optimizer to schedule.
+_INJECTED = {Optimizer: "params", LRScheduler: "optimizer"}
+#: Arguments of a model that follow from the data.
+LINKED = ("num_classes", "in_channels", "image_size")
+#: Names without a module, where only some of the subclasses are meant.
+_CHOICES: dict[str, Callable[[], Collection[str]]] = {
+    "network": lambda: networks.__all__,
+    "loss": lambda: {*losses.__all__, *(name for name in dir(nn) if name.endswith("Loss"))},
+}
 #: The keys of a setting that names a class.
 CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
 
@@ -66,7 +79,7 @@ def names_class(place: tuple[str, ...], value: object) -> bool:
 
 
 def find_class(place: tuple[str, ...], name: str) -> type[Any]:
-    """Return the class that a user has named for a setting; its module is imported.
+    """Return the class that a user has named for a setting, or for a network the function; its module is imported.
 
     Args:
         place: The names that lead to the setting, for example `("model", "optimizer")`.
@@ -87,8 +100,11 @@ def find_class(place: tuple[str, ...], name: str) -> type[Any]:
             ) from error
         except (ImportError, ValueError):
             found = None
-        if isinstance(found, type) and issubclass(found, bases):
-            return found
+        if (isinstance(found, type) and issubclass(found, bases)) or (place[-1] == "network" and isfunction(found)):
+            return cast(type[Any], found)
+    elif place[-1] == "network":
+        if name in networks.__all__:
+            return cast(type[Any], getattr(networks, name))
     elif found := [cls for cls in _subclasses(bases) if cls.__name__ == name]:
         if len(found) == 1:
             return found[0]
@@ -102,6 +118,8 @@ def arguments(cls: type[Any]) -> dict[str, inspect.Parameter]:
     """Return the arguments of a class that a user can give, those that it passes on included."""
     found: dict[str, inspect.Parameter] = {}
     passes_on = False
+    if isfunction(cls):
+        return {p.name: p for p in inspect.signature(cls).parameters.values() if p.kind is not p.VAR_KEYWORD}
     for owner in cls.__mro__[:-1]:
         if "__init__" not in vars(owner):
             continue
@@ -115,13 +133,36 @@ def arguments(cls: type[Any]) -> dict[str, inspect.Parameter]:
     for base, injected in _INJECTED.items():
         if issubclass(cls, base):
             found.pop(injected, None)
+    if issubclass(cls, ImageClassifier) and "network" not in inspect.signature(cls).parameters:
+        found.pop("network")  # which the class itself gives to its base
     return found
+
+
+def takes_any(builder: Callable[..., Any]) -> bool:
+    """Whether a function passes arguments on that its signature does not name."""
+    return isfunction(builder) and any(p.kind is p.VAR_KEYWORD for p in inspect.signature(builder).parameters.values())
+
+
+def import_path(found: type[Any]) -> str:
+    """Return the shortest path by which a class or function can be imported: `torch.optim.Adam`, not `….adam.Adam`."""
+    parts = found.__module__.split(".")
+    modules = (".".join(parts[: n + 1]) for n in range(len(parts)))
+    name = found.__name__
+    return next(
+        (f"{m}.{name}" for m in modules if getattr(sys.modules.get(m), name, None) is found),
+        f"{found.__module__}.{name}",
+    )
 
 
 def required(cls: type[Any]) -> list[str]:
     """Return the arguments that must be given; those of a base class may be given by the class itself."""
     own = inspect.signature(cls).parameters
-    return [name for name, parameter in arguments(cls).items() if name in own and parameter.default is parameter.empty]
+    builds_network = isfunction(cls) or issubclass(cls, nn.Module)  # which gets the shape of the images
+    return [
+        name
+        for name, parameter in arguments(cls).items()
+        if name in own and parameter.default is parameter.empty and not (builds_network and name in LINKED)
+    ]
 
 
 @cache
@@ -176,6 +217,8 @@ def no_such_class(setting: str, name: str) -> str:
 
 def suggest_class(setting: str, name: str = "") -> str:
     """Return the class that was probably meant, or all that a setting takes, to be added to a message."""
+    if setting in _CHOICES:
+        return suggest(name, sorted(_CHOICES[setting](), key=str.swapcase))
     classes = _subclasses(BASES[setting])
     known = {cls.__name__ for cls in classes if not cls.__module__.startswith("lightning_cnn.training")}  # internals
     known |= {*_NAMES.get(setting, set)()}

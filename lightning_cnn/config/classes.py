@@ -1,17 +1,30 @@
 """Which classes are trusted when a checkpoint names them: one rule, for every command.
 
 A checkpoint may be untrusted, so no module is imported only because a checkpoint names it. Trusted are classes of this
-package, of torch.optim and of Lightning that are imported already, and classes of modules that the user has named.
+package, of PyTorch's libraries and of Lightning that are imported already, and classes of modules that the user has
+named; of torchvision.models also functions, which build networks.
 Imports nothing heavy, so that `predict` can use it.
 """
 
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from importlib import import_module
-from typing import Any
+from inspect import isfunction
+from typing import Any, cast, get_type_hints
 
 #: Packages whose modules a checkpoint may name.
-_PACKAGES = ("lightning_cnn", "torch.optim", "lightning.pytorch", "lightning.fabric")
+_PACKAGES = (
+    "lightning_cnn",
+    "torch.nn",
+    "torch.optim",
+    "torchmetrics",
+    "torchvision.models",
+    "torchvision.transforms",
+    "lightning.pytorch",
+    "lightning.fabric",
+)
+#: A part of them with functions that build networks.
+_BUILDERS = "torchvision.models"
 
 
 def trusted_class(path: str, bases: tuple[type[Any], ...], named: Collection[str]) -> type[Any] | None:
@@ -25,13 +38,26 @@ def trusted_class(path: str, bases: tuple[type[Any], ...], named: Collection[str
     module, _, name = path.rpartition(".")
     if is_class_path(path) and module in {text.rpartition(".")[0] for text in named if is_class_path(text)}:
         found = getattr(_import_named(module), name, None)
-        is_own = isinstance(found, type) and (path in named or _within(found.__module__, (module.partition(".")[0],)))
-        return found if is_own else None
+        is_own = path in named or _within(getattr(found, "__module__", ""), (module.partition(".")[0],))
+        # A network may also be the function that builds it.
+        is_kind = isinstance(found, type) or (isfunction(found) and any(b.__name__ == "Module" for b in bases))
+        return cast(type[Any], found) if is_own and is_kind else None
     if not _within(module, _PACKAGES) or any(part.startswith("__") for part in path.split(".")):
         return None
+    if _within(module, ("torchvision",)):
+        import_module("torchvision.models")
+        import_module("torchvision.transforms.v2")
     found = getattr(sys.modules.get(module), name, None)
+    if isfunction(found) and _within(found.__module__, (_BUILDERS,)) and _builds(found, bases):
+        return cast(type[Any], found)
     is_known = isinstance(found, type) and _within(found.__module__, _PACKAGES) and issubclass(found, bases)
     return found if is_known else None
+
+
+def _builds(function: Callable[..., Any], bases: tuple[type[Any], ...]) -> bool:
+    """Whether a function says that it returns an object of one of these classes."""
+    returned = get_type_hints(function).get("return")
+    return isinstance(returned, type) and issubclass(returned, bases)
 
 
 def is_class_path(text: str) -> bool:

@@ -41,6 +41,8 @@ set_dumper("plain", lambda settings: settings)
 register_type(torch.device, str, torch.device)
 # Some of torchvision's transforms take a `Number`, which jsonargparse reads but cannot write. `pos` takes numbers only.
 register_type(Number, operator.pos, operator.pos, type_check=isinstance)
+# Weights of a loss, for example.
+register_type(torch.Tensor, torch.Tensor.tolist, lambda values: torch.as_tensor(values, dtype=torch.float32))
 yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
 
 
@@ -110,6 +112,8 @@ def _plain(dumped: Any, parsed: Any, place: tuple[str, ...]) -> Any:
         return [_plain(*pair, place) for pair in zip(items, parsed, strict=True)]
     if isinstance(parsed, set | frozenset):  # sorted, because the order of classes differs between processes
         return sorted((_plain(*pair, place) for pair in zip(dumped, parsed, strict=True)), key=str)
+    if isinstance(parsed, torch.Tensor):
+        return parsed.tolist()
     if isinstance(parsed, str) and place[-1] in FOLDERS and "://" not in parsed:
         return str(Path(parsed))  # a default as well, as it is read from a config
     if type(parsed) in _PLAIN:

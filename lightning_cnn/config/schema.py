@@ -13,6 +13,7 @@ from typing import Any, get_args
 from lightning_cnn.config.class_settings import (
     BASES,
     CLASS_KEYS,
+    LINKED,
     ONLY_CLASSES,
     arguments,
     describe_type,
@@ -24,12 +25,13 @@ from lightning_cnn.config.class_settings import (
     required,
     suggest,
     suggest_class,
+    takes_any,
 )
 from lightning_cnn.config.yaml import describe
 from lightning_cnn.errors import UserError, did_you_mean
 
 #: Settings that are folders, of this machine in any case …
-LOCAL_FOLDERS = ("data_dir", "default_root_dir")
+LOCAL_FOLDERS = ("data_dir", "root", "default_root_dir")
 #: … or also, for Lightning's own classes, elsewhere.
 FOLDERS = (*LOCAL_FOLDERS, "dirpath", "save_dir")
 #: What other programs call some settings.
@@ -186,6 +188,15 @@ def _check_class(place: tuple[str, ...], value: Any, is_last: bool) -> None:
     known = arguments(cls)
     given = {} if isinstance(value, str) else value.get("init_args") or {}
     for argument, item in given.items():
+        if argument in LINKED and place == ("model",):
+            raise UserError(f"{flag_of(place)}.{argument} {describe(item)}: it follows from the data; leave it out")
+        if argument not in known and takes_any(cls):
+            continue
+        if argument == "network" and argument not in known:
+            raise UserError(
+                f"{flag_of(place)}.network {describe(item)}: {cls.__name__} has its own network; "
+                "add --model ImageClassifier"
+            )
         if argument not in known:
             raise UserError(
                 f"{flag_of(place)}.{argument} {describe(item)}: {cls.__name__} has no setting {argument!r}"

@@ -7,15 +7,24 @@ and `init_args`. Later trees override earlier ones: defaults < checkpoint < conf
 import inspect
 import os
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import yaml
 
-from lightning_cnn.config.class_settings import BASES, CLASS_KEYS, arguments, find_class, is_class, kinds, names_class
+from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.config.class_settings import (
+    BASES,
+    CLASS_KEYS,
+    arguments,
+    find_class,
+    import_path,
+    is_class,
+    kinds,
+    names_class,
+)
 from lightning_cnn.config.flags import Flag
 from lightning_cnn.config.schema import FOLDERS, LOCAL_FOLDERS, Schema
 from lightning_cnn.config.yaml import (
@@ -181,9 +190,15 @@ class _Change:
         if not rest:
             return {**settings, name: self._new_value(before, (*place, name), parameter)}
         if before is None and parameter is not None and isinstance(parameter.default, type):
-            before = _import_path(parameter.default)
+            before = import_path(parameter.default)
         if name in BASES:
             return {**settings, name: self._of_class(before, rest, (*place, name))}
+        if (
+            before is None
+            and parameter is not None
+            and any(get_origin(kind) is dict for kind in kinds(parameter.annotation))
+        ):
+            before = {}
         if not isinstance(before, Mapping):
             known = arguments(owner) if owner is not None and parameter is None else {}
             beside = [".".join((*place, argument, *rest)) for argument in known]
@@ -195,6 +210,8 @@ class _Change:
         if isinstance(value, list) and value:
             return [*value[:-1], self._of_class(value[-1], names, place)]
         chosen: Tree = {"class_path": value} if isinstance(value, str) else dict(value or {})
+        if place == ("model",) and names[0] == "network" and not is_class(chosen):
+            chosen["class_path"] = import_path(ImageClassifier)
         cls = find_class(place, chosen["class_path"]) if is_class(chosen) else None
         return {**chosen, "init_args": self._of_settings(chosen.get("init_args") or {}, names, place, cls)}
 
@@ -206,13 +223,6 @@ class _Change:
             kept = before if isinstance(before, list) else [] if before is None else [before]
             return [*kept, *(value if isinstance(value, list) else [value])]
         return _merge_values(before, value, place)
-
-
-def _import_path(cls: type[Any]) -> str:
-    """Return the shortest path by which a class can be imported: `torch.optim.Adam`, not `torch.optim.adam.Adam`."""
-    parts = cls.__module__.split(".")
-    modules = (".".join(parts[: n + 1]) for n in range(len(parts)))
-    return next(f"{m}.{cls.__name__}" for m in modules if getattr(sys.modules.get(m), cls.__name__, None) is cls)
 
 
 def _value(flag: Flag, parameter: inspect.Parameter | None) -> Any:

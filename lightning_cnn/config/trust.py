@@ -19,9 +19,12 @@ from typing import Any, Literal, get_origin
 
 import yaml
 from lightning.pytorch import Trainer
+from torch import nn
+from torchmetrics import Metric
 
 from lightning_cnn import callbacks  # noqa: F401  # classes are looked up among those that are imported
-from lightning_cnn.config.class_settings import BASES, CLASS_KEYS, arguments, is_class, kinds
+from lightning_cnn.classifiers.network import PRETRAINED
+from lightning_cnn.config.class_settings import BASES, CLASS_KEYS, LINKED, arguments, is_class, kinds
 from lightning_cnn.config.classes import is_class_path, is_of_known_package, trusted_class
 from lightning_cnn.config.settings import texts
 from lightning_cnn.config.yaml import MAX_BYTES, describe, dump, is_readable, load
@@ -36,7 +39,7 @@ _PLACES = ("default_root_dir", "model_registry")
 _TEXTS = ("filename", "dirpath", "save_dir", "data_dir", "name", "monitor")
 #: Types of which the parser takes text as it is, or as a number or a time.
 _SCALARS = (str, Path, os.PathLike, int, float, bool, timedelta)
-_ALL_BASES = tuple(base for bases in BASES.values() for base in bases)
+_ALL_BASES = tuple(base for bases in BASES.values() for base in bases if base is not nn.Module)
 
 _MAX_VALUES = 10_000
 _MAX_DEPTH = 30
@@ -153,6 +156,10 @@ class _Copier:
             return {_require_data_key(key, place): self.copy(item, (*place, "")) for key, item in value.items()}
         known = {} if owner is None else arguments(owner)
         owners = {} if place else {"trainer": Trainer}
+        if place[-2:] == ("network", "init_args"):
+            value = {key: item for key, item in value.items() if key not in PRETRAINED or str(item) in self.named}
+        if place == ("model", "init_args"):
+            value = {key: item for key, item in value.items() if key not in LINKED}
         if is_class(value) and (cls := self._class(value["class_path"], place)) is not None:
             owners = {"init_args": cls}
         return {
@@ -163,7 +170,8 @@ class _Copier:
     def _class(self, path: object, place: tuple[str, ...]) -> type[Any] | None:
         """Return the class with this path for a setting, if it is trusted."""
         owner = next(iter(reversed(_names(place))), "")
-        return trusted_class(path, BASES.get(owner, _ALL_BASES), self.named) if isinstance(path, str) else None
+        others = {"metrics": (Metric,), "transform": (nn.Module,)}.get(owner, _ALL_BASES)
+        return trusted_class(path, BASES.get(owner, others), self.named) if isinstance(path, str) else None
 
     def _require_harmless(self, text: str, place: tuple[str, ...], argument: Parameter | None) -> None:
         """Refuse text that the parser would not take as text, unless it names something known or named by the user."""

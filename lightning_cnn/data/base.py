@@ -1,11 +1,10 @@
-"""The data module of every dataset: images in memory, a fixed validation split, training augmentation."""
+"""The data module of every dataset: a fixed validation split, batches of tensors, training augmentation."""
 
 import os
 import warnings
 import zlib
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -13,105 +12,64 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 
-from lightning_cnn.data import sharing, sources
-from lightning_cnn.data.augment import Augmentation
+from lightning_cnn.data import sharing
+from lightning_cnn.data.augment import Augmentation, Compose
 from lightning_cnn.data.batches import Images, SequentialLoader, ShuffledLoader
-from lightning_cnn.data.facts import DatasetFacts, Framing
+from lightning_cnn.data.facts import Framing
+from lightning_cnn.data.resize import Resize
+from lightning_cnn.data.splits import number_of, stratified_fold, stratified_split
 from lightning_cnn.errors import UserError
 
-#: The split does not depend on the seed of the run: every run on every machine validates on the same images.
-SPLIT_SEED = 0
-
-
-def stratified_split(labels: NDArray[np.uint8], val_size: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the sorted indices of the training and of the validation images.
-
-    Each class has the same share of the validation images as of all images, to within one image. The split depends
-    only on the arguments.
-
-    Args:
-        labels: Class of each image, `(N,)`.
-        val_size: Number of validation images, 1 to N − 1.
-
-    Raises:
-        UserError: If `val_size` is out of range.
-    """
-    if not 1 <= val_size < len(labels):
-        raise UserError(f"val_size must be between 1 and {len(labels) - 1}, got {val_size}")
-    rng = np.random.default_rng(SPLIT_SEED)
-    classes, counts = np.unique(labels, return_counts=True)
-    shares = val_size * counts / len(labels)
-    quota = np.floor(shares).astype(int)
-    # The rest after rounding down goes to the classes with the largest remainders.
-    quota[np.argsort(quota - shares, kind="stable")[: val_size - quota.sum()]] += 1
-    chosen = [rng.permutation(np.flatnonzero(labels == c))[:n] for c, n in zip(classes, quota, strict=True)]
-    val = np.sort(np.concatenate(chosen))
-    return np.setdiff1d(np.arange(len(labels)), val), val
-
-
-def stratified_fold(labels: NDArray[np.uint8], folds: int, fold: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the sorted indices of the training and of the validation images of one fold of a cross-validation.
-
-    Each image is a validation image in exactly one fold. The folds differ by at most one image, in all and per class,
-    and depend only on `labels` and `folds`.
-
-    Args:
-        labels: Class of each image, `(N,)`.
-        folds: Number of folds, 2 to N.
-        fold: The fold to validate on, from 0.
-    """
-    rng = np.random.default_rng(SPLIT_SEED)
-    by_class = np.concatenate([rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)])
-    val = np.sort(by_class[fold::folds])
-    return np.setdiff1d(np.arange(len(labels)), val), val
-
-
-def _to_tensors(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Images:
-    return Images(torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels.astype(np.int64)))
+#: Which images: those to train on, those to validate on, or those to test on.
+Part = Literal["train", "val", "test"]
 
 
 class ImageDataModule(LightningDataModule):
-    """Greyscale images of 28×28 pixels with a fixed, stratified validation split of the training images.
+    """Images of one size with a fixed, stratified validation split of the training images.
 
-    The official test images are used by `test` and `predict` only. A batch is uint8 images `(B, 1, 28, 28)` and int64
-    targets `(B,)`.
+    A batch is uint8 images `(B, C, H, W)` and int64 targets `(B,)`. The test images are used by `test` and `predict`
+    only. A subclass says which images there are: `name`, `title`, `class_names`, `image_shape` and `load_images`.
 
     Args:
-        data_dir: Folder of the datasets in torchvision's layout; missing files are downloaded into it. None
-            means $LIGHTNING_CNN_DATA_DIR, or `data` if that is not set.
         batch_size: Training images per step and device, at least 1.
         eval_batch_size: Images per step and device for validation and test, at least 1; affects speed, not results.
-        val_size: Number of validation images, taken from the training images.
-        augment: Augmentation of each training batch, on its device. None for none.
-        allow_sample: Use the small sample that ships with this package if the dataset is not available.
+        val_size: Validation images, taken from the training images: their number (int), or their share (float).
+        augment: Augmentation of each training batch, on its device; a list is applied in its order. None for none.
         global_batch_size: Training images per step over all devices, a multiple of their number; replaces
             `batch_size`, which is not used then, so that a run is the same on any number of devices.
         folds: Number of folds of a stratified cross-validation, at least 2; one fold replaces the `val_size`
             validation images.
         fold: The fold to validate on, 0 to `folds` − 1.
 
+    Attributes:
+        name: Name of the dataset in run folders, for example `mnist`.
+        title: Name of the dataset in messages and figures, for example `MNIST`.
+
     Raises:
         ValueError: If an argument is out of range.
     """
 
-    facts: ClassVar[DatasetFacts]
+    name: str
+    title: str
     train_set: Images
     val_set: Images
     test_set: Images
+    #: Whether each process loads the images itself, because they are mapped into memory, which processes share.
+    is_mapped: ClassVar[bool] = False
+    #: Arguments that are no plain values, which a checkpoint does not contain.
+    not_hyperparameters: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
-        data_dir: str | Path | None = None,
         batch_size: int = 64,
         eval_batch_size: int = 1000,
-        val_size: int = 5000,
-        augment: Augmentation | None = None,
-        allow_sample: bool = False,
+        val_size: int | float = 0.1,
+        augment: Augmentation | list[Augmentation] | None = None,
         global_batch_size: int | None = None,
         folds: int | None = None,
         fold: int | None = None,
     ) -> None:
-        if not hasattr(self, "facts"):
+        if type(self) is ImageDataModule:
             raise ValueError("no data module was chosen; choose one, for example --data MNISTDataModule")
         minimums = {"batch_size": 1, "eval_batch_size": 1, "global_batch_size": 1, "folds": 2}
         values = (batch_size, eval_batch_size, global_batch_size, folds)
@@ -124,19 +82,63 @@ class ImageDataModule(LightningDataModule):
             raise ValueError(f"fold must be between 0 and {folds - 1}, got {fold}")
         super().__init__()
         # Plain types only: the hyperparameters become part of every checkpoint.
-        self.save_hyperparameters(ignore=["augment"])
-        self.hparams["data_dir"] = None if data_dir is None else str(data_dir)
-        self.data_dir = sources.default_data_dir() if data_dir is None else Path(data_dir)
+        self.save_hyperparameters(ignore=["augment", *self.not_hyperparameters])
         self._batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.val_size = val_size
-        self.augment = augment
-        self.allow_sample = allow_sample
+        self.augment = Compose(augment) if isinstance(augment, list) else augment
         self.global_batch_size = global_batch_size
         self.folds = folds
         self.fold = fold
-        self.raw: sources.RawDataset | None = None
         self._common_seed: int | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The class names, in the order of the labels."""
+        raise NotImplementedError
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of every image."""
+        raise NotImplementedError
+
+    def load_images(self, parts: Sequence[Part]) -> dict[Part, Images]:
+        """Return the images of these parts, in main memory; `setup` calls it on every node.
+
+        Raises:
+            UserError: If there are none.
+        """
+        raise NotImplementedError
+
+    @property
+    def framing(self) -> Framing | Resize | None:
+        """How the images were made from larger ones, so that `predict` does the same; None if that is unknown."""
+        return None
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """What a run records about its images, in plain types: `dataset`, `origin` and `sample`; None if unloaded."""
+        return {"dataset": self.title, "origin": "memory", "sample": False}
+
+    def split_rows(self) -> list[tuple[str, str, str]]:
+        """Return file, label and part of each image, sorted; nothing where the dataset itself says so."""
+        return []
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return len(self.class_names)
+
+    @property
+    def in_channels(self) -> int:
+        """The number of channels of every image: 1 if they are grey, 3 if they are RGB."""
+        return self.image_shape[0]
+
+    @property
+    def image_size(self) -> int | tuple[int, int]:
+        """The side of every image in pixels, or its height and width."""
+        _, height, width = self.image_shape
+        return height if height == width else (height, width)
 
     @property
     def batch_size(self) -> int:
@@ -159,26 +161,8 @@ class ImageDataModule(LightningDataModule):
             )
         self._batch_size = self.hparams["batch_size"] = batch_size  # checkpoints contain the latter
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The class names, in the order of the labels."""
-        return self.facts.classes
-
-    @property
-    def framing(self) -> Framing:
-        """How the images were made from larger ones."""
-        return self.facts.framing
-
-    def prepare_data(self) -> None:
-        """Download missing files, once per node.
-
-        Raises:
-            DataError: If the dataset is not available; the message lists what was tried and what to do.
-        """
-        self.raw = sources.load(self.facts, self.data_dir, self.allow_sample)
-
     def setup(self, stage: str | None = None) -> None:
-        """Load and verify the files and split them; the processes of a node share the images that its first one loads.
+        """Load the images; the processes of a node share those that its first one loads.
 
         Args:
             stage: `fit`, `validate`, `test` or `predict`; None for all images.
@@ -197,40 +181,33 @@ class ImageDataModule(LightningDataModule):
                 f"Batch size: {batch_size}{share} (--data.global_batch_size {self.global_batch_size}; "
                 "--data.batch_size is not used)"
             )
-        names = {None: ("train", "val", "test"), "test": ("test",), "predict": ("test",)}.get(stage, ("train", "val"))
-        if self.trainer is None or self.trainer.world_size == 1:
-            sets = self._load(names)
-        else:
-            loaded = self._load(names) if self.trainer.local_rank == 0 else None
-            sets = sharing.share(loaded, self.trainer.node_rank)
+        every: tuple[Part, ...] = ("train", "val", "test")
+        parts = every if stage is None else every[2:] if stage in ("test", "predict") else every[:2]
         device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
-        for name, images in zip(names, sets, strict=True):
-            setattr(self, f"{name}_set", Images(images.images.to(device), images.targets.to(device)))
+        for part, images in self._load(parts).items():
+            setattr(self, f"{part}_set", images.to(device))
         if torch.distributed.is_initialized():  # without `seed_everything`, each process has a seed of its own
             seeds = [torch.initial_seed()]
             torch.distributed.broadcast_object_list(seeds)
             (self._common_seed,) = seeds
 
-    def _load(self, names: Iterable[str]) -> list[Images]:
-        """Return the training, the validation or the test images, or several of them."""
-        # In the process where `prepare_data` was called, they are loaded already.
-        raw = self.raw = self.raw or sources.load(self.facts, self.data_dir, self.allow_sample)
-        sets = {}
-        if "test" in names:
-            sets["test"] = _to_tensors(raw.test_images, raw.test_labels)
-        if "train" in names:
-            for name, part in zip(("train", "val"), self._split(raw), strict=True):
-                sets[name] = _to_tensors(raw.train_images[part], raw.train_labels[part])
-        return [sets[name] for name in names]
+    def _load(self, parts: Sequence[Part]) -> dict[Part, Images]:
+        if self.trainer is None or self.trainer.world_size == 1 or self.is_mapped:
+            return self.load_images(parts)
+        loaded = [*self.load_images(parts).values()] if self.trainer.local_rank == 0 else None
+        return dict(zip(parts, sharing.share(loaded, self.trainer.node_rank), strict=True))
 
-    def _split(self, raw: sources.RawDataset) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    def split(self, labels: NDArray[np.integer]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return the indices of the training and of the validation images among those with these labels.
+
+        Raises:
+            UserError: If `val_size` or `folds` leaves no training or no validation images.
+        """
         if self.folds is None or self.fold is None:
-            # Of the sample, the same share as of the full 60,000 training images.
-            scaled = max(1, self.val_size * len(raw.train_labels) // 60_000)
-            return stratified_split(raw.train_labels, scaled if raw.is_sample else self.val_size)
-        if self.folds > len(raw.train_labels):
-            raise UserError(f"folds must be between 2 and {len(raw.train_labels)}, got {self.folds}")
-        return stratified_fold(raw.train_labels, self.folds, self.fold)
+            return stratified_split(labels, number_of(self.val_size, len(labels)))
+        if self.folds > len(labels):
+            raise UserError(f"folds must be between 2 and {len(labels)}, got {self.folds}")
+        return stratified_fold(labels, self.folds, self.fold)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what identifies the training images, for `load_state_dict`; nothing outside of training."""
@@ -247,7 +224,8 @@ class ImageDataModule(LightningDataModule):
         """
         if self.trainer is None or self.trainer.state.fn != "fit" or (now := self.state_dict()) == state_dict:
             return
-        sample = ", the sample that ships with this package" if self.raw is not None and self.raw.is_sample else ""
+        is_sample = (self.record or {}).get("sample")
+        sample = ", the sample that ships with this package" if is_sample else ""
         raise UserError(
             f"the run was trained on {state_dict.get('training_images')} images, and these "
             f"{now['training_images']} are others{sample}; resume with the same data, --data.val_size, --data.folds "
@@ -276,7 +254,7 @@ class ImageDataModule(LightningDataModule):
         return self._sequential(self.val_set)
 
     def test_dataloader(self) -> SequentialLoader:
-        """Test batches in the order of the test files."""
+        """Test batches in the order of the dataset."""
         return self._sequential(self.test_set)
 
     def predict_dataloader(self) -> SequentialLoader:

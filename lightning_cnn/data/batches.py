@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
@@ -28,18 +29,44 @@ class Images(Dataset[Batch]):
     """Images and their classes in memory.
 
     Attributes:
-        images: uint8, `(N, 1, 28, 28)`.
+        images: uint8, `(M, C, H, W)`; may be mapped from a file.
         targets: int64, `(N,)`, on the same device.
+        rows: Which of `images` these are, int64, `(N,)`; None for all, in their order.
     """
 
     images: Tensor
     targets: Tensor
+    rows: Tensor | None = None
+
+    @classmethod
+    def of_arrays(
+        cls, images: NDArray[np.uint8], labels: NDArray[np.integer], rows: NDArray[np.integer] | None = None
+    ) -> "Images":
+        """Return arrays as images; `labels` are those of `rows`, if these are given."""
+        targets = torch.from_numpy(labels.astype(np.int64))
+        return cls(torch.from_numpy(images), targets, None if rows is None else torch.from_numpy(rows.astype(np.int64)))
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, index: int) -> Batch:
-        return self.images[index], self.targets[index]
+    def __getitem__(self, index: int | slice | Tensor) -> Batch:
+        return self.images[index if self.rows is None else self.rows[index]], self.targets[index]
+
+    def select(self, indices: Tensor) -> Batch:
+        """Return a batch; `index_select` is ten times as fast as indexing with brackets."""
+        rows = indices if self.rows is None else self.rows.index_select(0, indices)
+        return self.images.index_select(0, rows), self.targets.index_select(0, indices)
+
+    def to(self, device: torch.device) -> "Images":
+        """Return the images on a device, or unchanged if they would take more than half of its free memory."""
+        if device.type == "cpu":
+            return self
+        if device.type == "cuda":
+            size = len(self) * self.images[0].numel()
+            if size > torch.cuda.mem_get_info(device)[0] // 2:
+                return self  # Lightning moves each batch
+        images = self.images if self.rows is None else self.images.index_select(0, self.rows)
+        return Images(images.to(device), self.targets.to(device))
 
 
 class SequentialShare(DistributedSampler[Any], SequentialSampler):
@@ -126,15 +153,13 @@ class SequentialLoader(DataLoader[Batch]):
         return len(self.sampler.batches) if isinstance(self.sampler, SequentialShare) else super().__len__()
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch names its private iterator
-        images, targets = self.dataset.images, self.dataset.targets
         if isinstance(self.sampler, SequentialShare):
             _require_world_size(self.sampler.num_replicas)
             for batch in self.sampler.batches:
-                yield images[batch.start : batch.stop], targets[batch.start : batch.stop]
+                yield self.dataset[batch.start : batch.stop]
         else:
             for listed in self.batch_sampler or ():
-                indices = torch.as_tensor(listed, device=targets.device)
-                yield images.index_select(0, indices), targets.index_select(0, indices)
+                yield self.dataset.select(torch.as_tensor(listed, device=self.dataset.targets.device))
 
 
 class ShuffledLoader(DataLoader[Batch]):
@@ -220,11 +245,10 @@ class ShuffledLoader(DataLoader[Batch]):
                 continue
             indices = torch.as_tensor(listed, device=self.dataset.targets.device)
             self._seen = (number + 1) * self.global_batch_size
-            # index_select is ten times as fast as indexing with brackets.
-            images = self.dataset.images.index_select(0, indices)
+            images, targets = self.dataset.select(indices)
             if self.augment is not None:
                 images = self.augment(images, self._random(number, len(indices), self.augment.num_random))
-            yield images, self.dataset.targets.index_select(0, indices)
+            yield images, targets
 
     def _begin_epoch(self) -> Iterable[Sequence[int] | Tensor]:
         """Return the indices of each batch of the next epoch in this process."""

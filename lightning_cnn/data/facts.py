@@ -50,6 +50,7 @@ class DatasetFacts:
         sample_sha256: SHA-256 of each raw file of the sample that ships with this package.
         sample_note: Remark to print whenever the sample is used.
         framing: How the images were made from larger ones.
+        training_images: Number of training images of the full dataset.
     """
 
     name: str
@@ -65,3 +66,4 @@ class DatasetFacts:
     debian_package: str | None = None
     sample_note: str = ""
     framing: Framing = Framing()
+    training_images: int = 60_000

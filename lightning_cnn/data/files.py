@@ -16,6 +16,7 @@ from typing import BinaryIO, ClassVar
 
 from filelock import AcquireReturnProxy, BaseFileLock, FileLock, Timeout
 
+from lightning_cnn.environment import is_rank_zero
 from lightning_cnn.errors import DataError, reason
 
 #: Largest size of a file in bytes, compressed or not (60,000 images are 47 MB). Anything beyond is not read.
@@ -125,8 +126,9 @@ def gunzip(content: bytes) -> bytes:
 
 
 def announce(message: str) -> None:
-    """Print to stderr what happens to the data."""
-    print(f"lightning-cnn: {message}", file=sys.stderr, flush=True)
+    """Print to stderr what happens to the data; of several processes, only that of rank 0 does."""
+    if is_rank_zero():
+        print(f"lightning-cnn: {message}", file=sys.stderr, flush=True)
 
 
 @contextmanager

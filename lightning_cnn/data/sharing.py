@@ -24,7 +24,7 @@ def share(images: Sequence[Images] | None, node_rank: int) -> list[Images]:
     """
     with tempfile.TemporaryDirectory(prefix="lightning_cnn-") as folder:
         for i, part in enumerate(images or ()):
-            np.save(Path(folder, f"images{i}.npy"), part.images.numpy())
+            np.save(Path(folder, f"images{i}.npy"), part[:][0].numpy())
             np.save(Path(folder, f"targets{i}.npy"), part.targets.numpy())
         loaded: list[Any] = [None] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(loaded, (node_rank, folder, len(images or ())))

@@ -14,5 +14,6 @@ from lightning_cnn.networks.fast_cnn import FastCNN
 from lightning_cnn.networks.mlp import MLP
 from lightning_cnn.networks.shallow_cnn import ShallowCNN
 from lightning_cnn.networks.simple_cnn import SimpleCNN
+from lightning_cnn.networks.three_stage_cnn import ThreeStageCNN
 
-__all__ = ["CNN", "MLP", "DeepCNN", "FastCNN", "ShallowCNN", "SimpleCNN"]
+__all__ = ["CNN", "MLP", "DeepCNN", "FastCNN", "ShallowCNN", "SimpleCNN", "ThreeStageCNN"]

@@ -14,10 +14,10 @@ _CAPTION_WIDTH = 36  # characters over two images
 
 
 def samples(images: ArrayLike, labels: ArrayLike, class_names: Sequence[str]) -> Figure:
-    """Draw preprocessed images with their class names, all on one grey scale.
+    """Draw preprocessed images with their class names, all on one scale.
 
     Args:
-        images: Pixels in any range, `(N, H, W)`.
+        images: Pixels in any range, `(N, H, W)` or RGB `(N, H, W, 3)`.
         labels: Class of each image, `(N,)`, 0 to the number of classes − 1.
         class_names: Names in the order of the labels.
 
@@ -30,9 +30,13 @@ def samples(images: ArrayLike, labels: ArrayLike, class_names: Sequence[str]) ->
     figure, cells = grid(
         "Training images as the network sees them", [_wrap(class_names[n]) for n in numbers], margin=1.1
     )
+    low, high = float(pixels.min()), float(pixels.max())
+    if pixels.ndim == 4:  # colours have no scale to show; drawn from 0 to 1
+        pixels = (pixels - low) / (high - low or 1)
     for axes, image in zip(cells, pixels, strict=True):
-        shown = axes.imshow(image, cmap="gray", vmin=float(pixels.min()), vmax=float(pixels.max()))
-    figure.colorbar(shown, ax=cells, label="pixel value", shrink=0.8)
+        shown = axes.imshow(image, cmap="gray", vmin=low, vmax=high)
+    if pixels.ndim == 3:
+        figure.colorbar(shown, ax=cells, label="pixel value", shrink=0.8)
     return figure
 
 
@@ -40,7 +44,7 @@ def predictions(images: ArrayLike, results: Predictions) -> Figure:
     """Draw the first images with true and predicted class; sign, text, frame and colour tell correct from wrong.
 
     Args:
-        images: Grey values 0 to 255, `(M, H, W)`.
+        images: Values 0 to 255, `(M, H, W)` or RGB `(M, H, W, 3)`.
         results: The predictions for these images and any number of others after them.
 
     Raises:
@@ -67,7 +71,7 @@ def mistakes(images: ArrayLike, results: Predictions) -> Figure:
     """Draw the worst mistakes with true class, predicted class and confidence.
 
     Args:
-        images: Grey values 0 to 255, `(M, H, W)`, of `results.worst_mistakes(M)`.
+        images: Values 0 to 255, `(M, H, W)` or RGB `(M, H, W, 3)`, of `results.worst_mistakes(M)`.
         results: The predictions.
 
     Raises:
@@ -92,7 +96,7 @@ def seen(originals: Sequence[ArrayLike], seen: ArrayLike, captions: Sequence[str
 
     Args:
         originals: RGB pixels 0 to 255 of each image, `(h, w, 3)`, of any size.
-        seen: Grey values 0 to 255 that the network sees, `(N, H, W)`.
+        seen: Values 0 to 255 that the network sees, `(N, H, W)` or RGB `(N, H, W, 3)`.
         captions: Caption of each image, `(N,)`; lines that are too long are shortened in the middle.
 
     Raises:

@@ -43,14 +43,14 @@ def feature_maps(image: ArrayLike, layers: Mapping[str, ArrayLike]) -> Figure:
     """Draw the feature maps of an image: a row for each layer, each row on a grey scale of its own.
 
     Args:
-        image: Pixels in any range, `(H, W)`.
+        image: Pixels in any range, `(H, W)`, or RGB 0 to 255, `(H, W, 3)`.
         layers: For the name of each layer its maps, `(K, h, w)`; the first 16 are shown.
 
     Raises:
         ValueError: If there are no layers, or shapes do not fit.
     """
     pixels = np.asarray(image)
-    if pixels.ndim != 2 or pixels.size == 0:
+    if not (pixels.ndim == 2 or pixels.shape[2:] == (3,)) or pixels.size == 0:
         raise ValueError(f"image must have the shape (H, W), got {pixels.shape}")
     if not layers:
         raise ValueError("layers must have at least one layer, got none")

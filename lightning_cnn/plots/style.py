@@ -63,15 +63,21 @@ def tile(axes: Axes, images: Sequence[NDArray[Any]] | NDArray[Any], columns: int
 
 
 def require_images(images: ArrayLike, what: str = "images", shape: str = "(N, H, W)") -> NDArray[Any]:
-    """Return the images as an array.
+    """Return the images as an array; of the shape `(N, H, W)`, they may also be RGB, `(N, H, W, 3)`.
 
     Raises:
-        ValueError: If they do not have three dimensions, or there are none.
+        ValueError: If they have another shape, or there are none.
     """
     pixels = np.asarray(images)
-    if pixels.ndim != 3 or pixels.size == 0:
+    is_colour = pixels.ndim == 4 and pixels.shape[3] == 3 and shape == "(N, H, W)"
+    if not (pixels.ndim == 3 or is_colour) or pixels.size == 0:
         raise ValueError(f"{what} must have the shape {shape} and not be empty, got {pixels.shape}")
     return pixels
+
+
+def channels_last(images: NDArray[Any]) -> NDArray[Any]:
+    """Return images `(N, C, H, W)` as they are drawn: RGB `(N, H, W, 3)`, or else the first channel, `(N, H, W)`."""
+    return np.moveaxis(images, 1, -1) if images.shape[1] == 3 else images[:, 0]
 
 
 def shorten(text: str, length: int = TITLE_WIDTH) -> str:

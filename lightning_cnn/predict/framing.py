@@ -9,6 +9,8 @@ from lightning_cnn.data.idx import IMAGE_SHAPE
 from lightning_cnn.data.image_files import ImageFileError, reduced
 
 _SIZE = IMAGE_SHAPE[0]
+#: The shape of an image that is framed: channels, height, width.
+FRAMED_SHAPE = (1, *IMAGE_SHAPE)
 #: Longest side, in pixels, of the reduced image in which the foreground is found: fine enough for 28×28, and averaged
 #: pixels of a photograph are less noisy.
 _REDUCED_SIZE = 256

@@ -6,14 +6,16 @@ and `hyper_parameters` is a dictionary of plain values.
 
 import inspect
 from importlib import import_module
-from typing import Any
+from inspect import isfunction
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn import classifiers
 from lightning_cnn.classifiers.base import ImageClassifier
+from lightning_cnn.classifiers.network import PRETRAINED, Network
 from lightning_cnn.config.classes import trusted_class
 from lightning_cnn.errors import UserError, did_you_mean, reason
 
@@ -23,18 +25,23 @@ def load_classifier(content: dict[str, Any], model: str | None = None) -> ImageC
 
     Args:
         content: The content of the checkpoint, from `checkpoint.read`.
-        model: Class path such as ``wide_mlp.WideMLPClassifier``, as given by the user; its module is imported. None
-            for the class that the checkpoint names, which must be one of this package.
+        model: Path of a classifier or of a network, such as ``wide_mlp.WideMLPClassifier``, as given by the user; its
+            module is imported. None for what the checkpoint names, which must be of this package or of
+            torchvision.models.
 
     Raises:
         UserError: If there is no such class, or the hyperparameters or weights do not fit it.
     """
-    cls = _own_class(content[checkpoints.KEY]) if model is None else _user_class(model)
-    weights: dict[str, Tensor] = content["state_dict"]
+    description: checkpoints.Description = content[checkpoints.KEY]
+    cls = _own_class(description) if model is None else _user_class(model)
+    # Of the loss, only training needs weights.
+    weights: dict[str, Tensor] = {n: w for n, w in content["state_dict"].items() if not n.startswith("loss.")}
     known = set(inspect.signature(cls).parameters)
     if "kwargs" in known:  # which are forwarded to the base
         known |= set(inspect.signature(ImageClassifier).parameters) - {"network"}
     settings = {name: value for name, value in content.get("hyper_parameters", {}).items() if name in known}
+    if cls is ImageClassifier:
+        settings["network"] = _network(description, model)
     if cls.__module__.startswith("lightning_cnn."):  # a class of the user may need values while it is built
         with torch.device("meta"):  # without memory: the hyperparameters may need any amount of it
             checkpoints.require_same_shapes(_build(cls, settings).state_dict(), weights)
@@ -62,16 +69,37 @@ def _own_class(description: checkpoints.Description) -> type[ImageClassifier]:
     path = checkpoints.class_path(description, "model")
     if path is None:
         raise UserError("the checkpoint does not name its class; name it with `--model`")
-    if (cls := trusted_class(path, (ImageClassifier,), named=())) is None:
-        raise UserError(
-            f"the checkpoint names the class {path}, which is not one of lightning-cnn; "
-            f"if it is your own classifier, add `--model {path}`"
-        )
-    return _require_classifier(cls, path)
+    cls = trusted_class(path, (ImageClassifier,), named=())
+    if cls is None:
+        raise UserError(_not_ours("class", path, "classifier"))
+    return cast(type[ImageClassifier], cls)
+
+
+def _network(description: checkpoints.Description, given: str | None) -> Network:
+    """Return what builds the network of an `ImageClassifier`: as the checkpoint says, or what the user has given."""
+    recorded = (description["config"]["model"].get("init_args") or {}).get("network")
+    arguments = recorded.get("init_args") if isinstance(recorded, dict) else None
+    path = given or (recorded.get("class_path") if isinstance(recorded, dict) else None)
+    if not isinstance(path, str):
+        raise UserError("the checkpoint does not name its network; name it with `--model`")
+    if given is None and trusted_class(path, (nn.Module,), named=()) is None:
+        raise UserError(_not_ours("network", path, "network"))
+    known = {name: value for name, value in (arguments or {}).items() if name not in PRETRAINED}
+    return {"class_path": path, "init_args": known}
+
+
+def _not_ours(kind: str, path: str, own: str) -> str:
+    return (
+        f"the checkpoint names the {kind} {path}, which is not one of lightning-cnn; "
+        f"if it is your own {own}, add `--model {path}`"
+    )
 
 
 def _user_class(path: str) -> type[ImageClassifier]:
-    """Return the class that the user names; without a module it is one of this package."""
+    """Return the class that the user names; without a module it is one of this package.
+
+    For a network, it is the class of the classifier around it.
+    """
     module, _, name = path.rpartition(".")
     known = [known for known in classifiers.__all__ if known != ImageClassifier.__name__]
     if not module and name not in known:
@@ -86,10 +114,8 @@ def _user_class(path: str) -> type[ImageClassifier]:
             f"--model {path}: there is no such class ({error}); "
             "`python -m lightning_cnn` finds modules in the current folder"
         ) from error
-    return _require_classifier(found, path)
-
-
-def _require_classifier(found: object, path: str) -> type[ImageClassifier]:
-    if not isinstance(found, type) or not issubclass(found, ImageClassifier) or found is ImageClassifier:
-        raise UserError(f"{path} is not a subclass of ImageClassifier; name one with `--model`")
-    return found
+    if isinstance(found, type) and issubclass(found, ImageClassifier) and found is not ImageClassifier:
+        return found
+    if isfunction(found) or (isinstance(found, type) and issubclass(found, nn.Module) and found is not ImageClassifier):
+        return ImageClassifier
+    raise UserError(f"{path} is neither a subclass of ImageClassifier nor a network; name one with `--model`")

@@ -21,7 +21,7 @@ class Frame(NamedTuple):
 
     Attributes:
         path: The file.
-        pixels: Grey values 0 to 255, `(28, 28)`.
+        pixels: The input of the network, 0 to 255, `(C, H, W)`.
         original: Thumbnail of the file, RGB, `(h, w, 3)`; None if it is not needed.
     """
 
@@ -64,13 +64,14 @@ def writer(output: Path | None) -> Iterator[Write]:
 def draw(path: Path, predicted: Sequence[tuple[Frame, Prediction]]) -> None:
     """Draw the originals beside the pixels that the network saw, with the predictions, as PNG."""
     from lightning_cnn.plots import figures as plots  # takes a third of a second
+    from lightning_cnn.plots.style import channels_last
 
     captions = [
         f"{printable(frame.path.name)}\n{prediction.predicted}, {100 * prediction.confidence:.1f} %"
         for frame, prediction in predicted
     ]
     originals = [frame.original for frame, _ in predicted if frame.original is not None]
-    figure = plots.seen(originals, np.stack([frame.pixels for frame, _ in predicted]), captions)
+    figure = plots.seen(originals, channels_last(np.stack([frame.pixels for frame, _ in predicted])), captions)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
 

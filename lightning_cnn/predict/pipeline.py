@@ -6,15 +6,18 @@ Used by `commands.predict`; imports torch only when a checkpoint is loaded.
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.data.facts import Framing
 from lightning_cnn.data.image_files import ImageFileError, OnError, find, read, thumbnail
+from lightning_cnn.data.resize import Resize
 from lightning_cnn.errors import UserError
-from lightning_cnn.predict.framing import frame
+from lightning_cnn.predict.framing import FRAMED_SHAPE, frame
 from lightning_cnn.predict.output import Frame, Prediction
 from lightning_cnn.startup import filter_warnings, quick_imports
 
@@ -51,24 +54,46 @@ class Predictor:
                 f"{checkpoint} has {len(self.class_names)} class names, but its model has {num_classes} classes; "
                 "use another checkpoint"
             )
-        try:
-            self.framing = Framing(**(description.get("framing") or {}))
-        except (TypeError, ValueError) as error:
-            raise UserError(
-                f"{checkpoint} has an unknown framing {description.get('framing')!r}; use another checkpoint"
-            ) from error
+        self.framing = _framing(checkpoint, description.get("framing"), tuple(self._classifier.image_shape))
+
+    def frame(self, image: Image.Image, invert: bool | None = None, crop: bool | None = None) -> NDArray[np.uint8]:
+        """Return the input of the network for an image, `(C, H, W)`; the arguments are those of `framing.frame`.
+
+        Raises:
+            ImageFileError: If there is nothing in the image.
+        """
+        if isinstance(self.framing, Resize):
+            return self.framing(image)
+        return frame(image, self.framing, invert, crop)[None]
 
     def classify(self, images: NDArray[np.uint8]) -> list[tuple[str, float, str, float]]:
-        """Return the most likely class of each image `(N, 28, 28)`, its probability, and the same of the second."""
+        """Return the most likely class of each image `(N, C, H, W)`, its probability, and the same of the second."""
         import torch
 
         with torch.inference_mode():
-            probabilities = self._classifier(torch.from_numpy(images).unsqueeze(1)).softmax(dim=1)
+            probabilities = self._classifier(torch.from_numpy(images)).softmax(dim=1)
         confidences, labels = (values.tolist() for values in probabilities.topk(2))
         return [
             (self.class_names[first], confidence, self.class_names[second], second_confidence)
             for (first, second), (confidence, second_confidence) in zip(labels, confidences, strict=True)
         ]
+
+
+def _framing(checkpoint: Path, recorded: dict[str, Any] | None, shape: tuple[int, ...]) -> Framing | Resize:
+    """Return how the training images were made from larger ones; if that was not recorded, as for a folder.
+
+    Raises:
+        UserError: If the checkpoint says something else than what the model takes.
+    """
+    try:
+        if recorded is None:
+            return Framing() if shape == FRAMED_SHAPE else Resize(shape[1:], "crop", shape[0])  # type: ignore[arg-type]
+        found = Resize(**recorded) if "mode" in recorded else Framing(**recorded)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{checkpoint} has an unknown framing {recorded!r}; use another checkpoint") from error
+    if shape != ((found.channels, *found.size) if isinstance(found, Resize) else FRAMED_SHAPE):
+        raise UserError(f"{checkpoint} has the framing {recorded!r}, but its model is for {shape}; use another")
+    return found
 
 
 def predict(
@@ -87,7 +112,8 @@ def predict(
         images: Files, folders and patterns, as for `image_files.find`.
         on_error: Called for each file, folder and pattern that cannot be read, which is then skipped.
         invert: Whether the foreground is dark on light; None to detect it.
-        crop: Whether to crop to the foreground; None for all images that are not 28×28.
+        crop: Whether to crop to the foreground; None for all images that do not have the size of the training images.
+            Both are only for training images that were framed by their foreground, such as MNIST's.
         batch_size: Images per batch, at least 1.
         num_thumbnails: How many of the first images to return with a thumbnail.
     """
@@ -97,7 +123,7 @@ def predict(
         for path in find(images, on_error):
             try:
                 image = read(path)
-                pixels = frame(image, predictor.framing, invert, crop)
+                pixels = predictor.frame(image, invert, crop)
             except ImageFileError as error:
                 on_error(str(path), error)
                 continue

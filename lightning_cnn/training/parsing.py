@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.callbacks import Checkpoints, Dashboard, Plots
 from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.config.class_settings import LINKED
 from lightning_cnn.config.flags import read_command_line
 from lightning_cnn.config.parser import (
     ConstructorError,
@@ -102,6 +103,8 @@ class SettingsCLI(LightningCLI):
         parser.add_class_arguments(Checkpoints, "checkpoints")
         parser.add_lightning_class_args(Plots, "plots")
         parser.add_lightning_class_args(Dashboard, "dashboard")  # after the plots, which it shows
+        for name in LINKED:
+            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
         parser.add_argument("--ckpt_path", type=str, default=None, help=CKPT_PATH[self.command])
         for name, (kind, default, text) in OPTIONS[self.command].items():
             parser.add_argument(f"--{name}", type=kind, default=default, help=text)

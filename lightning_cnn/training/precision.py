@@ -95,7 +95,7 @@ def choose(network: nn.Module, images: Tensor, device: torch.device) -> Verdict 
 
     Args:
         network: Maps images to logits; it is not changed.
-        images: A preprocessed batch, float32 `(B, 1, 28, 28)`.
+        images: A preprocessed batch, float32 `(B, C, H, W)`.
         device: The device of the training.
     """
     if not has_bfloat16(device):

@@ -21,7 +21,7 @@ from lightning_cnn.callbacks import Progress
 from lightning_cnn.callbacks.metrics_csv import MetricsCSV
 from lightning_cnn.callbacks.tensorboard import TensorBoard
 from lightning_cnn.classifiers import ImageClassifier
-from lightning_cnn.config.class_settings import names_class
+from lightning_cnn.config.class_settings import find_class, import_path, is_class, names_class
 from lightning_cnn.config.settings import Tree
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.environment import is_rank_zero, torchrun_world
@@ -56,7 +56,20 @@ def complete(settings: Tree) -> Tree:
             rank_zero_info("Precision: 32-true (bf16-mixed may be faster, and is as repeatable)")
             trainer["precision"] = "32-true"
         trainer["deterministic"] = True
-    return {**settings, "trainer": trainer}
+    return {**settings, "trainer": trainer, "model": _with_full_names(settings["model"])}
+
+
+def _with_full_names(model: Any) -> Any:
+    """Return the settings of a model in which the names of its network and its loss can be imported."""
+    if not is_class(model):
+        return model
+    given = dict(model.get("init_args") or {})
+    for name in ("network", "loss"):
+        if (value := given.get(name)) is not None:
+            chosen = {"class_path": value} if isinstance(value, str) else value
+            path = import_path(find_class(("model", name), chosen["class_path"]))
+            given[name] = {**chosen, "class_path": path}
+    return {**model, "init_args": given}
 
 
 def choose_precision(options: Mapping[str, Any], model: ImageClassifier, batch_size: int) -> Any:
@@ -75,7 +88,7 @@ def choose_precision(options: Mapping[str, Any], model: ImageClassifier, batch_s
         return requested
     if not is_rank_zero():
         return None  # rank 0 probes, and broadcasts its choice
-    pixels = torch.zeros(min(batch_size, _PROBE_BATCH), 1, 28, 28, dtype=torch.uint8)
+    pixels = torch.zeros(min(batch_size, _PROBE_BATCH), *model.image_shape, dtype=torch.uint8)
     pixels.random_(256, generator=torch.Generator().manual_seed(0))
     verdict = precision.choose(model.network, model.preprocess(pixels), device)
     rank_zero_info(f"Precision: {verdict.precision} ({verdict})")
@@ -97,8 +110,9 @@ def new_run(root: Path, model: ImageClassifier, datamodule: ImageDataModule) -> 
     It is removed if the block is ended by an error before there is a checkpoint, unless the metrics until then may be
     worth a look.
     """
-    network = snake_case(type(model).__name__.removesuffix("Classifier"))
-    run = Run.create(root, f"{datamodule.facts.name}-{network}")
+    is_wrapper = type(model) is not ImageClassifier
+    network = type(model).__name__.removesuffix("Classifier") if is_wrapper else model.network_name
+    run = Run.create(root, f"{datamodule.name}-{snake_case(network)}")
     try:
         with run.lock():
             yield run

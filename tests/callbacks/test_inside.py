@@ -56,7 +56,7 @@ def test_filters_of_a_convolution_are_its_weights():
     with torch.no_grad():
         layer.weight.copy_(torch.arange(12.0).reshape(2, 1, 2, 3))
 
-    filters = first_filters(nn.Sequential(nn.Sequential(layer, nn.ReLU()), nn.Conv2d(2, 5, 3)), 28, 28)
+    filters = first_filters(nn.Sequential(nn.Sequential(layer, nn.ReLU()), nn.Conv2d(2, 5, 3)), 1, 28, 28)
 
     assert filters.tolist() == [[[0, 1, 2], [3, 4, 5]], [[6, 7, 8], [9, 10, 11]]]
     assert not filters.requires_grad
@@ -65,20 +65,20 @@ def test_filters_of_a_convolution_are_its_weights():
 def test_filters_of_a_linear_layer_have_a_weight_for_each_pixel():
     network = nn.Sequential(nn.Flatten(), linear([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [0.0] * 6))
 
-    assert first_filters(network, 2, 3).tolist() == [[[1, 2, 3], [4, 5, 6]], [[0, 0, 0], [0, 0, 0]]]
+    assert first_filters(network, 1, 2, 3).tolist() == [[[1, 2, 3], [4, 5, 6]], [[0, 0, 0], [0, 0, 0]]]
 
 
 def test_a_linear_layer_whose_inputs_are_not_pixels_has_no_filters():
-    assert first_filters(nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(196, 10)), 28, 28) is None
+    assert first_filters(nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(196, 10)), 1, 28, 28) is None
 
 
 def test_without_weights_there_are_no_filters():
-    assert first_filters(nn.Sequential(nn.Flatten(), nn.ReLU()), 28, 28) is None
+    assert first_filters(nn.Sequential(nn.Flatten(), nn.ReLU()), 1, 28, 28) is None
 
 
 @pytest.mark.parametrize(("network", "shape"), [(CNN(), (32, 3, 3)), (MLP(), (512, 28, 28))])
 def test_filters_of_real_networks(network, shape):
-    assert first_filters(network, 28, 28).shape == shape
+    assert first_filters(network, 1, 28, 28).shape == shape
 
 
 # Feature maps

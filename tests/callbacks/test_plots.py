@@ -16,6 +16,7 @@ from lightning_cnn.callbacks.metrics_csv import MetricsCSV
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.data.augment import CropAndRotate
+from lightning_cnn.data.datamodules import IDXDataModule
 from lightning_cnn.data.facts import DatasetFacts
 from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.plots import figures
@@ -47,7 +48,7 @@ def datamodule(data_dir: Path, facts: DatasetFacts) -> ImageDataModule:
 
 
 def data(data_dir: Path, facts: DatasetFacts) -> ImageDataModule:
-    class Tiny(ImageDataModule):
+    class Tiny(IDXDataModule):
         pass
 
     Tiny.facts = facts
@@ -126,7 +127,7 @@ def test_samples_are_the_first_inputs_of_the_network_and_history_the_logged_metr
     run = trainer(tmp_path, Plots(), max_epochs=4, num_sanity_val_steps=0, check_val_every_n_epoch=2)
     run.fit(model, datamodule)
     ((images, labels, names),) = shown["samples"]  # drawn once, however many epochs there were
-    np.testing.assert_array_equal(images, seen[0][:12, 0].numpy())
+    np.testing.assert_array_equal(images, seen[1][:12, 0].numpy())  # the first input is the check of the network
     assert len(labels) == 12
     assert names == list(MNIST.classes)
     (curves,) = shown["history"]

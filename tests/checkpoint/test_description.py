@@ -56,7 +56,9 @@ def test_a_checkpoint_of_lightnings_trainer_describes_itself(tiny_data, trainer,
 
     config = read_description(tmp_path / "some.ckpt")["config"]
 
-    assert config["model"]["init_args"] == {"mean": 0.0, "std": 0.5, "num_classes": 10, "label_smoothing": 0.0}
+    statistics, shape = {"mean": 0.0, "std": 0.5}, {"num_classes": 10, "in_channels": 1, "image_size": 28}
+    others = {"label_smoothing": 0.0, "class_weights": None, "test_time_flip": False}
+    assert config["model"]["init_args"] == {**statistics, **shape, **others}
     assert config["model"]["class_path"].endswith(".MLPClassifier")
     assert config["data"]["class_path"].endswith(".MNISTDataModule")
     assert config["data"]["init_args"]["val_size"] == 50

@@ -99,8 +99,7 @@ WRONG = [
     ("+ --model.means 1", r"--model\.means 1: CNNClassifier has no setting 'means'; did you mean 'mean'\?"),
     (
         "+ --model.network 1",
-        r"--model\.network 1: CNNClassifier has no setting 'network' "
-        r"\(choose from label_smoothing, mean, num_classes, optimizer, scheduler, std\)",
+        r"--model\.network 1: CNNClassifier has its own network; add --model ImageClassifier",
     ),
     (
         "+ --data.batchsize 3",
@@ -158,8 +157,8 @@ WRONG = [
     ("+ --trainer.barebones true --test", r"--test true needs the best weights, and --trainer\.barebones true saves"),
     ("+ --model.std 0", r"--model\.std must be greater than 0, got 0\.0"),
     ("+ --checkpoints.every_n_steps 0", r"--checkpoints\.every_n_steps must be at least 1, got 0"),
-    ("+ --model.num_classes 1", r"num_classes must be at least 2, got 1"),
-    ("+ --model.num_classes 3", r"num_classes 3, but the data has 10 classes; set --model\.num_classes 10"),
+    ("+ --model.num_classes 3", r"--model\.num_classes 3: it follows from the data; leave it out"),
+    ("+ --model.image_size 32", r"--model\.image_size 32: it follows from the data; leave it out"),
     ("+ --data.batch_size 0", r"batch_size must be at least 1, got 0"),
     ("+ --data.eval_batch_size 0", r"eval_batch_size must be at least 1, got 0"),
     ("+ --data.val_size 0", r"val_size must be between 1 and 199, got 0"),

@@ -40,7 +40,7 @@ def test_a_wrong_tree_is_refused(tree, message):
 def test_a_setting_is_found_with_its_type():
     tree = {"model": {"class_path": "CNNClassifier", "init_args": {"std": 0.5, "optimizer": {"class_path": "SGD"}}}}
 
-    assert SCHEMA.find(tree, ["model", "std"]) == (0.5, float)
+    assert SCHEMA.find(tree, ["model", "std"]) == (0.5, float | list[float])
     assert SCHEMA.find({"seed_everything": "x"}, ["seed_everything"]) == ("x", bool | int)
     with pytest.raises(LookupError):
         SCHEMA.find(tree, ["model", "mean"])

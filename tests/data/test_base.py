@@ -11,9 +11,9 @@ from lightning.pytorch.tuner import Tuner
 
 from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
 from lightning_cnn.data.augment import Augmentation
-from lightning_cnn.data.base import stratified_fold, stratified_split
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.mnist import MNIST
+from lightning_cnn.data.splits import stratified_fold, stratified_split
 from lightning_cnn.errors import DataError, UserError
 
 both_datasets = pytest.mark.parametrize("module_class", [MNISTDataModule, FashionMNISTDataModule])

@@ -1,0 +1,108 @@
+"""`ArrayDataModule`: NumPy arrays and tensors as a dataset, in Python."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from lightning_cnn.data.base import ImageDataModule, Part
+from lightning_cnn.data.batches import Images
+from lightning_cnn.errors import UserError
+
+
+class ArrayDataModule(ImageDataModule):
+    """Images and labels that are in memory already.
+
+    Args:
+        images: Training images, uint8, `(N, H, W)` if they are grey, otherwise `(N, C, H, W)`; an array or a tensor.
+        labels: Class of each image, integers from 0, `(N,)`.
+        test_images: Test images of the same shape; None for none.
+        test_labels: Their classes.
+        class_names: Names in the order of the labels; None for the numbers.
+        name: Name of the dataset in run folders.
+        kwargs: Arguments of `ImageDataModule`.
+
+    Raises:
+        ValueError: If an array has another shape or type, or lengths do not fit.
+
+    Example:
+        >>> images, labels = np.zeros((20, 32, 32), np.uint8), np.arange(20) % 2
+        >>> ArrayDataModule(images, labels, class_names=["cat", "dog"]).image_shape
+        (1, 32, 32)
+    """
+
+    not_hyperparameters: ClassVar[tuple[str, ...]] = ("images", "labels", "test_images", "test_labels")
+
+    def __init__(
+        self,
+        images: ArrayLike | Tensor,
+        labels: ArrayLike | Tensor,
+        test_images: ArrayLike | Tensor | None = None,
+        test_labels: ArrayLike | Tensor | None = None,
+        class_names: Sequence[str] | None = None,
+        name: str = "images",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if (test_images is None) != (test_labels is None):
+            raise ValueError("test_images and test_labels must be given together")
+        self._train = _checked("images", images, labels)
+        self._test = None if test_images is None else _checked("test_images", test_images, test_labels)
+        most = max(part[1].max() for part in (self._train, self._test) if part is not None)
+        names = [str(label) for label in range(most + 1)] if class_names is None else [*class_names]
+        if most >= len(names):
+            raise ValueError(f"labels must be below the number of class_names, {len(names)}, got {most}")
+        if self._test is not None and self._test[0].shape[1:] != self._train[0].shape[1:]:
+            raise ValueError(
+                f"test_images must have the shape of images, {self._train[0].shape[1:]}, got {self._test[0].shape[1:]}"
+            )
+        self.hparams["class_names"] = names
+        self.name = self.title = name
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The class names, in the order of the labels."""
+        return tuple(self.hparams["class_names"])
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of every image."""
+        channels, height, width = self._train[0].shape[1:]
+        return channels, height, width
+
+    def load_images(self, parts: Sequence[Part]) -> dict[Part, Images]:
+        """Return the images of these parts.
+
+        Raises:
+            UserError: If there are no test images.
+        """
+        images, labels = self._train
+        train, val = self.split(labels)
+        sets: dict[Part, Images] = {
+            "train": Images.of_arrays(images, labels[train], rows=train),
+            "val": Images.of_arrays(images, labels[val], rows=val),
+        }
+        if "test" in parts:
+            if self._test is None:
+                raise UserError("there are no test images; give test_images and test_labels")
+            sets["test"] = Images.of_arrays(*self._test)
+        return {part: sets[part] for part in parts}
+
+
+def _checked(name: str, images: Any, labels: Any) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return images `(N, C, H, W)` and labels `(N,)`."""
+    pixels, classes = (x.cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x) for x in (images, labels))
+    if pixels.dtype != np.uint8:
+        raise ValueError(f"{name} must be uint8 from 0 to 255, got {pixels.dtype}; scale and convert them")
+    if pixels.ndim == 4 and pixels.shape[1] > 4 and pixels.shape[3] in (1, 3, 4):
+        raise ValueError(f"{name} must be (N, C, H, W), got {pixels.shape}; use np.moveaxis({name}, -1, 1)")
+    if pixels.ndim not in (3, 4) or 0 in pixels.shape:
+        raise ValueError(f"{name} must be (N, H, W) or (N, C, H, W), got {pixels.shape}")
+    if classes.shape != (len(pixels),) or classes.dtype.kind not in "iu" or classes.min() < 0:
+        raise ValueError(
+            f"the labels of {name} must be {len(pixels)} integers of at least 0, got {classes.dtype} {classes.shape}"
+        )
+    return pixels[:, None] if pixels.ndim == 3 else pixels, classes.astype(np.int64)

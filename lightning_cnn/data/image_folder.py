@@ -1,0 +1,221 @@
+"""`ImageFolderDataModule`: a folder of class folders as a dataset, split so that no image is in two parts."""
+
+import re
+import zlib
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_cnn.data import cache, folders, tables
+from lightning_cnn.data.base import ImageDataModule, Part
+from lightning_cnn.data.batches import Images
+from lightning_cnn.data.files import announce
+from lightning_cnn.data.listing import Listing, count
+from lightning_cnn.data.resize import Mode, Resize
+from lightning_cnn.data.splits import number_of, stratified_split
+from lightning_cnn.errors import UserError
+from lightning_cnn.text import printable
+
+#: What happens if two parts have the same file.
+Duplicates = Literal["refuse", "keep", "group"]
+_CHANNELS: dict[str, cache.Channels] = {"auto": "auto", "grey": 1, "rgb": 3}
+_PARTS: tuple[Part, ...] = get_args(Part)
+
+
+class ImageFolderDataModule(ImageDataModule):
+    """A folder of class folders, or a CSV file with a label for each file.
+
+    The images are decoded once, in parallel, and then mapped from a cache, so that an epoch is as fast as from tensors.
+    The layout is `root/train|val|test/<class>/…`, or `root/<class>/…`. A part that has no folder is taken from the
+    training images: stratified, the same in every run, and named file by file in `split.csv` of the run folder.
+
+    Args:
+        root: The folder. PNG, JPEG, BMP, GIF and WebP files are read.
+        image_size: Side of the images in pixels, or height and width; at least 1.
+        resize: How images of another shape are made to fit: `crop` takes the largest centred part, `pad` the whole
+            image on black, `stretch` the whole image, distorted.
+        channels: `grey`, `rgb`, or `auto`, which is `rgb` if any image has colour.
+        labels: A CSV file with the columns `file` (relative to `root`) and `label`, and perhaps `split` (`train`,
+            `val` or `test`), in place of class folders.
+        val_size: Validation images, if they have no folder: their number (int), or their share (float).
+        test_size: Test images, if they have no folder, likewise; they are taken first. 0 for none.
+        on_error: Whether files that cannot be decoded end the run (`fail`) or are left out (`skip`).
+        duplicates: What to do about equal files: `group` takes them for the same part, as far as that is not given by
+            a folder; `refuse` ends the run if two parts have one; `keep` ignores them.
+        kwargs: Arguments of `ImageDataModule`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+        UserError: If the files or their names break a rule of the layout; the message names them.
+    """
+
+    is_mapped: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        root: str | Path,
+        image_size: int | tuple[int, int] = 64,
+        resize: Mode = "crop",
+        channels: Literal["auto", "grey", "rgb"] = "auto",
+        labels: str | Path | None = None,
+        val_size: int | float = 0.1,
+        test_size: int | float = 0.1,
+        on_error: cache.OnError = "fail",
+        duplicates: Duplicates = "group",
+        **kwargs: Any,
+    ) -> None:
+        if duplicates not in get_args(Duplicates):
+            raise ValueError(f"duplicates must be refuse, keep or group, got {duplicates!r}")
+        if channels not in _CHANNELS:
+            raise ValueError(f"channels must be auto, grey or rgb, got {channels!r}")
+        size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        if len(size) != 2 or min(size) < 1:
+            raise ValueError(f"image_size must be a side, or a height and a width, of at least 1, got {image_size}")
+        super().__init__(val_size=val_size, **kwargs)
+        self.hparams.update({"root": str(root), "labels": None if labels is None else str(labels)})
+        self.root = Path(root).expanduser()
+        self.labels = None if labels is None else Path(labels).expanduser()
+        self.size = size
+        self.resize = resize
+        self.channels = channels
+        self.test_size = test_size
+        self.on_error = on_error
+        self.duplicates = duplicates
+        self.title = printable(self.root.resolve().name or str(self.root))
+        self.name = re.sub(r"\W+", "_", self.title.lower()).strip("_") or "images"
+
+    @cached_property
+    def listing(self) -> Listing:
+        """The files, with their labels and parts."""
+        return folders.list_images(self.root) if self.labels is None else tables.read_csv(self.root, self.labels)
+
+    @cached_property
+    def decoded(self) -> cache.Decoded:
+        """The pixels of all files."""
+        return cache.decoded(self.listing, self.size, self.resize, _CHANNELS[self.channels], self.on_error)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The class names, in the order of the labels."""
+        return self.listing.class_names
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of every image; `auto` channels are known when all images are decoded."""
+        channels = _CHANNELS[self.channels]
+        return self.decoded.resize.channels if channels == "auto" else channels, *self.size
+
+    @property
+    def framing(self) -> Resize:
+        """How the images were made one size."""
+        return Resize(self.size, self.resize, self.in_channels)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a run records about its images."""
+        numbers = {part: len(files) for part, files in self.parts.items()}
+        return {"dataset": self.title, "origin": str(self.root), "sample": False, "images": numbers}
+
+    def prepare_data(self) -> None:
+        """Decode all files that have not been decoded yet, once per node."""
+        _ = self.decoded
+
+    def load_images(self, parts: Sequence[Part]) -> dict[Part, Images]:
+        """Return the images of these parts, mapped from the cache.
+
+        Raises:
+            UserError: If a part has no images.
+        """
+        for part in parts:
+            if not len(self.parts[part]):
+                raise UserError(f"{self.title} has no {part} images; add some, or set --data.{part}_size")
+        rows = {part: self.parts[part] for part in parts}
+        return {p: Images.of_arrays(self.decoded.images, self.listing.labels[r], rows=r) for p, r in rows.items()}
+
+    @cached_property
+    def parts(self) -> dict[Part, NDArray[np.intp]]:
+        """The indices of the files of each part, in the order of the listing.
+
+        Raises:
+            UserError: If a part is too large, or if two parts have the same file and `duplicates` is `refuse`.
+        """
+        usable, of_file = np.flatnonzero(self.decoded.valid), np.array(self.listing.parts)
+        parts: dict[Part, NDArray[np.intp]] = {part: usable[of_file[usable] == part] for part in _PARTS}
+        parts["train"] = usable[np.isin(of_file[usable], ("", "train"))]
+        if self.folds is not None:  # which are of all images that are not for the test
+            parts["train"], parts["val"] = np.sort(np.concatenate([parts["train"], parts["val"]])), usable[:0]
+        if not len(parts["test"]) and (size := self.test_size):
+            parts["train"], parts["test"] = self._divide(
+                parts["train"], lambda labels: stratified_split(labels, number_of(size, len(labels)))
+            )
+        if not len(parts["val"]):
+            parts["train"], parts["val"] = self._divide(parts["train"], self.split)
+        self._report_duplicates(parts)
+        return parts
+
+    def _divide(
+        self, files: NDArray[np.intp], split: Callable[[NDArray[np.integer]], Any]
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Divide files in two; equal ones stay together unless `duplicates` is `keep`."""
+        first, group = np.arange(len(files)), np.arange(len(files))
+        if self.duplicates != "keep":
+            _, first, group = np.unique(self.decoded.digests[files], return_index=True, return_inverse=True)
+            order = np.argsort(first)  # in the order of the files, whatever their content
+            first, group = first[order], np.argsort(order)[group]
+        chosen = np.isin(group, split(self.listing.labels[files[first]])[1])
+        return files[~chosen], files[chosen]
+
+    def _report_duplicates(self, parts: dict[Part, NDArray[np.intp]]) -> None:
+        if self.duplicates == "keep":
+            return
+        for one, other in combinations(_PARTS, 2):
+            digests = self.decoded.digests
+            same, a, b = np.intersect1d(digests[parts[one]], digests[parts[other]], return_indices=True)
+            if not len(same):
+                continue
+            files = [self.listing.files[parts[part][i[0]]] for part, i in ((one, a), (other, b))]
+            found = f"{count(same, 'file')} of {other} {'is' if len(same) == 1 else 'are'} also in {one}, for example "
+            found += " and ".join(map(printable, files))
+            if self.duplicates == "refuse":
+                raise UserError(f"{found}; remove them, or set --data.duplicates keep")
+            announce(f"WARNING: {found}")
+
+    @property
+    def _is_divided(self) -> bool:
+        """Whether the test or the validation images depend on which other files there are."""
+        return not {"val", "test"} <= {*self.listing.parts} or self.folds is not None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what identifies the training images."""
+        if not (state := super().state_dict()):
+            return {}
+        return {**state, "crc32_of_files": zlib.crc32(self.decoded.digests[self.parts["train"]].tobytes())}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse other training images, and test or validation images that may have been trained on.
+
+        Raises:
+            UserError: If the folder has changed since the training.
+        """
+        super().load_state_dict(state_dict)
+        trained, now = state_dict.get("crc32_of_files"), self.decoded.digests[self.parts["train"]]
+        is_evaluated = self.trainer is not None and self.trainer.state.fn != "fit" and self._is_divided
+        if is_evaluated and trained not in (None, zlib.crc32(now.tobytes())):
+            raise UserError(
+                f"the files of {self.title}, or how they are split, are not those of the training, so that the images "
+                "to evaluate may have been trained on; put others into a folder `test` or `val`"
+            )
+
+    def split_rows(self) -> list[tuple[str, str, str]]:
+        """Return file, label and part of each image, sorted."""
+        listing = self.listing
+        return sorted(
+            (listing.files[i], self.class_names[listing.labels[i]], part)
+            for part, files in self.parts.items()
+            for i in files.tolist()
+        )
