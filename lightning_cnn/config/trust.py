@@ -28,7 +28,7 @@ from lightning_cnn.config.class_settings import BASES, CLASS_KEYS, LINKED, argum
 from lightning_cnn.config.classes import is_class_path, is_of_known_package, trusted_class
 from lightning_cnn.config.settings import texts
 from lightning_cnn.config.yaml import MAX_BYTES, describe, dump, is_readable, load
-from lightning_cnn.data import datamodules  # noqa: F401
+from lightning_cnn.data import arrays, datamodules, image_folder, published  # noqa: F401
 from lightning_cnn.errors import UserError
 
 #: The settings of a run; nothing else is taken from a checkpoint.

@@ -11,16 +11,26 @@ if TYPE_CHECKING:
     from lightning_cnn.data.base import ImageDataModule
     from lightning_cnn.data.datamodules import FashionMNISTDataModule, IDXDataModule, MNISTDataModule
     from lightning_cnn.data.image_folder import ImageFolderDataModule
+    from lightning_cnn.data.published import CIFAR10DataModule, EMNISTDataModule, KMNISTDataModule, QMNISTDataModule
 
 __all__ = [
     "ArrayDataModule",
+    "CIFAR10DataModule",
+    "EMNISTDataModule",
     "FashionMNISTDataModule",
     "IDXDataModule",
     "ImageDataModule",
     "ImageFolderDataModule",
+    "KMNISTDataModule",
     "MNISTDataModule",
+    "QMNISTDataModule",
 ]
-_MODULES = {"ArrayDataModule": "arrays", "ImageDataModule": "base", "ImageFolderDataModule": "image_folder"}
+_MODULES = {
+    "ArrayDataModule": "arrays",
+    "ImageDataModule": "base",
+    "ImageFolderDataModule": "image_folder",
+    **dict.fromkeys(("CIFAR10DataModule", "EMNISTDataModule", "KMNISTDataModule", "QMNISTDataModule"), "published"),
+}
 
 
 def __getattr__(name: str) -> object:
