@@ -26,7 +26,7 @@ COMMANDS = {
     "predict": "Classify image files of your own with a checkpoint.",
     "export": "Write a checkpoint as safetensors, to give to others.",
     "report": "Write a page about a run, or one that compares several.",
-    "data": "Fetch a dataset, or verify its files.",
+    "data": "Fetch a dataset, verify its files, or remove decoded images.",
 }
 #: Commands that compute with a network, in as many threads as there are free cores.
 _COMPUTES = ("fit", "validate", "test", "predict")

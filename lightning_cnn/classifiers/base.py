@@ -315,7 +315,8 @@ class ImageClassifier(LightningModule):
             return
         if self.hparams.get("class_weights") == "balanced":
             self._class_weights = _balanced(self._train_targets(), self.num_classes)
-        if not type(self.network).__module__.startswith("lightning_cnn.networks") or self.loss is not None:
+        is_foreign = not type(self.network).__module__.startswith("lightning_cnn.networks") or self.loss is not None
+        if is_foreign and found is not None:  # without a data module, the images may have any shape
             self._require_logits_and_loss(torch.zeros(2, *self.image_shape, dtype=torch.uint8, device=self.device))
 
     def _require_logits_and_loss(self, images: Tensor) -> None:

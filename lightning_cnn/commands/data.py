@@ -1,14 +1,16 @@
-"""``lightning-cnn data``: download a dataset, or verify the local files."""
+"""``lightning-cnn data``: download a dataset, verify the local files, or remove decoded images."""
 
 import argparse
 from pathlib import Path
 
 from lightning_cnn.config.options import Parser, add_data_dir, one_of
+from lightning_cnn.data import store
 from lightning_cnn.data.facts import FILES, DatasetFacts
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.files import MissingError, RawFiles, Source, SourceError
 from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.data.sources import load, local_sources, raw_folder, read_verified, sample_source
+from lightning_cnn.errors import UserError
 
 #: The datasets by their names on the command line.
 DATASETS: dict[str, DatasetFacts] = {facts.name: facts for facts in (MNIST, FASHION_MNIST)}
@@ -21,9 +23,20 @@ def main(argv: list[str]) -> int:
         UserError: If an argument is wrong, or the dataset is not available.
     """
     arguments = _parse(argv[1:])
-    verb = {"fetch": _fetch, "verify": _verify}[one_of(("fetch", "verify"), arguments.verb, "verb")]
+    verb = one_of(("fetch", "verify", "clear"), arguments.verb, "verb")
+    if verb == "clear":
+        return _clear(arguments.dataset)
+    if arguments.dataset is None:
+        raise UserError(f"data {verb} needs a dataset: {' or '.join(DATASETS)}")
     facts = DATASETS[one_of(DATASETS, arguments.dataset, "dataset")]
-    return verb(facts, arguments.data_dir, arguments.allow_sample)
+    return (_fetch if verb == "fetch" else _verify)(facts, arguments.data_dir, arguments.allow_sample)
+
+
+def _clear(dataset: str | None) -> int:
+    if dataset is not None:
+        raise UserError(f"data clear removes the decoded images of all folders; leave out {dataset!r}")
+    print(f"{store.clear() / 1e6:,.1f} MB of decoded images removed from {store.folder()}")
+    return 0
 
 
 def _fetch(facts: DatasetFacts, data_dir: Path, allow_sample: bool) -> int:
@@ -82,10 +95,15 @@ def _verdict(source: Source, file: str, facts: DatasetFacts, sha256: dict[str, s
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = Parser(
         prog="lightning-cnn data",
-        description="Download a dataset, or verify the local files. The exit status is 0 if they are valid, or else 1.",
+        description="Download a dataset, or verify the local files: the exit status is 0 if they are valid, or else 1. "
+        "Or remove the decoded images of all folders, which are decoded again when they are needed.",
     )
-    parser.add_argument("verb", metavar="fetch|verify", help="download missing files, or only verify the local ones")
-    parser.add_argument("dataset", metavar="|".join(DATASETS), help="the dataset")
+    parser.add_argument(
+        "verb",
+        metavar="fetch|verify|clear",
+        help="download missing files, only verify the local ones, or remove decoded images",
+    )
+    parser.add_argument("dataset", nargs="?", metavar="|".join(DATASETS), help="the dataset to fetch or verify")
     add_data_dir(parser)
     parser.add_switch(
         *("--allow_sample", "--data.allow_sample"),

@@ -32,11 +32,12 @@ _DESCRIPTION = """\
 Predict the classes of your own images: print the most likely class of each image,
 its confidence (the probability that the network gives it), and the runner-up.
 
-Images of any size and colour are made similar to the training images: grey, light
-foreground on black, cropped to the foreground and placed in 28×28 pixels. Images of
-28×28 pixels are used as they are. Files that cannot be read are named on stderr and
-skipped; the exit status is then 1, and 2 if an argument was wrong. Nothing is
-written but the files of --output and --plot.
+Images of any size and colour are made similar to the training images. For MNIST and
+Fashion-MNIST: grey, light foreground on black, cropped to the foreground and placed in
+28×28 pixels; images of 28×28 pixels are used as they are. For a folder of images: of
+the same size and colour as those were made. Files that cannot be read are named on
+stderr and skipped; the exit status is then 1, and 2 if an argument was wrong. Nothing
+is written but the files of --output and --plot.
 """
 
 _EXAMPLES = """\
@@ -69,8 +70,15 @@ def main(argv: list[str]) -> int:
         print(f"lightning-cnn: error: {printable(name)}: {error}", file=sys.stderr, flush=True)
 
     plotted: list[tuple[Frame, Prediction]] = []
+    predictor = Predictor(path, arguments.model)
+    for option in ("invert", "crop"):
+        if getattr(arguments, option) is not None and not predictor.frames_foreground:
+            raise UserError(
+                f"--{option} is for images that are framed by their foreground, as MNIST's; {path} was trained on "
+                "whole images, so leave it out"
+            )
     batches = predict(
-        Predictor(path, arguments.model),
+        predictor,
         arguments.images,
         on_error,
         invert=arguments.invert,
@@ -145,7 +153,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--model",
         metavar="MODULE.CLASS",
-        help="the class of your own classifier, such as wide_mlp.WideMLPClassifier; its module is imported",
+        help="your own network or classifier, such as wide_mlp.WideMLP; its module is imported",
     )
     arguments = parser.parse(argv)
     if arguments.checkpoint is None and arguments.ckpt_path is None:

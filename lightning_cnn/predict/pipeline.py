@@ -56,6 +56,11 @@ class Predictor:
             )
         self.framing = _framing(checkpoint, description.get("framing"), tuple(self._classifier.image_shape))
 
+    @property
+    def frames_foreground(self) -> bool:
+        """Whether images are cropped to their foreground, as those of MNIST were."""
+        return isinstance(self.framing, Framing)
+
     def frame(self, image: Image.Image, invert: bool | None = None, crop: bool | None = None) -> NDArray[np.uint8]:
         """Return the input of the network for an image, `(C, H, W)`; the arguments are those of `framing.frame`.
 

@@ -137,7 +137,7 @@ def test_the_folder_comes_from_the_environment_if_not_given(tmp_path, facts, mon
             "'minst' is not a dataset (choose from mnist, fashion_mnist); did you mean 'mnist'?",
         ),
         (["fetch", "cifar"], "'cifar' is not a dataset (choose from mnist, fashion_mnist)"),
-        (["verfy", "mnist"], "'verfy' is not a verb (choose from fetch, verify); did you mean 'verify'?"),
+        (["verfy", "mnist"], "'verfy' is not a verb (choose from fetch, verify, clear); did you mean 'verify'?"),
         (
             ["verify", "mnist", "--allow_sample=ture"],
             "'ture' is not a value of --allow_sample (choose from true, false); did you mean 'true'?",
@@ -153,7 +153,7 @@ def test_the_folder_comes_from_the_environment_if_not_given(tmp_path, facts, mon
         ),
         (
             ["fetch"],
-            "the following arguments are required: mnist|fashion_mnist (see `lightning-cnn data --help`)",
+            "data fetch needs a dataset: mnist or fashion_mnist",
         ),
     ],
 )
@@ -178,3 +178,27 @@ def test_help_names_the_environment_variable(capsys):
 
     assert caught.value.code == 0
     assert "LIGHTNING_CNN_DATA_DIR" in capsys.readouterr().out
+
+
+def test_clear_removes_decoded_images(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LIGHTNING_CNN_CACHE_DIR", str(tmp_path))
+    entry = tmp_path / "images" / ("0" * 32)
+    entry.mkdir(parents=True)
+    (entry / "images.npy").write_bytes(bytes(2_000_000))
+
+    assert data.main(["data", "clear"]) == 0
+
+    assert capsys.readouterr().out == f"2.0 MB of decoded images removed from {tmp_path / 'images'}\n"
+    assert not entry.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["clear", "mnist"], "data clear removes the decoded images of all folders; leave out 'mnist'"),
+        (["fetch"], "data fetch needs a dataset: mnist or fashion_mnist"),
+    ],
+)
+def test_a_verb_and_a_dataset_must_fit(arguments, message):
+    with pytest.raises(UserError, match=message):
+        data.main(["data", *arguments])

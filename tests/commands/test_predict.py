@@ -455,3 +455,14 @@ def test_predictions_of_real_images_as_files_are_those_of_the_test(real_data_dir
     assert cli("predict", "best", "redrawn", "--output", "redrawn.csv").status == 0
     hits = [row["predicted"] == of["true"] for row, of in zip(rows("redrawn.csv"), tested_rows[:500], strict=True)]
     assert np.mean(hits) >= 0.95
+
+
+@pytest.mark.parametrize("option", ["--invert", "--crop"])
+def test_whole_images_are_not_framed(run, checkpoint, images, cli, option):
+    whole = change(checkpoint, framing={"size": [28, 28], "mode": "crop", "channels": 1})
+
+    assert cli("predict", str(whole), images[0]).status == 0
+    outcome = cli("predict", str(whole), images[0], option, "true")
+
+    assert outcome.status == 2
+    assert f"error: {option} is for images that are framed by their foreground" in outcome.err
