@@ -183,7 +183,8 @@ def test_the_commands_have_made_these_runs(workplace: Workplace, monkeypatch: py
     run_up_to(len(COMMANDS), workplace, monkeypatch)
 
     assert {folder.name for folder in Path("logs").iterdir()} == {
-        "photos-three_stage_cnn", "mnist-resnet18", "mnist-cnn", "fashion_mnist-cnn", "mnist-mlp", "mnist-wide_mlp", "letters-cnn", "mnist-fast_cnn",
+        "photos-three_stage_cnn", "mnist-resnet18",
+        "mnist-cnn", "fashion_mnist-cnn", "mnist-mlp", "mnist-wide_mlp", "letters-cnn", "mnist-fast_cnn",
         "fashion_mnist-fast_cnn", "fashion_mnist-simple_cnn", "fashion_mnist-shallow_cnn", "fashion_mnist-mlp",
         "sweep-cnn", "folds-cnn", "seeds-fast", "seeds-cnn", "seeds-deep_cnn", "seeds-mlp", "seeds-shallow_cnn",
         "seeds-simple_cnn", "float32", "rate", "found", "shipped",

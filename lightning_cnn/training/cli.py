@@ -50,6 +50,7 @@ from lightning_cnn.training.refusals import (
     require_batches,
     require_new,
     require_processes,
+    require_same_images,
     require_trainable,
 )
 from lightning_cnn.training.resume import (
@@ -132,11 +133,14 @@ class TrainingCLI(SettingsCLI):
         if self.checkpoint is not None:
             content = checkpoints.read(self.checkpoint)
             self.description = content[checkpoints.KEY]
+            shape = content.get("hyper_parameters", {})
             self.resumed = content if self.command == "fit" else {}
         try:
             LightningCLI.instantiate_classes(self)
         except (ValueError, TypeError, RuntimeError, MisconfigurationException, ConstructorError) as error:
             raise UserError(refusal(error, self.settings)) from error
+        if self.checkpoint is not None:
+            require_same_images(self.checkpoint, shape, self.datamodule)
         self._set_threads()
         if self.command == "fit":
             if self.checkpoint is not None:

@@ -5,6 +5,7 @@ import re
 import socket
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import Namespace
@@ -120,6 +121,28 @@ def naming_flags(message: str, trainer: Mapping[str, Any], always: bool = False)
         named = [name for name in given if str(trainer[name]) in message] or given
     flags = ", ".join(f"--trainer.{name} {shown(trainer[name])}" for name in named)
     return f"{flags}: {message}" if flags else message
+
+
+def require_same_images(checkpoint: Path, settings: Mapping[str, Any], datamodule: ImageDataModule) -> None:
+    """Refuse data of another shape or with another number of classes than a checkpoint was trained on.
+
+    Args:
+        checkpoint: The file.
+        settings: The hyperparameters in it.
+        datamodule: The data.
+
+    Raises:
+        UserError: If they differ; without it, the message would be about the shapes of weights.
+    """
+    names = ("num_classes", "in_channels", "image_size")
+    trained = {name: tuple(v) if isinstance(v := settings.get(name), list) else v for name in names}
+    given = {name: getattr(datamodule, name) for name in names}
+    for name in names:
+        if trained[name] not in (None, given[name]):
+            raise UserError(
+                f"{checkpoint} was trained with {name} {trained[name]}, but {datamodule.title} has {given[name]}; "
+                "choose the data that it was trained on, or data of the same kind"
+            )
 
 
 def require_batches(options: Namespace, stage: Literal["val", "test"]) -> None:

@@ -7,6 +7,9 @@ import pytest
 import yaml
 
 from lightning_cnn import checkpoint
+from lightning_cnn.data import MNISTDataModule
+from lightning_cnn.errors import UserError
+from lightning_cnn.training.refusals import require_same_images
 
 PLAIN = ("--data.val_size", 50, "--plots.enabled", "false", "--dashboard.enabled", "false")
 
@@ -229,3 +232,14 @@ def test_pruned_weights_are_tested_also_where_the_masks_are_kept(fit):
         run = fit("fashion_mnist/mlp.yaml", *pruning, *kept, "--test", "true")
 
     assert (run / "test_metrics.json").is_file()
+
+
+@pytest.mark.parametrize(("name", "trained", "given"), [("num_classes", 3, 10), ("image_size", (24, 40), 28)])
+def test_data_of_another_kind_than_the_checkpoint_is_refused(name, trained, given):
+    settings = {"num_classes": 10, "in_channels": 1, "image_size": 28}
+
+    require_same_images(Path("best.ckpt"), settings, MNISTDataModule())
+    with pytest.raises(UserError) as caught:
+        require_same_images(Path("best.ckpt"), {**settings, name: trained}, MNISTDataModule())
+
+    assert str(caught.value).startswith(f"best.ckpt was trained with {name} {trained}, but MNIST has {given}; ")
