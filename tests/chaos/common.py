@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 from idx import write_idx_dataset
+from PIL import Image
 
 from lightning_cnn.cli import main
 from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
@@ -39,6 +41,17 @@ class Outcome:
     def survived(self) -> int:
         """The number of tries with the right result."""
         return self.tries - len(self.lost)
+
+
+def write_photos(root: Path, images: int = 222) -> None:
+    """Write a folder of class folders with small images in colour: 150 to train on, 50 and 22 for the rest."""
+    rng = np.random.default_rng(0)
+    for number in range(images):
+        path = root / f"class {number % 3}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 128, (28, 32, 3), np.uint8)
+        pixels[..., number % 3] += 100
+        Image.fromarray(pixels).save(path)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from chaos.common import DATASETS, Outcome, differences
+from chaos.common import DATASETS, Outcome, differences, write_photos
 from checkout import PYTHONPATH
 from idx import write_idx_dataset
 
@@ -31,7 +31,10 @@ CONFIGS = (
     "mnist/fast.yaml",
     "fashion_mnist/mlp.yaml",
     "fashion_mnist/shallow_cnn.yaml",
+    "folder.yaml",
 )
+#: What a config needs besides, and a smaller network.
+NEEDED = {"folder.yaml": "--data.root {data}/photos --data.image_size 24 --model.network.width 4"}
 #: Schedules that are stepped after every step, every epoch, or on a plateau; none for that of the config.
 SCHEDULES = (
     "",
@@ -91,11 +94,13 @@ class Training:
         folder.mkdir(parents=True)
         self.folder, self.recipe, self.saved = folder, recipe, folder / "saved"
         self.environment = {"CHAOS_DATA": str(data), "PYTHONPATH": PYTHONPATH, "TMPDIR": str(temporary)}
+        self.environment["LIGHTNING_CNN_CACHE_DIR"] = str(data / "cache")
 
     def start(self, kill_at: str = "") -> subprocess.Popen[str]:
         """Start the training, or resume it if there is a checkpoint."""
         config, *flags = self.recipe
-        new = ("fit", "--config", str(shipped_config(config)), *SMALL.split(), *flags)
+        needed = NEEDED.get(config, "").format(data=self.environment["CHAOS_DATA"]).split()
+        new = ("fit", "--config", str(shipped_config(config)), *SMALL.split(), *needed, *flags)
         variables = {"CHAOS_SAVED": str(self.saved), "CHAOS_KILL": kill_at, "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
             [sys.executable, "-m", "chaos.child", *(new if self.run is None else ("fit", "last"))],
@@ -183,6 +188,7 @@ def write_datasets(folder: Path) -> None:
     if not folder.exists():
         for _, facts in DATASETS:
             write_idx_dataset(folder, facts)
+        write_photos(folder / "photos")
 
 
 @functools.cache  # shared by the faults of one folder
