@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 
+from benchmarks.folder import folder_table, measure_folder
 from benchmarks.load import load_table, measure_load, measure_precision, precision_table
 from benchmarks.options import Options
 from benchmarks.process import call, command, progress
@@ -228,5 +229,6 @@ SECTIONS = {
     "machine": Section("Peak rate of the machine, and share of a training step", measure_machine, machine_table),
     "load": Section("One short epoch beside busy processes: plain loop, fit, one thread", measure_load, load_table),
     "precision": Section("Precision beside busy processes", measure_precision, precision_table),
+    "folder": Section("A folder of images: decoding, cache, epochs", measure_folder, folder_table),
     "scale": Section("Steps in several processes", measure_scale, scale_table),
 }

@@ -134,7 +134,7 @@ def arguments(cls: type[Any]) -> dict[str, inspect.Parameter]:
         if issubclass(cls, base):
             found.pop(injected, None)
     if issubclass(cls, ImageClassifier) and "network" not in inspect.signature(cls).parameters:
-        found.pop("network")  # which the class itself gives to its base
+        found.pop("network", None)  # which the class itself gives to its base
     return found
 
 

@@ -56,7 +56,8 @@ def complete(settings: Tree) -> Tree:
             rank_zero_info("Precision: 32-true (bf16-mixed may be faster, and is as repeatable)")
             trainer["precision"] = "32-true"
         trainer["deterministic"] = True
-    return {**settings, "trainer": trainer, "model": _with_full_names(settings["model"])}
+    model = {"model": _with_full_names(settings["model"])} if "model" in settings else {}
+    return {**settings, "trainer": trainer, **model}
 
 
 def _with_full_names(model: Any) -> Any:
