@@ -17,7 +17,7 @@ from lightning_cnn.data.augment import Augmentation, Compose
 from lightning_cnn.data.batches import Images, SequentialLoader, ShuffledLoader
 from lightning_cnn.data.facts import Framing
 from lightning_cnn.data.resize import Resize
-from lightning_cnn.data.splits import number_of, stratified_fold, stratified_split
+from lightning_cnn.data.splits import number_of, require_share, stratified_fold, stratified_split
 from lightning_cnn.errors import UserError
 
 #: Which images: those to train on, those to validate on, or those to test on.
@@ -80,6 +80,7 @@ class ImageDataModule(LightningDataModule):
             raise ValueError("folds and fold must be given together: the number of folds, and the one to validate on")
         if folds is not None and fold is not None and not 0 <= fold < folds:
             raise ValueError(f"fold must be between 0 and {folds - 1}, got {fold}")
+        require_share("val_size", val_size)
         super().__init__()
         # Plain types only: the hyperparameters become part of every checkpoint.
         self.save_hyperparameters(ignore=["augment", *self.not_hyperparameters])
@@ -119,6 +120,10 @@ class ImageDataModule(LightningDataModule):
     def record(self) -> dict[str, Any] | None:
         """What a run records about its images, in plain types: `dataset`, `origin` and `sample`; None if unloaded."""
         return {"dataset": self.title, "origin": "memory", "sample": False}
+
+    def files(self, part: Part) -> list[str]:
+        """Return the name of the file of each image, in the order of `load_images`; nothing if they have none."""
+        return []
 
     def split_rows(self) -> list[tuple[str, str, str]]:
         """Return file, label and part of each image, sorted; nothing where the dataset itself says so."""

@@ -18,12 +18,7 @@ def stratified_split(labels: NDArray[np.integer], val_size: int) -> tuple[NDArra
     Args:
         labels: Class of each image, `(N,)`.
         val_size: Number of validation images, 1 to N − 1.
-
-    Raises:
-        UserError: If `val_size` is out of range.
     """
-    if not 1 <= val_size < len(labels):
-        raise UserError(f"val_size must be between 1 and {len(labels) - 1}, got {val_size}")
     rng = np.random.default_rng(SPLIT_SEED)
     classes, counts = np.unique(labels, return_counts=True)
     shares = val_size * counts / len(labels)
@@ -52,11 +47,31 @@ def stratified_fold(labels: NDArray[np.integer], folds: int, fold: int) -> tuple
     return np.setdiff1d(np.arange(len(labels)), val), val
 
 
-def number_of(share: int | float, images: int) -> int:
-    """Return how many of the images a number (int) or a share (float) of them is.
+def require_share(name: str, share: int | float) -> None:
+    """Raise `ValueError` if a share (float) of images is none; of a number (int), `number_of` knows the range."""
+    if isinstance(share, float) and not 0 < share < 1:
+        raise ValueError(f"{name} must be a number of images, or a share between 0 and 1, got {share}")
+
+
+def number_of(share: int | float, images: int, name: str = "val_size") -> int:
+    """Return how many of the images to set aside.
+
+    Args:
+        share: Their number (int) or their share (float).
+        images: Number of all images.
+        name: The argument that says it.
+
+    Raises:
+        UserError: If no image would be set aside, or none would be left.
 
     Example:
         >>> number_of(50, images=200), number_of(0.1, images=200)
         (50, 20)
     """
-    return round(share * images) if isinstance(share, float) else share
+    number = round(share * images) if isinstance(share, float) else share
+    if images < 2:
+        raise UserError(f"{name} {share}: {images} image{'s' * (images != 1)} cannot be split; add some")
+    if not 1 <= number < images:
+        found = f"{share}" if number == share else f"{share}, which is {number} of {images:,}"
+        raise UserError(f"{name} must be between 1 and {images - 1}, got {found}")
+    return number
