@@ -94,7 +94,10 @@ class RunSummary:
     @property
     def network(self) -> str:
         """Name of the network, for example `CNN`."""
-        return self._class_name("model").removesuffix("Classifier") or "an unknown network"
+        name = self._class_name("model").removesuffix("Classifier")
+        if name == "Image":  # which takes any network
+            name = self._class_name("model", "init_args", "network")
+        return name or "an unknown network"
 
     @property
     def dataset(self) -> str:
@@ -110,8 +113,8 @@ class RunSummary:
         data = self.test.data if self.test else self.data
         return (data.dataset, data.sample) if data else (self.dataset, False)
 
-    def _class_name(self, key: str) -> str:
-        return str(setting(self.config, key, "class_path") or "").rpartition(".")[2]
+    def _class_name(self, *keys: str) -> str:
+        return str(setting(self.config, *keys, "class_path") or "").rpartition(".")[2]
 
     @property
     def seed(self) -> Any:
