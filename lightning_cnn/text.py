@@ -58,6 +58,16 @@ def is_formula(text: str) -> bool:
     return text.startswith(_FORMULA_STARTS)
 
 
+def spreadsheet_safe_path(path: str) -> str:
+    """Return a relative path as a cell that no spreadsheet evaluates, and which still names the file.
+
+    Example:
+        >>> spreadsheet_safe_path("=1.png"), spreadsheet_safe_path("a/=1.png")
+        ('./=1.png', 'a/=1.png')
+    """
+    return f"./{path}" if is_formula(path) else path
+
+
 def spreadsheet_safe(text: str) -> str:
     """Return the text as a cell of a CSV file that no spreadsheet evaluates; different texts stay different.
 

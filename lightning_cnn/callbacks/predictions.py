@@ -1,5 +1,6 @@
 """Base of the callbacks that need all predictions of a validation or a test at once."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.data import ImageDataModule
 from lightning_cnn.plots.evaluation import Predictions
 
 Stage = Literal["val", "test"]
@@ -55,8 +57,10 @@ class PredictionsCallback(Callback):
         self._targets, self._logits = [], []
         if trainer.is_global_zero:
             assert isinstance(pl_module, ImageClassifier)
-            predictions = from_logits(torch.cat(targets), torch.cat(logits), pl_module.class_names)
-            self.on_predictions(trainer, pl_module, _stage(trainer), predictions)
+            stage, datamodule = _stage(trainer), getattr(trainer, "datamodule", None)
+            files = datamodule.files(stage) if isinstance(datamodule, ImageDataModule) else []
+            predictions = from_logits(torch.cat(targets), torch.cat(logits), pl_module.class_names, files)
+            self.on_predictions(trainer, pl_module, stage, predictions)
 
     on_test_start = on_validation_start
     on_test_batch_end = on_validation_batch_end
@@ -67,13 +71,14 @@ def _stage(trainer: Trainer) -> Stage:
     return "test" if trainer.testing else "val"
 
 
-def from_logits(targets: Tensor, logits: Tensor, class_names: list[str]) -> Predictions:
+def from_logits(targets: Tensor, logits: Tensor, class_names: list[str], files: Sequence[str] = ()) -> Predictions:
     """Return the predictions that logits stand for.
 
     Args:
         targets: True class of each image, `(N,)`, on any device.
         logits: Output of the network, `(N, C)`, on any device.
         class_names: Names of the C classes.
+        files: Name of the file of each image, and perhaps of others after them; none if they have none.
     """
     targets, logits = targets.cpu(), logits.float().cpu()
     probabilities = logits.softmax(dim=1)
@@ -85,6 +90,7 @@ def from_logits(targets: Tensor, logits: Tensor, class_names: list[str]) -> Pred
         losses=functional.cross_entropy(logits, targets, reduction="none").numpy(),
         index=np.arange(len(targets)),
         probabilities=probabilities.numpy(),
+        files=files[: len(targets)] or None,
     )
 
 

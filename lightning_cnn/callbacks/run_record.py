@@ -23,7 +23,7 @@ from lightning_cnn.data import ImageDataModule
 from lightning_cnn.environment import job_id, processor_name
 from lightning_cnn.files import atomic_write
 from lightning_cnn.run import Run
-from lightning_cnn.text import spreadsheet_safe
+from lightning_cnn.text import spreadsheet_safe, spreadsheet_safe_path
 
 #: What must stay the same for a bit-exact resume: other machines, devices and versions round differently.
 _BIT_EXACT = ("processor", "device", "precision", "processes", "threads", "versions")
@@ -62,7 +62,7 @@ class RunRecord(Callback):
         if isinstance(datamodule, ImageDataModule) and datamodule.record is not None:
             _write_json(run.data_file, datamodule.record)
             if rows := datamodule.split_rows():
-                _write_csv(run.split_file, ("file", "label", "split"), rows)
+                _write_split(run.split_file, rows)
         for logger in trainer.loggers:
             logger.log_hyperparams(hyperparameters(self.config))
 
@@ -78,15 +78,16 @@ class RunRecord(Callback):
         checkpoint[checkpoints.KEY] = {**checkpoints.describe(pl_module), "config": self.config}
 
 
-def _write_csv(path: Path, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+def _write_split(path: Path, rows: Sequence[tuple[str, str, str]]) -> None:
+    """Write file, label and part of each image, as `ImageFolderDataModule` can read them again."""
     with (
         atomic_write(path) as temporary,
         # File names may hold bytes that are not text.
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
         writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(map(spreadsheet_safe, row) for row in rows)
+        writer.writerow(("file", "label", "split"))
+        writer.writerows((spreadsheet_safe_path(file), spreadsheet_safe(label), part) for file, label, part in rows)
 
 
 def environment_record(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:

@@ -80,11 +80,11 @@ class ArrayDataModule(ImageDataModule):
             UserError: If there are no test images.
         """
         images, labels = self._train
-        train, val = self.split(labels)
-        sets: dict[Part, Images] = {
-            "train": Images.of_arrays(images, labels[train], rows=train),
-            "val": Images.of_arrays(images, labels[val], rows=val),
-        }
+        sets: dict[Part, Images] = {}
+        if "train" in parts or "val" in parts:
+            train, val = self.split(labels)
+            sets["train"] = Images.of_arrays(images, labels[train], rows=train)
+            sets["val"] = Images.of_arrays(images, labels[val], rows=val)
         if "test" in parts:
             if self._test is None:
                 raise UserError("there are no test images; give test_images and test_labels")
@@ -105,4 +105,6 @@ def _checked(name: str, images: Any, labels: Any) -> tuple[NDArray[np.uint8], ND
         raise ValueError(
             f"the labels of {name} must be {len(pixels)} integers of at least 0, got {classes.dtype} {classes.shape}"
         )
+    if min(pixels.strides) < 0:  # of a reversed array, such as BGR read as RGB; torch has no such strides
+        pixels = pixels.copy()
     return pixels[:, None] if pixels.ndim == 3 else pixels, classes.astype(np.int64)

@@ -17,7 +17,7 @@ from lightning_cnn.data.batches import Images
 from lightning_cnn.data.files import announce
 from lightning_cnn.data.listing import Listing, count
 from lightning_cnn.data.resize import Mode, Resize
-from lightning_cnn.data.splits import number_of, stratified_split
+from lightning_cnn.data.splits import number_of, require_share, stratified_split
 from lightning_cnn.errors import UserError
 from lightning_cnn.text import printable
 
@@ -69,10 +69,17 @@ class ImageFolderDataModule(ImageDataModule):
         duplicates: Duplicates = "group",
         **kwargs: Any,
     ) -> None:
-        if duplicates not in get_args(Duplicates):
-            raise ValueError(f"duplicates must be refuse, keep or group, got {duplicates!r}")
-        if channels not in _CHANNELS:
-            raise ValueError(f"channels must be auto, grey or rgb, got {channels!r}")
+        choices = {
+            "resize": (resize, get_args(Mode)),
+            "channels": (channels, [*_CHANNELS]),
+            "on_error": (on_error, get_args(cache.OnError)),
+            "duplicates": (duplicates, get_args(Duplicates)),
+        }
+        for name, (value, known) in choices.items():
+            if value not in known:
+                raise ValueError(f"{name} must be {' or '.join(known)}, got {value!r}")
+        if test_size:
+            require_share("test_size", test_size)
         size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         if len(size) != 2 or min(size) < 1:
             raise ValueError(f"image_size must be a side, or a height and a width, of at least 1, got {image_size}")
@@ -149,11 +156,11 @@ class ImageFolderDataModule(ImageDataModule):
         parts["train"] = usable[np.isin(of_file[usable], ("", "train"))]
         if self.folds is not None:  # which are of all images that are not for the test
             parts["train"], parts["val"] = np.sort(np.concatenate([parts["train"], parts["val"]])), usable[:0]
-        if not len(parts["test"]) and (size := self.test_size):
+        if self._is_divided("test") and (size := self.test_size):
             parts["train"], parts["test"] = self._divide(
-                parts["train"], lambda labels: stratified_split(labels, number_of(size, len(labels)))
+                parts["train"], lambda labels: stratified_split(labels, number_of(size, len(labels), "test_size"))
             )
-        if not len(parts["val"]):
+        if self._is_divided("val"):
             parts["train"], parts["val"] = self._divide(parts["train"], self.split)
         self._report_duplicates(parts)
         return parts
@@ -185,10 +192,9 @@ class ImageFolderDataModule(ImageDataModule):
                 raise UserError(f"{found}; remove them, or set --data.duplicates keep")
             announce(f"WARNING: {found}")
 
-    @property
-    def _is_divided(self) -> bool:
-        """Whether the test or the validation images depend on which other files there are."""
-        return not {"val", "test"} <= {*self.listing.parts} or self.folds is not None
+    def _is_divided(self, part: Part) -> bool:
+        """Whether the images of a part are taken from the training images: then they depend on all files."""
+        return part not in self.listing.parts or (part == "val" and self.folds is not None)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what identifies the training images."""
@@ -204,12 +210,19 @@ class ImageFolderDataModule(ImageDataModule):
         """
         super().load_state_dict(state_dict)
         trained, now = state_dict.get("crc32_of_files"), self.decoded.digests[self.parts["train"]]
-        is_evaluated = self.trainer is not None and self.trainer.state.fn != "fit" and self._is_divided
-        if is_evaluated and trained not in (None, zlib.crc32(now.tobytes())):
+        if self.trainer is None or (stage := self.trainer.state.fn) == "fit":
+            return
+        part: Part = "val" if stage == "validate" else "test"
+        if self._is_divided(part) and trained not in (None, zlib.crc32(now.tobytes())):
             raise UserError(
                 f"the files of {self.title}, or how they are split, are not those of the training, so that the images "
-                "to evaluate may have been trained on; put others into a folder `test` or `val`"
+                "to evaluate may have been trained on; add --data.labels with the `split.csv` of the run, which names "
+                "its files, or train a new run"
             )
+
+    def files(self, part: Part) -> list[str]:
+        """Return the path of each image relative to `root`."""
+        return [self.listing.files[i] for i in self.parts[part].tolist()]
 
     def split_rows(self) -> list[tuple[str, str, str]]:
         """Return file, label and part of each image, sorted."""

@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lightning_cnn.errors import UserError
-from lightning_cnn.text import spreadsheet_safe
+from lightning_cnn.text import spreadsheet_safe, spreadsheet_safe_path
 
 _COLUMNS = ("index", "true", "predicted", "confidence", "loss")
+#: The last column, if the images are files.
+_FILE = "file"
 
 
 def confusion(targets: ArrayLike, predicted: ArrayLike, num_classes: int) -> NDArray[np.int64]:
@@ -125,6 +127,7 @@ class Predictions:
         losses: Cross-entropy of each image, `(N,)`.
         index: Position of each image in the dataset, `(N,)`, from 0.
         probabilities: Probability of each class, `(N, C)`; None if the predictions were read from a file.
+        files: Name of the file of each image, `(N,)`; None if they have none.
 
     Example:
         >>> arrays = map(np.array, ([0, 1], [1, 1], [0.5, 0.75], [0.7, 0.3], [0, 1]))
@@ -140,6 +143,7 @@ class Predictions:
     losses: NDArray[np.floating]
     index: NDArray[np.int64]
     probabilities: NDArray[np.floating] | None = None
+    files: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -183,11 +187,14 @@ class Predictions:
         """Write a row for each image, with names in place of the labels, which no spreadsheet evaluates."""
         names = [spreadsheet_safe(name) for name in self.class_names]
         arrays = (self.index, self.targets, self.predicted, self.confidence, self.losses)
-        with path.open("w", newline="", encoding="utf-8") as file:
+        files = [()] * len(self) if self.files is None else [(spreadsheet_safe_path(name),) for name in self.files]
+        # File names may hold bytes that are not text.
+        with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
-            writer.writerow(_COLUMNS)
-            for index, true, guess, confidence, loss in zip(*(array.tolist() for array in arrays), strict=True):
-                writer.writerow((index, names[true], names[guess], f"{confidence:.6f}", f"{loss:.6f}"))
+            writer.writerow(_COLUMNS if self.files is None else (*_COLUMNS, _FILE))
+            rows = zip(*(array.tolist() for array in arrays), files, strict=True)
+            for index, true, guess, confidence, loss, name in rows:
+                writer.writerow((index, names[true], names[guess], f"{confidence:.6f}", f"{loss:.6f}", *name))
 
     @classmethod
     def read_csv(cls, path: Path, class_names: Sequence[str]) -> "Predictions":
@@ -202,23 +209,30 @@ class Predictions:
         """
         labels = {spreadsheet_safe(name): label for label, name in enumerate(class_names)}
         rows = []
-        with path.open(newline="", encoding="utf-8") as file:
+        files: list[str] | None = None
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             reader = csv.reader(file)
             try:
-                if (heading := next(reader, [])) != [*_COLUMNS]:
+                heading = next(reader, [])
+                if heading == [*_COLUMNS, _FILE]:
+                    files = []
+                elif heading != [*_COLUMNS]:
                     raise ValueError(f"the columns must be {', '.join(_COLUMNS)}, got {', '.join(heading)}")
-                rows = [_parse(row, labels) for row in reader]
+                for row in reader:
+                    if len(row) != len(heading):
+                        raise ValueError(f"a row must have {len(heading)} values, got {len(row)}")
+                    if files is not None:
+                        files.append(row.pop())
+                    rows.append(_parse(row, labels))
             except (ValueError, csv.Error) as error:
                 raise UserError(f"{path} is damaged near line {reader.line_num} ({error}); test again") from error
         if not rows:
             raise UserError(f"{path} has no predictions; test again")
         index, targets, predicted, confidence, losses = map(np.array, zip(*rows, strict=True))
-        return cls(class_names, targets, predicted, confidence, losses, index)
+        return cls(class_names, targets, predicted, confidence, losses, index, files=files)
 
 
 def _parse(row: list[str], labels: dict[str, int]) -> tuple[int, int, int, float, float]:
-    if len(row) != len(_COLUMNS):
-        raise ValueError(f"a row must have {len(_COLUMNS)} values, got {len(row)}")
     index, true, predicted, confidence, loss = row
     for name in (true, predicted):
         if name not in labels:

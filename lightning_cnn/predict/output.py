@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_cnn.files import atomic_write
-from lightning_cnn.text import is_formula, printable, spreadsheet_safe
+from lightning_cnn.text import printable, spreadsheet_safe, spreadsheet_safe_path
 
 
 class Frame(NamedTuple):
@@ -107,8 +107,7 @@ def _csv(file: TextIO) -> Iterator[Write]:
     def write(predictions: list[Prediction]) -> None:
         for prediction in predictions:
             row = asdict(prediction)
-            if is_formula(row["file"]):
-                row["file"] = f"./{row['file']}"
+            row["file"] = spreadsheet_safe_path(row["file"])
             row |= {name: spreadsheet_safe(row[name]) for name in ("predicted", "runner_up")}
             writer.writerow(f"{value:.6f}" if isinstance(value, float) else value for value in row.values())
 
