@@ -186,15 +186,12 @@ def _parts(walk: _Walk, top: _Entries) -> list[tuple[str, _Folder]]:
     for folder in top.folders:
         by_part[PARTS.get(folder.path.casefold(), "")].append(folder)
     others = by_part.pop("", [])
-    if others and by_part.get("train"):
+    for folder in (folder for folders in by_part.values() for folder in folders if others):
         # `train` may be a class, of vehicles for example: then it has images itself.
-        if any(_is_image(entry.name) for entry in walk.entries(by_part["train"][0]).files):
-            by_part.clear()
-        else:
-            names = [folder.path for folder in others]
+        if not any(_is_image(entry.name) for entry in walk.entries(folder).files):
             raise DataError(
-                f"{root} has {some(names)} beside {by_part['train'][0].path}; it must have either class folders, or "
-                "only train, val and test with class folders in them"
+                f"{root} has {some(other.path for other in others)} beside {folder.path}; it must have either class "
+                "folders, or only train, val and test with class folders in them"
             )
     if others or not by_part:
         return [("", _Folder("", os.path.realpath(walk.root)))]

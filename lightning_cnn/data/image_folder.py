@@ -15,7 +15,7 @@ from lightning_cnn.data import cache, folders, tables
 from lightning_cnn.data.base import ImageDataModule, Part
 from lightning_cnn.data.batches import Images
 from lightning_cnn.data.files import announce
-from lightning_cnn.data.listing import Listing, count
+from lightning_cnn.data.listing import Listing, count, some
 from lightning_cnn.data.resize import Mode, Resize
 from lightning_cnn.data.splits import number_of, require_share, stratified_split
 from lightning_cnn.errors import UserError
@@ -36,7 +36,7 @@ class ImageFolderDataModule(ImageDataModule):
 
     Args:
         root: The folder. PNG, JPEG, BMP, GIF and WebP files are read.
-        image_size: Side of the images in pixels, or height and width; at least 1.
+        image_size: Side of the images in pixels, at least 1, or `[height, width]`.
         resize: How images of another shape are made to fit: `crop` takes the largest centred part, `pad` the whole
             image on black, `stretch` the whole image, distorted.
         channels: `grey`, `rgb`, or `auto`, which is `rgb` if any image has colour.
@@ -163,6 +163,9 @@ class ImageFolderDataModule(ImageDataModule):
         if self._is_divided("val"):
             parts["train"], parts["val"] = self._divide(parts["train"], self.split)
         self._report_duplicates(parts)
+        if untrained := {*range(self.num_classes)} - {*self.listing.labels[parts["train"]].tolist()}:
+            names = [self.class_names[label] for label in sorted(untrained)]
+            announce(f"WARNING: no training images are left of {count(names, 'class', 'classes')}: {some(names)}")
         return parts
 
     def _divide(
@@ -180,17 +183,25 @@ class ImageFolderDataModule(ImageDataModule):
     def _report_duplicates(self, parts: dict[Part, NDArray[np.intp]]) -> None:
         if self.duplicates == "keep":
             return
+        digests, labels = self.decoded.digests, self.listing.labels
+        files = np.concatenate([*parts.values()])
+        files = files[np.argsort(digests[files], kind="stable")]
+        same = np.flatnonzero((digests[files[:-1]] == digests[files[1:]]) & (labels[files[:-1]] != labels[files[1:]]))
+        if len(same):
+            announce(f"WARNING: {self._also('', 'another class', files[same], files[same + 1])}")
         for one, other in combinations(_PARTS, 2):
-            digests = self.decoded.digests
             same, a, b = np.intersect1d(digests[parts[one]], digests[parts[other]], return_indices=True)
             if not len(same):
                 continue
-            files = [self.listing.files[parts[part][i[0]]] for part, i in ((one, a), (other, b))]
-            found = f"{count(same, 'file')} of {other} {'is' if len(same) == 1 else 'are'} also in {one}, for example "
-            found += " and ".join(map(printable, files))
+            found = self._also(f" of {other}", one, parts[one][a], parts[other][b])
             if self.duplicates == "refuse":
                 raise UserError(f"{found}; remove them, or set --data.duplicates keep")
             announce(f"WARNING: {found}")
+
+    def _also(self, of: str, where: str, files: NDArray[np.intp], others: NDArray[np.intp]) -> str:
+        example = " and ".join(printable(self.listing.files[i]) for i in (files[0], others[0]))
+        are = "is" if len(files) == 1 else "are"
+        return f"{count(files, 'file')}{of} {are} also in {where}, for example {example}"
 
     def _is_divided(self, part: Part) -> bool:
         """Whether the images of a part are taken from the training images: then they depend on all files."""

@@ -182,6 +182,7 @@ def test_a_folder_without_permission(monkeypatch):
         ),
         (["test/a/1.png", "val/b/2.png"], "data has test, val but no train; training images must be in data/train/"),
         (["train/a/1.png", "train/b/2.png", "extra/c/3.png"], "data has extra beside train; it must have either"),
+        (["a/1.png", "b/2.png", "test/a/3.png", "test/b/4.png"], "data has a, b beside test; it must have either"),
         (["train/a/1.png", "train/b/2.png", "val/a/3.png", "valid/b/4.png"], "data has val and valid, both for val; "),
     ],
 )

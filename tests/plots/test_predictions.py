@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import math
 
 import numpy as np
@@ -35,6 +36,18 @@ def test_the_columns_are_read_in_the_order_of_the_classes(predictions):
     assert predictions.predicted.tolist() == [0, 2, 2, 0, 0, 2, 1, 1]
     assert predictions.confidence.tolist() == [0.75, 0.5, 0.875, 1, 0.5, 0.75, 1, 1]
     assert predictions.losses.tolist() == [0.2877, 1.5, 2.5, 0, 4.5, 0.2877, 0, 0]
+
+
+def test_names_of_files_are_kept(tmp_path, predictions):
+    names = ["a.png", "=1/b.png", 'c "d", e.png', "猫.png", "f\udcff.png", "g.png", "'h.png", "i\nj.png"]
+    path = tmp_path / "test_predictions.csv"
+
+    dataclasses.replace(predictions, files=names).write_csv(path)
+
+    assert path.read_bytes().splitlines()[0] == b"index,true,predicted,confidence,loss,file"
+    assert Predictions.read_csv(path, CLASSES).files == [names[0], "./=1/b.png", *names[2:]]
+    predictions.write_csv(path)
+    assert Predictions.read_csv(path, CLASSES).files is None
 
 
 def test_metrics_are_those_of_the_predictions(predictions):
