@@ -167,8 +167,9 @@ def test_the_processes_together_see_the_batches_of_one_process():
 
     def batches(rank: int, world: int, part: str) -> list[list[bytes]]:
         datamodule = of(global_batch_size=8, eval_batch_size=2)
-        datamodule.setup()
-        datamodule.trainer = SimpleNamespace(world_size=world, global_rank=rank)
+        device = SimpleNamespace(root_device=torch.device("cpu"))
+        datamodule.trainer = SimpleNamespace(world_size=world, global_rank=rank, strategy=device)
+        datamodule.setup()  # each process maps the images itself
         loader = getattr(datamodule, f"{part}_dataloader")()
         return [[image.numpy().tobytes() for image in images] for images, _ in loader]
 

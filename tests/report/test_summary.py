@@ -33,6 +33,17 @@ def test_a_whole_run_is_read(tmp_path):
     assert run.checkpoints == {"best", "last"}
 
 
+def test_the_network_of_a_general_classifier_is_named(tmp_path):
+    config = """\
+model:
+  class_path: lightning_cnn.classifiers.ImageClassifier
+  init_args:
+    network:
+      class_path: torchvision.models.resnet18
+"""
+    assert read_summary(write_run(tmp_path / "run", config)).network == "resnet18"
+
+
 def test_a_run_with_settings_only(tmp_path):
     folder = write_run(tmp_path / "run", None, None, None, None, None, None, ())
     for path in [*folder.glob("checkpoints/*"), *folder.glob("events*")]:

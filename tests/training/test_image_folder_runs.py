@@ -1,0 +1,180 @@
+"""`configs/folder.yaml` from the first command to the last, with a folder of tiny images."""
+
+import csv
+import json
+import re
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from data.image_folders import CLASSES, write_images
+from runs import rows, text
+
+from lightning_cnn import checkpoint
+from lightning_cnn.callbacks import Checkpoints
+
+PLAIN = (
+    *("--plots.enabled", "false", "--dashboard.enabled", "false", "--trainer.enable_model_summary", "false"),
+    *("--trainer.precision", "32-true", "--trainer.max_epochs", 1),
+)
+
+
+@pytest.fixture
+def fit(cli, configs, _one_thread):
+    """Train on a folder for an epoch, and return the outcome."""
+
+    def run(root: object, *flags: object):
+        tiny = ("--data.root", root, "--data.image_size", 12, "--model.network.width", 4)
+        return cli("fit", "--config", configs / "folder.yaml", *tiny, *PLAIN, *flags)
+
+    return run
+
+
+def only_run() -> Path:
+    (run,) = Path("logs").glob("*/version_*")
+    return run
+
+
+def table(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="", encoding="utf-8") as opened:
+        return [*csv.DictReader(opened)]
+
+
+def test_a_folder_becomes_a_tested_model_with_report_and_predictions(fit, cli):
+    write_images("photos", n=20)
+
+    assert fit("photos", "--test", "true").status == 0
+
+    run = only_run()
+    assert run.parent.name == "photos-three_stage_cnn"
+    split = table(run / "split.csv")
+    assert sorted(row["file"] for row in split) == sorted(f"{name}/{n}.png" for name in CLASSES for n in range(20))
+    of_test = [row["file"] for row in split if row["split"] == "test"]
+    tested = table(run / "test_predictions.csv")
+    assert [row["file"] for row in tested] == of_test and len(of_test) == 6
+    assert [row["true"] for row in tested] == [file.split("/")[0] for file in of_test]
+    data = json.loads((run / "data.json").read_text())
+    assert data == {
+        **{"dataset": "photos", "origin": "photos", "sample": False},
+        "images": {"train": 49, "val": 5, "test": 6},
+    }
+
+    before = (run / "test_predictions.csv").read_bytes()
+    again = cli("test", run)
+    assert again.status == 0 and "of 6 images" in again.out
+    assert (run / "test_predictions.csv").read_bytes() == before
+    assert cli("validate", "--ckpt_path", run).status == 0
+
+    assert cli("predict", run, *(f"photos/{file}" for file in of_test), "--output", "p.csv").status == 0
+    predicted = table(Path("p.csv"))
+    assert [row["predicted"] for row in predicted] == [row["predicted"] for row in tested]
+    confidences = [[float(row["confidence"]) for row in table_] for table_ in (predicted, tested)]
+    assert confidences[0] == pytest.approx(confidences[1], abs=2e-6)
+
+    assert cli("report", run).status == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "ThreeStageCNN on photos" in text(page)
+    wrong = {row["file"] for row in tested if row["true"] != row["predicted"]}
+    assert wrong and {row[0] for row in rows(page, "mistakes")} == {"File", *wrong}
+
+
+@pytest.mark.parametrize(
+    ("parts", "flags"),
+    [
+        (("train", "test"), ("--data.channels", "grey", "--data.image_size", "[12,16]", "--data.resize", "pad")),
+        (("train", "val", "test"), ("--data.folds", 3, "--data.fold", 1)),
+    ],
+)
+def test_other_layouts_and_shapes(fit, cli, parts, flags):
+    write_images("photos", parts, n=6)
+
+    assert fit("photos/", *flags, "--test", "true").status == 0
+
+    run = only_run()
+    assert {row["file"] for row in table(run / "test_predictions.csv")} == {
+        f"test/{name}/test{n}.png" for name in CLASSES for n in range(6)
+    }
+    assert cli("validate", "--ckpt_path", run).status == 0
+    assert cli("predict", run, "photos/test").status == 0
+
+
+def test_two_classes_with_names_in_any_script_from_a_csv_file(fit, cli):
+    write_images("photos", classes=["all"], n=12)
+    lines = [f"all/{n}.png,{'猫' if n % 2 else '=Äpfel'},{'test' if n > 8 else 'train'}" for n in range(12)]
+    Path("labels.csv").write_text("\n".join(["file,label,split", *lines]), encoding="utf-8")
+
+    assert fit("photos", "--data.labels", "labels.csv", "--test", "true").status == 0
+
+    assert [row["true"] for row in table(only_run() / "test_predictions.csv")] == ["'=Äpfel", "猫", "猫"]  # 10, 11, 9
+    assert cli("report", only_run()).status == 0
+
+
+def test_a_changed_folder_is_tested_only_by_its_record(fit, cli):
+    write_images("photos")
+    assert fit("photos").status == 0
+    run = only_run()
+    split = {
+        part: [row["file"] for row in table(run / "split.csv") if row["split"] == part] for part in ("val", "test")
+    }
+    shutil.copy("photos/cat/0.png", "photos/dog/new.png")
+
+    for verb in (("test", run), ("validate", "--ckpt_path", run)):
+        refused = cli(*verb)
+        assert refused.status == 2
+        assert refused.err.splitlines()[-1].startswith("lightning-cnn: error: the files of photos, or how they are")
+    assert not (run / "test_predictions.csv").exists()
+
+    assert cli("test", run, "--data.labels", run / "split.csv").status == 0
+    assert [row["file"] for row in table(run / "test_predictions.csv")] == split["test"]
+
+
+def test_a_stopped_run_is_resumed_to_the_bit(fit, cli, monkeypatch):
+    write_images("photos", n=20)
+    flags = ("--data.batch_size", 10, "--trainer.max_epochs", 2)
+    is_due = Checkpoints.is_due
+
+    def is_due_or_stop(self, trainer):
+        if trainer.global_step == 6:
+            signal.raise_signal(signal.SIGTERM)  # handled at the next step boundary
+        return is_due(self, trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "is_due", is_due_or_stop)
+        stopped = fit("photos", *flags)
+    assert stopped.status == 143
+    resume = re.search(r"with: (?:lightning-cnn|python -m lightning_cnn) (.*)", stopped.err)
+    assert cli(*resume[1].split()).status == 0
+    first = only_run()
+
+    assert fit("photos", *flags).status == 0
+
+    (second,) = set(Path("logs").glob("*/version_*")) - {first}
+    for name in ("metrics.csv", "split.csv", "config.yaml"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+    weights = [checkpoint.read(run / "checkpoints/last.ckpt")["state_dict"] for run in (first, second)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "message"),
+    [
+        ((), 2, "--data: ImageFolderDataModule needs root; give --data.root"),
+        (("--data.root", "missing"), 2, "--data.root missing does not exist; name a folder of class folders"),
+        (("--data.root", ""), 2, "--data.root '': this is a folder; name it, or give . for the current one"),
+        (("--data.root", "empty"), 1, "empty has no class folders; put the images of each class into a folder of its"),
+        (("--data.root", "photos", "--data.test_size", "1.5"), 2, "--data.test_size must be a number of images, or a"),
+        (("--data.root", "photos", "--data.val_size", "0"), 2, "val_size must be between 1 and 10, got 0"),
+        (("--data.root", "photos", "--data.channels", "gray"), 2, "--data.channels gray: expected one of 'auto', "),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(cli, configs, flags, status, message):
+    write_images("photos", n=4)
+    Path("empty").mkdir()
+
+    outcome = cli("fit", "--config", configs / "folder.yaml", *PLAIN, *flags)
+
+    assert outcome.status == status
+    assert outcome.err.splitlines()[-1].startswith(f"lightning-cnn: error: {message}")
+    assert "Traceback" not in outcome.err and not Path("logs").exists()
