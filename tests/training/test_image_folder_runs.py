@@ -73,6 +73,11 @@ def test_a_folder_becomes_a_tested_model_with_report_and_predictions(fit, cli):
     confidences = [[float(row["confidence"]) for row in table_] for table_ in (predicted, tested)]
     assert confidences[0] == pytest.approx(confidences[1], abs=2e-6)
 
+    for flag in ("--invert", "--crop"):
+        refused = cli("predict", run, "photos", flag, "false")
+        assert refused.status == 2
+        assert refused.err.splitlines()[-1].startswith(f"lightning-cnn: error: {flag} is for images that are framed by ")
+
     assert cli("report", run).status == 0
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "ThreeStageCNN on photos" in text(page)
