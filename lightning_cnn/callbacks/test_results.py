@@ -80,16 +80,17 @@ class TestResults(PredictionsCallback):
             if before is None or before["shortened"]:
                 return
             tested, weights, data = before["checkpoint"], before["checkpoint_sha256"], before["data"]["dataset"]
-            same_data = (data, before["data"]["sample"]) == (now["data"]["dataset"], now["data"]["sample"])
-        except (UserError, LookupError, TypeError) as error:
+            tested_on, tests_on = _identity(before["data"]), _identity(now["data"])
+        except (UserError, LookupError, TypeError, AttributeError) as error:
             raise UserError(f"{path} is damaged or incomplete; {way_out}") from error
         if now["shortened"]:
             raise UserError(f"{path} has the results of a whole test, and this test is shortened; {way_out}")
         if weights != now["checkpoint_sha256"]:
             why = "which has changed since" if tested == now["checkpoint"] else "another file"
             raise UserError(f"{path} has the results of {tested}, {why}; {way_out}")
-        if not same_data:
-            raise UserError(f"{path} has the results on other data, {data}; {way_out}")
+        if tested_on != tests_on:
+            other = "other images of" if tested_on[:2] == tests_on[:2] else "other data,"
+            raise UserError(f"{path} has the results on {other} {data}; {way_out}")
 
     def on_predictions(
         self, trainer: Trainer, pl_module: LightningModule, stage: Stage, predictions: Predictions
@@ -108,3 +109,8 @@ class TestResults(PredictionsCallback):
             f"Test accuracy: {100 * metrics['test/acc']:.2f} % of {len(predictions):,} images{in_training}\n"
             f"Written: {json_file}, {csv_file}"
         )
+
+
+def _identity(data: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what the same test images have in common; a folder may have got others."""
+    return data["dataset"], data["sample"], data.get("images", {}).get("test")

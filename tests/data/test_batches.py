@@ -1,6 +1,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, DistributedSampler, SequentialSampler
@@ -31,6 +32,38 @@ def indices(batches) -> list[list[int]]:
 
 def all_indices(batches) -> list[int]:
     return list(itertools.chain.from_iterable(indices(batches)))
+
+
+ROWS = np.array([7, 2, 2, 22])
+
+
+@pytest.fixture
+def chosen(dataset) -> Images:
+    return Images.of_arrays(dataset.images.numpy(), ROWS.astype(np.uint8), rows=ROWS)
+
+
+def test_images_may_be_some_rows_of_others(chosen, dataset):
+    assert len(chosen) == 4
+    assert chosen.images.data_ptr() == dataset.images.data_ptr()
+    assert (chosen.targets.dtype, chosen.rows.dtype) == (torch.int64, torch.int64)
+    for index in (slice(None), slice(1, 3), torch.tensor([3, 0])):
+        (expected,) = indices([(dataset.images[ROWS[index]], torch.from_numpy(ROWS)[index])])
+        assert indices([chosen[index]]) == [expected]
+    assert indices([chosen.select(torch.tensor([3, 0, 0]))]) == [[22, 7, 7]]
+    image, target = chosen[1]
+    assert (image.unique().tolist(), target.item()) == ([2], 2)
+
+
+def test_loaders_take_rows_of_images(chosen):
+    assert indices(SequentialLoader(chosen, batch_size=3)) == [[7, 2, 2], [22]]
+    assert sorted(all_indices(ShuffledLoader(chosen, batch_size=2))) == [2, 2, 7, 22]
+
+
+def test_only_the_rows_are_moved_to_a_device(chosen, dataset):
+    assert chosen.to(torch.device("cpu")) is chosen
+    moved = chosen.to(torch.device("meta"))
+    assert (moved.images.shape, moved.rows, moved.targets.device.type) == ((4, 1, 28, 28), None, "meta")
+    assert dataset.to(torch.device("meta")).images.shape == dataset.images.shape
 
 
 def test_an_image_and_its_target(dataset):

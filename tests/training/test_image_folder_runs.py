@@ -76,7 +76,9 @@ def test_a_folder_becomes_a_tested_model_with_report_and_predictions(fit, cli):
     for flag in ("--invert", "--crop"):
         refused = cli("predict", run, "photos", flag, "false")
         assert refused.status == 2
-        assert refused.err.splitlines()[-1].startswith(f"lightning-cnn: error: {flag} is for images that are framed by ")
+        assert refused.err.splitlines()[-1].startswith(
+            f"lightning-cnn: error: {flag} is for images that are framed by "
+        )
 
     assert cli("report", run).status == 0
     page = (run / "report.html").read_text(encoding="utf-8")
@@ -103,6 +105,10 @@ def test_other_layouts_and_shapes(fit, cli, parts, flags):
     }
     assert cli("validate", "--ckpt_path", run).status == 0
     assert cli("predict", run, "photos/test").status == 0
+
+    shutil.copy("photos/test/cat/test0.png", "photos/test/cat/more.png")
+    refused = cli("test", run)
+    assert refused.status == 2 and "has the results on other images of photos; add `--overwrite true`" in refused.err
 
 
 def test_two_classes_with_names_in_any_script_from_a_csv_file(fit, cli):
