@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 
 from lightning_cnn.data import cache, folders, tables
@@ -141,6 +142,11 @@ class ImageFolderDataModule(ImageDataModule):
         for part in parts:
             if not len(self.parts[part]):
                 raise UserError(f"{self.title} has no {part} images; add some, or set --data.{part}_size")
+        if "train" in parts:
+            numbers = ", ".join(f"{len(files):,} {part}" for part, files in self.parts.items())
+            channels, height, width = self.image_shape
+            colour = "grey" if channels == 1 else "RGB"
+            rank_zero_info(f"Images of {self.title}: {numbers}; {self.num_classes} classes; {colour}, {height}×{width}")
         rows = {part: self.parts[part] for part in parts}
         return {p: Images.of_arrays(self.decoded.images, self.listing.labels[r], rows=r) for p, r in rows.items()}
 

@@ -31,11 +31,13 @@ class Data:
         dataset: Name of the dataset.
         origin: Where its files came from.
         sample: Whether it was only the small sample that ships with the package.
+        images: Number of images of each part of a split; None if it was not recorded.
     """
 
     dataset: str
     origin: str
     sample: bool
+    images: dict[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,9 @@ def _started(run: Run) -> datetime | None:
 def _data(record: Any) -> Data | None:
     match record:
         case {"dataset": str(dataset), "origin": str(origin), "sample": bool(sample)}:
-            return Data(dataset, origin, sample)
+            images = record.get("images")
+            is_counted = isinstance(images, dict) and all(type(count) is int for count in images.values())
+            return Data(dataset, origin, sample, images if is_counted else None)
     return None
 
 

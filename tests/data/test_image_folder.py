@@ -124,9 +124,11 @@ def test_channels_are_as_found_or_as_said(colour, channels, expected):
     assert images.shape[1:] == (expected, 8, 8) and images.dtype == torch.uint8
 
 
-def test_images_may_be_higher_than_wide():
+def test_images_may_be_higher_than_wide(caplog):
     datamodule = of(write_images("photos"), image_size=(12, 8), resize="pad")
-    datamodule.setup("fit")
+    with caplog.at_level("INFO"):
+        datamodule.setup("fit")
+    assert "Images of photos: 24 train, 3 val, 3 test; 3 classes; RGB, 12×8" in caplog.text
 
     assert (datamodule.image_shape, datamodule.image_size) == ((3, 12, 8), (12, 8))
     assert datamodule.val_set[:1][0].shape == (1, 3, 12, 8)

@@ -82,7 +82,7 @@ def test_a_folder_becomes_a_tested_model_with_report_and_predictions(fit, cli):
 
     assert cli("report", run).status == 0
     page = (run / "report.html").read_text(encoding="utf-8")
-    assert "ThreeStageCNN on photos" in text(page)
+    assert "ThreeStageCNN on photos" in text(page) and "photos: photos (49 train, 5 val, 6 test)" in text(page)
     wrong = {row["file"] for row in tested if row["true"] != row["predicted"]}
     assert wrong and {row[0] for row in rows(page, "mistakes")} == {"File", *wrong}
 
