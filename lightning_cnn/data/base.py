@@ -4,6 +4,7 @@ import os
 import warnings
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -120,6 +121,9 @@ class ImageDataModule(LightningDataModule):
     def record(self) -> dict[str, Any] | None:
         """What a run records about its images, in plain types: `dataset`, `origin` and `sample`; None if unloaded."""
         return {"dataset": self.title, "origin": "memory", "sample": False}
+
+    def require_outside(self, folder: Path) -> None:
+        """Refuse a folder for the results of runs in which images are looked for; here, there is none."""
 
     def files(self, part: Part) -> list[str]:
         """Return the name of the file of each image, in the order of `load_images`; nothing if they have none."""

@@ -237,6 +237,18 @@ class ImageFolderDataModule(ImageDataModule):
                 "its files, or train a new run"
             )
 
+    def require_outside(self, folder: Path) -> None:
+        """Refuse a folder for the results of runs inside of `root`: their figures would be images of a class.
+
+        Raises:
+            UserError: If it is there.
+        """
+        if self.labels is None and folder.resolve().is_relative_to(self.root.resolve()):
+            raise UserError(
+                f"the run would be written into {printable(str(folder))}, among the images of --data.root {self.root}; "
+                "choose a folder outside with --trainer.default_root_dir, or run the command elsewhere"
+            )
+
     def files(self, part: Part) -> list[str]:
         """Return the path of each image relative to `root`."""
         return [self.listing.files[i] for i in self.parts[part].tolist()]

@@ -111,6 +111,7 @@ def new_run(root: Path, model: ImageClassifier, datamodule: ImageDataModule) -> 
     It is removed if the block is ended by an error before there is a checkpoint, unless the metrics until then may be
     worth a look.
     """
+    datamodule.require_outside(root)
     is_wrapper = type(model) is not ImageClassifier
     network = type(model).__name__.removesuffix("Classifier") if is_wrapper else model.network_name
     run = Run.create(root, f"{datamodule.name}-{snake_case(network)}")

@@ -141,6 +141,22 @@ def test_a_changed_folder_is_tested_only_by_its_record(fit, cli):
     assert [row["file"] for row in table(run / "test_predictions.csv")] == split["test"]
 
 
+@pytest.mark.parametrize("folder", [".", "cat"])
+def test_runs_are_not_written_among_the_images(fit, monkeypatch, folder):
+    write_images("photos")
+    monkeypatch.chdir(Path("photos", folder))
+    root = "." if folder == "." else ".."
+
+    refused = fit(root)
+
+    assert refused.status == 2
+    assert refused.err.splitlines()[-1] == (
+        f"lightning-cnn: error: the run would be written into logs, among the images of --data.root {root}; choose a "
+        "folder outside with --trainer.default_root_dir, or run the command elsewhere"
+    )
+    assert not Path("logs").exists()
+
+
 def test_a_stopped_run_is_resumed_to_the_bit(fit, cli, monkeypatch):
     write_images("photos", n=20)
     flags = ("--data.batch_size", 10, "--trainer.max_epochs", 2)
