@@ -1,13 +1,16 @@
 """Loss, accuracy and other metrics of one stage, updated without waiting for the device at every batch."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, cast
 
 from lightning.fabric.utilities import move_data_to_device
-from torch import Tensor, cat, nn
+from torch import Tensor, arange, cat, eye, nn
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
+
+from lightning_cnn.errors import UserError
 
 #: Builds a metric from the number of classes, for example `torchmetrics.classification.MulticlassF1Score`.
 MetricCallable = Callable[[int], Metric]
@@ -25,6 +28,7 @@ class StageMetrics(nn.Module):
 
     Raises:
         ValueError: If one of them has an invalid name.
+        UserError: If one cannot be built, or is not a number for logits and targets.
 
     Example:
         >>> from torch import tensor
@@ -43,7 +47,7 @@ class StageMetrics(nn.Module):
         # Without checks of the values, which would wait for the device; a NaN or infinite loss shows in the mean.
         self.loss = MeanMetric(nan_strategy="disable")
         self.acc = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
-        self._others = nn.ModuleDict({name: build(num_classes) for name, build in (others or {}).items()})
+        self._others = nn.ModuleDict({name: _built(name, build, num_classes) for name, build in (others or {}).items()})
         self._losses: list[tuple[Tensor, int]] = []
         self._logits: list[tuple[Tensor, Tensor]] = []
 
@@ -112,3 +116,25 @@ class StageMetrics(nn.Module):
                 metric.merge_state(move_data_to_device(states[name], device))
                 metric._update_count += 1  # not done by torchmetrics 1.9, whose `compute` then warns
         self._losses += [(loss.to(device), count) for loss, count in state["losses"]]
+
+
+def _built(name: str, build: MetricCallable, num_classes: int) -> Metric:
+    """Return a metric, and refuse one that cannot be logged; it is tried with a batch of two images."""
+    try:
+        metric = build(num_classes)
+        trial = deepcopy(metric)
+        with warnings.catch_warnings(action="ignore"):  # that there are not images of all classes
+            trial.update(eye(2, num_classes), arange(2))
+            value = trial.compute()
+    except Exception as error:  # whatever code of the user's own raises
+        raise UserError(
+            f"--model.metrics.{name}: must be a metric for logits (B, {num_classes}) and targets (B,), built from "
+            f"num_classes, but raises {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        ) from error
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        found = f"the shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        raise UserError(
+            f"--model.metrics.{name}: must be one number, but {type(metric).__name__} has {found}; leave it out, or "
+            "set its `average`"
+        )
+    return metric
