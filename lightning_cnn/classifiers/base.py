@@ -246,7 +246,9 @@ class ImageClassifier(LightningModule):
             if place == self._counted:  # LBFGS evaluates a batch many times
                 return
             self._counted = place
-        self._metrics(stage).add(loss, logits, targets)
+        is_weighted = stage == "train" and self._class_weights is not None
+        weight = logits.new_tensor(self._class_weights)[targets].sum() if is_weighted else None
+        self._metrics(stage).add(loss, logits, targets, weight)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _weigh_and_log(self, loss: Tensor, targets: Tensor) -> Tensor:

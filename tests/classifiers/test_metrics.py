@@ -204,8 +204,8 @@ def test_other_metrics_are_those_over_all_images_and_not_means_over_batches():
     pairs = batches(60)
 
     assert values(with_others(pairs)) == pytest.approx(over_all(pairs))
-    means = {name: sum(build(3)(*pair).item() for pair in pairs) / 60 for name, build in OTHERS.items()}
-    assert all(abs(means[name] - value) > 1e-3 for name, value in over_all(pairs).items())
+    means = sum(MulticlassF1Score(3)(*pair).item() for pair in pairs) / 60
+    assert abs(means - over_all(pairs)["f1"]) > 1e-3
 
 
 @pytest.mark.parametrize("first", [0, 30, 50, 55])
@@ -251,7 +251,7 @@ def test_a_metric_with_an_invalid_name_is_refused(name):
         (MulticlassConfusionMatrix, r"must be one number, but MulticlassConfusionMatrix has the shape \(3, 3\)"),
         (
             lambda _: MulticlassF1Score(3, average="none"),
-            r"must be one number, but MulticlassF1Score has the shape \(3,",
+            "must be one number, but MulticlassF1Score has the shape",
         ),
         (BinaryF1Score, "but raises ValueError: Expected argument `threshold`"),
         (lambda _: 5, "but raises AttributeError: 'int' object has no attribute 'update'"),
