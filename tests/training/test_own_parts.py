@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import runs
 import torch
 import yaml
 
@@ -157,3 +158,35 @@ def test_parts_that_do_not_fit_are_one_line(own, cli, tiny_data, flags, message)
     (line,) = [line for line in outcome.err.splitlines() if line.startswith("lightning-cnn: ")]
     assert re.fullmatch(f"lightning-cnn: error: {message}", line), line
     assert not Path("logs").exists()
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+@pytest.mark.parametrize(
+    ("part", "named"),
+    [
+        ("network", {"class_path": "os.mkdir", "init_args": {"path": "made"}}),
+        (
+            "network",
+            {"class_path": "torchvision.models.get_model", "init_args": {"name": "vgg11", "weights": "DEFAULT"}},
+        ),
+        ("loss", {"class_path": "torchvision.models.resnet18", "init_args": {"weights": "DEFAULT"}}),
+        ("metrics", {"f1": {"class_path": "os.mkdir", "init_args": {"path": "made"}}}),
+    ],
+)
+def test_a_checkpoint_cannot_make_anything_be_called(mlp_run, cli, command, part, named):
+    path = mlp_run / "checkpoints/best.ckpt"
+    content = torch.load(path, weights_only=True)
+    network = {"class_path": "lightning_cnn.networks.MLP"}
+    model = {"class_path": "lightning_cnn.classifiers.ImageClassifier", "init_args": {"network": network, part: named}}
+    content["lightning_cnn"]["config"]["model"] = model
+    content["hyper_parameters"][part] = named
+    torch.save(content, path)
+    png = Path("image.png")
+    png.write_bytes(runs.png(28, 28))
+
+    outcome = cli(command, path, *([png] if command == "predict" else []))
+
+    is_used = part == "network" or command != "predict"  # which needs neither loss nor metrics
+    assert outcome.status == (2 if is_used else 0), outcome.err
+    assert ("the checkpoint names" in outcome.err) == is_used
+    assert not Path("made").exists()
