@@ -34,11 +34,15 @@ class TestResults(PredictionsCallback):
         self.checkpoint = checkpoint
         self.overwrite = overwrite
         self.summary = ""
-        self._val_acc: float | None = None
+        self._in_training: dict[str, float] = {}
+        self._monitor: str | None = None
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Remember the validation accuracy of the weights."""
-        self._val_acc = checkpoint[checkpoints.KEY]["metrics"].get("val/acc")
+        """Remember the validation metrics of the weights, and which of them is monitored."""
+        description = checkpoint[checkpoints.KEY]
+        self._in_training = description["metrics"]
+        settings = description["config"].get("checkpoints")
+        self._monitor = settings.get("monitor") if isinstance(settings, dict) else None
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check that the results may be written.
@@ -102,13 +106,27 @@ class TestResults(PredictionsCallback):
         with atomic_write(json_file) as metrics_path, atomic_write(csv_file) as predictions_path:
             metrics_path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
             predictions.write_csv(predictions_path)
-        in_training = (
-            "" if self._val_acc is None else f" (validation accuracy in training: {100 * self._val_acc:.2f} %)"
-        )
+        in_training = self._validation("acc")
         self.summary = (
             f"Test accuracy: {100 * metrics['test/acc']:.2f} % of {len(predictions):,} images{in_training}\n"
+            f"{self._monitored(metrics)}"
             f"Written: {json_file}, {csv_file}"
         )
+
+    def _monitored(self, metrics: dict[str, float]) -> str:
+        """Return a line with the monitored metric, if that is another one than accuracy and the test has it."""
+        name = str(self._monitor).removeprefix("val/")
+        if name == "acc" or f"test/{name}" not in metrics:
+            return ""
+        return f"Test {name}: {metrics[f'test/{name}']:.4f}{self._validation(name)}\n"
+
+    def _validation(self, name: str) -> str:
+        value = self._in_training.get(f"val/{name}")
+        if value is None:
+            return ""
+        if name == "acc":
+            return f" (validation accuracy in training: {100 * value:.2f} %)"
+        return f" (validation {name} in training: {value:.4f})"
 
 
 def _identity(data: dict[str, Any]) -> tuple[Any, ...]:

@@ -1,6 +1,7 @@
-"""LightningModules: `ImageClassifier` and one short subclass per architecture."""
+"""LightningModules: `ImageClassifier` and one short subclass per architecture; and losses that torch does not have."""
 
 from lightning_cnn.classifiers.base import ImageClassifier
+from lightning_cnn.classifiers.losses import FocalLoss
 from lightning_cnn.classifiers.zoo import (
     CNNClassifier,
     DeepCNNClassifier,
@@ -14,6 +15,7 @@ __all__ = [
     "CNNClassifier",
     "DeepCNNClassifier",
     "FastCNNClassifier",
+    "FocalLoss",
     "ImageClassifier",
     "MLPClassifier",
     "ShallowCNNClassifier",

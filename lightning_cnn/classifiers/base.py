@@ -3,7 +3,8 @@
 It works with Lightning's Trainer as well as with ours, and must not import `lightning_cnn.data`.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, get_args
 
@@ -39,8 +40,8 @@ class ImageClassifier(LightningModule):
         optimizer: Builds the optimizer from the parameters, for example `torch.optim.Adam`.
         scheduler: Builds the learning-rate schedule from the optimizer. `OneCycleLR` and `CyclicLR` are stepped after
             every batch, all others after every epoch; `total_steps` defaults to the steps of the run.
-            `ReduceLROnPlateau` without a `monitor` monitors `val/loss`, or with `mode: max`, `val/acc`. None for a
-            constant learning rate.
+            `ReduceLROnPlateau` without a `monitor` monitors the metric of the checkpoints if that has the same mode,
+            otherwise `val/loss`, or with `mode: max`, `val/acc`. None for a constant learning rate.
         mean: Mean of the pixels scaled to [0, 1], which is subtracted; for all channels, or a list with one for each.
         std: Standard deviation of the pixels scaled to [0, 1], by which they are divided, likewise; greater than 0.
         num_classes: Number of classes, at least 2; on the command line, that of the data.
@@ -88,12 +89,14 @@ class ImageClassifier(LightningModule):
         metrics: dict[str, MetricCallable] | None = None,
         test_time_flip: bool = False,
     ) -> None:
+        mean, std = _plain("mean", mean, in_channels), _plain("std", std, in_channels)
         if min(std if isinstance(std, list) else [std]) <= 0:
             raise ValueError(f"std must be greater than 0, got {std}")
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
         if in_channels < 1:
             raise ValueError(f"in_channels must be at least 1, got {in_channels}")
+        height, width = _height_and_width(image_size)
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"label_smoothing must be between 0 and 1, got {label_smoothing}")
         _require_weights(class_weights, num_classes)
@@ -113,10 +116,11 @@ class ImageClassifier(LightningModule):
         self.label_smoothing = label_smoothing
         self.loss = loss
         self.test_time_flip = test_time_flip
-        self.register_buffer("mean", _per_channel("mean", mean, in_channels))
-        self.register_buffer("std", _per_channel("std", std, in_channels))
-        self._class_weights: list[float] | None = None if class_weights == "balanced" else class_weights
-        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        self.register_buffer("mean", _broadcastable(mean))
+        self.register_buffer("std", _broadcastable(std))
+        self._class_weights: list[float] | None = None
+        if class_weights is not None and not isinstance(class_weights, str):
+            self._class_weights = [*class_weights]
         self.example_input_array = torch.zeros(1, in_channels, height, width, dtype=torch.uint8)
         self._counted: tuple[int, int] | None = None  # the step and the batch that the training metrics have last
         self.metrics = nn.ModuleDict(
@@ -229,7 +233,10 @@ class ImageClassifier(LightningModule):
             return loss
         if stage != "train":
             return functional.cross_entropy(logits, targets)
-        weight = None if self._class_weights is None else logits.new_tensor(self._class_weights)
+        weights = self._class_weights
+        weight = None if weights is None else logits.new_tensor(weights)
+        if weight is not None and 0 in (weights or ()) and not weight[targets].any():  # the mean over no weight is NaN
+            return logits.sum() * 0
         return functional.cross_entropy(logits, targets, weight=weight, label_smoothing=self.label_smoothing)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -239,7 +246,9 @@ class ImageClassifier(LightningModule):
             if place == self._counted:  # LBFGS evaluates a batch many times
                 return
             self._counted = place
-        self._metrics(stage).add(loss, logits, targets)
+        is_weighted = stage == "train" and self._class_weights is not None
+        weight = logits.new_tensor(self._class_weights)[targets].sum() if is_weighted else None
+        self._metrics(stage).add(loss, logits, targets, weight)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _weigh_and_log(self, loss: Tensor, targets: Tensor) -> Tensor:
@@ -315,23 +324,30 @@ class ImageClassifier(LightningModule):
             return
         if self.hparams.get("class_weights") == "balanced":
             self._class_weights = _balanced(self._train_targets(), self.num_classes)
-        is_foreign = not type(self.network).__module__.startswith("lightning_cnn.networks") or self.loss is not None
-        if is_foreign and found is not None:  # without a data module, the images may have any shape
-            self._require_logits_and_loss(torch.zeros(2, *self.image_shape, dtype=torch.uint8, device=self.device))
+        if found is not None:  # without a data module, the images may have any shape
+            self.require_fitting_network()
 
-    def _require_logits_and_loss(self, images: Tensor) -> None:
-        with networks.eval_mode(self.network), torch.no_grad():
-            logits = networks.require_logits(self.network_name, self, images, self.num_classes)
-            if self.loss is None:
-                return
-            name = type(self.loss).__name__
-            try:
+    def require_fitting_network(self) -> None:
+        """Refuse a network or a loss that does not fit the images, those of this package aside.
+
+        Raises:
+            UserError: If one of them does not fit.
+        """
+        if type(self.network).__module__.startswith("lightning_cnn.networks") and self.loss is None:
+            return
+        images = torch.zeros(2, *self.image_shape, dtype=torch.uint8, device=self.device)
+        logits = networks.require_logits(self.network_name, self.network, self.preprocess(images), self.num_classes)
+        if self.loss is None:
+            return
+        name = getattr(self.loss, "__name__", type(self.loss).__name__)
+        try:
+            with torch.no_grad():
                 loss = self.loss(logits, torch.zeros(len(images), dtype=torch.int64, device=images.device))
-            except (RuntimeError, ValueError, TypeError, IndexError) as error:
-                raise UserError(
-                    f"--model.loss {name} does not take logits (B, {self.num_classes}) and targets (B,): "
-                    f"{' '.join(str(error).split())[:300]}; choose another loss"
-                ) from error
+        except Exception as error:  # whatever code of the user's own raises
+            raise UserError(
+                f"--model.loss {name} does not take logits (B, {self.num_classes}) and targets (B,): "
+                f"{' '.join(str(error).split())[:300]}; choose another loss"
+            ) from error
         if not isinstance(loss, Tensor) or loss.shape != ():
             found = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
             raise UserError(f"--model.loss {name} must return a scalar, the mean over the batch, got {found}")
@@ -411,18 +427,33 @@ class ImageClassifier(LightningModule):
         return None
 
 
-def _per_channel(name: str, value: float | list[float], in_channels: int) -> Tensor:
-    """Return a statistic of the pixels that can be broadcast over images."""
-    if not isinstance(value, list):
-        return torch.tensor(value)
-    if len(value) != in_channels:
+def _plain(name: str, value: float | Sequence[float], in_channels: int) -> float | list[float]:
+    """Return a statistic of the pixels as a number, or as a list with a number for each channel."""
+    values = [*value] if isinstance(value, Sequence) else [value]
+    if not all(map(math.isfinite, values)) or (isinstance(value, Sequence) and len(values) != in_channels):
         raise ValueError(f"{name} must be a number, or a list of {in_channels}, one for each channel, got {value}")
-    return torch.tensor(value).view(-1, 1, 1)
+    return values if isinstance(value, Sequence) else value
 
 
-def _require_weights(weights: object, num_classes: int) -> None:
-    if isinstance(weights, list) and (
-        len(weights) != num_classes or any(weight < 0 for weight in weights) or not any(weights)
+def _broadcastable(value: float | list[float]) -> Tensor:
+    return torch.tensor(value).view(-1, 1, 1) if isinstance(value, list) else torch.tensor(value)
+
+
+def _height_and_width(image_size: int | Sequence[int]) -> tuple[int, int]:
+    sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if len(sides) != 2 or min(sides) < 1:
+        raise ValueError(f"image_size must be a side of at least 1 pixel, or height and width, got {image_size}")
+    return sides
+
+
+def _require_weights(weights: str | Sequence[float] | None, num_classes: int) -> None:
+    if weights is None or weights == "balanced":
+        return
+    if (
+        isinstance(weights, str)
+        or len(weights) != num_classes
+        or not all(0 <= weight < math.inf for weight in weights)
+        or not any(weights)
     ):
         raise ValueError(
             f"class_weights must be `balanced` or a list of {num_classes} numbers of at least 0, not all of them 0, "

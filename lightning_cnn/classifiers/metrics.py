@@ -1,19 +1,34 @@
 """Loss, accuracy and other metrics of one stage, updated without waiting for the device at every batch."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, cast
 
 from lightning.fabric.utilities import move_data_to_device
-from torch import Tensor, cat, nn
+from torch import Tensor, arange, cat, eye, nn
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
+
+from lightning_cnn.errors import UserError
 
 #: Builds a metric from the number of classes, for example `torchmetrics.classification.MulticlassF1Score`.
 MetricCallable = Callable[[int], Metric]
 
 #: Batches per update of the metrics: an update costs the same for one batch as for many.
 _BATCHES_PER_UPDATE = 50
+
+
+class WeightedMean(MeanMetric):
+    """The weighted mean of values; NaN and infinite values show in it.
+
+    torchmetrics 1.9 ignores weights where it does not look for such values, which would wait for the device.
+    """
+
+    def update(self, value: Tensor, weight: Tensor) -> None:  # type: ignore[override]  # both are always given
+        """Add values of the shape of their weights."""
+        self.mean_value += (value * weight).to(self.dtype).sum()
+        self.weight += weight.to(self.dtype).sum()
 
 
 class StageMetrics(nn.Module):
@@ -25,6 +40,7 @@ class StageMetrics(nn.Module):
 
     Raises:
         ValueError: If one of them has an invalid name.
+        UserError: If one cannot be built, or is not a number for logits and targets.
 
     Example:
         >>> from torch import tensor
@@ -40,11 +56,10 @@ class StageMetrics(nn.Module):
             if name in ("loss", "acc") or not name.replace(" ", "_").isidentifier():
                 raise ValueError(f"metrics must have names of letters, digits and _, not loss or acc, got {name!r}")
         super().__init__()
-        # Without checks of the values, which would wait for the device; a NaN or infinite loss shows in the mean.
-        self.loss = MeanMetric(nan_strategy="disable")
+        self.loss = WeightedMean(nan_strategy="disable")
         self.acc = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
-        self._others = nn.ModuleDict({name: build(num_classes) for name, build in (others or {}).items()})
-        self._losses: list[tuple[Tensor, int]] = []
+        self._others = nn.ModuleDict({name: _built(name, build, num_classes) for name, build in (others or {}).items()})
+        self._losses: list[tuple[Tensor, int | Tensor]] = []  # with the number of images, or their weight
         self._logits: list[tuple[Tensor, Tensor]] = []
 
     @property
@@ -52,17 +67,18 @@ class StageMetrics(nn.Module):
         """The metrics besides loss and accuracy, by name."""
         return cast(dict[str, Metric], dict(self._others.items()))
 
-    def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
+    def add(self, loss: Tensor, logits: Tensor, targets: Tensor, weight: Tensor | None = None) -> None:
         """Add a batch.
 
         Args:
             loss: Mean over the batch.
             logits: `(B, num_classes)`.
             targets: `(B,)`; an empty batch, of a rank that has fewer, is skipped.
+            weight: Sum of the weights of the images in the loss; by default each has the weight 1.
         """
         if not len(targets):
             return
-        self._losses.append((loss.detach(), len(targets)))
+        self._losses.append((loss.detach(), len(targets) if weight is None else weight))
         self._logits.append((logits.detach(), targets))
         if len(self._losses) == _BATCHES_PER_UPDATE:
             self.flush()
@@ -70,8 +86,9 @@ class StageMetrics(nn.Module):
     def flush(self) -> None:
         """Update both metrics with the batches that are pending."""
         if self._losses:
-            # One value per image: MeanMetric ignores weights with nan_strategy="disable" (torchmetrics 1.9).
-            self.loss.update(cat([loss.expand(count) for loss, count in self._losses]))
+            values = [loss.expand(weight) if isinstance(weight, int) else loss.view(1) for loss, weight in self._losses]
+            weights = [loss.new_ones(w) if isinstance(w, int) else w.view(1) for loss, w in self._losses]
+            self.loss.update(cat(values), cat(weights))
             self._losses.clear()
         self._flush_acc()
 
@@ -99,7 +116,7 @@ class StageMetrics(nn.Module):
             "loss": deepcopy(self.loss.metric_state),
             "acc": deepcopy(self.acc.metric_state),
             "others": {name: deepcopy(metric.metric_state) for name, metric in self.others.items()},
-            "losses": [(loss.clone(), count) for loss, count in self._losses],
+            "losses": [(loss.clone(), weight) for loss, weight in self._losses],
         }
 
     def merge(self, state: dict[str, Any]) -> None:
@@ -111,4 +128,26 @@ class StageMetrics(nn.Module):
             if name in states:  # not one that was added for the resumed part of the run
                 metric.merge_state(move_data_to_device(states[name], device))
                 metric._update_count += 1  # not done by torchmetrics 1.9, whose `compute` then warns
-        self._losses += [(loss.to(device), count) for loss, count in state["losses"]]
+        self._losses += move_data_to_device([*map(tuple, state["losses"])], device)
+
+
+def _built(name: str, build: MetricCallable, num_classes: int) -> Metric:
+    """Return a metric, and refuse one that cannot be logged; it is tried with a batch of two images."""
+    try:
+        metric = build(num_classes)
+        trial = deepcopy(metric)
+        with warnings.catch_warnings(action="ignore"):  # that there are not images of all classes
+            trial.update(eye(2, num_classes), arange(2))
+            value = trial.compute()
+    except Exception as error:  # whatever code of the user's own raises
+        raise UserError(
+            f"--model.metrics.{name}: must be a metric for logits (B, {num_classes}) and targets (B,), built from "
+            f"num_classes, but raises {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        ) from error
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        found = f"the shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        raise UserError(
+            f"--model.metrics.{name}: must be one number, but {type(metric).__name__} has {found}; leave it out, or "
+            "set its `average`"
+        )
+    return metric

@@ -1,19 +1,20 @@
 """How `ImageClassifier` gets its network: a module, or what builds one for the shape of the images."""
 
 import inspect
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from lightning_cnn.errors import UserError, reason
 
 if TYPE_CHECKING:
-    #: A module; a class or function that returns one; or, as in a config, the `class_path` of one and its `init_args`.
-    Network = dict[str, Any] | Callable[..., nn.Module] | nn.Module
+    #: A module; or a class or function that returns one, as a `functools.partial` with arguments.
+    Network = Callable[..., nn.Module] | nn.Module
 else:  # the parser of the command line would build it from any other type, without the shape of the images
     Network = dict[str, Any]
 
@@ -43,14 +44,26 @@ def build(network: Network, shape: Mapping[str, Any]) -> nn.Module:
     """
     if isinstance(network, nn.Module):
         return network
-    builder, given = _builder(network)
-    parameters = inspect.signature(builder).parameters
+    if not callable(network):  # a mapping in a checkpoint that was made by others could name any function
+        raise UserError(
+            f"network must be a torch.nn.Module, or a class or function that returns one, got {_in_one_line(network)}"
+        )
+    parameters = inspect.signature(network).parameters
     passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    accepted = {name: value for name, value in shape.items() if name in parameters or (passes_on and name in _COMMON)}
+    given = network.keywords if isinstance(network, partial) else {}
+    accepted = {
+        name: value
+        for name, value in shape.items()
+        if name not in given and (name in parameters or (passes_on and name in _COMMON))
+    }
     try:
-        built = builder(**{**accepted, **given})
-    except AssertionError as error:
-        raise UserError(f"the network {name_of(network)} cannot be built: {_in_one_line(error)}") from error
+        built = network(**accepted)
+    except (UserError, ValueError, TypeError, RuntimeError):
+        raise
+    except Exception as error:  # whatever code of the user's own raises
+        raise UserError(
+            f"the network {name_of(network)} cannot be built: {type(error).__name__}: {_in_one_line(error)}"
+        ) from error
     if not isinstance(built, nn.Module):
         raise UserError(f"the network {name_of(network)} must return a torch.nn.Module, got {type(built).__name__}")
     first = next((module for module in built.modules() if isinstance(module, nn.Conv2d)), None)
@@ -59,65 +72,83 @@ def build(network: Network, shape: Mapping[str, Any]) -> nn.Module:
     return built
 
 
-#: What every function of torchvision.models passes on.
+#: What a builder with `**kwargs` gets of the shape: all of torchvision.models pass it on.
 _COMMON = ("num_classes",)
-
-
-def _builder(network: Mapping[str, Any] | Callable[..., nn.Module]) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
-    """Return the class or function that builds the network, and the arguments that were given for it.
-
-    Its module is not imported: that would run whatever code a config names.
-    """
-    if not isinstance(network, Mapping):
-        return network, {}
-    module, _, name = str(network["class_path"]).rpartition(".")
-    builder = getattr(sys.modules.get(module), name, None)
-    if not callable(builder):
-        raise UserError(f"there is no network {network['class_path']}; import its module first")
-    return cast(Callable[..., nn.Module], builder), dict(network.get("init_args") or {})
 
 
 def name_of(network: Network) -> str:
     """Return the name of a network for messages and run folders, for example `resnet18`."""
-    if isinstance(network, Mapping):
-        return str(network["class_path"]).rpartition(".")[2]
     builder = network.func if isinstance(network, partial) else network
     return getattr(builder, "__name__", type(builder).__name__)
 
 
 def config_of(network: Network) -> dict[str, Any] | None:
     """Return the builder of a network as a config names it; None if it cannot be named, as a module that is built."""
-    if isinstance(network, Mapping):
-        return dict(network)
-    name = getattr(network, "__qualname__", "<no name>")
-    return None if "<" in name else {"class_path": f"{network.__module__}.{name}"}
+    builder, given = (network.func, network.keywords) if isinstance(network, partial) else (network, {})
+    name = getattr(builder, "__qualname__", "<no name>")
+    if "<" in name or (isinstance(network, partial) and network.args) or not _is_plain(given):
+        return None
+    return {"class_path": f"{builder.__module__}.{name}", **({"init_args": given} if given else {})}
 
 
-def require_logits(name: str, forward: Callable[[Tensor], Tensor], images: Tensor, num_classes: int) -> Tensor:
-    """Return the logits of a network for images, and refuse a network that has none for them.
+def _is_plain(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return isinstance(value, str | int | float | bool | None)
+
+
+def require_logits(name: str, network: nn.Module, inputs: Tensor, num_classes: int) -> Tensor:
+    """Return the logits of a network in eval mode, and refuse a network that has none, or none in its present mode.
+
+    Nothing of the network is changed, nor the states of random number generators.
 
     Raises:
         UserError: If the network does not take images of this shape, or does not return `(B, num_classes)`.
     """
-    shape = "×".join(map(str, images.shape[1:]))
+    if not _takes_one_argument(network.forward):
+        raise UserError(
+            f"the forward of the network {name} must take one argument, the images, got "
+            f"forward{inspect.signature(network.forward)}"
+        )
+    shape = "×".join(map(str, inputs.shape[1:]))
+    devices = [inputs.device] if inputs.is_cuda else []
     try:
-        logits = forward(images)
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        with torch.no_grad(), torch.random.fork_rng(devices):
+            # With copies of the buffers: batch normalisation would change them.
+            in_training = functional_call(network, {k: b.clone() for k, b in network.named_buffers()}, (inputs,))
+            with eval_mode(network):
+                logits = network(inputs)
+    except Exception as error:  # whatever code of the user's own raises
         raise UserError(
             f"the network {name} does not take images of {shape} (channels×height×width): {_in_one_line(error)}; "
             "choose another network, or other images"
         ) from error
-    found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if found != (len(images), num_classes):
-        raise UserError(
-            f"the network {name} must return logits of the shape {(len(images), num_classes)} for {len(images)} images "
-            f"of {num_classes} classes, got {found}"
-        )
+    for returned in (logits, in_training):
+        found = tuple(returned.shape) if isinstance(returned, Tensor) else type(returned).__name__
+        if found != (len(inputs), num_classes):
+            way_out = "" if isinstance(returned, Tensor) else " (torchvision's do with aux_logits false)"
+            raise UserError(
+                f"the network {name} must return logits of the shape {(len(inputs), num_classes)} for {len(inputs)} "
+                f"images of {num_classes} classes, and nothing else{way_out}, got {found}"
+                + (" in training" if returned is in_training else "")
+            )
+    assert isinstance(logits, Tensor)
     return logits
 
 
-def _in_one_line(error: Exception) -> str:
-    return " ".join(reason(error).split())[:300]
+def _takes_one_argument(forward: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(forward).bind(None)
+    except TypeError:
+        return False
+    return True
+
+
+def _in_one_line(found: object) -> str:
+    text = reason(found) if isinstance(found, Exception) else str(found)
+    return " ".join(text.split())[:300]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, ModelCheckpoint
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import LRSchedulerConfig, LRSchedulerConfigType, OptimizerLRScheduler
 from torch.nn import Parameter
@@ -123,9 +123,13 @@ def set_base_lr(configs: Iterable[LRSchedulerConfig], lr: float) -> None:
 def _on_plateau(scheduler: ReduceLROnPlateau, trainer: Trainer | None) -> LRSchedulerConfigType:
     """Return which metric Lightning is to monitor for the schedule, and when.
 
-    Only the subclass of LightningCLI names a metric; for torch's own it follows from the mode.
+    Only the subclass of LightningCLI names a metric. For torch's own, it is that of the checkpoints if their mode is
+    the same; otherwise the loss or, to be maximised, the accuracy.
     """
-    monitor = getattr(scheduler, "monitor", "val/loss" if scheduler.mode == "min" else "val/acc")
+    usual = "val/loss" if scheduler.mode == "min" else "val/acc"
+    callbacks = [] if trainer is None else trainer.checkpoint_callbacks
+    same = (c.monitor for c in callbacks if isinstance(c, ModelCheckpoint) and c.monitor and c.mode == scheduler.mode)
+    monitor = getattr(scheduler, "monitor", None) or next(same, usual)
     if trainer is None or not monitor.startswith("val"):
         return {"scheduler": scheduler, "monitor": monitor}
     # Only in epochs with a validation. If validations are counted in batches instead, an epoch may have none.

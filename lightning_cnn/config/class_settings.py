@@ -21,6 +21,7 @@ from lightning.pytorch.strategies import Strategy, StrategyRegistry
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import Metric, classification
 
 from lightning_cnn import networks
 from lightning_cnn.classifiers import ImageClassifier, losses
@@ -37,6 +38,7 @@ BASES: dict[str, tuple[type[Any], ...]] = {
     "augment": (Augmentation,),
     "network": (nn.Module,),
     "loss": (nn.Module,),
+    "model.metrics": (Metric,),  # each of them
     "callbacks": (Callback,),
     "logger": (Logger,),
     "profiler": (Profiler,),
@@ -45,7 +47,7 @@ BASES: dict[str, tuple[type[Any], ...]] = {
     "plugins": (CheckpointIO, ClusterEnvironment, LayerSync, Precision),
 }
 #: Those of them that take nothing but a class; the others also take other values, such as `false`.
-ONLY_CLASSES = ("model", "data", "optimizer", "scheduler", "augment", "network", "loss", "callbacks")
+ONLY_CLASSES = ("model", "data", "optimizer", "scheduler", "augment", "network", "loss", "model.metrics", "callbacks")
 #: The names that the Trainer knows for some of them; any other text is the name of a class.
 _NAMES: dict[str, Callable[[], Collection[str]]] = {
     "accelerator": lambda: {"auto", "gpu", *AcceleratorRegistry.available_accelerators()},
@@ -60,9 +62,24 @@ LINKED = ("num_classes", "in_channels", "image_size")
 _CHOICES: dict[str, Callable[[], Collection[str]]] = {
     "network": lambda: networks.__all__,
     "loss": lambda: {*losses.__all__, *(name for name in dir(nn) if name.endswith("Loss"))},
+    "model.metrics": lambda: {name for name in dir(classification) if name.startswith("Multiclass")},
 }
+#: What a metric is built with.
+_OF_METRICS = "num_classes"
 #: The keys of a setting that names a class.
 CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
+
+
+def kind_of(place: tuple[str, ...]) -> str:
+    """Return the key of `BASES` for a setting, if it takes a class.
+
+    Example:
+        >>> kind_of(("model", "metrics", "f1")), kind_of(("model", "optimizer"))
+        ('model.metrics', 'optimizer')
+    """
+    if place[:-1] == ("model", "metrics"):
+        return "model.metrics"
+    return place[-1] if place else ""
 
 
 def is_class(value: object) -> bool:
@@ -72,10 +89,11 @@ def is_class(value: object) -> bool:
 
 def names_class(place: tuple[str, ...], value: object) -> bool:
     """Whether a value in a tree is the name of a class, and not a name that the Trainer knows, such as `ddp`."""
-    if not isinstance(value, str) or not place or place[-1] not in BASES:
+    kind = kind_of(place)
+    if not isinstance(value, str) or kind not in BASES:
         return False
-    known = _NAMES[place[-1]]() if place[-1] in _NAMES else ()
-    return value not in known and (place[-1] == "accelerator" or value.lower() not in known)  # as Lightning compares
+    known = _NAMES[kind]() if kind in _NAMES else ()
+    return value not in known and (kind == "accelerator" or value.lower() not in known)  # as Lightning compares
 
 
 def find_class(place: tuple[str, ...], name: str) -> type[Any]:
@@ -88,30 +106,71 @@ def find_class(place: tuple[str, ...], name: str) -> type[Any]:
     Raises:
         UserError: If there is no such class, or it is not of the kind that the setting takes.
     """
-    bases = BASES[place[-1]]
+    kind = kind_of(place)
+    bases = BASES[kind]
     module, _, short = name.rpartition(".")
     if module and not name.startswith("."):
-        try:
-            found = getattr(import_module(module), short, None)
-        except ModuleNotFoundError as error:
-            raise UserError(
-                f"{flag_of(place)} {name}: there is no module {error.name!r} on Python's path; "
-                "`python -m lightning_cnn` finds modules in the current folder"
-            ) from error
-        except (ImportError, ValueError):
-            found = None
-        if (isinstance(found, type) and issubclass(found, bases)) or (place[-1] == "network" and isfunction(found)):
+        if (found := _imported(module, short, f"{flag_of(place)} {name}")) is not None:
+            _require_kind(found, kind, f"{flag_of(place)} {name}")
             return cast(type[Any], found)
-    elif place[-1] == "network":
+    elif kind == "network":
         if name in networks.__all__:
             return cast(type[Any], getattr(networks, name))
     elif found := [cls for cls in _subclasses(bases) if cls.__name__ == name]:
         if len(found) == 1:
+            _require_kind(found[0], kind, f"{flag_of(place)} {name}")
             return found[0]
         paths = [f"{cls.__module__}.{cls.__name__}" for cls in found]
         chosen = [path for path in paths if path.startswith("lightning.")] or paths  # Lightning's knows its monitor
         raise UserError(f"{flag_of(place)} {name}: several classes have this name; give {' or '.join(chosen)}")
-    raise UserError(f"{flag_of(place)} {name}: {no_such_class(place[-1], short)}")
+    raise UserError(f"{flag_of(place)} {name}: {no_such_class(kind, short)}")
+
+
+def _imported(module: str, name: str, given: str) -> object:
+    """Return what has this name in a module; None if nothing has.
+
+    Raises:
+        UserError: If the module cannot be imported.
+    """
+    try:
+        return getattr(import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{given}: there is no module {error.name!r} on Python's path; "
+            "`python -m lightning_cnn` finds modules in the current folder"
+        ) from error
+    except ValueError:  # an empty name
+        return None
+    except Exception as error:  # whatever code of the user's own raises
+        raise UserError(
+            f"{given}: the module {module} cannot be imported ({type(error).__name__}: {' '.join(str(error).split())})"
+        ) from error
+
+
+def _require_kind(found: object, kind: str, given: str) -> None:
+    """Refuse what is not of the kind that a setting takes.
+
+    Raises:
+        UserError: If it is not.
+    """
+    builds = isfunction(found) and kind == "network"
+    if not isinstance(found, type) and not builds:
+        wanted = "neither a class nor a function that returns a network" if kind == "network" else "not a class"
+        raise UserError(f"{given}: this is {wanted}, but of the type {type(found).__name__}; {_others(kind)}")
+    if not builds and not issubclass(cast(type, found), BASES[kind]):
+        wanted = " or ".join(f"{base.__module__.partition('.')[0]}'s {base.__name__}" for base in BASES[kind])
+        raise UserError(f"{given}: this class is no subclass of {wanted}; {_others(kind)}")
+    if kind == "model.metrics" and next(iter(arguments(cast(type[Any], found))), None) != _OF_METRICS:
+        raise UserError(
+            f"{given}: this metric does not take num_classes as its first argument, as those of "
+            f"torchmetrics.classification for several classes do; {_others(kind, getattr(found, '__name__', ''))}"
+        )
+
+
+def _others(kind: str, name: str = "") -> str:
+    """Return what to name in place of a class that is refused."""
+    suggestion = suggest_class(kind, name).removeprefix("; ")
+    return suggestion if suggestion.startswith("did you") else f"name another{suggestion}"
 
 
 def arguments(cls: type[Any]) -> dict[str, inspect.Parameter]:
@@ -211,7 +270,8 @@ def flag_of(place: tuple[str, ...]) -> str:
 
 def no_such_class(setting: str, name: str) -> str:
     """Return that a setting takes no class with this name, and what it takes."""
-    kind = setting.removesuffix("s") + ("" if setting in _NAMES else " class")
+    singular = setting if setting == "loss" else setting.rpartition(".")[2].removesuffix("s")
+    kind = singular + ("" if setting in _NAMES else " class")
     return f"there is no such {kind}{suggest_class(setting, name)}"
 
 

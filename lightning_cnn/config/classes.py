@@ -9,7 +9,7 @@ Imports nothing heavy, so that `predict` can use it.
 import sys
 from collections.abc import Callable, Collection
 from importlib import import_module
-from inspect import isfunction
+from inspect import isfunction, signature
 from typing import Any, cast, get_type_hints
 
 #: Packages whose modules a checkpoint may name.
@@ -27,37 +27,48 @@ _PACKAGES = (
 _BUILDERS = "torchvision.models"
 
 
-def trusted_class(path: str, bases: tuple[type[Any], ...], named: Collection[str]) -> type[Any] | None:
+def trusted_class(
+    path: str, bases: tuple[type[Any], ...], named: Collection[str], builders: bool = False
+) -> type[Any] | None:
     """Return the class that a checkpoint names, or None if it is not trusted.
 
     Args:
         path: The class path in the checkpoint.
         bases: The classes of which it must be a subclass, unless the user has named its module.
-        named: All text that the user has given; a class path in it makes its module trusted.
+        named: All text that the user has given; a class path in it makes the classes of its module trusted.
+        builders: Whether a function that returns an object of these classes is meant as well, which is trusted if the
+            user has named the function itself, or if it builds networks of torchvision.models.
     """
     module, _, name = path.rpartition(".")
     if is_class_path(path) and module in {text.rpartition(".")[0] for text in named if is_class_path(text)}:
         found = getattr(_import_named(module), name, None)
         is_own = path in named or _within(getattr(found, "__module__", ""), (module.partition(".")[0],))
-        # A network may also be the function that builds it.
-        is_kind = isinstance(found, type) or (isfunction(found) and any(b.__name__ == "Module" for b in bases))
-        return cast(type[Any], found) if is_own and is_kind else None
+        if (isinstance(found, type) and is_own) or (builders and isfunction(found) and path in named):
+            return cast(type[Any], found)
     if not _within(module, _PACKAGES) or any(part.startswith("__") for part in path.split(".")):
         return None
     if _within(module, ("torchvision",)):
         import_module("torchvision.models")
         import_module("torchvision.transforms.v2")
     found = getattr(sys.modules.get(module), name, None)
-    if isfunction(found) and _within(found.__module__, (_BUILDERS,)) and _builds(found, bases):
+    if builders and isfunction(found) and _within(found.__module__, (_BUILDERS,)) and _builds(found, bases):
         return cast(type[Any], found)
-    is_known = isinstance(found, type) and _within(found.__module__, _PACKAGES) and issubclass(found, bases)
-    return found if is_known else None
+    if not isinstance(found, type) or not issubclass(found, bases) or _may_download(found):
+        return None
+    return found if _within(found.__module__, _PACKAGES) else None
 
 
 def _builds(function: Callable[..., Any], bases: tuple[type[Any], ...]) -> bool:
-    """Whether a function says that it returns an object of one of these classes."""
+    """Whether a function says that it returns an object of one of these classes, and downloads no weights by itself."""
+    parameters = signature(function).parameters
     returned = get_type_hints(function).get("return")
-    return isinstance(returned, type) and issubclass(returned, bases)
+    downloads = "weights_backbone" in parameters or getattr(parameters.get("weights"), "default", "") is not None
+    return isinstance(returned, type) and issubclass(returned, bases) and not downloads
+
+
+def _may_download(cls: type[Any]) -> bool:
+    """Whether a class may download a model that one of its arguments names: metrics of text and of pictures do."""
+    return _within(cls.__module__, ("torchmetrics",)) and not _within(cls.__module__, ("torchmetrics.classification",))
 
 
 def is_class_path(text: str) -> bool:

@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from enum import Enum
+from functools import partial
 from inspect import Parameter
 from numbers import Number
 from pathlib import Path
@@ -23,7 +24,8 @@ from jsonargparse import Namespace, add_instantiator, set_dumper, set_loader, se
 from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
-from lightning_cnn.config.class_settings import BASES, CLASS_KEYS, describe_type
+from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.config.class_settings import BASES, CLASS_KEYS, describe_type, find_class, is_class
 from lightning_cnn.config.schema import FOLDERS, Schema
 from lightning_cnn.config.yaml import describe, load
 from lightning_cnn.errors import UserError
@@ -70,6 +72,18 @@ def _construct(class_type: type, *args: Any, **kwargs: Any) -> Any:
 for kind in ("callbacks", "logger", "profiler", "strategy", "accelerator", "plugins"):
     for base in BASES[kind]:
         add_instantiator(_construct, base)
+
+
+def _construct_classifier(class_type: type, *args: Any, **kwargs: Any) -> Any:
+    """Build a classifier; it gets its network as a class or a function, because names are for settings only."""
+    network: Any = kwargs.get("network")
+    if is_class(network):
+        builder: Any = find_class(("model", "network"), network["class_path"])
+        kwargs["network"] = partial(builder, **(network.get("init_args") or {}))
+    return class_type(*args, **kwargs)
+
+
+add_instantiator(_construct_classifier, ImageClassifier)
 
 
 class SettingsParser(LightningArgumentParser):
@@ -148,7 +162,7 @@ def refusal(error: BaseException, settings: Mapping[str, Any]) -> str:
         settings: All settings.
     """
     cause = error
-    while cause.__cause__ is not None:
+    while cause.__cause__ is not None and not isinstance(cause, UserError):
         cause = cause.__cause__
     message = in_one_line(cause)
     name = message.partition(" ")[0]

@@ -20,6 +20,7 @@ from lightning_cnn.config.class_settings import (
     find_class,
     flag_of,
     is_class,
+    kind_of,
     names_class,
     no_such_class,
     required,
@@ -145,13 +146,14 @@ def _check_argument(place: tuple[str, ...], value: object, parameter: inspect.Pa
     """Check the value of an argument; of its type only whether it may be null, which the parser takes for not given."""
     annotation = parameter.annotation
     is_optional = annotation in (inspect.Parameter.empty, Any) or NoneType in get_args(annotation)
-    if value is None and not is_optional and parameter.default is not None and place[-1] not in BASES:
+    if value is None and not is_optional and parameter.default is not None and kind_of(place) not in BASES:
         raise UserError(f"{flag_of(place)} null: expected {describe_type(annotation)}")
     _check_value(place, value)
 
 
 def _check_value(place: tuple[str, ...], value: object, is_last: bool = True) -> None:
     """Check a value that may name a class, or hold values that do; a flag sets an argument of the last of a list."""
+    kind = kind_of(place)
     if isinstance(value, str) and not value.isprintable():
         raise UserError(f"{flag_of(place)} {describe(value)}: text must be printable; give other text")
     if value == "" and place[-1] in FOLDERS:
@@ -161,16 +163,16 @@ def _check_value(place: tuple[str, ...], value: object, is_last: bool = True) ->
             _check_value(place, item, is_last=False)
         for item in value[-1:]:
             _check_value(place, item)
-    elif place[-1] in BASES and (isinstance(value, str) or is_class(value)):
+    elif kind in BASES and (isinstance(value, str) or is_class(value)):
         _check_class(place, value, is_last)
-    elif place[-1] in ONLY_CLASSES and value is not None and not isinstance(value, Mapping):
-        raise UserError(f"{flag_of(place)} {describe(value)}: {no_such_class(place[-1], '')}")
+    elif kind in ONLY_CLASSES and value is not None and not isinstance(value, Mapping):
+        raise UserError(f"{flag_of(place)} {describe(value)}: {no_such_class(kind, '')}")
     elif isinstance(value, Mapping):
-        if place[-1] in BASES:
+        if kind in BASES:
             setting = next(iter(value.get("init_args", value)), "")
             raise UserError(
                 f"{flag_of(place)}.{setting}: {flag_of(place)} has no class yet; choose one first with "
-                f"{flag_of(place)} CLASS{suggest_class(place[-1])}"
+                f"{flag_of(place)} CLASS{suggest_class(kind)}"
             )
         for name, item in value.items():
             _check_value((*place, str(name)), item)

@@ -22,6 +22,7 @@ from lightning_cnn.config.class_settings import (
     find_class,
     import_path,
     is_class,
+    kind_of,
     kinds,
     names_class,
 )
@@ -142,7 +143,7 @@ def _merge_values(base: object, overlay: Any, place: tuple[str, ...]) -> Any:
         overlay = [overlay]
     if isinstance(base, Mapping) and is_class(base) and names_class(place, overlay):
         overlay = {"class_path": overlay}
-    has_names = len(place) < 2 or place[-1] in BASES or is_class(base) or is_class(overlay)
+    has_names = len(place) < 2 or kind_of(place) in BASES or is_class(base) or is_class(overlay)
     if not isinstance(overlay, Mapping) or not has_names:
         return overlay
     base = base if isinstance(base, Mapping) else {}
@@ -155,7 +156,7 @@ def _with_class(setting: Mapping[str, Any], path: str, place: tuple[str, ...]) -
     """Return the setting with another class, and with the arguments that this class has as well."""
     if setting["class_path"] == path:
         return dict(setting)
-    if place[-1] not in BASES:  # an argument that takes a class of another kind; only the parser looks it up
+    if kind_of(place) not in BASES:  # an argument that takes a class of another kind; only the parser looks it up
         return {"class_path": path}
     old, new = find_class(place, setting["class_path"]), find_class(place, path)
     if old is new:
@@ -191,7 +192,7 @@ class _Change:
             return {**settings, name: self._new_value(before, (*place, name), parameter)}
         if before is None and parameter is not None and isinstance(parameter.default, type):
             before = import_path(parameter.default)
-        if name in BASES:
+        if kind_of((*place, name)) in BASES:
             return {**settings, name: self._of_class(before, rest, (*place, name))}
         if (
             before is None

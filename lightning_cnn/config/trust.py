@@ -20,7 +20,6 @@ from typing import Any, Literal, get_origin
 import yaml
 from lightning.pytorch import Trainer
 from torch import nn
-from torchmetrics import Metric
 
 from lightning_cnn import callbacks  # noqa: F401  # classes are looked up among those that are imported
 from lightning_cnn.classifiers.network import PRETRAINED
@@ -39,6 +38,11 @@ _PLACES = ("default_root_dir", "model_registry")
 _TEXTS = ("filename", "dirpath", "save_dir", "data_dir", "name", "monitor")
 #: Types of which the parser takes text as it is, or as a number or a time.
 _SCALARS = (str, Path, os.PathLike, int, float, bool, timedelta)
+_BASES: dict[str, tuple[type[Any], ...]] = {
+    **BASES,
+    "metrics": BASES["model.metrics"],
+    "transform": (nn.Module,),
+}
 _ALL_BASES = tuple(base for bases in BASES.values() for base in bases if base is not nn.Module)
 
 _MAX_VALUES = 10_000
@@ -170,8 +174,9 @@ class _Copier:
     def _class(self, path: object, place: tuple[str, ...]) -> type[Any] | None:
         """Return the class with this path for a setting, if it is trusted."""
         owner = next(iter(reversed(_names(place))), "")
-        others = {"metrics": (Metric,), "transform": (nn.Module,)}.get(owner, _ALL_BASES)
-        return trusted_class(path, BASES.get(owner, others), self.named) if isinstance(path, str) else None
+        if not isinstance(path, str):
+            return None
+        return trusted_class(path, _BASES.get(owner, _ALL_BASES), self.named, builders=owner == "network")
 
     def _require_harmless(self, text: str, place: tuple[str, ...], argument: Parameter | None) -> None:
         """Refuse text that the parser would not take as text, unless it names something known or named by the user."""

@@ -5,6 +5,7 @@ and `hyper_parameters` is a dictionary of plain values.
 """
 
 import inspect
+from functools import partial
 from importlib import import_module
 from inspect import isfunction
 from typing import Any, cast
@@ -37,11 +38,13 @@ def load_classifier(content: dict[str, Any], model: str | None = None) -> ImageC
     # Of the loss, only training needs weights.
     weights: dict[str, Tensor] = {n: w for n, w in content["state_dict"].items() if not n.startswith("loss.")}
     known = set(inspect.signature(cls).parameters)
+    has_network = "network" in known
     if "kwargs" in known:  # which are forwarded to the base
-        known |= set(inspect.signature(ImageClassifier).parameters) - {"network"}
+        known |= set(inspect.signature(ImageClassifier).parameters)
+    known -= {"network"}
     settings = {name: value for name, value in content.get("hyper_parameters", {}).items() if name in known}
-    if cls is ImageClassifier:
-        settings["network"] = _network(description, model)
+    if has_network:
+        settings["network"] = _network(description, cls, model)
     if cls.__module__.startswith("lightning_cnn."):  # a class of the user may need values while it is built
         with torch.device("meta"):  # without memory: the hyperparameters may need any amount of it
             checkpoints.require_same_shapes(_build(cls, settings).state_dict(), weights)
@@ -75,17 +78,21 @@ def _own_class(description: checkpoints.Description) -> type[ImageClassifier]:
     return cast(type[ImageClassifier], cls)
 
 
-def _network(description: checkpoints.Description, given: str | None) -> Network:
-    """Return what builds the network of an `ImageClassifier`: as the checkpoint says, or what the user has given."""
+def _network(description: checkpoints.Description, cls: type[ImageClassifier], given: str | None) -> Network:
+    """Return what builds the network of a classifier: as the checkpoint says, or what the user has given."""
     recorded = (description["config"]["model"].get("init_args") or {}).get("network")
     arguments = recorded.get("init_args") if isinstance(recorded, dict) else None
-    path = given or (recorded.get("class_path") if isinstance(recorded, dict) else None)
-    if not isinstance(path, str):
-        raise UserError("the checkpoint does not name its network; name it with `--model`")
-    if given is None and trusted_class(path, (nn.Module,), named=()) is None:
-        raise UserError(_not_ours("network", path, "network"))
-    known = {name: value for name, value in (arguments or {}).items() if name not in PRETRAINED}
-    return {"class_path": path, "init_args": known}
+    if given is not None and cls is ImageClassifier:
+        builder = _named_by_user(given)
+    else:
+        path = recorded.get("class_path") if isinstance(recorded, dict) else None
+        if not isinstance(path, str):
+            raise UserError("the checkpoint does not name its network; name it with `--model`")
+        found = trusted_class(path, (nn.Module,), named=[given] if given else (), builders=True)
+        if found is None:
+            raise UserError(_not_ours("network", path, "network"))
+        builder = found
+    return partial(builder, **{name: value for name, value in (arguments or {}).items() if name not in PRETRAINED})
 
 
 def _not_ours(kind: str, path: str, own: str) -> str:
@@ -101,21 +108,27 @@ def _user_class(path: str) -> type[ImageClassifier]:
     For a network, it is the class of the classifier around it.
     """
     module, _, name = path.rpartition(".")
-    known = [known for known in classifiers.__all__ if known != ImageClassifier.__name__]
+    known = [known for known in classifiers.__all__ if known.endswith("Classifier") and known != "ImageClassifier"]
     if not module and name not in known:
         raise UserError(
             f"--model {path}: there is no such class (choose from {', '.join(known)}, or give your own as "
             f"module.Class){did_you_mean(name, known)}"
         )
-    try:
-        found = getattr(import_module(module) if module else classifiers, name)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:  # TypeError: `..module`
-        raise UserError(
-            f"--model {path}: there is no such class ({error}); "
-            "`python -m lightning_cnn` finds modules in the current folder"
-        ) from error
+    found = _named_by_user(path)
     if isinstance(found, type) and issubclass(found, ImageClassifier) and found is not ImageClassifier:
         return found
     if isfunction(found) or (isinstance(found, type) and issubclass(found, nn.Module) and found is not ImageClassifier):
         return ImageClassifier
     raise UserError(f"{path} is neither a subclass of ImageClassifier nor a network; name one with `--model`")
+
+
+def _named_by_user(path: str) -> Any:
+    """Return what the user names; without a module it is of this package."""
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(import_module(module) if module else classifiers, name)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:  # TypeError: `..module`
+        raise UserError(
+            f"--model {path}: there is no such class ({error}); "
+            "`python -m lightning_cnn` finds modules in the current folder"
+        ) from error

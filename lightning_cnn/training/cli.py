@@ -278,7 +278,8 @@ class TrainingCLI(SettingsCLI):
         average = self._save_average()
         if self.trainer.is_global_zero:
             classes = user_classes(self.model, self.datamodule)
-            print(summary(self.current_run, classes, is_finished, self.settings["test"], average))
+            monitor = self.settings["checkpoints"]["monitor"]
+            print(summary(self.current_run, classes, is_finished, self.settings["test"], average, monitor))
         if self.settings["test"]:
             self._test(average or self.current_run.checkpoint("best"))
 

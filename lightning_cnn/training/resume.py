@@ -5,6 +5,10 @@ from shlex import quote
 from typing import Any
 
 from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.classifiers.network import PRETRAINED
+from lightning_cnn.config.class_settings import is_class
+from lightning_cnn.config.classes import trusted_class
 from lightning_cnn.config.yaml import dump
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.environment import job_id
@@ -178,9 +182,19 @@ def _kept(config: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
     if "trainer" not in stored:  # Lightning's Trainer stores the classes and their numbers only
         return {name: (config.get(name) or {}).get("class_path") for name in ("model", "data") if name in stored}
     kept = {name: config.get(name) for name in ("seed_everything", "model", "data")}
+    kept["model"] = _without_pretrained(kept["model"])
     if isinstance(kept["data"], dict) and isinstance(kept["data"].get("init_args"), dict):
         kept["data"] = {**kept["data"], "init_args": kept["data"]["init_args"] | dict.fromkeys(_FREE)}
     return kept
+
+
+def _without_pretrained(model: Any) -> Any:
+    """Return the settings of a model without those that load weights into its network: a checkpoint has its own."""
+    network: Any = (model.get("init_args") or {}).get("network") if is_class(model) else None
+    if not is_class(network):
+        return model
+    given = {name: value for name, value in (network.get("init_args") or {}).items() if name not in PRETRAINED}
+    return {**model, "init_args": {**model["init_args"], "network": {**network, "init_args": given}}}
 
 
 def _first_difference(before: object, now: object) -> tuple[str, tuple[object, object]] | None:
@@ -212,18 +226,36 @@ def resume_hint(run: Run, first_step: int | None, flags: str) -> str:
 
 
 def user_classes(model: object, datamodule: object) -> str:
-    """Return the flags that name classes from outside of this package, which no checkpoint is trusted to name."""
+    """Return the flags that name classes and functions from outside, which no checkpoint is trusted to name."""
     classes = {"model": type(model), "data": type(datamodule)}
-    outside = {name: cls for name, cls in classes.items() if cls.__module__.partition(".")[0] != "lightning_cnn"}
-    return "".join(f" --{name} {cls.__module__}.{cls.__qualname__}" for name, cls in outside.items())
+    paths = {
+        name: f"{cls.__module__}.{cls.__qualname__}"
+        for name, cls in classes.items()
+        if cls.__module__.partition(".")[0] != "lightning_cnn"
+    }
+    if isinstance(model, ImageClassifier):
+        parts = {"loss": model.loss} | {f"metrics.{name}": m for name, m in model.train_metrics.others.items()}
+        named = {name: f"{type(part).__module__}.{type(part).__qualname__}" for name, part in parts.items() if part}
+        if model.network_config is not None:
+            named = {"network": model.network_config["class_path"], **named}
+        has_own = type(model) is not ImageClassifier  # which it builds itself
+        paths |= {
+            f"model.{name}": path
+            for name, path in named.items()
+            if trusted_class(path, (object,), (), builders=True) is None and not (has_own and name == "network")
+        }
+    return "".join(f" --{name} {path}" for name, path in paths.items())
 
 
 def program(flags: str) -> str:
     """Return how to call this command: `python -m` finds classes of the user's in the current folder."""
-    return "python -m lightning_cnn" if {"--model", "--data", "--config"} & {*flags.split()} else "lightning-cnn"
+    has_classes = any(flag.startswith(("--model", "--data", "--config")) for flag in flags.split())
+    return "python -m lightning_cnn" if has_classes else "lightning-cnn"
 
 
-def summary(run: Run, classes: str, is_finished: bool, is_tested: bool, average: Path | None = None) -> str:
+def summary(
+    run: Run, classes: str, is_finished: bool, is_tested: bool, average: Path | None = None, monitor: str = "val/acc"
+) -> str:
     """Return where the files of a run are after training, and the commands to test and view it.
 
     Args:
@@ -232,6 +264,7 @@ def summary(run: Run, classes: str, is_finished: bool, is_tested: bool, average:
         is_finished: Whether nothing was left to train.
         is_tested: Whether the run is tested next anyway.
         average: The checkpoint with the average of the weights, if there is one.
+        monitor: The metric that decides which checkpoint is the best.
     """
     lines = [f"Run folder: {run.folder}"]
     if is_finished:
@@ -239,12 +272,20 @@ def summary(run: Run, classes: str, is_finished: bool, is_tested: bool, average:
     best, last = run.checkpoint("best"), run.checkpoint("last")
     if last.is_file() and not best.is_file():
         lines.append("No best:    there is no best.ckpt, because nothing was validated")
+    if best.is_file() and monitor != "val/acc" and (value := _value(best, monitor)):
+        lines.append(f"Best:       {best} ({value})")
     if average is not None:
-        metrics = checkpoints.read_description(average)["metrics"]
-        value = f" (val/acc {metrics['val/acc']:.4f})" if "val/acc" in metrics else ""
-        lines.append(f"Averaged:   {average}{value}; the other checkpoints have the weights without averaging")
+        values = [value for name in dict.fromkeys(("val/acc", monitor)) if (value := _value(average, name))]
+        shown = f" ({', '.join(values)})" if values else ""
+        lines.append(f"Averaged:   {average}{shown}; the other checkpoints have the weights without averaging")
     kept = average or (best if best.is_file() else last)
     if kept.is_file() and not is_tested:
         lines.append(f"Test it:    {program(classes)} test {quote(str(kept))}{classes}")
     lines.append(f"Look at it: tensorboard --logdir {quote(str(run.folder.parent.parent))}")
     return "\n".join(lines)
+
+
+def _value(checkpoint: Path, metric: str) -> str:
+    """Return the value of a metric in a checkpoint with its name; nothing if it has none."""
+    value = checkpoints.read_description(checkpoint)["metrics"].get(metric)
+    return "" if value is None else f"{metric} {value:.4f}"

@@ -70,6 +70,12 @@ def _with_full_names(model: Any) -> Any:
             chosen = {"class_path": value} if isinstance(value, str) else value
             path = import_path(find_class(("model", name), chosen["class_path"]))
             given[name] = {**chosen, "class_path": path}
+    if isinstance(metrics := given.get("metrics"), dict):
+        named = {n: {"class_path": m} if isinstance(m, str) else m for n, m in metrics.items()}
+        given["metrics"] = {
+            n: {**m, "class_path": import_path(find_class(("model", "metrics", n), m["class_path"]))}
+            for n, m in named.items()
+        }
     return {**model, "init_args": given}
 
 
@@ -89,6 +95,7 @@ def choose_precision(options: Mapping[str, Any], model: ImageClassifier, batch_s
         return requested
     if not is_rank_zero():
         return None  # rank 0 probes, and broadcasts its choice
+    model.require_fitting_network()
     pixels = torch.zeros(min(batch_size, _PROBE_BATCH), *model.image_shape, dtype=torch.uint8)
     pixels.random_(256, generator=torch.Generator().manual_seed(0))
     verdict = precision.choose(model.network, model.preprocess(pixels), device)

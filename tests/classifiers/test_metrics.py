@@ -3,8 +3,16 @@ import math
 import pytest
 import torch
 from torch.nn import functional
+from torchmetrics.classification import (
+    BinaryF1Score,
+    MulticlassAccuracy,
+    MulticlassAUROC,
+    MulticlassConfusionMatrix,
+    MulticlassF1Score,
+)
 
 from lightning_cnn.classifiers.metrics import StageMetrics
+from lightning_cnn.errors import UserError
 
 
 def batches(number: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -163,3 +171,92 @@ def test_an_empty_batch_is_skipped():
 
     assert metrics.loss.compute().item() == 2
     assert metrics.acc.compute().item() == pytest.approx(2 / 3)
+
+
+# Other metrics
+
+OTHERS = {
+    "f1": lambda num_classes: MulticlassF1Score(num_classes, average="macro"),
+    "balanced_accuracy": MulticlassAccuracy,  # macro is its default
+    "auroc": MulticlassAUROC,  # keeps all logits, in lists of tensors
+}
+
+
+def with_others(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> StageMetrics:
+    metrics = StageMetrics(3, OTHERS)
+    for logits, targets in pairs:
+        metrics.add(functional.cross_entropy(logits, targets), logits, targets)
+    return metrics
+
+
+def over_all(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, float]:
+    """The metrics of torchmetrics over all images at once."""
+    logits, targets = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    return {name: build(3)(logits, targets).item() for name, build in OTHERS.items()}
+
+
+def values(metrics: StageMetrics) -> dict[str, float]:
+    metrics.flush()
+    return {name: metric.compute().item() for name, metric in metrics.others.items()}
+
+
+def test_other_metrics_are_those_over_all_images_and_not_means_over_batches():
+    pairs = batches(60)
+
+    assert values(with_others(pairs)) == pytest.approx(over_all(pairs))
+    means = sum(MulticlassF1Score(3)(*pair).item() for pair in pairs) / 60
+    assert abs(means - over_all(pairs)["f1"]) > 1e-3
+
+
+@pytest.mark.parametrize("first", [0, 30, 50, 55])
+def test_a_merged_state_of_other_metrics_is_exact(first):
+    pairs = batches(60)
+    after = StageMetrics(3, OTHERS)
+
+    after.merge(with_others(pairs[:first]).state())
+    for logits, targets in pairs[first:]:
+        after.add(functional.cross_entropy(logits, targets), logits, targets)
+
+    assert values(after) == values(with_others(pairs))
+
+
+def test_states_of_other_metrics_of_several_ranks_are_merged():
+    pairs = batches(20)
+    merged = StageMetrics(3, OTHERS)
+
+    for part in (pairs[:5], pairs[5:]):
+        merged.merge(with_others(part).state())
+
+    assert values(merged) == pytest.approx(over_all(pairs))
+
+
+def test_a_state_without_a_metric_that_was_added_is_merged():
+    state = counted(batches(3)).state()
+
+    merged = with_others([])
+    merged.merge(state)
+
+    assert torch.equal(merged.acc.compute(), counted(batches(3)).acc.compute())
+
+
+@pytest.mark.parametrize("name", ["loss", "acc", "a/b", "", "1st"])
+def test_a_metric_with_an_invalid_name_is_refused(name):
+    with pytest.raises(ValueError, match="metrics must have names of letters, digits and _, not loss or acc, got"):
+        StageMetrics(3, {name: MulticlassF1Score})
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (MulticlassConfusionMatrix, r"must be one number, but MulticlassConfusionMatrix has the shape \(3, 3\)"),
+        (
+            lambda _: MulticlassF1Score(3, average="none"),
+            "must be one number, but MulticlassF1Score has the shape",
+        ),
+        (BinaryF1Score, "but raises ValueError: Expected argument `threshold`"),
+        (lambda _: 5, "but raises AttributeError: 'int' object has no attribute 'update'"),
+    ],
+)
+def test_a_metric_that_cannot_be_logged_is_refused(build, message):
+    with pytest.raises(UserError, match=f"^--model.metrics.x: .*{message}"):
+        StageMetrics(3, {"x": build})

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import GradientAccumulationScheduler, LearningRateFinder
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, LearningRateFinder, ModelCheckpoint
 from lightning.pytorch.cli import ReduceLROnPlateau
 from lightning.pytorch.tuner import Tuner
 from torch import nn
@@ -30,6 +30,7 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics.classification import MulticlassF1Score
 
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.errors import UserError
@@ -42,7 +43,7 @@ def loaders(batches: int = 3) -> tuple[DataLoader, DataLoader]:
     return DataLoader(data, batch_size=4), DataLoader(data, batch_size=5)
 
 
-def linear_classifier(optimizer: Callable, scheduler: Callable | None = None, **options: float) -> ImageClassifier:
+def linear_classifier(optimizer: Callable, scheduler: Callable | None = None, **options: object) -> ImageClassifier:
     torch.manual_seed(0)
     return ImageClassifier(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), optimizer, scheduler, **options)
 
@@ -285,6 +286,16 @@ def test_a_plateau_without_a_monitor_is_that_of_its_mode(trainer, mode, monitor)
     schedule = partial(torch.optim.lr_scheduler.ReduceLROnPlateau, mode=mode)
 
     run.fit(linear_classifier(partial(SGD, lr=0.1), schedule), *loaders())
+
+    assert run.lr_scheduler_configs[0].monitor == monitor
+
+
+@pytest.mark.parametrize(("mode", "monitor"), [("min", "val/loss"), ("max", "val/f1")])
+def test_a_plateau_without_a_monitor_is_that_of_the_checkpoints_if_their_mode_is_its_own(trainer, mode, monitor):
+    run = trainer(callbacks=[ModelCheckpoint(monitor="val/f1", mode="max")])
+    schedule = partial(torch.optim.lr_scheduler.ReduceLROnPlateau, mode=mode)
+
+    run.fit(linear_classifier(partial(SGD, lr=0.1), schedule, metrics={"f1": MulticlassF1Score}), *loaders())
 
     assert run.lr_scheduler_configs[0].monitor == monitor
 

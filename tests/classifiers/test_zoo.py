@@ -34,7 +34,7 @@ every_classifier = pytest.mark.parametrize("classifier_class", PIXELS)
 
 
 def test_every_network_has_a_classifier():
-    public = {getattr(classifiers, name) for name in classifiers.__all__}
+    public = {getattr(classifiers, name) for name in classifiers.__all__ if name != "FocalLoss"}
 
     assert public == {*PIXELS, ImageClassifier}
     with_classifier = {name for name in networks.__all__ if name != "ThreeStageCNN"}  # which has no published pixels

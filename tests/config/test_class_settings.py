@@ -22,8 +22,16 @@ def test_a_class_is_found_by_its_name_and_by_its_path():
     ("place", "name", "message"),
     [
         (("model", "optimizer"), "Adamm", "--model.optimizer Adamm: there is no such optimizer class; did you mean"),
-        (("model", "optimizer"), "torch.nn.Linear", "there is no such optimizer class"),
-        (("model", "optimizer"), "os.system", "there is no such optimizer class"),
+        (
+            ("model", "optimizer"),
+            "torch.nn.Linear",
+            "this class is no subclass of torch's Optimizer; name another",
+        ),
+        (
+            ("model", "optimizer"),
+            "os.system",
+            "this is not a class, but of the type builtin_function_or",
+        ),
         (("model", "optimizer"), "..SGD", "--model.optimizer ..SGD: there is no such optimizer class"),
         (("model",), "nowhere.Class", "there is no module 'nowhere' on Python's path"),
         (("model", "scheduler"), "ReduceLROnPlateau", "give lightning.pytorch.cli.ReduceLROnPlateau"),

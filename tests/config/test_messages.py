@@ -65,8 +65,14 @@ WRONG = [
         "+ --model nowhere.Class",
         r"--model nowhere\.Class: there is no module 'nowhere' on Python's path; `python -m .*",
     ),
-    ("+ --model os.system", r"--model os\.system: there is no such model class \(choose from .*"),
-    ("+ --model.optimizer torch.nn.Linear", r"--model\.optimizer.*: there is no such optimizer class \(choose from .*"),
+    (
+        "+ --model os.system",
+        r"--model os\.system: this is not a class, .*; name another \(choose from .*",
+    ),
+    (
+        "+ --model.optimizer torch.nn.Linear",
+        r"--model\.optimizer.*: this class is no subclass of torch's Opt.*",
+    ),
     ("+ --trainer.callbacks 3", r"--trainer\.callbacks 3: (expected list|there is no such callback class)"),
     (
         "+ --model.scheduler ReduceLROnPlateau",

@@ -458,3 +458,101 @@ def test_any_config_is_trusted_or_refused_in_one_line(config):
         message = str(error)
     assert message.splitlines() in ([], [message])
     assert set(sys.modules) == before
+
+
+# Networks, losses, metrics and transforms
+
+
+def with_network(path: str, **init_args: object) -> dict:
+    return with_model(network={"class_path": path, "init_args": init_args})
+
+
+@pytest.mark.parametrize(
+    "path", ["lightning_cnn.networks.CNN", "torchvision.models.resnet18", "torchvision.models.resnet.resnet18"]
+)
+def test_networks_of_known_packages_are_trusted(path):
+    assert trusted_settings(with_network(path), set()) == with_network(path)
+
+
+@pytest.mark.parametrize("name", ["weights", "weights_backbone", "pretrained"])
+def test_a_checkpoint_does_not_load_other_weights(name):
+    config = with_network("torchvision.models.resnet18", **{name: "DEFAULT"}, zero_init_residual=True)
+
+    kept = trusted_settings(config, set())["model"]["init_args"]["network"]["init_args"]
+    assert kept == {"zero_init_residual": True}
+    assert trusted_settings(config, {"DEFAULT"}) == config  # the user's own
+
+
+EXECUTED = {
+    "setting": ["network", "loss", "metrics", "transform"],
+    "path": [
+        "os.system",
+        "subprocess.call",
+        "torch.hub.load",
+        "torchvision.models.get_model",
+        "torchvision.models.segmentation.fcn_resnet50",  # downloads weights by default
+        "torchvision.models.detection.fasterrcnn_resnet50_fpn",
+        "torchmetrics.text.BERTScore",  # downloads a model
+        "torchmetrics.text.bert.BERTScore",
+        "torchmetrics.functional.accuracy",
+        "lightning_cnn.cli.main",
+        "torch.nn.init.ones_",
+        "mynet.<lambda>",
+    ],
+}
+
+
+@pytest.mark.parametrize("setting", EXECUTED["setting"])
+@pytest.mark.parametrize("path", EXECUTED["path"])
+def test_what_does_something_else_is_not_trusted(setting, path):
+    of_class = {"class_path": path, "init_args": {"weights": "DEFAULT"}}
+    for value in (of_class, path):
+        if setting == "transform":
+            init_args = {
+                "augment": {"class_path": "lightning_cnn.data.augment.Transform", "init_args": {"transform": value}}
+            }
+            config = {"data": {**DATA, "init_args": init_args}}
+        else:
+            config = with_model(**{setting: {"f1": value} if setting == "metrics" else value})
+        if "<" in path and not isinstance(value, dict):
+            assert trusted_settings(config, set()) == config  # no name: nothing is found by it
+        else:
+            refusal(config)
+
+
+@pytest.mark.parametrize("setting", ["loss", "metrics", "transform"])
+def test_only_networks_are_built_by_functions(setting):
+    value = {"class_path": "torchvision.models.resnet18", "init_args": {"weights": "DEFAULT"}}
+    init_args = {"augment": {"class_path": "lightning_cnn.data.augment.Transform", "init_args": {"transform": value}}}
+    configs = {
+        "transform": {"data": {**DATA, "init_args": init_args}},
+        "metrics": with_model(metrics={"f1": value}),
+        "loss": with_model(loss=value),
+    }
+
+    assert "takes no such class" in refusal(configs[setting])
+
+
+def test_of_the_users_functions_only_the_named_one_is_trusted(planted):
+    config = with_network(f"{planted}.function")
+
+    assert trusted_settings(config, {f"{planted}.function"}) == config
+    assert "is not imported" in refusal(config, f"{planted}.Mine")
+    assert trusted_settings(with_network(f"{planted}.Other"), {f"{planted}.function"})  # classes of its module are
+
+
+def test_the_module_of_a_network_is_not_imported(planted, tmp_path):
+    for config in (with_network(f"{planted}.Mine"), with_model(loss=f"{planted}.Mine")):
+        assert f"names the class '{planted}.Mine'" in refusal(config)
+    assert not (tmp_path / "imported").exists()
+    assert planted not in sys.modules
+
+
+@pytest.mark.parametrize("setting", ["loss", "metrics"])
+def test_losses_and_metrics_are_known(setting):
+    value = {
+        "loss": {"class_path": "lightning_cnn.classifiers.losses.FocalLoss", "init_args": {"gamma": 1.5}},
+        "metrics": {"f1": {"class_path": "torchmetrics.classification.MulticlassF1Score"}},
+    }[setting]
+
+    assert trusted_settings(with_model(**{setting: value}), set()) == with_model(**{setting: value})

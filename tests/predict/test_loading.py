@@ -1,15 +1,20 @@
 import copy
 import resource
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+import torchvision
+from torch import nn
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn import classifiers
 from lightning_cnn.classifiers import FastCNNClassifier, ImageClassifier, MLPClassifier
+from lightning_cnn.classifiers.network import config_of
 from lightning_cnn.errors import UserError
+from lightning_cnn.networks import CNN
 from lightning_cnn.predict.loading import load_classifier
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*mnist/*.yaml"))
@@ -166,6 +171,126 @@ def test_a_class_of_the_user_must_be_a_classifier(wide_mlp, content, name):
     assert refusal(content, f"{wide_mlp}.{name}").startswith(
         f"{wide_mlp}.{name} is neither a subclass of ImageClassifier nor a network"
     )
+
+
+# Networks
+
+
+OWN_NET = """
+from pathlib import Path
+from torch import nn
+from lightning_cnn.classifiers import ImageClassifier
+
+Path("imported").touch()
+
+class Net(nn.Module):
+    def __init__(self, num_classes: int, width: int = 4) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(784, width), nn.Linear(width, num_classes))
+
+    def forward(self, images):
+        return self.layers(images)
+
+def build(num_classes, width=4):
+    return Net(num_classes, width)
+
+class Mine(ImageClassifier):
+    def __init__(self, network, gain: float = 1.0, **kwargs) -> None:
+        super().__init__(network, **kwargs)
+        self.gain = gain
+"""
+
+
+@pytest.fixture
+def own_net(tmp_path, monkeypatch) -> str:
+    name = f"own_net_{abs(hash(tmp_path))}"
+    (tmp_path / f"{name}.py").write_text(OWN_NET)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return name
+
+
+@pytest.mark.parametrize(("channels", "side"), [(1, 28), (3, 32)])
+def test_a_network_of_torchvision_is_restored(channels, side):
+    options = {"num_classes": 4, "in_channels": channels, "image_size": side, "test_time_flip": True}
+    trained = ImageClassifier(torchvision.models.resnet18, mean=[0.5] * channels, **options)
+    content = content_of(trained)
+    network = {"class_path": "torchvision.models.resnet18", "init_args": {"weights": "DEFAULT"}}  # nothing is loaded
+    content[checkpoints.KEY]["config"]["model"]["init_args"]["network"] = network
+
+    classifier = load_classifier(content)
+
+    images = torch.randint(256, (2, channels, side, side), dtype=torch.uint8)
+    assert classifier.test_time_flip
+    with torch.no_grad():
+        assert torch.equal(classifier(images), trained.eval()(images))
+
+
+@pytest.mark.parametrize("name", ["Net", "build"])
+def test_a_network_of_the_user_is_imported_if_it_is_named(own_net, name):
+    module = __import__(own_net)
+    trained = ImageClassifier(partial(getattr(module, name), width=5), num_classes=4)
+    content = content_of(trained)
+    network = {"class_path": f"{own_net}.{name}", "init_args": {"width": 5}}
+    content[checkpoints.KEY]["config"]["model"]["init_args"]["network"] = network
+    del sys.modules[own_net]
+    Path("imported").unlink()
+
+    assert refusal(content).startswith(f"the checkpoint names the network {own_net}.{name}, which is not one of")
+    assert not Path("imported").exists()
+
+    classifier = load_classifier(content, f"{own_net}.{name}")
+
+    with torch.no_grad():
+        assert torch.equal(classifier(IMAGES), trained.eval()(IMAGES))
+
+
+def test_a_classifier_of_the_user_gets_its_network(own_net):
+    module = __import__(own_net)
+    trained = module.Mine(CNN, num_classes=4)
+    content = content_of(trained)
+    content[checkpoints.KEY]["config"]["model"]["init_args"]["network"] = config_of(CNN)
+
+    classifier = load_classifier(content, f"{own_net}.Mine")
+
+    assert isinstance(classifier.network, CNN)
+    content[checkpoints.KEY]["config"]["model"]["init_args"]["network"]["class_path"] = f"{own_net}.build"
+    assert "names the network" in refusal(content, f"{own_net}.Mine")  # a function that the user has not named
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "os.system",
+        "subprocess.call",
+        "torch.hub.load",
+        "torchvision.models.get_model",
+        "torchvision.models.segmentation.fcn_resnet50",
+        "torchmetrics.text.BERTScore",
+        "lightning_cnn.cli.main",
+    ],
+)
+def test_a_checkpoint_cannot_name_anything_else_as_its_network(path):
+    content = content_of(ImageClassifier(CNN))
+    network = {"class_path": path, "init_args": {"name": "resnet18", "weights": "DEFAULT"}}
+    content[checkpoints.KEY]["config"]["model"]["init_args"]["network"] = network
+    content["hyper_parameters"]["network"] = network
+
+    assert refusal(content).startswith(f"the checkpoint names the network {path}, which is not one of")
+
+
+def test_the_weights_of_a_loss_are_ignored():
+    trained = ImageClassifier(CNN, num_classes=3, loss=nn.CrossEntropyLoss(torch.ones(3)))
+    content = content_of(trained)
+    content[checkpoints.KEY]["config"]["model"]["init_args"] |= {
+        "network": config_of(CNN),
+        "loss": {"class_path": "os.system"},
+        "metrics": {"f1": {"class_path": "os.system"}},
+    }
+
+    classifier = load_classifier(content)
+
+    assert classifier.loss is None
+    assert any(name.startswith("loss.") for name in content["state_dict"])
 
 
 # Contents

@@ -1,0 +1,162 @@
+import os
+import subprocess
+from functools import partial
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from lightning_cnn.classifiers import network as networks
+from lightning_cnn.errors import UserError
+from lightning_cnn.networks import CNN
+
+SHAPE = {"num_classes": 3, "in_channels": 1, "image_size": 8}
+INPUTS = torch.zeros(2, 1, 8, 8)
+
+
+class Net(nn.Module):
+    """Needs the number of classes, and takes nothing else of the shape."""
+
+    def __init__(self, num_classes: int, width: int = 4) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.BatchNorm1d(width), nn.Dropout())
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(self, images: torch.Tensor) -> object:
+        return self.head(self.layers(images))
+
+
+class Raising(Net):
+    def __init__(self, num_classes: int) -> None:
+        raise KeyError("two\nlines")
+
+
+class TwoArguments(Net):
+    def forward(self, images, mask):
+        return super().forward(images)
+
+
+class WithAuxiliary(Net):
+    """Returns a tuple in training only, as torchvision's inception_v3 and googlenet."""
+
+    def forward(self, images):
+        logits = super().forward(images)
+        return (logits, logits) if self.training else logits
+
+
+class Confused(Net):
+    def forward(self, images):
+        raise KeyError("mask")
+
+
+def build_net(num_classes, width=4):
+    return Net(num_classes, width)
+
+
+@pytest.mark.parametrize("builder", [Net, build_net])
+def test_a_builder_gets_the_arguments_of_the_shape_that_it_has(builder):
+    network = networks.build(partial(builder, width=5), SHAPE)
+
+    assert (network.head.in_features, network.head.out_features) == (5, 3)
+    assert networks.build(partial(builder, num_classes=7), SHAPE).head.out_features == 7  # as was asked for
+
+
+@pytest.mark.parametrize(
+    ("network", "config"),
+    [
+        (CNN, {"class_path": "lightning_cnn.networks.cnn.CNN"}),
+        (torchvision.models.resnet18, {"class_path": "torchvision.models.resnet.resnet18"}),
+        (
+            partial(CNN, num_classes=4),
+            {"class_path": "lightning_cnn.networks.cnn.CNN", "init_args": {"num_classes": 4}},
+        ),
+        (partial(torchvision.models.resnet18, norm_layer=nn.BatchNorm2d), None),  # no plain value
+        (lambda: nn.Flatten(), None),
+        (nn.Flatten(), None),
+    ],
+)
+def test_a_builder_is_named_as_in_a_config(network, config):
+    assert networks.config_of(network) == config
+
+
+def test_the_channel_of_grey_images_is_repeated_for_a_network_of_colour_images():
+    network = networks.build(torchvision.models.resnet18, {**SHAPE, "image_size": 28}).eval()
+    grey = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+
+    logits = network(grey)
+
+    assert logits.shape == (2, 3)
+    torch.testing.assert_close(logits, network[1](grey.repeat(1, 3, 1, 1)))
+    assert type(networks.build(torchvision.models.resnet18, {**SHAPE, "in_channels": 3})).__name__ == "ResNet"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"class_path": "os.system", "init_args": {"command": "touch pwned"}},
+        {"class_path": "subprocess.call", "init_args": {"args": ["touch", "pwned"]}},
+        {"class_path": "torch.nn.Flatten"},
+        "torch.nn.Flatten",
+    ],
+)
+def test_a_name_is_never_looked_up(config, tmp_path):
+    assert os.system and subprocess.call  # are imported
+
+    with pytest.raises(UserError, match=r"^network must be a torch\.nn\.Module, or a class or function that returns"):
+        networks.build(config, SHAPE)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("builder", "message"),
+    [
+        (Raising, r"the network Raising cannot be built: KeyError: 'two\\nlines'"),
+        (lambda: 5, r"the network <lambda> must return a torch.nn.Module, got int"),
+    ],
+)
+def test_a_network_that_cannot_be_built_is_one_line(builder, message):
+    with pytest.raises(UserError, match=f"^{message}$"):
+        networks.build(builder, SHAPE)
+
+
+def test_arguments_out_of_range_stay_value_errors():  # which the command line names as flags
+    with pytest.raises(ValueError, match=r"^num_classes must be "):
+        networks.build(partial(CNN, num_classes=0), {**SHAPE, "image_size": 28})
+
+
+def test_checking_a_network_changes_nothing_of_it():
+    network = Net(3)
+    network.layers.eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    modes = [module.training for module in network.modules()]
+    random = torch.get_rng_state()
+
+    logits = networks.require_logits("Net", network.train(), INPUTS, 3)
+
+    assert logits.shape == (2, 3)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert all(module.training for module in network.modules()) and not all(modes)
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (TwoArguments(3), "the forward of the network X must take one argument, the images, got forward(images, mask)"),
+        (
+            WithAuxiliary(3),
+            "the network X must return logits of the shape (2, 3) for 2 images of 3 classes, and nothing else "
+            "(torchvision's do with aux_logits false), got tuple in training",
+        ),
+        (Net(4), "for 2 images of 3 classes, and nothing else, got (2, 4)"),
+        (Confused(3), "the network X does not take images of 1×8×8 (channels×height×width): 'mask'; choose another"),
+        (nn.Linear(5, 3), "the network X does not take images of 1×8×8 (channels×height×width): "),
+    ],
+)
+def test_a_network_that_does_not_fit_is_refused(network, message):
+    with pytest.raises(UserError) as caught:
+        networks.require_logits("X", network, INPUTS, 3)
+
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
