@@ -444,9 +444,9 @@ class Raising(nn.Module):
         (Raising(), r"--model.loss Raising does not take logits \(B, 3\) and targets \(B,\): 'weights'; choose"),
     ],
 )
-def test_a_loss_that_does_not_fit_is_refused(known, trainer, loss, message):
+def test_a_loss_that_does_not_fit_is_refused(known, loss, message):
     with pytest.raises(UserError, match=message):
-        trainer().fit(ImageClassifier(known.network, num_classes=3, loss=loss), known_images(4), known_images(4))
+        ImageClassifier(known.network, num_classes=3, loss=loss).require_fitting_network()
 
 
 def test_other_metrics_are_logged_in_all_stages(known, trainer):

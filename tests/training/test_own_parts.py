@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from torchvision.io import write_png
+from PIL import Image
 
 from lightning_cnn import checkpoint
 from lightning_cnn.callbacks import Checkpoints
@@ -182,7 +182,7 @@ def test_a_checkpoint_cannot_make_anything_be_called(mlp_run, cli, command, part
     content["hyper_parameters"][part] = named
     torch.save(content, path)
     png = Path("image.png")
-    write_png(torch.randint(256, (1, 28, 28), dtype=torch.uint8), str(png))
+    Image.fromarray(torch.randint(256, (28, 28), dtype=torch.uint8).numpy()).save(png)
 
     outcome = cli(command, path, *([png] if command == "predict" else []))
 
