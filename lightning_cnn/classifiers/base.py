@@ -290,6 +290,8 @@ class ImageClassifier(LightningModule):
     def _log_epoch(self, stage: Stage) -> None:
         metrics = self._metrics(stage)
         metrics.flush()
+        if self.trainer.world_size > 1:
+            metrics.fill_empty_lists(self.num_classes)
         self.log(f"{stage}/loss", metrics.loss, prog_bar=True)
         self.log(f"{stage}/acc", metrics.acc, prog_bar=True)
         for name, metric in metrics.others.items():

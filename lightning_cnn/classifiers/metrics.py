@@ -92,6 +92,20 @@ class StageMetrics(nn.Module):
             self._losses.clear()
         self._flush_acc()
 
+    def fill_empty_lists(self, num_classes: int) -> None:
+        """Put tensors without images into empty lists of the other metrics, as on a rank that has fewer batches.
+
+        Ranks gather the lists of a metric together, and one with an empty list would not take part.
+        """
+        for metric in self.others.values():
+            if metric.update_called:
+                continue
+            example = deepcopy(metric)
+            example.update(eye(num_classes, device=self.loss.device), arange(num_classes, device=self.loss.device))
+            for name, values in example.metric_state.items():
+                if isinstance(values, list):
+                    setattr(metric, name, [value[:0] for value in values])
+
     def _flush_acc(self) -> None:
         if self._logits:
             logits, targets = zip(*self._logits, strict=True)

@@ -60,7 +60,7 @@ def test_limited_loops_are_announced_as_such(nothing_heavy, capsys):
         (
             ["system"],
             "'system' is not a section "
-            "(choose from systems, pipeline, accuracy, startup, machine, load, precision, scale); did you mean "
+            "(choose from systems, pipeline, accuracy, startup, machine, load, precision, folder, scale); did you mean "
             "'systems'?",
         ),
         (
@@ -155,7 +155,9 @@ def test_help_does_not_import_torch():
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("usage: scripts/benchmark")
-    assert "systems, pipeline, accuracy, startup, machine, load, precision, scale" in " ".join(done.stdout.split())
+    assert "systems, pipeline, accuracy, startup, machine, load, precision, folder, scale" in " ".join(
+        done.stdout.split()
+    )
     assert done.stdout.splitlines()[-1] == "[]"
 
 

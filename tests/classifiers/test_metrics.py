@@ -260,3 +260,15 @@ def test_a_metric_with_an_invalid_name_is_refused(name):
 def test_a_metric_that_cannot_be_logged_is_refused(build, message):
     with pytest.raises(UserError, match=f"^--model.metrics.x: .*{message}"):
         StageMetrics(3, {"x": build})
+
+
+def test_a_rank_without_images_takes_part_in_gathering_lists():
+    metrics = StageMetrics(3, {"auroc": MulticlassAUROC, "f1": MulticlassF1Score})
+
+    metrics.fill_empty_lists(3)
+
+    assert [part.shape for part in metrics.others["auroc"].preds] == [(0, 3)]
+    assert [part.shape for part in metrics.others["auroc"].target] == [(0,)]
+    metrics.add(torch.tensor(0.5), torch.eye(3), torch.arange(3))
+    metrics.flush()
+    assert [metric.compute().item() for metric in metrics.others.values()] == [1.0, 1.0]
