@@ -4,7 +4,8 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,3 +163,19 @@ def trainer(_one_thread, tmp_path):
         return (OurTrainer if ours else Trainer)(**{**silence, **defaults, **options})
 
     return make
+
+
+@pytest.fixture
+def user_module(tmp_path, monkeypatch) -> Iterator[Callable[[str, str], str]]:
+    """Return a function that writes a module of the user's with a unique name, and returns that name."""
+    names = []
+
+    def write(name: str, code: str) -> str:
+        names.append(f"{name}_{abs(hash(tmp_path))}")
+        (tmp_path / f"{names[-1]}.py").write_text(code)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        return names[-1]
+
+    yield write
+    for name in names:
+        sys.modules.pop(name, None)

@@ -3,8 +3,7 @@
 It works with Lightning's Trainer as well as with ours, and must not import `lightning_cnn.data`.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Literal, get_args
 
@@ -17,8 +16,8 @@ from torch.nn import functional
 from torch.optim import Adam
 
 from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn.classifiers import arguments, losses, optimizers
 from lightning_cnn.classifiers import network as networks
-from lightning_cnn.classifiers import optimizers
 from lightning_cnn.classifiers.metrics import MetricCallable, StageMetrics
 from lightning_cnn.errors import UserError
 
@@ -89,17 +88,17 @@ class ImageClassifier(LightningModule):
         metrics: dict[str, MetricCallable] | None = None,
         test_time_flip: bool = False,
     ) -> None:
-        mean, std = _plain("mean", mean, in_channels), _plain("std", std, in_channels)
+        mean, std = arguments.per_channel("mean", mean, in_channels), arguments.per_channel("std", std, in_channels)
         if min(std if isinstance(std, list) else [std]) <= 0:
             raise ValueError(f"std must be greater than 0, got {std}")
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
         if in_channels < 1:
             raise ValueError(f"in_channels must be at least 1, got {in_channels}")
-        height, width = _height_and_width(image_size)
+        height, width = arguments.height_and_width(image_size)
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"label_smoothing must be between 0 and 1, got {label_smoothing}")
-        _require_weights(class_weights, num_classes)
+        losses.require_class_weights(class_weights, num_classes)
         if loss is not None and (class_weights is not None or label_smoothing):
             raise ValueError("loss takes neither class_weights nor label_smoothing: both are of cross-entropy")
         super().__init__()
@@ -116,8 +115,8 @@ class ImageClassifier(LightningModule):
         self.label_smoothing = label_smoothing
         self.loss = loss
         self.test_time_flip = test_time_flip
-        self.register_buffer("mean", _broadcastable(mean))
-        self.register_buffer("std", _broadcastable(std))
+        self.register_buffer("mean", arguments.broadcastable(mean))
+        self.register_buffer("std", arguments.broadcastable(std))
         self._class_weights: list[float] | None = None
         if class_weights is not None and not isinstance(class_weights, str):
             self._class_weights = [*class_weights]
@@ -325,7 +324,7 @@ class ImageClassifier(LightningModule):
         if stage != "fit":
             return
         if self.hparams.get("class_weights") == "balanced":
-            self._class_weights = _balanced(self._train_targets(), self.num_classes)
+            self._class_weights = losses.balanced_weights(self._train_targets(), self.num_classes)
         if found is not None:  # without a data module, the images may have any shape
             self.require_fitting_network()
 
@@ -339,20 +338,8 @@ class ImageClassifier(LightningModule):
             return
         images = torch.zeros(2, *self.image_shape, dtype=torch.uint8, device=self.device)
         logits = networks.require_logits(self.network_name, self.network, self.preprocess(images), self.num_classes)
-        if self.loss is None:
-            return
-        name = getattr(self.loss, "__name__", type(self.loss).__name__)
-        try:
-            with torch.no_grad():
-                loss = self.loss(logits, torch.zeros(len(images), dtype=torch.int64, device=images.device))
-        except Exception as error:  # whatever code of the user's own raises
-            raise UserError(
-                f"--model.loss {name} does not take logits (B, {self.num_classes}) and targets (B,): "
-                f"{' '.join(str(error).split())[:300]}; choose another loss"
-            ) from error
-        if not isinstance(loss, Tensor) or loss.shape != ():
-            found = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-            raise UserError(f"--model.loss {name} must return a scalar, the mean over the batch, got {found}")
+        if self.loss is not None:
+            losses.require_scalar(self.loss, logits)
 
     def _train_targets(self) -> Tensor:
         """The targets of all training images.
@@ -427,44 +414,3 @@ class ImageClassifier(LightningModule):
         with suppress(RuntimeError):
             return self.trainer if self.fabric is None else None
         return None
-
-
-def _plain(name: str, value: float | Sequence[float], in_channels: int) -> float | list[float]:
-    """Return a statistic of the pixels as a number, or as a list with a number for each channel."""
-    values = [*value] if isinstance(value, Sequence) else [value]
-    if not all(map(math.isfinite, values)) or (isinstance(value, Sequence) and len(values) != in_channels):
-        raise ValueError(f"{name} must be a number, or a list of {in_channels}, one for each channel, got {value}")
-    return values if isinstance(value, Sequence) else value
-
-
-def _broadcastable(value: float | list[float]) -> Tensor:
-    return torch.tensor(value).view(-1, 1, 1) if isinstance(value, list) else torch.tensor(value)
-
-
-def _height_and_width(image_size: int | Sequence[int]) -> tuple[int, int]:
-    sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    if len(sides) != 2 or min(sides) < 1:
-        raise ValueError(f"image_size must be a side of at least 1 pixel, or height and width, got {image_size}")
-    return sides
-
-
-def _require_weights(weights: str | Sequence[float] | None, num_classes: int) -> None:
-    if weights is None or weights == "balanced":
-        return
-    if (
-        isinstance(weights, str)
-        or len(weights) != num_classes
-        or not all(0 <= weight < math.inf for weight in weights)
-        or not any(weights)
-    ):
-        raise ValueError(
-            f"class_weights must be `balanced` or a list of {num_classes} numbers of at least 0, not all of them 0, "
-            f"got {weights}"
-        )
-
-
-def _balanced(targets: Tensor, num_classes: int) -> list[float]:
-    """Return weights with which each class has the same weight in all; 0 for a class without images."""
-    counts = torch.bincount(targets, minlength=num_classes).tolist()
-    present = sum(count > 0 for count in counts)
-    return [len(targets) / (present * count) if count else 0.0 for count in counts]

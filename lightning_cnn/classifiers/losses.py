@@ -1,7 +1,13 @@
-"""Losses that torch does not have: maps logits `(B, C)` and targets `(B,)` to a scalar."""
+"""Losses that torch does not have, weights of classes, and what a loss must be: logits and targets to a scalar."""
 
+import math
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from lightning_cnn.errors import UserError
 
 __all__ = ["FocalLoss"]
 
@@ -34,3 +40,50 @@ class FocalLoss(nn.Module):
         """Return the mean over the batch."""
         log_probability = -functional.cross_entropy(logits, targets, reduction="none")
         return -((1 - log_probability.exp()) ** self.gamma * log_probability).mean()
+
+
+def require_scalar(loss: nn.Module, logits: Tensor) -> None:
+    """Refuse a loss that does not return a scalar for logits `(B, num_classes)` and targets.
+
+    Raises:
+        UserError: If it does not.
+    """
+    name = getattr(loss, "__name__", type(loss).__name__)
+    try:
+        with torch.no_grad():
+            returned = loss(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))
+    except Exception as error:  # whatever code of the user's own raises
+        raise UserError(
+            f"--model.loss {name} does not take logits (B, {logits.shape[1]}) and targets (B,): "
+            f"{' '.join(str(error).split())[:300]}; choose another loss"
+        ) from error
+    if not isinstance(returned, Tensor) or returned.shape != ():
+        found = tuple(returned.shape) if isinstance(returned, Tensor) else type(returned).__name__
+        raise UserError(f"--model.loss {name} must return a scalar, the mean over the batch, got {found}")
+
+
+def require_class_weights(weights: str | Sequence[float] | None, num_classes: int) -> None:
+    """Refuse weights that are neither `balanced` nor one for each class.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    if weights is None or weights == "balanced":
+        return
+    if (
+        isinstance(weights, str)
+        or len(weights) != num_classes
+        or not all(0 <= weight < math.inf for weight in weights)
+        or not any(weights)
+    ):
+        raise ValueError(
+            f"class_weights must be `balanced` or a list of {num_classes} numbers of at least 0, not all of them 0, "
+            f"got {weights}"
+        )
+
+
+def balanced_weights(targets: Tensor, num_classes: int) -> list[float]:
+    """Return weights with which each class has the same weight in all; 0 for a class without images."""
+    counts = torch.bincount(targets, minlength=num_classes).tolist()
+    present = sum(count > 0 for count in counts)
+    return [len(targets) / (present * count) if count else 0.0 for count in counts]

@@ -61,22 +61,19 @@ def complete(settings: Tree) -> Tree:
 
 
 def _with_full_names(model: Any) -> Any:
-    """Return the settings of a model in which the names of its network and its loss can be imported."""
+    """Return the settings of a model in which the names of its network, its loss and its metrics can be imported."""
     if not is_class(model):
         return model
     given = dict(model.get("init_args") or {})
-    for name in ("network", "loss"):
-        if (value := given.get(name)) is not None:
-            chosen = {"class_path": value} if isinstance(value, str) else value
-            path = import_path(find_class(("model", name), chosen["class_path"]))
-            given[name] = {**chosen, "class_path": path}
+    given |= {name: _with_full_name(given[name], name) for name in ("network", "loss") if given.get(name) is not None}
     if isinstance(metrics := given.get("metrics"), dict):
-        named = {n: {"class_path": m} if isinstance(m, str) else m for n, m in metrics.items()}
-        given["metrics"] = {
-            n: {**m, "class_path": import_path(find_class(("model", "metrics", n), m["class_path"]))}
-            for n, m in named.items()
-        }
+        given["metrics"] = {name: _with_full_name(metric, "metrics", name) for name, metric in metrics.items()}
     return {**model, "init_args": given}
+
+
+def _with_full_name(value: Any, *place: str) -> Tree:
+    chosen: Tree = {"class_path": value} if isinstance(value, str) else value
+    return {**chosen, "class_path": import_path(find_class(("model", *place), chosen["class_path"]))}
 
 
 def choose_precision(options: Mapping[str, Any], model: ImageClassifier, batch_size: int) -> Any:

@@ -38,12 +38,9 @@ class NotAClassifier:
 
 
 @pytest.fixture
-def wide_mlp(tmp_path, monkeypatch) -> str:
+def wide_mlp(user_module) -> str:
     """A user's module with a unique name; importing it creates the file `imported`."""
-    name = f"wide_mlp_{abs(hash(tmp_path))}"
-    (tmp_path / f"{name}.py").write_text(WIDE_MLP)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    return name
+    return user_module("wide_mlp", WIDE_MLP)
 
 
 def content_of(classifier: ImageClassifier, class_path: str | None = None) -> dict:
@@ -202,11 +199,8 @@ class Mine(ImageClassifier):
 
 
 @pytest.fixture
-def own_net(tmp_path, monkeypatch) -> str:
-    name = f"own_net_{abs(hash(tmp_path))}"
-    (tmp_path / f"{name}.py").write_text(OWN_NET)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    return name
+def own_net(user_module) -> str:
+    return user_module("own_net", OWN_NET)
 
 
 @pytest.mark.parametrize(("channels", "side"), [(1, 28), (3, 32)])

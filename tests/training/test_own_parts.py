@@ -2,7 +2,6 @@
 
 import re
 import signal
-import sys
 from pathlib import Path
 
 import pytest
@@ -36,13 +35,9 @@ PLAIN = (
 
 
 @pytest.fixture
-def own(tmp_path, monkeypatch) -> str:
+def own(user_module) -> str:
     """The name of a module of the user's."""
-    name = f"own_{abs(hash(tmp_path))}"
-    (tmp_path / f"{name}.py").write_text(OWN)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield name
-    sys.modules.pop(name, None)
+    return user_module("own", OWN)
 
 
 def run_below(root: str) -> Path:
