@@ -7,6 +7,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.spike import TrainingSpikeException
@@ -26,6 +27,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn import signals
 from lightning_cnn.callbacks import RunRecord, TestResults
+from lightning_cnn.config.class_settings import is_class
+from lightning_cnn.config.classes import is_of_known_package
 from lightning_cnn.config.flags import read_command_line
 from lightning_cnn.config.parser import ConstructorError, in_one_line, refusal
 from lightning_cnn.config.request import Request, read_request
@@ -133,14 +136,13 @@ class TrainingCLI(SettingsCLI):
         if self.checkpoint is not None:
             content = checkpoints.read(self.checkpoint)
             self.description = content[checkpoints.KEY]
-            shape = content.get("hyper_parameters", {})
             self.resumed = content if self.command == "fit" else {}
         try:
+            if self.checkpoint is not None:
+                self._require_fitting(self.checkpoint, content)
             LightningCLI.instantiate_classes(self)
         except (ValueError, TypeError, RuntimeError, MisconfigurationException, ConstructorError) as error:
             raise UserError(refusal(error, self.settings)) from error
-        if self.checkpoint is not None:
-            require_same_images(self.checkpoint, shape, self.datamodule)
         self._set_threads()
         if self.command == "fit":
             if self.checkpoint is not None:
@@ -148,6 +150,28 @@ class TrainingCLI(SettingsCLI):
                 self.resumed = {}  # its tensors would stay in memory
             self.peers.on_peer_failure = self._on_peer_failure
         self.peers.join(self.trainer)
+
+    def _require_fitting(self, checkpoint: Path, content: dict[str, Any]) -> None:
+        """Build the data, and refuse a model that does not fit it or the weights, before memory for it is allocated.
+
+        Raises:
+            UserError: If the model does not fit.
+        """
+        self.config["data"] = self.parser.instantiate(Namespace(data=self.config["data"]))["data"]  # type: ignore[no-untyped-call]
+        require_same_images(checkpoint, content.get("hyper_parameters", {}), self.config["data"])
+        parts = Namespace({name: self.config[name] for name in ("model", "data")})  # type: ignore[no-untyped-call]
+        parts["model"] = model = parts["model"].clone()
+        model["init_args"].pop("metrics", None)  # they are tried with a batch, for which they need values
+        classes = [model, *(model["init_args"].get(name) for name in ("network", "loss"))]
+        if not all(is_of_known_package(part["class_path"]) for part in classes if is_class(part)):
+            return  # a class of the user may need values while it is built
+        with torch.device("meta"):
+            planned = self.parser.instantiate(parts)["model"]
+        weights = content["state_dict"]
+        if planned.loss is None:
+            weights = {name: weight for name, weight in weights.items() if not name.startswith("loss.")}
+        checkpoints.require_same_shapes(planned.state_dict(), weights)
+        planned.require_moderate_network()
 
     def _set_threads(self) -> None:
         """Set the number of threads: that of the checkpoint, or else as many as there are free cores.
