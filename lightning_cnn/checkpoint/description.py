@@ -66,7 +66,7 @@ def are_names(values: Iterable[str]) -> bool:
 
 def are_class_names(names: Sequence[str]) -> bool:
     """Whether each class has a name of its own that can be shown."""
-    return len({*names}) == len(names) > 1 and all(names) and are_names(names)
+    return len({*names}) == len(names) > 0 and all(names) and are_names(names)
 
 
 def require_class_names(names: Sequence[str]) -> None:
@@ -78,7 +78,7 @@ def require_class_names(names: Sequence[str]) -> None:
     if not are_class_names(names):
         wrong = [name for name in names if not name or names.count(name) > 1 or not are_names([name])]
         raise UserError(
-            f"classes must have different names of at most {_LONGEST} printable characters, at least two, "
+            f"classes must have different names of at most {_LONGEST} printable characters, "
             f"got {[*(wrong or names)][:3]!r:.300}; rename them"
         )
 

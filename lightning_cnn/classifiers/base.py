@@ -19,7 +19,7 @@ from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.classifiers import arguments, losses, optimizers
 from lightning_cnn.classifiers import network as networks
 from lightning_cnn.classifiers.metrics import MetricCallable, StageMetrics
-from lightning_cnn.errors import UserError
+from lightning_cnn.errors import DivergenceError, UserError
 
 Batch = tuple[Tensor, Tensor]
 Stage = Literal["train", "val", "test"]
@@ -293,6 +293,11 @@ class ImageClassifier(LightningModule):
         metrics.flush()
         if self.trainer.world_size > 1:
             metrics.fill_empty_lists(self.num_classes)
+        is_evaluated = self.trainer.state.fn in ("validate", "test")  # training has its own check
+        if is_evaluated and not metrics.loss.compute().isfinite():
+            raise DivergenceError(
+                f"{stage}/loss is NaN or infinite, so that {stage}/acc says nothing; use another checkpoint"
+            )
         self.log(f"{stage}/loss", metrics.loss, prog_bar=True)
         self.log(f"{stage}/acc", metrics.acc, prog_bar=True)
         for name, metric in metrics.others.items():

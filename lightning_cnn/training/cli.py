@@ -1,6 +1,7 @@
 """`fit`, `validate` and `test`: LightningCLI, and what a run needs around it."""
 
 import signal
+import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -325,7 +326,7 @@ class TrainingCLI(SettingsCLI):
         except TrainingSpikeException as error:
             raise DivergenceError(in_one_line(error)) from error
         except Exception as error:
-            if is_restoring(self.trainer):
+            if is_restoring(self.trainer) or self._is_of_state(error):
                 raise UserError(
                     f"{self.checkpoint}: its training state does not fit this run ({error!r}); train a new run"
                 ) from error
@@ -334,6 +335,17 @@ class TrainingCLI(SettingsCLI):
             if not is_setting and "Early stopping conditioned on metric" not in str(error):
                 raise
             raise UserError(naming_flags(in_one_line(error), trainer)) from error
+
+    def _is_of_state(self, error: Exception) -> bool:
+        """Whether an error in the first epoch of a resumed run is one of the state that optimizers and loops restored.
+
+        They take it as it is, and find out when they use it. Layers, and code of the user's, have no part in this.
+        """
+        if self.first_step is None or self.trainer.global_step - self.first_step > self.trainer.num_training_batches:
+            return False
+        raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+        is_of_state = any(place in raised_in for place in ("/torch/optim/", "/lightning/", "/lightning_cnn/training/"))
+        return is_of_state and not isinstance(error, torch.OutOfMemoryError)
 
     def _on_peer_failure(self, failure: Failure) -> str:
         """Clean up after a peer process has failed, and return how to resume if it has died."""

@@ -40,6 +40,8 @@ def cases(run: Path) -> Iterator[Case]:
     path = run / "checkpoints/last.ckpt"
     for name, (change, refusing) in CHANGES.items():
         for command, argv in COMMANDS.items():
+            if command not in (*refusing.split(), "fit", "test"):
+                continue  # it would do its work, as `test` does
             yield Case(
                 f"{name}, {command}",
                 argv,
@@ -319,7 +321,7 @@ CHANGES: dict[str, tuple[Callable[[Content], object], str]] = {
     "NaN among metrics": (_set(KEY, "metrics", "val/acc", to=float("nan")), ""),
     "no loops": (_set("loops", to={}), "fit"),
     "loops of text": (_set("loops", to="evil"), EVERY),
-    "loops without their parts": (_set("loops", "fit_loop", to={"state_dict": {}}), "fit"),
+    "loops without their parts": (_set("loops", "fit_loop", to={"state_dict": {}}), ""),
     "completed steps of text": (_in_loops("completed", "evil"), "fit"),
     "completed steps of 10^18": (_in_loops("completed", 10**18), ""),
     "negative completed steps": (_in_loops("completed", -5), ""),
