@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from lightning_cnn.errors import UserError, reason
 
@@ -140,6 +141,34 @@ def require_logits(name: str, network: nn.Module, inputs: Tensor, num_classes: i
     return logits
 
 
+@contextmanager
+def planned(weights: int) -> Iterator[None]:
+    """Build modules on the meta device in the block, without memory, but no more of them than there can be weights for.
+
+    Args:
+        weights: The number of weights that there are.
+
+    Raises:
+        UserError: If it is exceeded by far.
+    """
+    most = left = 10 * weights + 1000
+
+    def count(*_: object) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise UserError(
+                f"it would have more than {most:,} weights, and there are {weights:,}; use another checkpoint"
+            )
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"):
+            yield
+    finally:
+        hook.remove()
+
+
 def require_moderate(name: str, network: nn.Module, image_shape: tuple[int, int, int], num_classes: int) -> None:
     """Refuse a network that has no logits, or that needs more memory for one image than any machine should have.
 
@@ -155,7 +184,7 @@ def require_moderate(name: str, network: nn.Module, image_shape: tuple[int, int,
 
     def require_few_values(module: nn.Module, _: object, output: object) -> None:
         if isinstance(output, Tensor) and output.numel() > _MOST_VALUES:
-            raise UserError(f"{type(module).__name__} would return {output.numel():,} values for one image")
+            raise UserError(f"the layer {type(module).__name__} would return {output.numel():,} values for one image")
 
     for module in network.modules():
         module.register_forward_hook(require_few_values)

@@ -10,13 +10,12 @@ from importlib import import_module
 from inspect import isfunction
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn import classifiers
 from lightning_cnn.classifiers.base import ImageClassifier
-from lightning_cnn.classifiers.network import PRETRAINED, Network
+from lightning_cnn.classifiers.network import PRETRAINED, Network, planned
 from lightning_cnn.config.classes import trusted_class
 from lightning_cnn.errors import UserError, did_you_mean, reason
 
@@ -46,11 +45,11 @@ def load_classifier(content: dict[str, Any], model: str | None = None) -> ImageC
     if has_network:
         settings["network"] = _network(description, cls, model)
     if cls.__module__.startswith("lightning_cnn."):  # a class of the user may need values while it is built
-        with torch.device("meta"):  # without memory: the hyperparameters may need any amount of it
-            planned = _build(cls, settings)
-        checkpoints.require_same_shapes(planned.state_dict(), weights)
+        with planned(len(weights)):
+            plan = _build(cls, settings)
+        checkpoints.require_same_shapes(plan.state_dict(), weights)
         if model is None:
-            planned.require_moderate_network()
+            plan.require_moderate_network()
     classifier = _build(cls, settings)
     checkpoints.require_same_shapes(classifier.state_dict(), weights)
     classifier.load_state_dict(weights)

@@ -28,6 +28,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn import signals
 from lightning_cnn.callbacks import RunRecord, TestResults
+from lightning_cnn.classifiers.network import planned
 from lightning_cnn.config.class_settings import is_class
 from lightning_cnn.config.classes import is_of_known_package
 from lightning_cnn.config.flags import read_command_line
@@ -166,13 +167,13 @@ class TrainingCLI(SettingsCLI):
         classes = [model, *(model["init_args"].get(name) for name in ("network", "loss"))]
         if not all(is_of_known_package(part["class_path"]) for part in classes if is_class(part)):
             return  # a class of the user may need values while it is built
-        with torch.device("meta"):
-            planned = self.parser.instantiate(parts)["model"]
         weights = content["state_dict"]
-        if planned.loss is None:
+        with planned(len(weights)):
+            plan = self.parser.instantiate(parts)["model"]
+        if plan.loss is None:
             weights = {name: weight for name, weight in weights.items() if not name.startswith("loss.")}
-        checkpoints.require_same_shapes(planned.state_dict(), weights)
-        planned.require_moderate_network()
+        checkpoints.require_same_shapes(plan.state_dict(), weights)
+        plan.require_moderate_network()
 
     def _set_threads(self) -> None:
         """Set the number of threads: that of the checkpoint, or else as many as there are free cores.

@@ -226,6 +226,20 @@ CHANGES: dict[str, tuple[Callable[[Content], object], str]] = {
     "padding": (_network("torch.nn.ZeroPad2d", padding=HUGE), BUILDS),
     "identity": (_network("torch.nn.Identity"), BUILDS),
     "a transformer": (_network("torch.nn.Transformer", d_model=8192, num_encoder_layers=1000), BUILDS),
+    "a million layers": (
+        _network(
+            "torchvision.models.VisionTransformer",
+            **{"image_size": 28, "patch_size": 7, "num_layers": 10**6, "num_heads": 1, "hidden_dim": 8, "mlp_dim": 8},
+        ),
+        BUILDS,
+    ),
+    "a loss that is a network": (
+        _config(
+            *("model", "init_args", "loss"),
+            to={"class_path": "torch.nn.Transformer", "init_args": {"num_encoder_layers": HUGE}},
+        ),
+        RUNS,
+    ),
     "a large torchvision network": (_network("torchvision.models.vit_h_14"), BUILDS),
     "a network of torchvision with sizes": (_network("torchvision.models.resnet18", width_per_group=10**6), BUILDS),
     "images": (_model("image_size", HUGE), "predict"),

@@ -40,8 +40,9 @@ SOUND = (
 #: Bytes beyond which no process can allocate or write, so that a failing case does not take the machine down.
 _MOST_MEMORY, _MOST_DISK = 2**32, 2**28
 _PR_SET_CHILD_SUBREAPER = 36
-#: Programs that a run asks about the machine and the checkout.
+#: Programs that a run asks about the machine and the checkout, and how jsonargparse finds annotations.
 _HARMLESS = {"git", "nvidia-smi", "uname"}
+_SEARCH_PATH = (sys.executable, ["-c", "import sys, json; print(json.dumps(sys.path))"])
 _STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "socket.connect")
 _CHANGES = ("os.mkdir", "os.remove", "os.rmdir", "os.rename", "os.symlink", "os.link", "os.truncate", "os.chmod")
 
@@ -242,7 +243,11 @@ def _hook(case: Case, place: Path, audit: int) -> Callable[[str, tuple[Any, ...]
         return not found.startswith((f"{place}/", "/dev/", "/proc/")) and found != str(place)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event in _STARTS and not case.starts and Path(str(arguments[0] if arguments else "")).name not in _HARMLESS:
+        program = str(arguments[0]) if arguments else ""
+        is_harmless = Path(program).name in _HARMLESS or (
+            event == "subprocess.Popen" and (program, [*arguments[1]][1:]) == _SEARCH_PATH
+        )
+        if event in _STARTS and not case.starts and not is_harmless:
             note(f"ran {event} {arguments!r}")
             raise PermissionError(f"a case must not start {event}")
         if event == "open" and is_outside(arguments[0]):
