@@ -9,10 +9,13 @@ from pathlib import Path
 
 from lightning_cnn.errors import UserError
 
+#: Our own variable: the process that has started this one, for a further device.
+PARENT = "LIGHTNING_CNN_PARENT"
 #: Variables of launchers, and of Lightning, that are read as numbers.
 _NUMBERS = (
     *("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
     *("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "PL_GLOBAL_SEED"),
+    PARENT,
 )
 #: Those of them that are read if torchrun has set its id.
 _TORCHRUN = ("WORLD_SIZE", "LOCAL_WORLD_SIZE")

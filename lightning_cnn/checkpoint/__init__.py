@@ -1,6 +1,16 @@
 """Checkpoints: what they say about themselves, and how they are read without being trusted."""
 
-from lightning_cnn.checkpoint.description import FORMAT, KEY, RESUME_KEY, Description, class_names, class_path, describe
+from lightning_cnn.checkpoint.description import (
+    FORMAT,
+    KEY,
+    RESUME_KEY,
+    Description,
+    are_statistics,
+    class_names,
+    class_path,
+    describe,
+    require_class_names,
+)
 from lightning_cnn.checkpoint.reading import read, read_description, read_progress, require_same_shapes
 
 __all__ = [
@@ -8,11 +18,13 @@ __all__ = [
     "KEY",
     "RESUME_KEY",
     "Description",
+    "are_statistics",
     "class_names",
     "class_path",
     "describe",
     "read",
     "read_description",
     "read_progress",
+    "require_class_names",
     "require_same_shapes",
 ]

@@ -4,11 +4,14 @@ It holds, as plain types, all that is needed to build the model and its data aga
 checkpoint; reading, prediction, reports and resuming use it.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
+
+from lightning_cnn.errors import UserError
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
@@ -18,6 +21,10 @@ KEY = "lightning_cnn"
 RESUME_KEY = "exact_resume"
 #: The number of the format; it is incremented when earlier versions cannot read a checkpoint.
 FORMAT = 1
+#: The largest mean, and the smallest and largest standard deviation, of pixels scaled to [0, 1].
+_LARGEST, _SMALLEST = 1e6, 1e-6
+#: Characters of the longest name.
+_LONGEST = 200
 _LIBRARIES = ("lightning-cnn", "torch", "torchvision", "lightning", "torchmetrics", "numpy")
 
 
@@ -50,6 +57,35 @@ def class_names(module: "LightningModule") -> list[str] | None:
     """Return the class names of the data module of the running trainer, if it has any."""
     names = getattr(_datamodule(module), "class_names", None)
     return None if names is None else list(names)
+
+
+def are_names(values: Iterable[str]) -> bool:
+    """Whether texts can be shown as they are, in one line of a terminal."""
+    return all(value.isprintable() and len(value) <= _LONGEST for value in values)
+
+
+def are_class_names(names: Sequence[str]) -> bool:
+    """Whether each class has a name of its own that can be shown."""
+    return len({*names}) == len(names) > 0 and all(names) and are_names(names)
+
+
+def require_class_names(names: Sequence[str]) -> None:
+    """Refuse class names that could not be told apart or shown.
+
+    Raises:
+        UserError: If there are some.
+    """
+    if not are_class_names(names):
+        wrong = [name for name in names if not name or names.count(name) > 1 or not are_names([name])]
+        raise UserError(
+            f"classes must have different names of at most {_LONGEST} printable characters, "
+            f"got {[*(wrong or names)][:3]!r:.300}; rename them"
+        )
+
+
+def are_statistics(mean: Iterable[float], std: Iterable[float]) -> bool:
+    """Whether images can be normalised with these: NaN and infinity are no numbers, and 0 is no divisor."""
+    return all(abs(value) <= _LARGEST for value in mean) and all(_SMALLEST <= value <= _LARGEST for value in std)
 
 
 def class_path(description: Description, section: Literal["model", "data"]) -> str | None:

@@ -5,12 +5,20 @@ All commands read checkpoints through here. It imports torch only when a file is
 
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_cnn.checkpoint.description import FORMAT, KEY, RESUME_KEY, Description
+from lightning_cnn.checkpoint.description import (
+    FORMAT,
+    KEY,
+    RESUME_KEY,
+    Description,
+    are_class_names,
+    are_names,
+    are_statistics,
+)
 from lightning_cnn.errors import ForeignError, UserError, reason
 
 if TYPE_CHECKING:
@@ -45,6 +53,7 @@ def read(path: Path) -> dict[str, Any]:
             raise UserError("it needs a newer lightning-cnn (upgrade to read it)")
         if invalid := [name for name, is_valid in _checks(content).items() if not is_valid]:
             raise UserError(f"its {' and '.join(invalid)} {'is' if len(invalid) == 1 else 'are'} missing or invalid")
+        _require_sound(content)
     except UserError as error:
         raise type(error)(f"{path} cannot be read as a checkpoint: {error}; {_way_out(path)}") from error
     return content
@@ -110,27 +119,86 @@ def _checks(content: dict[str, Any]) -> dict[str, bool]:
     config = description.get("config")
     class_names = description.get("class_names", 0)
     preprocessing, metrics, versions = (description.get(name) for name in ("preprocessing", "metrics", "versions"))
-    threads, loops = description.get("threads", 1), content.get("loops", {})
+    threads, loops, callbacks = description.get("threads", 1), content.get("loops", {}), content.get("callbacks", {})
     parts = [config.get(section) for section in ("model", "data", "trainer")] if isinstance(config, dict) else [0]
     return {
         "state_dict": _is_dict(content.get("state_dict"), Tensor),
         "hyper_parameters": _is_dict(content.get("hyper_parameters", {}), object),
         "pytorch-lightning_version": bool(_LIGHTNING.fullmatch(str(content.get("pytorch-lightning_version")))),
         **{name: _is_count(content.get(name)) for name in ("epoch", "global_step")},
-        **{name: isinstance(content.get(name, {}), dict) for name in ("loops", "callbacks")},
+        "loops": isinstance(loops, dict),
+        "callbacks": isinstance(callbacks, dict) and not any(map(_leads_up, _texts(callbacks))),
         f"loops.{RESUME_KEY}": not isinstance(loops, dict) or isinstance(loops.get(RESUME_KEY, {}), dict),
         **{name: _is_list(content.get(name, []), dict) for name in ("optimizer_states", "lr_schedulers")},
         f"{KEY}.format": _is_count(description.get("format")),
         f"{KEY}.config": all(isinstance(part, dict | None) for part in parts),
-        f"{KEY}.class_names": class_names is None or (_is_list(class_names, str) and _are_names(class_names)),
-        f"{KEY}.framing": isinstance(description.get("framing", 0), dict | None),
-        f"{KEY}.metrics": _is_dict(metrics, int | float) and _are_names(metrics),
+        f"{KEY}.class_names": class_names is None or (_is_list(class_names, str) and are_class_names(class_names)),
+        f"{KEY}.framing": _is_framing(description.get("framing", 0)),
+        f"{KEY}.metrics": _is_dict(metrics, int | float)
+        and are_names(metrics)
+        and all(map(_is_number, metrics.values())),
         f"{KEY}.preprocessing": _is_dict(preprocessing, int | float | list)
-        and _are_names(preprocessing)
-        and all(_is_list(value, int | float) for value in preprocessing.values() if isinstance(value, list)),
+        and preprocessing.keys() == {"mean", "std"}
+        and all(_is_list(value, int | float) for value in preprocessing.values() if isinstance(value, list))
+        and are_statistics(*(v if isinstance(v := preprocessing[name], list) else [v] for name in ("mean", "std"))),
         f"{KEY}.threads": _is_count(threads) and threads > 0,
-        f"{KEY}.versions": _is_dict(versions, str) and _are_names([*versions, *versions.values()]),
+        f"{KEY}.versions": _is_dict(versions, str) and are_names([*versions, *versions.values()]),
     }
+
+
+def _require_sound(content: dict[str, Any]) -> None:
+    """Refuse weights with which nothing can be predicted, and names that are not those of the outputs.
+
+    Raises:
+        UserError: If there are some.
+    """
+    weights, names = content["state_dict"], content[KEY].get("class_names")
+    mean, std = (_values(weights.get(name)) for name in ("mean", "std"))
+    if not are_statistics(mean, std):
+        raise UserError(
+            f"it normalises images with mean {mean[:3]} and std {std[:3]}, with which nothing can be predicted"
+        )
+    for name, weight in weights.items():
+        if not weight.isfinite().all():
+            raise UserError(f"its weights are NaN or infinite ({name!a:.80}), perhaps because training has diverged")
+    classes = content.get("hyper_parameters", {}).get("num_classes")
+    if names is not None and type(classes) is int and len(names) != classes:
+        raise UserError(f"it has {len(names):,} class names, but its model has {classes:,} classes")
+
+
+def _values(statistic: "Tensor | None") -> list[float]:
+    """Return the mean or the standard deviation of the pixels, for each channel; 1, which is valid, if it has none."""
+    values: list[float] = [1.0] if statistic is None else statistic.flatten()[:100].double().tolist()
+    return values
+
+
+def _is_number(value: float) -> bool:
+    return isinstance(value, float) or abs(value) < 2**62
+
+
+def _is_framing(value: object) -> bool:
+    """Whether a framing has but a few plain arguments; which ones, and their ranges, `predict` knows."""
+    if not isinstance(value, dict):
+        return value is None
+    sides = [side for item in value.values() for side in (item if isinstance(item, list | tuple) else [item])]
+    is_short = 0 < len(value) <= len(sides) <= 16 and _is_list([*value], str) and are_names(value)
+    return is_short and all(
+        isinstance(side, int | str) and (isinstance(side, str) or 0 <= side <= 10_000) for side in sides
+    )
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    items = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+    if isinstance(items, list | tuple | set):
+        for item in items:
+            yield from _texts(item)
+
+
+def _leads_up(text: str) -> bool:
+    """Whether a path leaves the folder that it begins with: Lightning deletes files that a callback has saved."""
+    return ".." in Path(text[:5000]).parts
 
 
 def _is_count(value: object) -> bool:
@@ -143,11 +211,6 @@ def _is_list(value: object, kind: Any) -> bool:
 
 def _is_dict(value: object, kind: Any) -> bool:
     return isinstance(value, dict) and _is_list([*value], str) and _is_list([*value.values()], kind)
-
-
-def _are_names(values: Iterable[str]) -> bool:
-    """Whether texts can be shown as they are, in one line of a terminal."""
-    return all(value.isprintable() and len(value) <= 200 for value in values)
 
 
 def _way_out(path: Path) -> str:

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+#: The longest side of images in pixels.
+_MAX_SIDE = 4096
+
 
 def per_channel(name: str, value: float | Sequence[float], in_channels: int) -> float | list[float]:
     """Return a statistic of the pixels as a number, or as a list with a number for each channel.
@@ -28,9 +31,11 @@ def height_and_width(image_size: int | Sequence[int]) -> tuple[int, int]:
     """Return the height and the width of images.
 
     Raises:
-        ValueError: If a side is below 1.
+        ValueError: If a side is below 1 or above 4096.
     """
     sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     if len(sides) != 2 or min(sides) < 1:
         raise ValueError(f"image_size must be a side of at least 1 pixel, or height and width, got {image_size}")
+    if max(sides) > _MAX_SIDE:
+        raise ValueError(f"image_size must be at most {_MAX_SIDE} pixels, got {image_size}")
     return sides

@@ -19,7 +19,7 @@ from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.classifiers import arguments, losses, optimizers
 from lightning_cnn.classifiers import network as networks
 from lightning_cnn.classifiers.metrics import MetricCallable, StageMetrics
-from lightning_cnn.errors import UserError
+from lightning_cnn.errors import DivergenceError, UserError
 
 Batch = tuple[Tensor, Tensor]
 Stage = Literal["train", "val", "test"]
@@ -91,6 +91,8 @@ class ImageClassifier(LightningModule):
         mean, std = arguments.per_channel("mean", mean, in_channels), arguments.per_channel("std", std, in_channels)
         if min(std if isinstance(std, list) else [std]) <= 0:
             raise ValueError(f"std must be greater than 0, got {std}")
+        if not checkpoints.are_statistics(*(v if isinstance(v, list) else [v] for v in (mean, std))):
+            raise ValueError(f"mean and std must be those of pixels scaled to [0, 1], got {mean} and {std}")
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
         if in_channels < 1:
@@ -291,6 +293,11 @@ class ImageClassifier(LightningModule):
         metrics.flush()
         if self.trainer.world_size > 1:
             metrics.fill_empty_lists(self.num_classes)
+        is_evaluated = self.trainer.state.fn in ("validate", "test")  # training has its own check
+        if is_evaluated and not metrics.loss.compute().isfinite():
+            raise DivergenceError(
+                f"{stage}/loss is NaN or infinite, so that {stage}/acc says nothing; use another checkpoint"
+            )
         self.log(f"{stage}/loss", metrics.loss, prog_bar=True)
         self.log(f"{stage}/acc", metrics.acc, prog_bar=True)
         for name, metric in metrics.others.items():
@@ -309,6 +316,8 @@ class ImageClassifier(LightningModule):
         """
         self._counted = None
         names = checkpoints.class_names(self)
+        if names is not None:
+            checkpoints.require_class_names(names)
         if names is not None and len(names) != self.num_classes:
             raise UserError(
                 f"the model has num_classes {self.num_classes}, but the data has {len(names)} classes; "
@@ -327,6 +336,16 @@ class ImageClassifier(LightningModule):
             self._class_weights = losses.balanced_weights(self._train_targets(), self.num_classes)
         if found is not None:  # without a data module, the images may have any shape
             self.require_fitting_network()
+
+    def require_moderate_network(self) -> None:
+        """Refuse a network without logits, or one that needs more memory for an image than any machine should have.
+
+        The classifier must have been built on the meta device, and is of no use afterwards.
+
+        Raises:
+            UserError: If it is one.
+        """
+        networks.require_moderate(self.network_name, self.network, self.image_shape, self.num_classes)
 
     def require_fitting_network(self) -> None:
         """Refuse a network or a loss that does not fit the images, those of this package aside.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from lightning_cnn.errors import UserError, reason
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 else:  # the parser of the command line would build it from any other type, without the shape of the images
     Network = dict[str, Any]
 
+#: The most values that a layer may return for one image: 512 MB in float32.
+_MOST_VALUES = 2**27
 #: Arguments of a builder that would download weights; a checkpoint has its own.
 PRETRAINED = ("weights", "weights_backbone", "pretrained")
 
@@ -136,6 +139,69 @@ def require_logits(name: str, network: nn.Module, inputs: Tensor, num_classes: i
             )
     assert isinstance(logits, Tensor)
     return logits
+
+
+@contextmanager
+def planned(weights: int) -> Iterator[None]:
+    """Build modules on the meta device in the block, without memory, but no more of them than there can be weights for.
+
+    Args:
+        weights: The number of weights that there are.
+
+    Raises:
+        UserError: If it is exceeded by far.
+    """
+    most = left = 10 * weights + 1000
+
+    def count(*_: object) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise UserError(
+                f"it would have more than {most:,} weights, and there are {weights:,}; use another checkpoint"
+            )
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"):
+            yield
+    finally:
+        hook.remove()
+
+
+def require_moderate(name: str, network: nn.Module, image_shape: tuple[int, int, int], num_classes: int) -> None:
+    """Refuse a network that has no logits, or that needs more memory for one image than any machine should have.
+
+    Args:
+        name: Its name, for messages.
+        network: The network on the meta device, on which nothing is allocated or computed; it is of no use afterwards.
+        image_shape: Channels, height and width of the images.
+        num_classes: Number of classes.
+
+    Raises:
+        UserError: If it is one.
+    """
+
+    def require_few_values(module: nn.Module, _: object, output: object) -> None:
+        if isinstance(output, Tensor) and output.numel() > _MOST_VALUES:
+            raise UserError(f"the layer {type(module).__name__} would return {output.numel():,} values for one image")
+
+    for module in network.modules():
+        module.register_forward_hook(require_few_values)
+    shape = "×".join(map(str, image_shape))
+    try:
+        with torch.no_grad():
+            logits = network.eval()(torch.zeros(1, *image_shape, device="meta"))
+    except Exception as error:  # torch raises errors of many types
+        raise UserError(
+            f"the network {name} does not take images of {shape} (channels×height×width): {_in_one_line(error)}; "
+            "choose another network, or other images"
+        ) from error
+    if not isinstance(logits, Tensor) or logits.shape != (1, num_classes):
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UserError(
+            f"the network {name} must return logits of the shape {(1, num_classes)} for an image, got {found}"
+        )
 
 
 def _takes_one_argument(forward: Callable[..., Any]) -> bool:

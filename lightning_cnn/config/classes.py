@@ -25,6 +25,8 @@ _PACKAGES = (
 )
 #: A part of them with functions that build networks.
 _BUILDERS = "torchvision.models"
+#: Where PyTorch has its losses.
+_LOSSES = "torch.nn.modules.loss"
 
 
 def trusted_class(
@@ -55,7 +57,9 @@ def trusted_class(
         return cast(type[Any], found)
     if not isinstance(found, type) or not issubclass(found, bases) or _may_download(found):
         return None
-    return found if _within(found.__module__, _PACKAGES) else None
+    # A layer alone is no network, no loss and no transform, and can be as large as its arguments say.
+    is_layer = _within(found.__module__, ("torch.nn",)) and found.__module__ != _LOSSES
+    return found if _within(found.__module__, _PACKAGES) and not is_layer else None
 
 
 def _builds(function: Callable[..., Any], bases: tuple[type[Any], ...]) -> bool:

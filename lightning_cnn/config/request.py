@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.config.class_settings import arguments, is_class
 from lightning_cnn.config.flags import Flag, read_command_line
+from lightning_cnn.config.places import places_of, without_places
 from lightning_cnn.config.schema import Schema
 from lightning_cnn.config.settings import Tree, apply_flags, merge, read_settings, texts
 from lightning_cnn.config.trust import trusted_settings
@@ -91,16 +92,22 @@ def _environment_flags(schema: Schema) -> list[Flag]:
 
 
 def _stored_settings(path: Path, command: str, named: Iterable[str]) -> Tree:
-    """Return the settings in a checkpoint; where it is only evaluated, nothing of its training but the precision."""
+    """Return the settings in a checkpoint that describe its model and its data, and where its run has computed.
+
+    Where it is only evaluated, nothing of its training is of use but the precision.
+    """
     config: object = checkpoints.read_description(path)["config"]
-    if command != "fit" and isinstance(config, dict):
+    is_resumed = command == "fit"
+    if not is_resumed and isinstance(config, dict):
         trainer = config.get("trainer")
         precision = trainer.get("precision") if isinstance(trainer, dict) else None
         config = {key: config[key] for key in ("model", "data") if key in config} | {
             "trainer": {"precision": precision}
         }
     config_file = Run.of_checkpoint(path).config_file
-    return trusted_settings(config, set(named), config_file if config_file.is_file() else None)
+    trusted = (set(named), config_file if config_file.is_file() else None)
+    stored = trusted_settings(without_places(config, is_resumed), *trusted)
+    return merge(stored, trusted_settings(places_of(path, stored.get("data"), is_resumed), *trusted))
 
 
 def _runs_with(classes: dict[str, str], root: Path) -> Iterator[Run]:

@@ -41,6 +41,8 @@ from lightning_cnn.errors import UserError, did_you_mean
 from lightning_cnn.files import local_path
 
 Tree = dict[str, Any]
+#: The most files that a config names, and those in turn.
+_MAX_FILES = 50
 
 
 def read_settings(config: str, schema: Schema) -> Tree:
@@ -103,10 +105,13 @@ def texts(tree: object) -> Iterator[str]:
         yield tree
 
 
-def _expand(value: Any, setting: str, folder: Path, source: str, schema: Schema) -> Any:
-    """Replace the names of files by their content, and refuse malformed settings."""
+def _expand(
+    value: Any, setting: str, folder: Path, source: str, schema: Schema, files: list[Path] | None = None
+) -> Any:
+    """Replace the names of files by their content, and refuse malformed settings; `files` gets those that are read."""
+    files = [] if files is None else files
     if isinstance(value, list):
-        return [_expand(item, setting, folder, source, schema) for item in value]
+        return [_expand(item, setting, folder, source, schema, files) for item in value]
     if isinstance(value, Mapping):
         has_names = setting in ("", *CLASS_KEYS, *schema.groups, *BASES)  # otherwise, it is the value of a setting
         for key, item in value.items():
@@ -118,13 +123,16 @@ def _expand(value: Any, setting: str, folder: Path, source: str, schema: Schema)
                 raise UserError(f"{source}: class_path must be the name of a class, got {describe(item)}")
             if key == "init_args" and not isinstance(item, Mapping):
                 raise UserError(f"{source}: init_args must map arguments to values, got {describe(item)}")
-        return {key: _expand(item, key, folder, source, schema) for key, item in value.items()}
+        return {key: _expand(item, key, folder, source, schema, files) for key, item in value.items()}
     if isinstance(value, str) and value and setting in FOLDERS and (setting in LOCAL_FOLDERS or "://" not in value):
         return str(local_path(value, source if source.endswith(setting) else f"{source}: {setting}"))
     if isinstance(value, str) and (setting in schema.groups or setting in BASES):
         path = folder / os.path.expanduser(value)  # noqa: PTH111  # `Path.expanduser` raises RuntimeError
         if is_readable(path):
-            return _expand(read_yaml(path), setting, path.parent, str(path), schema)
+            files.append(path)
+            if len(files) > _MAX_FILES:
+                raise UserError(f"{path} is one of more than {_MAX_FILES} files, or names itself; name fewer")
+            return _expand(read_yaml(path), setting, path.parent, str(path), schema, files)
     return value
 
 

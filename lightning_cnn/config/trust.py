@@ -48,6 +48,8 @@ _ALL_BASES = tuple(base for bases in BASES.values() for base in bases if base is
 _MAX_VALUES = 10_000
 _MAX_DEPTH = 30
 _MAX_LENGTH = 10_000
+#: The largest numbers among the arguments of metrics and augmentations, which may allocate memory accordingly.
+_MAX_NUMBERS = {"metrics": 100_000, "augment": 1_000}
 
 
 def trusted_settings(config: object, named: Collection[str], config_file: Path | None = None) -> dict[str, Any]:
@@ -151,6 +153,10 @@ class _Copier:
                 f"the checkpoint has {describe(value)} for {_flag(place)}, which is not a plain value; "
                 "give another checkpoint"
             )
+        elif isinstance(value, int | float) and abs(value) > (most := _largest(place)):
+            raise UserError(
+                f"the checkpoint has {value:,} for {_flag(place)}, more than {most:,}; give another checkpoint"
+            )
         return value
 
     def _copy_mapping(
@@ -247,6 +253,11 @@ def _require_data_key(key: object, place: tuple[str, ...]) -> str | int:
         f"the checkpoint has the key {describe(key)} below {_flag(place)}, which is neither a whole number nor short "
         "text; give another checkpoint"
     )
+
+
+def _largest(place: tuple[str, ...]) -> float:
+    """The largest number that is trusted at a place."""
+    return min((most for name, most in _MAX_NUMBERS.items() if name in place[1:]), default=math.inf)
 
 
 def _setting(place: tuple[str, ...]) -> str:

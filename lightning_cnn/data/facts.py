@@ -1,5 +1,6 @@
 """The facts of a dataset: classes, statistics, checksums and sources. Imports nothing of the package."""
 
+import math
 from dataclasses import dataclass, field
 
 #: The four files of every dataset in MNIST's format, by split and content.
@@ -21,15 +22,17 @@ class Framing:
         by_mass: Whether the foreground is centred by its centre of mass, or else by its bounding box.
 
     Raises:
-        ValueError: If `side` is out of range.
+        ValueError: If `side` is no whole number in its range, or `by_mass` no bool.
     """
 
     side: int = 20
     by_mass: bool = True
 
     def __post_init__(self) -> None:
-        if not 1 <= self.side <= 28:
+        if type(self.side) is not int or not 1 <= self.side <= 28:
             raise ValueError(f"side must be between 1 and 28, got {self.side}")
+        if type(self.by_mass) is not bool:
+            raise ValueError(f"by_mass must be true or false, got {self.by_mass!r}")
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,9 @@ class DatasetFacts:
         sample_note: Remark to print whenever the sample is used.
         framing: How the images were made from larger ones.
         training_images: Number of training images of the full dataset.
+
+    Raises:
+        ValueError: If two classes have the same name, or the standard deviation is not greater than 0.
     """
 
     name: str
@@ -67,3 +73,9 @@ class DatasetFacts:
     sample_note: str = ""
     framing: Framing = Framing()
     training_images: int = 60_000
+
+    def __post_init__(self) -> None:
+        if same := [name for name in self.classes if not name or self.classes.count(name) > 1]:
+            raise ValueError(f"classes must have different names, got {same[0]!r} twice")
+        if not (0 < self.std < math.inf and math.isfinite(self.mean)):
+            raise ValueError(f"mean must be a number and std one greater than 0, got {self.mean} and {self.std}")

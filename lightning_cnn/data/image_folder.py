@@ -17,7 +17,7 @@ from lightning_cnn.data.base import ImageDataModule, Part
 from lightning_cnn.data.batches import Images
 from lightning_cnn.data.files import announce
 from lightning_cnn.data.listing import Listing, count, some
-from lightning_cnn.data.resize import Mode, Resize
+from lightning_cnn.data.resize import MAX_SIDE, Mode, Resize
 from lightning_cnn.data.splits import number_of, require_share, stratified_split
 from lightning_cnn.errors import UserError
 from lightning_cnn.text import printable
@@ -37,7 +37,7 @@ class ImageFolderDataModule(ImageDataModule):
 
     Args:
         root: The folder. PNG, JPEG, BMP, GIF and WebP files are read.
-        image_size: Side of the images in pixels, at least 1, or `[height, width]`.
+        image_size: Side of the images in pixels, 1 to 4096, or `[height, width]`.
         resize: How images of another shape are made to fit: `crop` takes the largest centred part, `pad` the whole
             image on black, `stretch` the whole image, distorted.
         channels: `grey`, `rgb`, or `auto`, which is `rgb` if any image has colour.
@@ -82,8 +82,10 @@ class ImageFolderDataModule(ImageDataModule):
         if test_size:
             require_share("test_size", test_size)
         size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        if len(size) != 2 or min(size) < 1:
-            raise ValueError(f"image_size must be a side, or a height and a width, of at least 1, got {image_size}")
+        if len(size) != 2 or not 1 <= min(size) <= max(size) <= MAX_SIDE:
+            raise ValueError(
+                f"image_size must be a side, or a height and a width, from 1 to {MAX_SIDE}, got {image_size}"
+            )
         super().__init__(val_size=val_size, **kwargs)
         self.hparams.update({"root": str(root), "labels": None if labels is None else str(labels)})
         self.root = Path(root).expanduser()

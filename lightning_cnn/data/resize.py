@@ -9,6 +9,8 @@ from PIL import Image
 
 #: How an image of another shape is made to fit.
 Mode = Literal["crop", "pad", "stretch"]
+#: The longest side in pixels: more is a photograph, and no image to classify.
+MAX_SIDE = 4096
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Resize:
     that has the size already keeps its values.
 
     Args:
-        size: Height and width in pixels, each at least 1.
+        size: Height and width in pixels, each 1 to 4096.
         mode: `crop`: the largest centred part that has the shape of `size`, as by torchvision's `Resize` and
             `CenterCrop`. `pad`: the whole image, centred; the rest is black. `stretch`: the whole image, distorted.
         channels: 3 for RGB, 1 for greyscale; images are converted.
@@ -38,8 +40,12 @@ class Resize:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", tuple(self.size))  # a list, where it comes from a file
-        if len(self.size) != 2 or min(self.size) < 1:
-            raise ValueError(f"size must be a height and a width of at least 1, got {self.size}")
+        if (
+            len(self.size) != 2
+            or {*map(type, self.size)} != {int}
+            or not 1 <= min(self.size) <= max(self.size) <= MAX_SIDE
+        ):
+            raise ValueError(f"size must be a height and a width from 1 to {MAX_SIDE}, got {self.size}")
         if self.mode not in get_args(Mode):
             raise ValueError(f"mode must be crop, pad or stretch, got {self.mode!r}")
         if self.channels not in (1, 3):

@@ -10,13 +10,12 @@ from importlib import import_module
 from inspect import isfunction
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn import classifiers
 from lightning_cnn.classifiers.base import ImageClassifier
-from lightning_cnn.classifiers.network import PRETRAINED, Network
+from lightning_cnn.classifiers.network import PRETRAINED, Network, planned
 from lightning_cnn.config.classes import trusted_class
 from lightning_cnn.errors import UserError, did_you_mean, reason
 
@@ -46,15 +45,13 @@ def load_classifier(content: dict[str, Any], model: str | None = None) -> ImageC
     if has_network:
         settings["network"] = _network(description, cls, model)
     if cls.__module__.startswith("lightning_cnn."):  # a class of the user may need values while it is built
-        with torch.device("meta"):  # without memory: the hyperparameters may need any amount of it
-            checkpoints.require_same_shapes(_build(cls, settings).state_dict(), weights)
+        with planned(len(weights)):
+            plan = _build(cls, settings)
+        checkpoints.require_same_shapes(plan.state_dict(), weights)
+        if model is None:
+            plan.require_moderate_network()
     classifier = _build(cls, settings)
     checkpoints.require_same_shapes(classifier.state_dict(), weights)
-    invalid = {name for name, weight in weights.items() if not weight.isfinite().all()}
-    if invalid - {"mean", "std"}:
-        raise UserError("weights in the checkpoint are NaN or infinite: training has diverged; use another checkpoint")
-    if invalid:
-        raise UserError(f"the pixel {' and '.join(sorted(invalid))} in the checkpoint is NaN or infinite; use another")
     classifier.load_state_dict(weights)
     return classifier.eval()
 

@@ -77,6 +77,8 @@ class Predictor:
 
         with torch.inference_mode():
             probabilities = self._classifier(torch.from_numpy(images)).softmax(dim=1)
+        if not probabilities.isfinite().all():
+            raise UserError("the network has outputs that are NaN or infinite, so it predicts nothing; use another one")
         confidences, labels = (values.tolist() for values in probabilities.topk(2))
         return [
             (self.class_names[first], confidence, self.class_names[second], second_confidence)

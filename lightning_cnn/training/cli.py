@@ -1,12 +1,14 @@
 """`fit`, `validate` and `test`: LightningCLI, and what a run needs around it."""
 
 import signal
+import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
+import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.spike import TrainingSpikeException
@@ -26,6 +28,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn import signals
 from lightning_cnn.callbacks import RunRecord, TestResults
+from lightning_cnn.classifiers.network import planned
+from lightning_cnn.config.class_settings import is_class
+from lightning_cnn.config.classes import is_of_known_package
 from lightning_cnn.config.flags import read_command_line
 from lightning_cnn.config.parser import ConstructorError, in_one_line, refusal
 from lightning_cnn.config.request import Request, read_request
@@ -133,14 +138,13 @@ class TrainingCLI(SettingsCLI):
         if self.checkpoint is not None:
             content = checkpoints.read(self.checkpoint)
             self.description = content[checkpoints.KEY]
-            shape = content.get("hyper_parameters", {})
             self.resumed = content if self.command == "fit" else {}
         try:
+            if self.checkpoint is not None:
+                self._require_fitting(self.checkpoint, content)
             LightningCLI.instantiate_classes(self)
         except (ValueError, TypeError, RuntimeError, MisconfigurationException, ConstructorError) as error:
             raise UserError(refusal(error, self.settings)) from error
-        if self.checkpoint is not None:
-            require_same_images(self.checkpoint, shape, self.datamodule)
         self._set_threads()
         if self.command == "fit":
             if self.checkpoint is not None:
@@ -148,6 +152,28 @@ class TrainingCLI(SettingsCLI):
                 self.resumed = {}  # its tensors would stay in memory
             self.peers.on_peer_failure = self._on_peer_failure
         self.peers.join(self.trainer)
+
+    def _require_fitting(self, checkpoint: Path, content: dict[str, Any]) -> None:
+        """Build the data, and refuse a model that does not fit it or the weights, before memory for it is allocated.
+
+        Raises:
+            UserError: If the model does not fit.
+        """
+        self.config["data"] = self.parser.instantiate(Namespace(data=self.config["data"]))["data"]  # type: ignore[no-untyped-call]
+        require_same_images(checkpoint, content.get("hyper_parameters", {}), self.config["data"])
+        parts = Namespace({name: self.config[name] for name in ("model", "data")})  # type: ignore[no-untyped-call]
+        parts["model"] = model = parts["model"].clone()
+        model["init_args"].pop("metrics", None)  # they are tried with a batch, for which they need values
+        classes = [model, *(model["init_args"].get(name) for name in ("network", "loss"))]
+        if not all(is_of_known_package(part["class_path"]) for part in classes if is_class(part)):
+            return  # a class of the user may need values while it is built
+        weights = content["state_dict"]
+        with planned(len(weights)):
+            plan = self.parser.instantiate(parts)["model"]
+        if plan.loss is None:
+            weights = {name: weight for name, weight in weights.items() if not name.startswith("loss.")}
+        checkpoints.require_same_shapes(plan.state_dict(), weights)
+        plan.require_moderate_network()
 
     def _set_threads(self) -> None:
         """Set the number of threads: that of the checkpoint, or else as many as there are free cores.
@@ -301,7 +327,7 @@ class TrainingCLI(SettingsCLI):
         except TrainingSpikeException as error:
             raise DivergenceError(in_one_line(error)) from error
         except Exception as error:
-            if is_restoring(self.trainer):
+            if is_restoring(self.trainer) or self._is_of_state(error):
                 raise UserError(
                     f"{self.checkpoint}: its training state does not fit this run ({error!r}); train a new run"
                 ) from error
@@ -310,6 +336,17 @@ class TrainingCLI(SettingsCLI):
             if not is_setting and "Early stopping conditioned on metric" not in str(error):
                 raise
             raise UserError(naming_flags(in_one_line(error), trainer)) from error
+
+    def _is_of_state(self, error: Exception) -> bool:
+        """Whether an error in the first epoch of a resumed run is one of the state that optimizers and loops restored.
+
+        They take it as it is, and find out when they use it. Layers, and code of the user's, have no part in this.
+        """
+        if self.first_step is None or self.trainer.global_step - self.first_step > self.trainer.num_training_batches:
+            return False
+        raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+        is_of_state = any(place in raised_in for place in ("/torch/optim/", "/lightning/", "/lightning_cnn/training/"))
+        return is_of_state and not isinstance(error, torch.OutOfMemoryError)
 
     def _on_peer_failure(self, failure: Failure) -> str:
         """Clean up after a peer process has failed, and return how to resume if it has died."""

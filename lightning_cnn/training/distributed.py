@@ -24,7 +24,7 @@ from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from lightning_cnn import signals
-from lightning_cnn.environment import torchrun_world
+from lightning_cnn.environment import PARENT, torchrun_world
 from lightning_cnn.errors import Interrupted
 from lightning_cnn.training.failure_store import Failure, FailureStore
 from lightning_cnn.training.trainer import Trainer
@@ -105,7 +105,8 @@ class PeerProcesses(Callback):
         self.on_peer_failure: Callable[[Failure], str] = lambda _: ""
         self._rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
         self._children = ChildProcesses()
-        self._parent = os.getppid() if _is_child_process() else None
+        # The process that has started this one, also if it was killed before this one had imported everything.
+        self._parent = int(os.environ.get(PARENT, os.getppid())) if _is_child_process() else None
         self._store = FailureStore.of_torchrun()
         self._trainer: Trainer | None = None
         self._is_over = threading.Event()
@@ -131,6 +132,7 @@ class PeerProcesses(Callback):
         if self._store is None:
             self._store = FailureStore.connect(self._rank, environment.main_address, environment.main_port)
         if not environment.creates_processes_externally:
+            os.environ[PARENT] = str(os.getpid())
             launcher._call_children_scripts()  # sets LOCAL_RANK, by which Lightning sees later that they exist
             self._children.processes = launcher.procs
         if not self._monitor.is_alive():

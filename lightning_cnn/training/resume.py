@@ -9,6 +9,7 @@ from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.classifiers.network import PRETRAINED
 from lightning_cnn.config.class_settings import is_class
 from lightning_cnn.config.classes import trusted_class
+from lightning_cnn.config.places import PLACES, SIZES
 from lightning_cnn.config.yaml import dump
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.environment import job_id
@@ -19,7 +20,7 @@ from lightning_cnn.run import Run, find_runs
 #: Settings of the trainer that say where a run is trained, not what it is.
 _WHERE = ("accelerator", "devices", "num_nodes", "strategy", "default_root_dir")
 #: Settings of the data that a resumed run may change, or that are compared in another way.
-_FREE = ("data_dir", "eval_batch_size", "allow_sample", "batch_size", "global_batch_size")
+_FREE = (*PLACES, *SIZES, "allow_sample")
 #: Options of the command that are not settings of the run.
 RUN_OPTIONS = ("test", "overwrite", "deterministic", "resume")
 

@@ -1,6 +1,7 @@
 """Values of the trainer's settings: their ranges, and the packages that they need, which no type can say."""
 
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -8,9 +9,13 @@ from datetime import timedelta
 from importlib.util import find_spec
 from typing import Any
 
+import torch
+
 from lightning_cnn.config.class_settings import is_class
 from lightning_cnn.config.yaml import describe
+from lightning_cnn.environment import torchrun_world
 from lightning_cnn.errors import UserError
+from lightning_cnn.threads import available_cores
 
 #: The least value of a setting.
 _LEAST = {
@@ -50,6 +55,10 @@ _PACKAGES = {
     ("logger", "comet"): "comet_ml",
     ("callbacks", "rich"): "rich",
 }
+#: Processes on the cores of one machine that are always allowed, to try a run with several of them out, …
+_FEW_PROCESSES = 4
+#: … and the most that are allowed where a launcher starts them, or Lightning counts the devices itself.
+_MOST_PROCESSES = 1024
 _DURATION = re.compile(r"(?P<days>\d+):(?P<hours>\d\d):(?P<minutes>\d\d):(?P<seconds>\d\d)", re.ASCII)
 
 
@@ -62,6 +71,7 @@ def require_valid(trainer: Mapping[str, Any]) -> None:
     Raises:
         UserError: If a value is out of its range, or needs a package that is not installed.
     """
+    _require_devices(trainer)
     for name, value in trainer.items():
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if is_number and value < _LEAST.get(name, value):
@@ -73,6 +83,23 @@ def require_valid(trainer: Mapping[str, Any]) -> None:
             _require_duration(name, value)
         for item in value if isinstance(value, list) else [value]:
             _require_package(name, item)
+
+
+def _require_devices(trainer: Mapping[str, Any]) -> None:
+    """Refuse more devices than the machine has: each is a process, and the first ones would use up its memory."""
+    devices, accelerator = trainer.get("devices"), trainer.get("accelerator", "auto")
+    number = len(devices) if isinstance(devices, list) else devices
+    if not re.fullmatch(r"\d+", str(number)):  # `auto`, for example
+        return
+    cores, gpus = available_cores(), torch.accelerator.device_count() if accelerator != "cpu" else 0
+    most, has = _MOST_PROCESSES, ""
+    if torchrun_world() is None and "SLURM_NTASKS" not in os.environ:
+        if gpus:
+            most, has = gpus, f"; this machine has {gpus}"
+        elif accelerator in ("cpu", "auto"):
+            most, has = max(cores, _FEW_PROCESSES), f" on the {cores} cores of this machine"
+    if int(str(number)) > most:
+        raise UserError(f"--trainer.devices {shown(devices)}: give at most {most}{has}, or auto")
 
 
 def _require_package(name: str, value: object) -> None:

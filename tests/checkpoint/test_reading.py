@@ -1,3 +1,4 @@
+import math
 import os
 import pickle
 from pathlib import Path
@@ -159,6 +160,7 @@ def test_a_newer_format_is_refused(tmp_path, valid, dump):
         ({"global_step": True}, "its global_step is missing or invalid"),
         ({"loops": 5}, "its loops is missing or invalid"),
         ({"callbacks": [1]}, "its callbacks is missing or invalid"),
+        ({"callbacks": {"a": [{"kth_best_model_path": "b/../../c"}]}}, "its callbacks is missing or invalid"),
         ({"optimizer_states": [1]}, "its optimizer_states is missing or invalid"),
         ({"lr_schedulers": "a"}, "its lr_schedulers is missing or invalid"),
         ({checkpoints.KEY: {"config": {"model": "\ud800"}}}, "it has invalid Unicode text"),
@@ -175,6 +177,31 @@ def test_content_of_wrong_types_is_refused(tmp_path, valid, entries, reason):
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("network.features.0.weight", math.nan, "its weights are NaN or infinite ('network.features.0.weight')"),
+        ("network.features.0.weight", -math.inf, "its weights are NaN or infinite ('network.features.0.weight')"),
+        ("std", 0.0, "it normalises images with mean [0.0] and std [0.0], with which nothing can be predicted"),
+        ("std", -1.0, "it normalises images with mean [0.0] and std [-1.0], with"),
+        ("std", math.nan, "it normalises images with mean [0.0] and std [nan], with"),
+        ("mean", 1e30, "it normalises images with mean [1.0"),
+    ],
+)
+def test_weights_with_which_nothing_can_be_predicted_are_refused(tmp_path, valid, name, value, reason):
+    valid["state_dict"][name] = torch.full_like(valid["state_dict"][name], value)
+    (tmp_path / "a.ckpt").write_bytes(saved(valid))
+
+    assert f"a.ckpt cannot be read as a checkpoint: {reason}" in refusal(tmp_path / "a.ckpt")
+
+
+def test_class_names_must_be_those_of_the_outputs(tmp_path, valid):
+    valid["hyper_parameters"]["num_classes"] = 6_000_000
+    (tmp_path / "a.ckpt").write_bytes(saved(valid))
+
+    assert "it has 10 class names, but its model has 6,000,000 classes" in refusal(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize(
     ("entries", "named"),
     [
         ({"format": "1"}, "format"),
@@ -186,11 +213,22 @@ def test_content_of_wrong_types_is_refused(tmp_path, valid, entries, reason):
         ({"class_names": [0, 1]}, "class_names"),
         ({"class_names": ["a\x1b[2J"]}, "class_names"),
         ({"class_names": ["a" * 201]}, "class_names"),
+        ({"class_names": []}, "class_names"),
+        ({"class_names": ["a"] * 10}, "class_names"),
+        ({"class_names": ["", *"123456789"]}, "class_names"),
         ({"framing": 28}, "framing"),
+        ({"framing": {}}, "framing"),
+        ({"framing": {"side": 10**9}}, "framing"),
+        ({"framing": {"side": [20] * 100}}, "framing"),
+        ({"framing": {"side": {"a": 20}}}, "framing"),
+        ({"metrics": {"val/acc": 10**400}}, "metrics"),
         ({"metrics": {"val/acc": "high"}}, "metrics"),
         ({"metrics": {"val/acc\n": 0.5}}, "metrics"),
         ({"preprocessing": [0.5, 0.5]}, "preprocessing"),
         ({"preprocessing": {"mean\n": 0.5}}, "preprocessing"),
+        ({"preprocessing": {"mean": 0.5, "std": 0.0}}, "preprocessing"),
+        ({"preprocessing": {"mean": 0.5, "std": [1.0, -1.0]}}, "preprocessing"),
+        ({"preprocessing": {"mean": float("nan"), "std": 1.0}}, "preprocessing"),
         *(({"threads": threads}, "threads") for threads in (0, -1, 2.0, "2", None, True)),
         ({"versions": {"torch": 2}}, "versions"),
         ({"versions": {"torch": "2\n"}}, "versions"),
@@ -224,7 +262,7 @@ def test_class_names_and_framing_may_be_none(tmp_path, valid):
 
 def test_the_longest_names_and_numbers_are_read(tmp_path, valid):
     valid["global_step"] = 2**62 - 1
-    valid[checkpoints.KEY]["class_names"] = ["a" * 200]
+    valid[checkpoints.KEY]["class_names"] = ["a" * 200, *"123456789"]
     (tmp_path / "a.ckpt").write_bytes(saved(valid))
 
     assert read(tmp_path / "a.ckpt")["global_step"] == 2**62 - 1

@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassF1Score
 
 from lightning_cnn.classifiers import CNNClassifier, ImageClassifier, MLPClassifier, SimpleCNNClassifier
-from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
-from lightning_cnn.errors import UserError
+from lightning_cnn.data import ArrayDataModule, FashionMNISTDataModule, MNISTDataModule
+from lightning_cnn.errors import DivergenceError, UserError
 
 
 class Table(nn.Module):
@@ -581,6 +581,27 @@ def test_weights_are_loaded_as_far_as_they_are_there_without_strict(trainer, tmp
 # Refused arguments and data
 
 
+def test_equal_class_names_are_refused_before_training(trainer):
+    labels = torch.tensor([0, 1, 2])
+    data = ArrayDataModule(
+        torch.zeros(3, 1, 28, 28, dtype=torch.uint8), labels, class_names=["a", "b", "b"], val_size=1
+    )
+    classifier = linear_classifier(num_classes=3)
+
+    with pytest.raises(
+        UserError, match=r"^classes must have different names of at most 200 printable .*, got \['b', 'b'\]"
+    ):
+        trainer().fit(classifier, datamodule=data)
+
+
+def test_an_evaluation_without_a_loss_is_an_error(trainer):
+    classifier = linear_classifier(num_classes=10)
+    classifier.network[1].weight.data.fill_(math.inf)
+
+    with pytest.raises(DivergenceError, match=r"^val/loss is NaN or infinite, so that val/acc says nothing; "):
+        trainer().validate(classifier, known_images(4), verbose=False)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -593,6 +614,9 @@ def test_weights_are_loaded_as_far_as_they_are_there_without_strict(trainer, tmp
         ({"in_channels": 3, "std": [0.1, 0.0, 0.2]}, "std must be greater than 0, got [0.1, 0.0, 0.2]"),
         ({"image_size": 0}, "image_size must be a side of at least 1 pixel, or height and width, got 0"),
         ({"image_size": (28, -1)}, "image_size must be a side of at least 1 pixel, or height and width, got (28, -1)"),
+        ({"image_size": 10**9}, "image_size must be at most 4096 pixels, got 1000000000"),
+        ({"mean": 1e30}, "mean and std must be those of pixels scaled to [0, 1], got 1e+30 and 0.5"),
+        ({"std": 1e-30}, "mean and std must be those of pixels scaled to [0, 1], got 0.5 and 1e-30"),
         ({"image_size": (28,)}, "image_size must be a side of at least 1 pixel, or height and width, got (28,)"),
         ({"label_smoothing": 1.5}, "label_smoothing must be between 0 and 1, got 1.5"),
         ({"class_weights": "balancd"}, "class_weights must be `balanced` or a list of 10 numbers of at least 0"),

@@ -160,3 +160,33 @@ def test_a_network_that_does_not_fit_is_refused(network, message):
 
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (
+            nn.Upsample(scale_factor=100_000),
+            "the layer Upsample would return 640,000,000,000 values for one image; choose another",
+        ),
+        (nn.Identity(), "the network X must return logits of the shape (1, 3) for an image, got (1, 1, 8, 8)"),
+        (nn.Linear(5, 3), "the network X does not take images of 1×8×8 (channels×height×width): "),
+    ],
+)
+def test_a_network_for_which_no_memory_is_enough_is_refused(network, message):
+    with pytest.raises(UserError) as caught:
+        networks.require_moderate("X", network.to("meta"), (1, 8, 8), 3)
+
+    assert message in str(caught.value)
+
+
+def test_a_network_of_more_layers_than_there_are_weights_for_is_not_built():
+    with (
+        pytest.raises(UserError, match=r"^it would have more than 1,020 weights, and there are 2; "),
+        networks.planned(2),
+    ):
+        nn.Sequential(*(nn.Linear(1, 1) for _ in range(10**9)))
+
+    assert nn.Linear(1, 1).weight.device.type == "cpu"
+    with networks.planned(2):
+        assert nn.Linear(10**6, 10**6).weight.device.type == "meta"

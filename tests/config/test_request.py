@@ -37,7 +37,9 @@ def test_evaluation_takes_model_data_and_precision_of_the_checkpoint(mlp_run):
 
     assert found.checkpoint == mlp_run / "checkpoints" / "best.ckpt"
     assert found.settings["model"] == config_of(mlp_run)["model"]
-    assert found.settings["data"]["init_args"] == config_of(mlp_run)["data"]["init_args"] | {"batch_size": 3}
+    users = {"data_dir", "batch_size", "eval_batch_size", "global_batch_size"}
+    expected = {k: v for k, v in config_of(mlp_run)["data"]["init_args"].items() if k not in users}
+    assert found.settings["data"]["init_args"] == expected | {"batch_size": 3, "eval_batch_size": 1000}
     assert found.settings["trainer"]["precision"] == config_of(mlp_run)["trainer"]["precision"]
     assert "callbacks" not in found.settings["trainer"]  # nor any other setting of the training
 
@@ -48,9 +50,12 @@ def test_resuming_takes_the_last_checkpoint_and_its_settings_without_output_fold
     stored = config_of(mlp_run)
     assert found.checkpoint == mlp_run / "checkpoints" / "last.ckpt"
     del stored["trainer"]["model_registry"]
+    del stored["data"]["init_args"]["data_dir"]  # it was not given, and is not now
     assert {name: found.settings[name] for name in ("model", "data", "checkpoints")} == {
         name: stored[name] for name in ("model", "data", "checkpoints")
     }
+    for name in ("logger", "plugins", "profiler"):  # the user's, as the devices are; not given
+        assert stored["trainer"].pop(name) is None
     assert found.settings["trainer"] == stored["trainer"] | {"default_root_dir": "logs"}
 
 

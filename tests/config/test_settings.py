@@ -233,3 +233,11 @@ def test_a_malformed_config_is_refused(content, message):
 
 def test_all_text_of_a_tree_is_found():
     assert set(texts({"a": "x", "b": [1, "y", {"c": "z"}], "d": None})) == {"x", "y", "z"}
+
+
+@pytest.mark.parametrize("text", ["trainer: c.yaml", "trainer: {callbacks: [c.yaml, c.yaml, c.yaml]}"])
+def test_a_config_that_names_itself_is_refused(text, tmp_path):
+    (tmp_path / "c.yaml").write_text(text)
+
+    with pytest.raises(UserError, match=r"c\.yaml is one of more than 50 files, or names itself; name fewer$"):
+        read_settings("c.yaml", SCHEMA)

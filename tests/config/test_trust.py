@@ -326,6 +326,25 @@ def test_naming_a_class_does_not_make_other_modules_trusted(planted):
     refusal(with_model(optimizer={"class_path": "other.Mine"}), f"{planted}.Mine")
 
 
+def test_numbers_that_allocate_memory_have_limits():
+    curve = {"class_path": "torchmetrics.classification.MulticlassAUROC", "init_args": {"thresholds": 10**9}}
+    crop = {"class_path": "lightning_cnn.data.augment.RandomCrop", "init_args": {"padding": 50_000}}
+    data = {"class_path": "lightning_cnn.data.MNISTDataModule", "init_args": {"augment": [crop]}}
+
+    assert "has 1,000,000,000 for --model.metrics.thresholds" in refusal(with_model(metrics={"auroc": curve}))
+    assert "has 50,000 for --data.augment" in refusal({"data": data})
+
+
+@pytest.mark.parametrize("setting", ["network", "loss"])
+def test_a_layer_is_neither_a_network_nor_a_loss(setting):
+    layers = {"class_path": "torch.nn.Transformer", "init_args": {"num_encoder_layers": 10**9}}
+
+    assert f"'torch.nn.Transformer' for --model.{setting}, which takes no such" in refusal(
+        with_model(**{setting: layers})
+    )
+    assert trusted_settings(with_model(loss={"class_path": "torch.nn.MultiMarginLoss", "init_args": {}}), set())
+
+
 # Files, hosts and paths
 
 

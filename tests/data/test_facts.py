@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from lightning_cnn.data.facts import FILES, Framing
+from lightning_cnn.data.facts import FILES, DatasetFacts, Framing
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.data.sources import load_sample
@@ -76,3 +76,25 @@ def test_the_framing_of_fashion_mnist_fits_the_sample():
 def test_a_side_out_of_range_is_rejected(side):
     with pytest.raises(ValueError, match=rf"^side must be between 1 and 28, got {side}$"):
         Framing(side=side)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"classes": ("a", "b", "a")}, "classes must have different names, got 'a' twice"),
+        ({"classes": ("a", "")}, "classes must have different names, got ''"),
+        ({"std": 0.0}, "mean must be a number and std one greater than 0, got 0.5 and 0.0"),
+        ({"mean": float("nan")}, "mean must be a number and std one greater than 0, got nan and 0.5"),
+    ],
+)
+def test_senseless_facts_are_refused(changed, message):
+    facts = {"name": "a", "title": "A", "folder": "A", "classes": ("a", "b"), "mean": 0.5, "std": 0.5, "sha256": {}}
+
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        DatasetFacts(**facts | changed)
+
+
+@pytest.mark.parametrize("arguments", [{"side": 10**9}, {"side": 20.5}, {"side": True}, {"by_mass": "no"}])
+def test_a_senseless_framing_is_refused(arguments):
+    with pytest.raises(ValueError, match=r"^(side must be between 1 and 28|by_mass must be true or false), got "):
+        Framing(**arguments)

@@ -71,8 +71,10 @@ def test_it_can_be_built_again_from_plain_values():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"size": (0, 5)}, "size must be a height and a width of at least 1"),
-        ({"size": (5,)}, "size must be a height and a width of at least 1"),
+        ({"size": (0, 5)}, "size must be a height and a width from 1 to 4096"),
+        ({"size": (5,)}, "size must be a height and a width from 1 to 4096"),
+        ({"size": (5, 10**9)}, "size must be a height and a width from 1 to 4096"),
+        ({"size": (5, 2.5)}, "size must be a height and a width from 1 to 4096"),
         ({"mode": "fit"}, "mode must be crop, pad or stretch, got 'fit'"),
         ({"channels": 2}, "channels must be 1 or 3, got 2"),
     ],

@@ -144,6 +144,22 @@ def test_a_child_process_monitors_its_parent_from_the_start(monkeypatch, variabl
     peers._is_over.set()
 
 
+def test_a_child_process_knows_its_parent_if_that_was_killed_before_all_was_imported(monkeypatch):
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    variables = {"LOCAL_RANK": "1", "NODE_RANK": "0", "LIGHTNING_CNN_PARENT": str(killed.pid)}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("lightning_cnn.training.distributed.GRACE", 0)
+    ended = threading.Event()
+    monkeypatch.setattr("os._exit", lambda status: ended.set())
+
+    peers = PeerProcesses()
+
+    assert ended.wait(10)
+    assert peers._parent == killed.pid
+
+
 def started(*code):
     return [subprocess.Popen([sys.executable, "-c", line]) for line in code]
 

@@ -1,6 +1,9 @@
 import pytest
 import yaml
 
+from lightning_cnn.errors import UserError
+from lightning_cnn.training.trainer_values import require_valid
+
 
 @pytest.mark.parametrize("given", ["00:00:10:00", "{minutes: 10}", "{seconds: 599.5}"])
 def test_durations_are_recorded_in_one_form_and_read_back(cli, fit, given):
@@ -20,3 +23,38 @@ def test_a_missing_package_is_named(cli, tiny_data, configs, tmp_path, monkeypat
     assert outcome.status == 2
     assert "--trainer.callbacks RichProgressBar needs the package rich, which is not installed" in outcome.err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("devices", "most"),
+    [(1000, 4), (10**9, 4), ("100000", 4), ([*range(99)], 4), (5, 4)],
+)
+def test_more_devices_than_the_machine_has_are_refused(devices, most, monkeypatch):
+    monkeypatch.setattr("lightning_cnn.training.trainer_values.available_cores", lambda: 2)
+
+    with pytest.raises(
+        UserError, match=rf"^--trainer\.devices .*: give at most {most} on the 2 cores of this machine, or"
+    ):
+        require_valid({"devices": devices, "accelerator": "cpu"})
+
+
+@pytest.mark.parametrize("devices", [4, "auto", -1, "0,1", None, [0, 1]])
+def test_other_devices_are_left_to_lightning(devices):
+    require_valid({"devices": devices, "accelerator": "cpu"})
+
+
+def test_the_devices_of_a_cluster_are_not_compared_with_this_machine(monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "64")
+
+    require_valid({"devices": 64, "accelerator": "cpu"})
+    with pytest.raises(UserError, match=r"^--trainer\.devices 1000000000: give at most 1024, or auto$"):
+        require_valid({"devices": 10**9, "accelerator": "gpu"})
+
+
+def test_several_nodes_need_a_launcher(cli, tiny_data, configs):
+    flags = ("--trainer.num_nodes", 2, "--trainer.accelerator", "cpu", "--trainer.devices", 1)
+
+    outcome = cli("fit", "--config", configs / "mnist/cnn.yaml", *flags)
+
+    assert outcome.status == 2
+    assert "--trainer.num_nodes 2: nothing has started this process together with those of other nodes" in outcome.err

@@ -1,0 +1,84 @@
+"""Where a run computes, and with how much: settings of the user's, which a checkpoint does not decide.
+
+They come from flags, configs and the environment. Where the checkpoint is one of a run, they also come from that run's
+own `config.yaml`, so that the run is resumed or tested as it was trained, but only folders that are there.
+"""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from lightning_cnn.config.schema import FOLDERS
+from lightning_cnn.config.settings import Tree
+from lightning_cnn.errors import UserError
+from lightning_cnn.run import Run
+
+#: Settings of the trainer that say which processes there are, and what else is written about them.
+PROCESSES = ("accelerator", "devices", "num_nodes", "strategy", "plugins", "logger", "profiler")
+#: Settings of the data that are files or folders …
+PLACES = (*FOLDERS, "labels")
+#: … and images per step, which decide how much memory is needed.
+SIZES = ("batch_size", "eval_batch_size", "global_batch_size")
+#: The most images per step that a checkpoint alone may ask for.
+_MOST_IMAGES = 4096
+
+
+def without_places(config: object, is_resumed: bool) -> object:
+    """Return the settings in a checkpoint without those that are the user's; `config` is not changed.
+
+    Args:
+        config: The settings, of any type.
+        is_resumed: Whether training is resumed, which keeps the images per step.
+    """
+    if not isinstance(config, dict):
+        return config
+    kept = dict(config)
+    if isinstance(trainer := config.get("trainer"), dict):
+        kept["trainer"] = {name: value for name, value in trainer.items() if name not in PROCESSES}
+    data = config.get("data")
+    if isinstance(data, dict) and isinstance(given := data.get("init_args"), dict):
+        kept["data"] = {**data, "init_args": {k: v for k, v in given.items() if _is_kept(k, v, is_resumed)}}
+    return kept
+
+
+def _is_kept(name: object, value: object, is_resumed: bool) -> bool:
+    if name in SIZES:
+        return is_resumed and (value is None or (type(value) is int and value <= _MOST_IMAGES))
+    return name not in PLACES
+
+
+def places_of(checkpoint: Path, data: object, is_resumed: bool) -> Tree:
+    """Return the settings of this module in the `config.yaml` of the run that a checkpoint belongs to.
+
+    Args:
+        checkpoint: The file; if it is a copy elsewhere, nothing is returned.
+        data: The settings of the data in the checkpoint.
+        is_resumed: Whether training is resumed; otherwise only the data's are of use.
+    """
+    run = Run.of_checkpoint(checkpoint)
+    if not run.has_checkpoint(checkpoint) or not run.config_file.is_file():
+        return {}
+    config: Tree = {}
+    with suppress(UserError):  # a damaged config says nothing; what is missing then is asked for
+        config = run.read_config()
+    trainer, own = config.get("trainer"), config.get("data")
+    found: Tree = {}
+    if is_resumed and isinstance(trainer, Mapping):
+        found["trainer"] = {name: trainer[name] for name in PROCESSES if trainer.get(name) is not None}
+    if isinstance(own, dict) and isinstance(data, dict) and own.get("class_path") == data.get("class_path"):
+        given = own.get("init_args")
+        arguments = {k: v for k, v in given.items() if _is_of_use(k, v, is_resumed)} if isinstance(given, dict) else {}
+        found["data"] = {"class_path": own["class_path"], "init_args": arguments}
+    return found
+
+
+def _is_of_use(name: str, value: Any, is_resumed: bool) -> bool:
+    if name in SIZES:
+        return is_resumed or (name == "eval_batch_size" and type(value) is int and value <= _MOST_IMAGES)
+    if name not in PLACES or not isinstance(value, str):
+        return False
+    if name == "data_dir" and os.environ.get("LIGHTNING_CNN_DATA_DIR"):
+        return False
+    return os.path.exists(os.path.expanduser(value))  # noqa: PTH110, PTH111  # of any text, without errors
