@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from lightning_cnn.config.yaml import read_config
 from lightning_cnn.errors import UserError, reason
 from lightning_cnn.files import local_path, remove_partial_files
+from lightning_cnn.text import text_from_spreadsheet
 
 #: The default folder of all runs.
 DEFAULT_ROOT = Path("logs")
@@ -197,6 +198,7 @@ class Run:
         with self.metrics_file.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             try:
+                reader.fieldnames = [*map(text_from_spreadsheet, reader.fieldnames or [])]
                 for row in reader:
                     if metrics := {name: float(value) for name in names if (value := row.get(name))}:
                         yield _epoch(row.get("epoch")), metrics

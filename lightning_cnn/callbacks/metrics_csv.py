@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_cnn.files import atomic_write
 from lightning_cnn.run import Run
+from lightning_cnn.text import spreadsheet_safe, text_from_spreadsheet
 
 _FIRST_COLUMNS = ("epoch", "step")
 
@@ -35,7 +36,9 @@ class MetricsCSV(Logger):
         self._rows: list[dict[str, Any]] = []
         if first_step is not None and self.path.is_file():
             with self.path.open(newline="", encoding="utf-8") as file:
-                rows = [(int(row["step"]), row) for row in csv.DictReader(file)]
+                reader = csv.DictReader(file)
+                reader.fieldnames = [*map(text_from_spreadsheet, reader.fieldnames or [])]
+                rows = [(int(row["step"]), row) for row in reader]
             self._rows = [{**row, "step": step} for step, row in rows if step < first_step]
 
     @property
@@ -70,5 +73,5 @@ class MetricsCSV(Logger):
         names = sorted({name for row in self._rows for name in row} - set(_FIRST_COLUMNS))
         with atomic_write(self.path) as path, path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, [*_FIRST_COLUMNS, *names])
-            writer.writeheader()
+            writer.writerow({name: spreadsheet_safe(name) for name in writer.fieldnames})
             writer.writerows(self._rows)

@@ -12,7 +12,7 @@ from pathlib import Path
 from lightning_cnn.data.files import announce
 from lightning_cnn.data.listing import PARTS, Listing, count, from_rows, require_folder, some, stats_of
 from lightning_cnn.errors import DataError, UserError, did_you_mean, reason
-from lightning_cnn.text import printable
+from lightning_cnn.text import printable, text_from_spreadsheet
 
 
 def read_csv(root: Path, path: Path) -> Listing:
@@ -102,7 +102,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
                     )
                 if not name:
                     raise DataError(f"{path}, line {line}: the file is empty; name one, or leave the line out")
-                yield line, (name, unicodedata.normalize("NFC", label), part)
+                yield line, (name, unicodedata.normalize("NFC", text_from_spreadsheet(label)), part)
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8, after line {line}; save it as CSV in UTF-8") from error
     except csv.Error as error:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lightning_cnn.errors import UserError
-from lightning_cnn.text import spreadsheet_safe, spreadsheet_safe_path
+from lightning_cnn.text import path_from_spreadsheet, spreadsheet_safe, spreadsheet_safe_path
 
 _COLUMNS = ("index", "true", "predicted", "confidence", "loss")
 #: The last column, if the images are files.
@@ -222,7 +222,7 @@ class Predictions:
                     if len(row) != len(heading):
                         raise ValueError(f"a row must have {len(heading)} values, got {len(row)}")
                     if files is not None:
-                        files.append(row.pop())
+                        files.append(path_from_spreadsheet(row.pop()))
                     rows.append(_parse(row, labels))
             except (ValueError, csv.Error) as error:
                 raise UserError(f"{path} is damaged near line {reader.line_num} ({error}); test again") from error

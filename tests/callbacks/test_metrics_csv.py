@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from lightning_cnn.callbacks.metrics_csv import MetricsCSV
+from lightning_cnn.run import Run
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -90,6 +91,17 @@ def test_a_new_metric_gets_a_column_in_all_rows(tmp_path):
         {"epoch": "0", "step": "9", "val/acc": "0.5", "lr-SGD": ""},
         {"epoch": "1", "step": "19", "val/acc": "", "lr-SGD": "0.1"},
     ]
+
+
+def test_names_of_metrics_are_no_formulas_and_are_read_back(tmp_path):
+    logged(tmp_path, (9, {"epoch": 0, "=1+1": 0.5, "'a": 1.0})).finalize("success")
+    logged(tmp_path, (19, {"epoch": 1, "=1+1": -0.25}), first_step=10).finalize("success")
+
+    assert rows(tmp_path) == [
+        {"epoch": "0", "step": "9", "'=1+1": "0.5", "''a": "1.0"},
+        {"epoch": "1", "step": "19", "'=1+1": "-0.25", "''a": ""},
+    ]
+    assert Run(tmp_path).read_metric("=1+1") == [(0, 0.5), (1, -0.25)]
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
