@@ -1,6 +1,7 @@
 """Writes the results of a test: its metrics and the prediction for every image."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,8 @@ class TestResults(PredictionsCallback):
     ) -> None:
         """Write both files; neither is left half-written."""
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
-        record = {**metrics, "images": len(predictions), **self._record}
+        numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}  # no NaN in JSON
+        record = {**numbers, "images": len(predictions), **self._record}
         json_file, csv_file = self.run.test_metrics_file, self.run.test_predictions_file
         with atomic_write(json_file) as metrics_path, atomic_write(csv_file) as predictions_path:
             metrics_path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -12,6 +12,7 @@ from pathlib import Path
 from lightning_cnn.data.files import announce
 from lightning_cnn.data.listing import PARTS, Listing, count, from_rows, require_folder, some, stats_of
 from lightning_cnn.errors import DataError, UserError, did_you_mean, reason
+from lightning_cnn.files import limited_lines
 from lightning_cnn.text import printable, text_from_spreadsheet
 
 
@@ -72,7 +73,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
     line = 1
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
+            reader = csv.reader(limited_lines(file))
             columns = [name.strip().casefold() for name in next(reader, [])]
             absent = [name for name in ("file", "label") if name not in columns]
             if absent:
@@ -105,7 +106,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
                 yield line, (name, unicodedata.normalize("NFC", text_from_spreadsheet(label)), part)
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8, after line {line}; save it as CSV in UTF-8") from error
-    except csv.Error as error:
+    except (csv.Error, ValueError) as error:  # ValueError: a line without end
         raise DataError(f"{path}, line {line + 1}: not valid CSV ({error}); save it again") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read ({reason(error)}); name a CSV file that can") from error
