@@ -4,6 +4,7 @@ No other module has these file names. Imports neither torch nor Lightning.
 """
 
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -134,8 +135,9 @@ class Run:
         Partial files that killed processes have left are removed.
 
         Raises:
-            UserError: If another process trains in it.
+            UserError: If another process trains in it, or a file or folder in it is a link to elsewhere.
         """
+        self.require_inside()
         try:
             lock = FileLock(self.lock_file).acquire(timeout=0)
         except Timeout as error:
@@ -146,13 +148,32 @@ class Run:
             remove_partial_files(self.folder)
             yield
 
+    def require_inside(self, *paths: Path) -> None:
+        """Refuse files and folders of this run that are links to elsewhere: writing them would write there.
+
+        Args:
+            paths: Those to be written; all, if none are given.
+
+        Raises:
+            UserError: If one of them is such a link.
+        """
+        own = (getattr(self, name) for name, kind in vars(Run).items() if isinstance(kind, _File))
+        root = os.path.realpath(self.folder)
+        for path in paths or (*own, *map(self.checkpoint, CHECKPOINT_NAMES), *self.plots_folder.glob("*")):
+            target = os.path.realpath(path)  # `resolve` raises RuntimeError for a loop of links
+            if path.is_symlink() and Path(root) not in Path(target).parents:
+                raise UserError(f"{path} is a link that leads out of the run folder, to {target}; delete it")
+
     def read_config(self) -> dict[str, Any]:
         """Return all settings of the run; raises `UserError` if `config.yaml` is missing or not a valid config."""
         return read_config(self.config_file)
 
     def read_environment(self) -> dict[str, Any]:
         """Return what `environment.json` says, empty if there is none; raises `UserError` if it is damaged."""
-        return read_json(self.environment_file) or {}
+        record = read_json(self.environment_file) or {}
+        if not all(isinstance(record.get(name, []), list) for name in ("loggers", "earlier")):
+            raise UserError(f"{self.environment_file} is damaged; repair or delete it")
+        return record
 
     def read_test_metrics(self) -> dict[str, Any] | None:
         """Return what `test_metrics.json` says, None if there is none; raises `UserError` if it is damaged.

@@ -139,6 +139,41 @@ def test_configs_are_named_after_their_networks(configs):
     }  # a recipe for two datasets
 
 
+def linked(folder, name, target):
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).symlink_to(target)
+
+
+@pytest.mark.parametrize(
+    "name", ["report.html", "metrics.csv", "plots", "plots/x.png", "checkpoints/last.ckpt", ".lock"]
+)
+def test_a_link_out_of_the_folder_is_refused_before_anything_is_written(tmp_path, name):
+    (tmp_path / "outside").write_text("precious")
+    folder = tmp_path / "run"
+    linked(folder, name, tmp_path / "outside")
+
+    with pytest.raises(UserError, match=rf"{name} is a link that leads out of the run folder, to .*/outside; delete"):
+        Run(folder).lock().__enter__()
+
+    assert (tmp_path / "outside").read_text() == "precious"
+
+
+def test_links_within_the_folder_and_to_the_folder_are_followed(tmp_path):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    linked(tmp_path / "run" / "checkpoints", "best.ckpt", "last.ckpt")
+    (tmp_path / "logs").symlink_to(tmp_path / "run")
+
+    Run(tmp_path / "logs").require_inside()
+
+
+@pytest.mark.parametrize("content", ['{"loggers": 1}', '{"earlier": {}}'])
+def test_a_damaged_environment_is_named(tmp_path, content):
+    Run(tmp_path).environment_file.write_text(content)
+
+    with pytest.raises(UserError, match=r"environment\.json is damaged; repair or delete it"):
+        Run(tmp_path).read_environment()
+
+
 def test_the_lock_removes_what_a_killed_process_has_left(tmp_path):
     (tmp_path / ".config.yaml.x.part").write_text("half")
 

@@ -49,7 +49,7 @@ class TestResults(PredictionsCallback):
         """Check that the results may be written.
 
         Raises:
-            UserError: If the folder is not writable, or has results that must not be replaced.
+            UserError: If the folder is not writable, has results that must not be replaced, or links in their place.
         """
         super().on_test_start(trainer, pl_module)
         if not trainer.is_global_zero:
@@ -58,6 +58,10 @@ class TestResults(PredictionsCallback):
             raise UserError(
                 f"the results are written into {self.run.folder}, which is not writable; test a copy of the checkpoint"
             )
+        run = self.run
+        run.require_inside(
+            run.test_metrics_file, run.test_predictions_file, run.plots_folder, *run.plots_folder.glob("*")
+        )
         # The checksum is taken now, because a training that is still running may replace the file during the test.
         self._record = self._describe(trainer)
         if not self.overwrite:

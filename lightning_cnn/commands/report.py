@@ -38,6 +38,9 @@ def main(argv: list[str]) -> int:
         pages = {output or Run(run.folder).report_file: run_page(run, label)}
     else:
         pages = _pages(runs, output or COMPARISON)
+    for summary in runs.values():
+        if (run := Run(summary.folder)).report_file in pages:
+            run.require_inside(run.report_file)
     for path, page in pages.items():
         with atomic_write(path) as temporary:
             temporary.write_text(page, encoding="utf-8", errors=READABLE)  # file names may not be text

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -221,7 +222,7 @@ class Predictions:
                 not in `class_names`.
         """
         labels = {spreadsheet_safe(name): label for label, name in enumerate(class_names)}
-        columns = array("q"), array("q"), array("q"), array("d"), array("d")
+        columns: list[array[Any]] = [array(kind) for kind in "qqqdd"]
         files: list[str] | None = None
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             reader = csv.reader(limited_lines(file))
