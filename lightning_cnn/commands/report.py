@@ -34,12 +34,12 @@ def main(argv: list[str]) -> int:
         require_writable("--output", output, ".html")
         require_new("--output", output, arguments.overwrite)
     if len(runs) == 1:
-        ((label, run),) = runs.items()
-        pages = {output or Run(run.folder).report_file: run_page(run, label)}
+        ((label, summary),) = runs.items()
+        pages = {output or Run(summary.folder).report_file: run_page(summary, label)}
     else:
         pages = _pages(runs, output or COMPARISON)
-    for summary in runs.values():
-        if (run := Run(summary.folder)).report_file in pages:
+    for run in (Run(summary.folder) for summary in runs.values()):
+        if run.report_file in pages:
             run.require_inside(run.report_file)
     for path, page in pages.items():
         with atomic_write(path) as temporary:

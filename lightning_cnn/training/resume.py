@@ -19,7 +19,7 @@ from lightning_cnn.run import Run, find_runs
 #: Settings of the trainer that say where a run is trained, not what it is.
 _WHERE = ("accelerator", "devices", "num_nodes", "strategy", "default_root_dir")
 #: Settings of the data that a resumed run may change, or that are compared in another way.
-_FREE = ("data_dir", "eval_batch_size", "allow_sample", "batch_size", "global_batch_size")
+_FREE = ("data_dir", "mirrors", "eval_batch_size", "allow_sample", "batch_size", "global_batch_size")
 #: Options of the command that are not settings of the run.
 RUN_OPTIONS = ("test", "overwrite", "deterministic", "resume")
 
