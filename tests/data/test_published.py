@@ -71,7 +71,7 @@ def test_missing_files_come_from_mirrors_of_the_user(written, tmp_path, monkeypa
 def test_a_failed_download_is_one_line(written, tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     with serve(redirect) as server:
-        monkeypatch.setattr(KMNISTDataModule, "addresses", dict.fromkeys(KMNISTDataModule.md5, server.address))
+        monkeypatch.setattr(KMNISTDataModule, "addresses", {n: server.address + n for n in KMNISTDataModule.md5})
         with pytest.raises(DataError) as caught:
             KMNISTDataModule(tmp_path / "new", mirrors=f"{server.address}mine").prepare_data()
 
