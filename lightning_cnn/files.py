@@ -4,10 +4,12 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from lightning_cnn.errors import UserError
 
@@ -107,6 +109,36 @@ def link_or_copy(source: Path, target: Path) -> None:
             temporary.hardlink_to(source)
         except OSError:  # some filesystems have no links; the copy raises any other error again
             shutil.copyfile(source, temporary)
+
+
+def read_limited(path: Path, limit: int) -> bytes:
+    """Return the content of a file of at most `limit` bytes; no pipe or device is opened, which may block.
+
+    Raises:
+        UserError: If it is no file, or larger; the message names it.
+        OSError: If it cannot be read.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{path} is not a file; delete it")
+    if status.st_size <= limit:
+        with path.open("rb") as file:
+            content = file.read(limit + 1)  # it may have grown
+        if len(content) <= limit:
+            return content
+    raise UserError(f"{path} has {status.st_size:,} bytes, more than {limit:,}; repair or delete it")
+
+
+def limited_lines(file: TextIO, limit: int = 2**17) -> Iterator[str]:
+    """Yield the lines of a file, and never more of it than `limit` characters at once.
+
+    Raises:
+        ValueError: If a line is longer.
+    """
+    while line := file.readline(limit):
+        if len(line) == limit:
+            raise ValueError(f"a line has more than {limit:,} characters")
+        yield line
 
 
 def sha256(path: Path) -> str:

@@ -3,8 +3,8 @@
 No other module has these file names. Imports neither torch nor Lightning.
 """
 
-import csv
-import json
+import math
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
 
+from lightning_cnn import history
+from lightning_cnn.config.json import read_json
 from lightning_cnn.config.yaml import read_config
 from lightning_cnn.errors import UserError, reason
 from lightning_cnn.files import local_path, remove_partial_files
+from lightning_cnn.history import History
 
 #: The default folder of all runs.
 DEFAULT_ROOT = Path("logs")
@@ -26,10 +27,6 @@ DEFAULT_ROOT = Path("logs")
 CHECKPOINT_NAMES = ("best", "last", "previous")
 #: How a checkpoint can be given, for messages.
 CHECKPOINT_FORMS = "a file, a run folder, `best`, `last` or `previous`"
-#: The curves of a run, in the order of their panels; `train_loss` is the metric `train/loss`.
-CURVES = ("train_loss", "train_acc", "val_loss", "val_acc")
-#: More epochs than any run has: a damaged number must not allocate all memory.
-_MAX_EPOCHS = 1_000_000
 
 
 class _File:
@@ -138,8 +135,9 @@ class Run:
         Partial files that killed processes have left are removed.
 
         Raises:
-            UserError: If another process trains in it.
+            UserError: If another process trains in it, or a file or folder in it is a link to elsewhere.
         """
+        self.require_inside()
         try:
             lock = FileLock(self.lock_file).acquire(timeout=0)
         except Timeout as error:
@@ -150,37 +148,46 @@ class Run:
             remove_partial_files(self.folder)
             yield
 
+    def require_inside(self, *paths: Path) -> None:
+        """Refuse files and folders of this run that are links to elsewhere: writing them would write there.
+
+        Args:
+            paths: Those to be written; all, if none are given.
+
+        Raises:
+            UserError: If one of them is such a link.
+        """
+        own = (getattr(self, name) for name, kind in vars(Run).items() if isinstance(kind, _File))
+        root = os.path.realpath(self.folder)
+        for path in paths or (*own, *map(self.checkpoint, CHECKPOINT_NAMES), *self.plots_folder.glob("*")):
+            target = os.path.realpath(path)  # `resolve` raises RuntimeError for a loop of links
+            if path.is_symlink() and Path(root) not in Path(target).parents:
+                raise UserError(f"{path} is a link that leads out of the run folder, to {target}; delete it")
+
     def read_config(self) -> dict[str, Any]:
         """Return all settings of the run; raises `UserError` if `config.yaml` is missing or not a valid config."""
         return read_config(self.config_file)
 
     def read_environment(self) -> dict[str, Any]:
         """Return what `environment.json` says, empty if there is none; raises `UserError` if it is damaged."""
-        return read_json(self.environment_file) or {}
+        record = read_json(self.environment_file) or {}
+        if not all(isinstance(record.get(name, []), list) for name in ("loggers", "earlier")):
+            raise UserError(f"{self.environment_file} is damaged; repair or delete it")
+        return record
 
     def read_test_metrics(self) -> dict[str, Any] | None:
-        """Return what `test_metrics.json` says, None if there is none; raises `UserError` if it is damaged."""
-        return read_json(self.test_metrics_file)
+        """Return what `test_metrics.json` says, None if there is none; raises `UserError` if it is damaged.
 
-    def read_history(self) -> dict[str, NDArray[np.float64]]:
-        """Return loss and accuracy of every epoch.
-
-        Returns:
-            The `CURVES`, each `(E,)` with NaN where nothing was measured; empty if nothing was measured at all.
-
-        Raises:
-            UserError: If `metrics.csv` is damaged.
+        JSON has no NaN: a metric that is null was NaN or infinite.
         """
-        names = {curve: curve.replace("_", "/") for curve in CURVES}
-        found: dict[tuple[str, int], float] = {}
-        for epoch, metrics in self._read_metrics([*names.values()]):
-            found.update({(name, epoch): value for name, value in metrics.items()})
-        if not found:
-            return {}
-        n = 1 + max(epoch for _, epoch in found)
-        return {
-            curve: np.array([found.get((name, epoch), np.nan) for epoch in range(n)]) for curve, name in names.items()
-        }
+        record = read_json(self.test_metrics_file)
+        if record is None:
+            return None
+        return {name: math.nan if name.startswith("test/") and v is None else v for name, v in record.items()}
+
+    def read_history(self, monitor: str = "val/acc") -> History:
+        """Return the metrics of every epoch, `monitor` among them; raises `UserError` if `metrics.csv` is damaged."""
+        return history.read_history(self.metrics_file, monitor)
 
     def read_metric(self, name: str) -> list[tuple[int, float]]:
         """Return the epoch, from 0, and the value of every measurement of a metric, for example `val/acc`.
@@ -188,22 +195,7 @@ class Run:
         Raises:
             UserError: If `metrics.csv` is damaged.
         """
-        return [(epoch, metrics[name]) for epoch, metrics in self._read_metrics([name])]
-
-    def _read_metrics(self, names: list[str]) -> Iterator[tuple[int, dict[str, float]]]:
-        """Yield the epoch and the metrics of each row of `metrics.csv` that has any of these."""
-        if not self.metrics_file.is_file():
-            return
-        with self.metrics_file.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            try:
-                for row in reader:
-                    if metrics := {name: float(value) for name in names if (value := row.get(name))}:
-                        yield _epoch(row.get("epoch")), metrics
-            except (ValueError, csv.Error) as error:
-                raise UserError(
-                    f"{self.metrics_file} is damaged near line {reader.line_num} ({error}); repair or delete it"
-                ) from error
+        return history.read_metric(self.metrics_file, name)
 
 
 def find_runs(root: Path) -> list[Run]:
@@ -241,25 +233,6 @@ def resolve_checkpoint(reference: str, runs: Iterable[Run], folder_means: str) -
     return path
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the object in a JSON file; None if there is no file.
-
-    Raises:
-        UserError: If it is not text in UTF-8, not valid JSON, or not an object.
-    """
-    if not path.is_file():
-        return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not text in UTF-8; repair or delete it") from error
-    except (ValueError, RecursionError) as error:  # a ValueError also of a number with thousands of digits
-        raise UserError(f"{path} is not valid JSON: {error}; repair or delete it") from error
-    if not isinstance(record, dict):
-        raise UserError(f"{path} must be a JSON object, got {record!r:.60}; repair or delete it")
-    return record
-
-
 def snake_case(name: str) -> str:
     """Return a class name in snake case.
 
@@ -268,11 +241,3 @@ def snake_case(name: str) -> str:
         ('simple_cnn', 'mlp')
     """
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-
-
-def _epoch(text: str | None) -> int:
-    """Return the number of an epoch; some loggers write it as a float."""
-    epoch = float(text or "nan")
-    if not 0 <= epoch < _MAX_EPOCHS or epoch != int(epoch):
-        raise ValueError(f"{text!r} is not the number of an epoch")
-    return int(epoch)

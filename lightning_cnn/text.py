@@ -11,8 +11,8 @@ _IN_ASCII = {
 READABLE = "lightning_cnn.readable"
 #: The longest word of a message: names of files and classes are shorter.
 _LONGEST_WORD = 300
-#: The first characters of a formula in a spreadsheet.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+#: The first characters of a formula in a spreadsheet; those of full width in some languages.
+_FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 
 
 def printable(text: str) -> str:
@@ -54,8 +54,8 @@ def shorten_words(text: str) -> str:
 
 
 def is_formula(text: str) -> bool:
-    """Whether a spreadsheet would evaluate this text."""
-    return text.startswith(_FORMULA_STARTS)
+    """Whether a spreadsheet would evaluate this text, or take its beginning for the next cell."""
+    return text.startswith(("\t", "\r", "\n")) or text.lstrip().startswith(_FORMULA_STARTS)
 
 
 def spreadsheet_safe_path(path: str) -> str:
@@ -68,6 +68,16 @@ def spreadsheet_safe_path(path: str) -> str:
     return f"./{path}" if is_formula(path) else path
 
 
+def path_from_spreadsheet(cell: str) -> str:
+    """Return the path of which `spreadsheet_safe_path` has made a cell.
+
+    Example:
+        >>> path_from_spreadsheet("./=1.png")
+        '=1.png'
+    """
+    return cell[2:] if cell.startswith("./") and is_formula(cell[2:]) else cell
+
+
 def spreadsheet_safe(text: str) -> str:
     """Return the text as a cell of a CSV file that no spreadsheet evaluates; different texts stay different.
 
@@ -76,3 +86,13 @@ def spreadsheet_safe(text: str) -> str:
         ("'=1+1", "''Bag", 'Bag')
     """
     return f"'{text}" if is_formula(text) or text.startswith("'") else text
+
+
+def text_from_spreadsheet(cell: str) -> str:
+    """Return the text of which `spreadsheet_safe` has made a cell.
+
+    Example:
+        >>> text_from_spreadsheet("'=1+1"), text_from_spreadsheet("''Bag"), text_from_spreadsheet("'s")
+        ('=1+1', "'Bag", "'s")
+    """
+    return cell[1:] if cell.startswith("'") and spreadsheet_safe(cell[1:]) == cell else cell

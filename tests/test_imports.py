@@ -17,6 +17,7 @@ COMMON = {
     "environment",
     "errors",
     "files",
+    "history",
     "run",
     "signals",
     "startup",
@@ -62,12 +63,12 @@ def imported(path: Path, typing: bool = True) -> Iterator[str]:
 
 
 def room(path: Path) -> str:
-    """Return the room of a file; the reader of YAML is one of its own, as it is below all others."""
+    """Return the room of a file; the readers of YAML and JSON are one, as they are below all others."""
     return room_of(["lightning_cnn", *path.relative_to(PACKAGE).with_suffix("").parts])
 
 
 def room_of(words: list[str]) -> str:
-    return "config.yaml" if words[1:3] == ["config", "yaml"] else words[1]
+    return "config.yaml" if words[1] == "config" and words[2:3] in (["yaml"], ["json"]) else words[1]
 
 
 def test_the_arrows_are_exactly_these():

@@ -1,7 +1,6 @@
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
 
 from lightning_cnn.errors import UserError
@@ -104,65 +103,6 @@ def test_a_file_name_that_is_too_long_is_refused():
         resolve_checkpoint("x" * 5_000, [], folder_means="best")
 
 
-HEADER = "epoch,step,lr-SGD,train/acc,train/loss,train/loss_step,val/acc,val/loss\n"
-
-
-def read(tmp_path, content):
-    Run(tmp_path).metrics_file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return Run(tmp_path).read_history()
-
-
-def test_rows_of_an_epoch_are_merged_and_steps_ignored(tmp_path):
-    rows = ",0,0.1,,,,,\n0,49,0.1,,,0.9,,\n0,99,,0.5,0.75,,,\n0,99,,,,,0.25,1.5\n1,199,,0.625,0.5,,0.375,1.25\n"
-
-    assert {curve: values.tolist() for curve, values in read(tmp_path, HEADER + rows).items()} == {
-        "train_loss": [0.75, 0.5],
-        "train_acc": [0.5, 0.625],
-        "val_loss": [1.5, 1.25],
-        "val_acc": [0.25, 0.375],
-    }
-
-
-def test_missing_metrics_are_nan(tmp_path):
-    history = read(tmp_path, HEADER + "0,1,,0.5,1.0,,,\n2,3,,0.75,0.5,,0.625,\n")
-
-    np.testing.assert_array_equal(history["train_acc"], [0.5, np.nan, 0.75])
-    np.testing.assert_array_equal(history["val_acc"], [np.nan, np.nan, 0.625])
-    np.testing.assert_array_equal(history["val_loss"], [np.nan] * 3)
-
-
-def test_the_last_value_of_an_epoch_wins(tmp_path):
-    assert read(tmp_path, HEADER + "0,1,,,,,0.25,\n0,1,,,,,0.5,\n")["val_acc"].tolist() == [0.5]
-
-
-def test_epochs_may_be_written_as_floats(tmp_path):
-    assert read(tmp_path, HEADER + "1.0,1,,,,,0.25,\n")["val_acc"].tolist()[1:] == [0.25]
-
-
-@pytest.mark.parametrize("content", ["", HEADER, HEADER + "0,49,0.1,,,0.9,,\n", HEADER + "2,9,,,,\n", "a,b\n1,2\n"])
-def test_a_history_can_be_empty(tmp_path, content):
-    assert read(tmp_path, content) == {}
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (HEADER + "0,1,,0.5,0.7O,,,\n", r"metrics\.csv is damaged near line 2 \(could not convert string .* '0\.7O'"),
-        (HEADER + "0,1,,0.5,1,,,\n,2,,0.5,1,,,\n", r"near line 3 \('' is not the number of an epoch"),
-        (HEADER + "-1,1,,0.5,1,,,\n", r"'-1' is not the number of an epoch"),
-        (HEADER + "0.5,1,,0.5,1,,,\n", r"'0\.5' is not the number of an epoch"),
-        (HEADER + "1e300,1,,0.5,1,,,\n", r"'1e300' is not the number of an epoch"),
-        (HEADER + "inf,1,,0.5,1,,,\n", r"'inf' is not the number of an epoch"),
-        ("step,val/acc\n1,0.5\n", r"None is not the number of an epoch"),
-        (b"epoch,val/acc\n0,\xff\n", r"metrics\.csv is damaged"),
-        (f"epoch,val/acc\n0,{'1' * 200_000}\n", r"field larger than field limit"),
-    ],
-)
-def test_a_damaged_file_is_named(tmp_path, content, message):
-    with pytest.raises(UserError, match=message):
-        read(tmp_path, content)
-
-
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -197,6 +137,41 @@ def test_configs_are_named_after_their_networks(configs):
     assert found == {snake_case(name) for name in networks.__all__} - {"fast_cnn", "three_stage_cnn"} | {
         "fast"
     }  # a recipe for two datasets
+
+
+def linked(folder, name, target):
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).symlink_to(target)
+
+
+@pytest.mark.parametrize(
+    "name", ["report.html", "metrics.csv", "plots", "plots/x.png", "checkpoints/last.ckpt", ".lock"]
+)
+def test_a_link_out_of_the_folder_is_refused_before_anything_is_written(tmp_path, name):
+    (tmp_path / "outside").write_text("precious")
+    folder = tmp_path / "run"
+    linked(folder, name, tmp_path / "outside")
+
+    with pytest.raises(UserError, match=rf"{name} is a link that leads out of the run folder, to .*/outside; delete"):
+        Run(folder).lock().__enter__()
+
+    assert (tmp_path / "outside").read_text() == "precious"
+
+
+def test_links_within_the_folder_and_to_the_folder_are_followed(tmp_path):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    linked(tmp_path / "run" / "checkpoints", "best.ckpt", "last.ckpt")
+    (tmp_path / "logs").symlink_to(tmp_path / "run")
+
+    Run(tmp_path / "logs").require_inside()
+
+
+@pytest.mark.parametrize("content", ['{"loggers": 1}', '{"earlier": {}}'])
+def test_a_damaged_environment_is_named(tmp_path, content):
+    Run(tmp_path).environment_file.write_text(content)
+
+    with pytest.raises(UserError, match=r"environment\.json is damaged; repair or delete it"):
+        Run(tmp_path).read_environment()
 
 
 def test_the_lock_removes_what_a_killed_process_has_left(tmp_path):

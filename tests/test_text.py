@@ -1,6 +1,15 @@
 import pytest
 
-from lightning_cnn.text import READABLE, encodable, printable, shorten_words, spreadsheet_safe
+from lightning_cnn.text import (
+    READABLE,
+    encodable,
+    path_from_spreadsheet,
+    printable,
+    shorten_words,
+    spreadsheet_safe,
+    spreadsheet_safe_path,
+    text_from_spreadsheet,
+)
 
 
 def test_letters_of_all_languages_are_printable():
@@ -11,9 +20,24 @@ def test_control_sequences_are_escaped():
     assert printable("\u202eevil\x07\n\x1b[31m\udcff") == "\\u202eevil\\x07\\n\\x1b[31m\\udcff"
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
-def test_formulas_are_escaped(start):
-    assert spreadsheet_safe(f"{start}1") == f"'{start}1"
+FORMULAS = [f"{start}1" for start in ("=", "+", "-", "@", "\t", "\r", "\n", " =", "\u3000@", "＝", "＋", "－", "＠")]
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_formulas_are_escaped(formula):
+    assert spreadsheet_safe(formula) == f"'{formula}"
+    assert spreadsheet_safe_path(formula) == f"./{formula}"
+
+
+@pytest.mark.parametrize("text", [*FORMULAS, "'=1", "''=1", "'", "''", "", "a", "'s", "a=1", " b"])
+def test_escaped_text_is_read_back(text):
+    assert text_from_spreadsheet(spreadsheet_safe(text)) == text
+    assert text_from_spreadsheet(text_from_spreadsheet(spreadsheet_safe(spreadsheet_safe(text)))) == text
+
+
+@pytest.mark.parametrize("path", [*FORMULAS, "'=1", "a/=1.png", "1.png"])
+def test_an_escaped_path_is_read_back(path):
+    assert path_from_spreadsheet(spreadsheet_safe_path(path)) == path
 
 
 def test_different_texts_stay_different():

@@ -82,6 +82,14 @@ def stall_midway(handler: BaseHTTPRequestHandler, server: Server) -> None:
     server.done.wait()
 
 
+def redirect(handler: BaseHTTPRequestHandler, server: Server) -> None:
+    """Lead back to the same address."""
+    handler.send_response(302)
+    handler.send_header("Location", handler.path)
+    handler.send_header("Content-Length", "0")
+    handler.end_headers()
+
+
 def not_found(handler: BaseHTTPRequestHandler, server: Server) -> None:
     """Answer 404."""
     handler.send_error(404)

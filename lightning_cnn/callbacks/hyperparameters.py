@@ -6,7 +6,16 @@ from typing import Any
 #: Settings of the trainer that change what is learned.
 _TRAINER = ("max_epochs", "max_steps", "precision", "accumulate_grad_batches", "gradient_clip_val")
 #: Settings of model and data that do not change what is learned: places, and ways to compute the same.
-_IGNORED = ("data_dir", "allow_sample", "eval_batch_size", "foreach", "fused", "capturable", "differentiable")
+_IGNORED = (
+    "data_dir",
+    "mirrors",
+    "allow_sample",
+    "eval_batch_size",
+    "foreach",
+    "fused",
+    "capturable",
+    "differentiable",
+)
 
 
 def hyperparameters(config: dict[str, Any]) -> dict[str, str | float | bool]:

@@ -68,8 +68,8 @@ class Plots(PredictionsCallback):
             if isinstance(logger, MetricsCSV):
                 logger.finalize("success")  # Lightning does so only after all callbacks
                 run = Run(logger.path.parent)
-                if curves := run.read_history():
-                    _save(figures.history(**curves), run.plot("history"))
+                if len(history := run.read_history()):
+                    _save(figures.history(**history.thinned().curves()), run.plot("history"))
 
     def on_predictions(
         self, trainer: Trainer, pl_module: LightningModule, stage: Stage, predictions: Predictions

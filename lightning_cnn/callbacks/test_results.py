@@ -1,6 +1,7 @@
 """Writes the results of a test: its metrics and the prediction for every image."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class TestResults(PredictionsCallback):
         """Check that the results may be written.
 
         Raises:
-            UserError: If the folder is not writable, or has results that must not be replaced.
+            UserError: If the folder is not writable, has results that must not be replaced, or links in their place.
         """
         super().on_test_start(trainer, pl_module)
         if not trainer.is_global_zero:
@@ -57,6 +58,10 @@ class TestResults(PredictionsCallback):
             raise UserError(
                 f"the results are written into {self.run.folder}, which is not writable; test a copy of the checkpoint"
             )
+        run = self.run
+        run.require_inside(
+            run.test_metrics_file, run.test_predictions_file, run.plots_folder, *run.plots_folder.glob("*")
+        )
         # The checksum is taken now, because a training that is still running may replace the file during the test.
         self._record = self._describe(trainer)
         if not self.overwrite:
@@ -101,7 +106,8 @@ class TestResults(PredictionsCallback):
     ) -> None:
         """Write both files; neither is left half-written."""
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
-        record = {**metrics, "images": len(predictions), **self._record}
+        numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}  # no NaN in JSON
+        record = {**numbers, "images": len(predictions), **self._record}
         json_file, csv_file = self.run.test_metrics_file, self.run.test_predictions_file
         with atomic_write(json_file) as metrics_path, atomic_write(csv_file) as predictions_path:
             metrics_path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -29,7 +29,9 @@ def main(argv: list[str]) -> int:
     if arguments.dataset is None:
         raise UserError(f"data {verb} needs a dataset: {' or '.join(DATASETS)}")
     facts = DATASETS[one_of(DATASETS, arguments.dataset, "dataset")]
-    return (_fetch if verb == "fetch" else _verify)(facts, arguments.data_dir, arguments.allow_sample)
+    if verb == "fetch":
+        return _fetch(facts, arguments.data_dir, arguments.allow_sample, arguments.mirrors)
+    return _verify(facts, arguments.data_dir, arguments.allow_sample)
 
 
 def _clear(dataset: str | None) -> int:
@@ -39,8 +41,8 @@ def _clear(dataset: str | None) -> int:
     return 0
 
 
-def _fetch(facts: DatasetFacts, data_dir: Path, allow_sample: bool) -> int:
-    dataset = load(facts, data_dir, allow_sample)
+def _fetch(facts: DatasetFacts, data_dir: Path, allow_sample: bool, mirrors: str | None) -> int:
+    dataset = load(facts, data_dir, allow_sample, mirrors)
     n_train, n_test = len(dataset.train_labels), len(dataset.test_labels)
     print(f"{facts.title}: {n_train:,} training and {n_test:,} test images, verified")
     for file, origin in dataset.origins.items():
@@ -105,6 +107,12 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("dataset", nargs="?", metavar="|".join(DATASETS), help="the dataset to fetch or verify")
     add_data_dir(parser)
+    parser.add_argument(
+        *("--mirrors", "--data.mirrors"),
+        metavar="URL[,URL]",
+        help="web folders with the gzipped files, or with a copy of the data folder, to ask before the official ones "
+        "(default: $LIGHTNING_CNN_MIRRORS)",
+    )
     parser.add_switch(
         *("--allow_sample", "--data.allow_sample"),
         help="whether to accept the small sample that ships with this package",

@@ -13,9 +13,11 @@ from lightning_cnn.report.page import run_page
 from lightning_cnn.report.summary import RunSummary, read_summary
 from lightning_cnn.run import CHECKPOINT_NAMES, DEFAULT_ROOT, Run, find_runs, resolve_checkpoint
 from lightning_cnn.startup import filter_warnings
-from lightning_cnn.text import printable
+from lightning_cnn.text import READABLE, printable
 
 COMPARISON = Path("comparison.html")
+#: Where runs are below a folder that is none, in the order of their depth: a whole disk takes long.
+_BELOW = ("version_*", "*/version_*", "*/*/version_*")
 
 
 def main(argv: list[str]) -> int:
@@ -32,13 +34,16 @@ def main(argv: list[str]) -> int:
         require_writable("--output", output, ".html")
         require_new("--output", output, arguments.overwrite)
     if len(runs) == 1:
-        ((label, run),) = runs.items()
-        pages = {output or Run(run.folder).report_file: run_page(run, label)}
+        ((label, summary),) = runs.items()
+        pages = {output or Run(summary.folder).report_file: run_page(summary, label)}
     else:
         pages = _pages(runs, output or COMPARISON)
+    for run in (Run(summary.folder) for summary in runs.values()):
+        if run.report_file in pages:
+            run.require_inside(run.report_file)
     for path, page in pages.items():
         with atomic_write(path) as temporary:
-            temporary.write_text(page, encoding="utf-8")
+            temporary.write_text(page, encoding="utf-8", errors=READABLE)  # file names may not be text
         print(f"Written: {printable(str(path))}")
     return 0
 
@@ -70,7 +75,9 @@ def _find_run(reference: str) -> Run:
     if not path.exists():
         raise UserError(f"{reference!r} does not exist; give a run folder, such as {DEFAULT_ROOT}/mnist-cnn/version_0")
     inside = (
-        sorted(str(folder) for folder in path.glob("**/version_*") if Run(folder).exists()) if path.is_dir() else []
+        sorted(str(folder) for pattern in _BELOW for folder in path.glob(pattern) if Run(folder).exists())
+        if path.is_dir()
+        else []
     )
     advice = f"give a run in it, such as {inside[-1]}" if inside else "give a folder that `fit` has written"
     raise UserError(f"{reference!r} is not a run folder: it has neither config.yaml nor metrics.csv; {advice}")

@@ -23,7 +23,7 @@ from lightning_cnn.text import printable
 #: Checks whether `fit` accepts commands.
 CHECK = (sys.executable, "-m", "lightning_cnn.sweep.check")
 #: Flags that may differ between the workers of a sweep: each machine has its own folders.
-_OF_THE_MACHINE = ("data.data_dir",)
+_OF_THE_MACHINE = ("data.data_dir", "data.mirrors")
 _DATABASE = "study.db"
 _N_TRIALS = 20
 _MAX_RUNS = 1000

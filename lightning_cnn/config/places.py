@@ -17,8 +17,8 @@ from lightning_cnn.run import Run
 
 #: Settings of the trainer that say which processes there are, and what else is written about them.
 PROCESSES = ("accelerator", "devices", "num_nodes", "strategy", "plugins", "logger", "profiler")
-#: Settings of the data that are files or folders …
-PLACES = (*FOLDERS, "labels")
+#: Settings of the data that are files, folders or addresses …
+PLACES = (*FOLDERS, "labels", "mirrors")
 #: … and images per step, which decide how much memory is needed.
 SIZES = ("batch_size", "eval_batch_size", "global_batch_size")
 #: The most images per step that a checkpoint alone may ask for.

@@ -17,6 +17,8 @@ from lightning_cnn.errors import UserError, reason
 MAX_BYTES = 100_000
 #: How many values a file may hold, with every alias counted as all that it stands for.
 MAX_VALUES = 100_000
+#: How many characters its values may have, likewise.
+MAX_TEXT = 1_000_000
 #: How deep lists and mappings may be nested.
 MAX_DEPTH = 50
 
@@ -82,21 +84,17 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self._depth -= 1
         assert node is not None
-        node.size = 1 + self._size_of_children(node)  # type: ignore[attr-defined]  # aliases count as what they name
-        if node.size > MAX_VALUES:  # type: ignore[attr-defined]
-            raise InvalidConfigError(f"its aliases stand for more than {MAX_VALUES:,} values")
+        # Aliases count as what they name.
+        children = _children(node)
+        node.size = 1 + sum(child.size for child in children)  # type: ignore[attr-defined]
+        text = len(node.value) if isinstance(node, yaml.ScalarNode) else 0
+        node.length = text + sum(child.length for child in children)  # type: ignore[attr-defined]
+        for number, most, what in ((node.size, MAX_VALUES, "values"), (node.length, MAX_TEXT, "characters")):  # type: ignore[attr-defined]
+            if number > most:
+                raise InvalidConfigError(f"its aliases stand for more than {most:,} {what}")
         if isinstance(node, yaml.ScalarNode) and event.implicit[0]:  # not quoted
             _require_valid_number(node)
         return node
-
-    def _size_of_children(self, node: yaml.Node) -> int:
-        if isinstance(node, yaml.ScalarNode):
-            return 0
-        if isinstance(node, yaml.SequenceNode):
-            return sum(child.size for child in node.value)
-        assert isinstance(node, yaml.MappingNode)
-        _require_unique_keys(node)
-        return sum(key.size + value.size for key, value in node.value)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -110,8 +108,8 @@ def load(text: str) -> Any:
 
     Raises:
         yaml.YAMLError: If it is not YAML; or, as `InvalidConfigError`, if a key is given twice, if aliases stand for
-            more than `MAX_VALUES` values, if it is nested deeper than `MAX_DEPTH`, if it has tags or several documents,
-            or if a number is not finite or has more than 64 bits.
+            more than `MAX_VALUES` values or `MAX_TEXT` characters, if it is nested deeper than `MAX_DEPTH`, if it has
+            tags or several documents, or if a number is not finite or has more than 64 bits.
 
     Example:
         >>> load("{lr: 1e-3, date: 2024-01-01}")
@@ -201,6 +199,14 @@ def _require_mapping(content: object, name: str) -> dict[str, Any]:
             f"{name} is not a config: it must map settings such as trainer to values, got {describe(content)}"
         )
     return content
+
+
+def _children(node: yaml.Node) -> list[Any]:
+    """Return the values in a node, keys included."""
+    if isinstance(node, yaml.MappingNode):
+        _require_unique_keys(node)
+        return [child for pair in node.value for child in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else []
 
 
 def _require_unique_keys(node: yaml.MappingNode) -> None:

@@ -13,6 +13,7 @@ from lightning_cnn.data.batches import Images
 from lightning_cnn.data.facts import DatasetFacts, Framing
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.idx import IMAGE_SHAPE
+from lightning_cnn.data.mirrors import user_mirrors
 from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.data.splits import number_of, stratified_split
 
@@ -25,6 +26,9 @@ class IDXDataModule(ImageDataModule):
             means $LIGHTNING_CNN_DATA_DIR, or `data` if that is not set.
         val_size: Validation images, taken from the training images: their number (int), or their share (float).
         allow_sample: Use the small sample that ships with this package if the dataset is not available.
+        mirrors: Addresses of web folders with the gzipped files, or with a copy of `data_dir`, separated by commas or
+            in a list; they are asked before the official ones, and their files verified like all. None means
+            $LIGHTNING_CNN_MIRRORS.
         kwargs: Arguments of `ImageDataModule`.
 
     Raises:
@@ -32,18 +36,21 @@ class IDXDataModule(ImageDataModule):
     """
 
     facts: ClassVar[DatasetFacts]
+    not_hyperparameters = ("mirrors",)
 
     def __init__(
         self,
         data_dir: str | Path | None = None,
         val_size: int | float = 5000,
         allow_sample: bool = False,
+        mirrors: list[str] | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(val_size=val_size, **kwargs)
         self.hparams["data_dir"] = None if data_dir is None else str(data_dir)
         self.data_dir = sources.default_data_dir() if data_dir is None else Path(data_dir)
         self.allow_sample = allow_sample
+        self.mirrors = user_mirrors(mirrors)
         self.raw: sources.RawDataset | None = None
 
     @property
@@ -84,7 +91,7 @@ class IDXDataModule(ImageDataModule):
         Raises:
             DataError: If the dataset is not available; the message lists what was tried and what to do.
         """
-        self.raw = sources.load(self.facts, self.data_dir, self.allow_sample)
+        self.raw = sources.load(self.facts, self.data_dir, self.allow_sample, self.mirrors)
 
     def load_images(self, parts: Sequence[Part]) -> dict[Part, Images]:
         """Return the images of these parts.
@@ -94,7 +101,7 @@ class IDXDataModule(ImageDataModule):
             UserError: If `val_size` or `folds` leaves no training or no validation images.
         """
         # In the process where `prepare_data` was called, they are loaded already.
-        raw = self.raw = self.raw or sources.load(self.facts, self.data_dir, self.allow_sample)
+        raw = self.raw = self.raw or sources.load(self.facts, self.data_dir, self.allow_sample, self.mirrors)
         sets: dict[Part, Images] = {}
         if "train" in parts or "val" in parts:
             train, val = self.split(raw.train_labels)

@@ -5,15 +5,20 @@ time-out. Neither pooch nor requests has these limits (a mirror that sends a byt
 pooch decompresses without a limit), and pooch verifies the compressed file against a single address.
 """
 
+import os
+import re
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
+from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
-from lightning_cnn.data.files import MAX_BYTES, Source, SourceError, UnreachableError, announce
-from lightning_cnn.errors import reason
+from lightning_cnn.data.files import MAX_BYTES, MissingError, Source, SourceError, UnreachableError, announce
+from lightning_cnn.errors import UserError, reason
+from lightning_cnn.text import printable
 
 #: Seconds to wait for a connection, and for each further piece of a file.
 TIMEOUT = 5.0
@@ -22,10 +27,16 @@ FILE_LIMIT = 900.0
 
 
 class Mirror(Source):
-    """A web folder with gzipped IDX files."""
+    """A web folder with gzipped IDX files.
 
-    def __init__(self, address: str) -> None:
+    Args:
+        address: Its address.
+        is_users: Whether it is one of the user's, where the files of other datasets may be in its place.
+    """
+
+    def __init__(self, address: str, is_users: bool = False) -> None:
         super().__init__(address.rstrip("/"), address)
+        self.is_users = is_users
 
     def read_stored(self, file: str) -> bytes:
         """Download the gzipped bytes of `file`, or raise `SourceError`."""
@@ -34,13 +45,44 @@ class Mirror(Source):
                 return _receive(response, self.where(file))
         except HTTPError as error:
             error.close()
-            raise SourceError(f"{error.code} {error.reason}") from error
+            kind = MissingError if error.code == HTTPStatus.NOT_FOUND and self.is_users else SourceError
+            raise kind(in_one_line(f"{error.code} {error.reason}")) from error
         except (OSError, HTTPException) as error:
             cause = error.reason if isinstance(error, URLError) else error
             if isinstance(cause, TimeoutError):
                 raise UnreachableError(f"timed out after {TIMEOUT:g} s") from error
             kind = UnreachableError if isinstance(error, URLError) else SourceError
-            raise kind(reason(cause if isinstance(cause, BaseException) else error)) from error
+            raise kind(in_one_line(reason(cause if isinstance(cause, BaseException) else error))) from error
+
+
+def user_mirrors(given: Sequence[str] | str | None) -> list[str]:
+    """Return the addresses of the user's mirrors, without a slash at their ends.
+
+    Args:
+        given: The addresses, in a list or separated by commas; None for those in $LIGHTNING_CNN_MIRRORS.
+
+    Raises:
+        UserError: If one of them is no web address.
+
+    Example:
+        >>> user_mirrors("https://example.org/data/, http://localhost:8000")
+        ['https://example.org/data', 'http://localhost:8000']
+    """
+    what = "LIGHTNING_CNN_MIRRORS" if given is None else "mirrors"
+    texts = os.environ.get("LIGHTNING_CNN_MIRRORS", "") if given is None else given
+    addresses = [text.strip() for text in (texts.split(",") if isinstance(texts, str) else texts) if text.strip()]
+    for address in addresses:
+        if not re.fullmatch(r"https?://[^\s/]\S*", address):
+            raise UserError(
+                f"{what}: {address!r} is no web address; give those of folders, such as https://example.org/data, "
+                "separated by commas"
+            )
+    return [address.rstrip("/") for address in addresses]
+
+
+def in_one_line(text: str) -> str:
+    """Return what a server says, or what is said about it, in one line: urllib has several about redirects."""
+    return printable(" ".join(text.split()))[:200]
 
 
 def _open(address: str) -> HTTPResponse:

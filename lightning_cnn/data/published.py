@@ -12,7 +12,7 @@ import string
 import struct
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -23,6 +23,7 @@ from lightning_cnn.data.base import ImageDataModule, Part
 from lightning_cnn.data.batches import Images
 from lightning_cnn.data.facts import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, Framing
 from lightning_cnn.data.files import announce, locked
+from lightning_cnn.data.mirrors import in_one_line, user_mirrors
 from lightning_cnn.errors import DataError, reason
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.integer]]
@@ -35,6 +36,7 @@ class PublishedDataModule(ImageDataModule):
         data_dir: Folder of the datasets in torchvision's layout; missing files are downloaded into it. None
             means $LIGHTNING_CNN_DATA_DIR, or `data` if that is not set.
         val_size: Validation images, taken from the training images: their number (int), or their share (float).
+        mirrors: As for `IDXDataModule`.
         kwargs: Arguments of `ImageDataModule`.
     """
 
@@ -47,11 +49,19 @@ class PublishedDataModule(ImageDataModule):
     archive: ClassVar[tuple[str, str] | None] = None
     classes: ClassVar[tuple[str, ...]]
     shape: ClassVar[tuple[int, int, int]] = (1, *idx.IMAGE_SHAPE)
+    not_hyperparameters = ("mirrors",)
 
-    def __init__(self, data_dir: str | Path | None = None, val_size: int | float = 5000, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        data_dir: str | Path | None = None,
+        val_size: int | float = 5000,
+        mirrors: list[str] | str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(val_size=val_size, **kwargs)
         self.hparams["data_dir"] = None if data_dir is None else str(data_dir)
         self.data_dir = sources.default_data_dir() if data_dir is None else Path(data_dir)
+        self.mirrors = user_mirrors(mirrors)
 
     def read(self, is_test: bool) -> Arrays:
         """Return images `(N, C, H, W)` and labels `(N,)`, of the test set or of the training set."""
@@ -88,27 +98,35 @@ class PublishedDataModule(ImageDataModule):
             return
         announce(f"fetching {self.title} into {folder}")
         with locked(folder):
-            try:
-                self._download(folder, missing)
-            except (RuntimeError, OSError) as error:
-                raise DataError(
-                    f"{self.title} is not in {folder} and cannot be downloaded ({reason(error)}); put "
-                    f"{', '.join(missing)} there, or pass the folder that has {self.folder} as --data.data_dir"
-                ) from error
+            for file in [missing[0]] if self.archive is not None else missing:
+                address = self.addresses[file] if self.archive is None else self.archive[0]
+                name = PurePosixPath(address).name
+                own = [f"{mirror}/{path}" for mirror in self.mirrors for path in (name, f"{self.folder}/{name}")]
+                self._download(folder, file, [*own, address], missing)
 
-    def _download(self, folder: Path, files: list[str]) -> None:
+    def _download(self, folder: Path, file: str, addresses: list[str], missing: list[str]) -> None:
+        """Download a file, or the archive that has it, from the first address that has it."""
         # A second to import.
         from torchvision.datasets.utils import (  # type: ignore[import-untyped]
             download_and_extract_archive,
             download_url,
         )
 
-        if self.archive is not None:
-            address, md5 = self.archive
-            download_and_extract_archive(address, str(folder), md5=md5)
-            return
-        for file in files:
-            download_url(self.addresses[file], str(folder), file, self.md5[file])
+        failed = []
+        for address in addresses:
+            try:
+                if self.archive is not None:
+                    download_and_extract_archive(address, str(folder), md5=self.archive[1])
+                else:
+                    download_url(address, str(folder), file, self.md5[file])
+                return
+            except (RuntimeError, OSError) as error:
+                failed.append(f"{address}: {in_one_line(reason(error))}")
+        raise DataError(
+            f"{self.title} is not in {folder} and cannot be downloaded ({'; '.join(failed)}); put "
+            f"{', '.join(missing)} there, pass the folder that has {self.folder} as --data.data_dir, or name a web "
+            "folder that has them as --data.mirrors"
+        )
 
     def load_images(self, parts: Sequence[Part]) -> dict[Part, Images]:
         """Return the images of these parts.

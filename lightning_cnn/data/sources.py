@@ -6,7 +6,7 @@ system's archive. At every load, and from every source, only bytes with the know
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from lightning_cnn.data.files import (
     announce,
     locked,
 )
-from lightning_cnn.data.mirrors import Mirror
+from lightning_cnn.data.mirrors import Mirror, user_mirrors
 from lightning_cnn.errors import DataError
 from lightning_cnn.files import atomic_write, local_path
 
@@ -64,22 +64,26 @@ def raw_folder(facts: DatasetFacts, data_dir: Path) -> Path:
     return data_dir.expanduser() / facts.folder / "raw"
 
 
-def load(facts: DatasetFacts, data_dir: Path, allow_sample: bool = False) -> RawDataset:
+def load(
+    facts: DatasetFacts, data_dir: Path, allow_sample: bool = False, mirrors: Sequence[str] | str | None = None
+) -> RawDataset:
     """Return the dataset, downloaded into `data_dir` first if it is not on this machine.
 
     Args:
         facts: The dataset.
         data_dir: The folder that holds ``<facts.folder>/raw/``. It may be read-only if the files are there.
         allow_sample: Whether to return the small sample that ships with the package if the dataset is not available.
+        mirrors: Addresses of the user's mirrors, as for `user_mirrors`; they are asked before those of the dataset.
 
     Raises:
+        UserError: If the address of a mirror is none.
         DataError: If no source has the files, or a download cannot be stored.
     """
     folder = raw_folder(facts, data_dir)
     search = _Search(facts, facts.sha256)
     try:
         search.ask(local_sources(facts, data_dir))
-        if search.missing and (remote := _remote_sources(facts)):
+        if search.missing and (remote := _remote_sources(facts, mirrors)):
             with locked(folder):
                 search.ask([RawFiles(folder)])  # another process may have downloaded them in the meantime
                 search.ask(remote, store_in=folder)
@@ -128,8 +132,16 @@ def local_sources(facts: DatasetFacts, data_dir: Path) -> list[Source]:
     return [RawFiles(folder), GzipFiles(folder), *(other for other in others if other.has_any(FILES)), *system]
 
 
-def _remote_sources(facts: DatasetFacts) -> list[Source]:
-    sources: list[Source] = [Mirror(address) for address in facts.mirrors]
+def _remote_sources(facts: DatasetFacts, mirrors: Sequence[str] | str | None) -> list[Source]:
+    """Return the sources in the network in the order to try: the user's mirrors, the dataset's, Debian's archive.
+
+    A mirror of the user's is a folder with the gzipped files, or one that has them as data folders do.
+    """
+    folders = ("", f"/{facts.folder}/raw")
+    sources: list[Source] = [
+        Mirror(f"{address}{folder}", is_users=True) for address in user_mirrors(mirrors) for folder in folders
+    ]
+    sources += [Mirror(address) for address in facts.mirrors]
     if facts.debian_package and facts.system_folder:
         sources.append(DebianArchive(facts.debian_package, facts.system_folder))
     return sources
@@ -169,7 +181,7 @@ class _Search:
         self.facts = facts
         self.sha256 = sha256
         self.found: dict[str, tuple[Source, NDArray[np.uint8]]] = {}
-        # (source, reason) → files; no files if the source as a whole was unreachable
+        # (source, reason) → files; of an unreachable source, only the first that it was asked for
         self.failures: dict[tuple[str, str], list[str]] = {}
 
     @property
@@ -183,8 +195,8 @@ class _Search:
                 try:
                     content, array = read_verified(source, file, self.facts, self.sha256)
                 except UnreachableError as error:
-                    announce(f"{source.name} is skipped: {error}")
-                    self.failures[source.name, str(error)] = []
+                    announce(f"{source.where(file)}: {error}; {source.name} is skipped")
+                    self.failures[source.name, str(error)] = [file]
                     break
                 except SourceError as error:
                     self._add_failure(source, file, error)
@@ -205,14 +217,15 @@ class _Search:
         lines = []
         for (source, why), files in self.failures.items():
             names = "all four files" if len(files) == len(FILES) else ", ".join(files)
-            lines.append(f"  - {source}: {why}" + (f" ({names})" if files else ""))
+            lines.append(f"  - {source}: {why} ({names})")
         return "\n".join(lines)
 
     def dataset(self, is_sample: bool = False) -> RawDataset:
         train_images, train_labels, test_images, test_labels = (self.found[file][1] for file in FILES)
-        for images, labels in ((train_images, train_labels), (test_images, test_labels)):
+        for first, images, labels in ((0, train_images, train_labels), (2, test_images, test_labels)):
             if len(images) != len(labels):
-                raise DataError(f"{self.facts.title} has {len(images):,} images but {len(labels):,} labels")
+                files = " and ".join(self.found[file][0].where(file) for file in FILES[first : first + 2])
+                raise DataError(f"{files} have {len(images):,} images but {len(labels):,} labels; replace them")
         names = dict.fromkeys(source.name for source, _ in self.found.values())
         origin = "the sample that ships with this package" if is_sample else ", ".join(names)
         origins = {file: self.found[file][0].where(file) for file in FILES}
@@ -239,5 +252,6 @@ def _not_available(search: _Search, folder: Path) -> str:
         f"What was tried:\n{search.report()}\n"
         f"Put these four files into {folder}, uncompressed or gzipped (.gz):\n{files}\n"
         f"or, if you have {facts.folder}/raw/ with them elsewhere, pass the folder that contains it as\n"
-        f"`--data.data_dir` or the environment variable LIGHTNING_CNN_DATA_DIR{sample}."
+        "`--data.data_dir` or the environment variable LIGHTNING_CNN_DATA_DIR, or name a web folder with them as\n"
+        f"`--data.mirrors` or LIGHTNING_CNN_MIRRORS{sample}."
     )

@@ -12,7 +12,8 @@ from pathlib import Path
 from lightning_cnn.data.files import announce
 from lightning_cnn.data.listing import PARTS, Listing, count, from_rows, require_folder, some, stats_of
 from lightning_cnn.errors import DataError, UserError, did_you_mean, reason
-from lightning_cnn.text import printable
+from lightning_cnn.files import limited_lines
+from lightning_cnn.text import printable, text_from_spreadsheet
 
 
 def read_csv(root: Path, path: Path) -> Listing:
@@ -72,7 +73,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
     line = 1
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
+            reader = csv.reader(limited_lines(file))
             columns = [name.strip().casefold() for name in next(reader, [])]
             absent = [name for name in ("file", "label") if name not in columns]
             if absent:
@@ -102,10 +103,10 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
                     )
                 if not name:
                     raise DataError(f"{path}, line {line}: the file is empty; name one, or leave the line out")
-                yield line, (name, unicodedata.normalize("NFC", label), part)
+                yield line, (name, unicodedata.normalize("NFC", text_from_spreadsheet(label)), part)
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8, after line {line}; save it as CSV in UTF-8") from error
-    except csv.Error as error:
+    except (csv.Error, ValueError) as error:  # ValueError: a line without end
         raise DataError(f"{path}, line {line + 1}: not valid CSV ({error}); save it again") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read ({reason(error)}); name a CSV file that can") from error

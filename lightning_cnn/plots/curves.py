@@ -16,6 +16,7 @@ from lightning_cnn.plots.style import BLUE, LINE, VERMILION, shorten
 _COLORS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _LINES = ("solid", "dashed", "dotted", "dashdot")
+_LARGEST = 1e30  # value of a curve
 _RUN_WIDTH = 36  # characters of the name of a run
 #: The curves of a run, in the order of their panels.
 _PANELS = {
@@ -26,7 +27,13 @@ _PANELS = {
 }
 
 
-def history(train_loss: ArrayLike, train_acc: ArrayLike, val_loss: ArrayLike, val_acc: ArrayLike) -> Figure:
+def history(
+    train_loss: ArrayLike,
+    train_acc: ArrayLike,
+    val_loss: ArrayLike,
+    val_acc: ArrayLike,
+    epochs: ArrayLike | None = None,
+) -> Figure:
     """Draw loss and accuracy over the epochs: training on the left and validation on the right, on common scales.
 
     Args:
@@ -34,11 +41,13 @@ def history(train_loss: ArrayLike, train_acc: ArrayLike, val_loss: ArrayLike, va
         train_acc: Accuracy of each epoch, `(E,)`, 0 to 1; drawn in percent.
         val_loss: Validation loss after each epoch, `(E,)`.
         val_acc: Validation accuracy after each epoch, `(E,)`, 0 to 1; drawn in percent.
+        epochs: Their numbers, `(E,)`, ascending; None for 1 to E.
 
     Raises:
         ValueError: If there is no epoch, or the lengths differ.
     """
-    curves = _curves({"train_loss": train_loss, "train_acc": train_acc, "val_loss": val_loss, "val_acc": val_acc})
+    run = {"train_loss": train_loss, "train_acc": train_acc, "val_loss": val_loss, "val_acc": val_acc}
+    curves = _curves(run if epochs is None else {**run, "epochs": epochs})
     figure = _panels([curves])
     for axes, curve in zip(figure.axes, _PANELS, strict=True):
         form = "last: {:.2f} %" if curve.endswith("acc") else "last: {:.4f}"
@@ -51,8 +60,8 @@ def comparison(runs: Mapping[str, Mapping[str, ArrayLike]]) -> Figure:
     """Draw the curves of several runs over each other, with a legend from the best run to the worst.
 
     Args:
-        runs: For the name of each run its `train_loss`, `train_acc`, `val_loss` and `val_acc`, as `history` takes them;
-            the number of epochs may differ from run to run.
+        runs: For the name of each run its `train_loss`, `train_acc`, `val_loss`, `val_acc` and perhaps `epochs`, as
+            `history` takes them; the number of epochs may differ from run to run.
 
     Raises:
         ValueError: If there is no run, a curve is missing, or those of a run do not have one length.
@@ -114,14 +123,20 @@ def calibration(result: Calibration) -> Figure:
 
 
 def _curves(run: Mapping[str, ArrayLike], whose: str = "") -> dict[str, NDArray[np.float64]]:
-    """Return the four curves of a run, accuracy in percent."""
+    """Return the four curves of a run, accuracy in percent, and the numbers of its epochs."""
     if missing := _PANELS.keys() - run.keys():
         raise ValueError(f"{whose}the curves {', '.join(sorted(missing))} are missing")
-    curves = {curve: np.asarray(run[curve], dtype=np.float64) for curve in _PANELS}
+    curves = {curve: _drawable(np.asarray(run[curve], dtype=np.float64)) for curve in _PANELS}
+    curves["epochs"] = np.asarray(run.get("epochs", np.arange(1, curves["val_acc"].size + 1)), dtype=np.float64)
     shapes = [curve.shape for curve in curves.values()]
     if len(set(shapes)) > 1 or len(shapes[0]) != 1 or shapes[0] == (0,):
         raise ValueError(f"{whose}the four curves must have one shape (E,) with at least one epoch, got {shapes}")
     return {curve: 100 * values if curve.endswith("acc") else values for curve, values in curves.items()}
+
+
+def _drawable(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the values without infinite and very large ones of a run that has diverged: matplotlib overflows."""
+    return np.where(np.abs(values) < _LARGEST, values, np.nan)
 
 
 def _last(curve: NDArray[np.float64]) -> float:
@@ -134,10 +149,10 @@ def _panels(runs: Sequence[Mapping[str, NDArray[np.float64]]], height: float = 6
     """Draw loss above and accuracy below, training left and validation right, with a line for each run."""
     figure = Figure(figsize=(9.5, height), layout="constrained")
     grid = figure.subplots(2, 2, sharex=True, sharey="row")
-    last_epoch = max(len(run["val_acc"]) for run in runs)
+    last_epoch = max(run["epochs"][-1] for run in runs)
     for axes, (curve, title) in zip(grid.flat, _PANELS.items(), strict=True):
         for number, run in enumerate(runs):
-            _draw_curve(axes, run[curve], number)
+            _draw_curve(axes, run["epochs"], run[curve], number)
         axes.set_title(title, loc="left")
         axes.set_xlabel("epoch")
         axes.set_xlim(0.5, last_epoch + 0.5)
@@ -149,12 +164,12 @@ def _panels(runs: Sequence[Mapping[str, NDArray[np.float64]]], height: float = 6
     return figure
 
 
-def _draw_curve(axes: Axes, values: NDArray[np.float64], number: int) -> None:
+def _draw_curve(axes: Axes, epochs: NDArray[np.float64], values: NDArray[np.float64], number: int) -> None:
     """Draw the curve of a run; those of the first runs, which are the best, lie on top."""
     logged = ~np.isnan(values)
     turn, color = divmod(number, len(_COLORS))
     axes.plot(
-        np.arange(1, len(values) + 1)[logged],
+        epochs[logged],
         values[logged],
         color=_COLORS[color],
         marker=_MARKERS[(color + turn) % len(_MARKERS)],

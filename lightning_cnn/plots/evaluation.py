@@ -5,18 +5,23 @@ report does not wait for torch.
 """
 
 import csv
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lightning_cnn.errors import UserError
-from lightning_cnn.text import spreadsheet_safe, spreadsheet_safe_path
+from lightning_cnn.files import limited_lines
+from lightning_cnn.text import path_from_spreadsheet, spreadsheet_safe, spreadsheet_safe_path
 
 _COLUMNS = ("index", "true", "predicted", "confidence", "loss")
+#: More images than any test set of this project has; they are read in a few seconds.
+MAX_PREDICTIONS = 1_000_000
 #: The last column, if the images are files.
 _FILE = "file"
 
@@ -61,17 +66,25 @@ class ClassMetrics:
     confusions: int
 
 
-def per_class(counts: NDArray[np.int64]) -> list[ClassMetrics]:
-    """Return the metrics of each class.
+def per_class(targets: ArrayLike, predicted: ArrayLike, num_classes: int) -> list[ClassMetrics]:
+    """Return the metrics of each class, in memory for the images and the classes, not for all pairs of classes.
 
     Args:
-        counts: The confusion matrix, `(C, C)`.
+        targets: As for `confusion`, like the others.
+        predicted: As for `confusion`.
+        num_classes: As for `confusion`.
     """
-    hits, images, guesses = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
-    errors = counts - np.diag(hits)
+    true, guessed = np.asarray(targets, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
+    wrong = true != guessed
+    hits, images, guesses = (np.bincount(labels, minlength=num_classes) for labels in (true[~wrong], true, guessed))
+    pairs, counts = np.unique(num_classes * true[wrong] + guessed[wrong], return_counts=True)
+    confused_with, confusions = np.zeros((2, num_classes), dtype=np.int64)
+    order = np.lexsort((-pairs, counts))  # of each class, the most frequent pair comes last
+    confused_with[pairs[order] // num_classes] = pairs[order] % num_classes
+    confusions[pairs[order] // num_classes] = counts[order]
     with np.errstate(invalid="ignore"):
         accuracy, precision, f1 = hits / images, hits / guesses, 2 * hits / (images + guesses)
-    columns = (images, accuracy, precision, f1, errors.argmax(axis=1), errors.max(axis=1))
+    columns = (images, accuracy, precision, f1, confused_with, confusions)
     return [ClassMetrics(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
@@ -171,7 +184,7 @@ class Predictions:
     @cached_property
     def per_class(self) -> list[ClassMetrics]:
         """The metrics of each class."""
-        return per_class(self.confusion_matrix)
+        return per_class(self.targets, self.predicted, len(self.class_names))
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -205,30 +218,34 @@ class Predictions:
             class_names: Names of the classes, in the order of the labels.
 
         Raises:
-            UserError: If the file is damaged, has no predictions, or has a class that is not in `class_names`.
+            UserError: If the file is damaged, has no predictions or more than `MAX_PREDICTIONS`, or has a class that is
+                not in `class_names`.
         """
         labels = {spreadsheet_safe(name): label for label, name in enumerate(class_names)}
-        rows = []
+        columns: list[array[Any]] = [array(kind) for kind in "qqqdd"]
         files: list[str] | None = None
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            reader = csv.reader(file)
+            reader = csv.reader(limited_lines(file))
             try:
                 heading = next(reader, [])
                 if heading == [*_COLUMNS, _FILE]:
                     files = []
                 elif heading != [*_COLUMNS]:
-                    raise ValueError(f"the columns must be {', '.join(_COLUMNS)}, got {', '.join(heading)}")
+                    raise ValueError(f"the columns must be {', '.join(_COLUMNS)}, got {', '.join(heading):.200}")
                 for row in reader:
                     if len(row) != len(heading):
                         raise ValueError(f"a row must have {len(heading)} values, got {len(row)}")
                     if files is not None:
-                        files.append(row.pop())
-                    rows.append(_parse(row, labels))
-            except (ValueError, csv.Error) as error:
+                        files.append(path_from_spreadsheet(row.pop()))
+                    for column, value in zip(columns, _parse(row, labels), strict=True):
+                        column.append(value)
+                    if len(columns[0]) > MAX_PREDICTIONS:
+                        raise UserError(f"{path} has more than {MAX_PREDICTIONS:,} predictions, too many; delete it")
+            except (ValueError, OverflowError, csv.Error) as error:
                 raise UserError(f"{path} is damaged near line {reader.line_num} ({error}); test again") from error
-        if not rows:
+        if not columns[0]:
             raise UserError(f"{path} has no predictions; test again")
-        index, targets, predicted, confidence, losses = map(np.array, zip(*rows, strict=True))
+        index, targets, predicted, confidence, losses = map(np.asarray, columns)
         return cls(class_names, targets, predicted, confidence, losses, index, files=files)
 
 
@@ -239,4 +256,6 @@ def _parse(row: list[str], labels: dict[str, int]) -> tuple[int, int, int, float
             raise ValueError(f"test_metrics.json has no class {name!r:.60}")
     if not (0 <= float(confidence) <= 1 or confidence == "nan"):
         raise ValueError(f"the confidence must be 0 to 1, got {confidence:.60}")
+    if len(index) > 20:
+        raise ValueError(f"{index:.60} is not a position")
     return int(index), labels[true], labels[predicted], float(confidence), float(loss)

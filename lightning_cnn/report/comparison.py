@@ -5,14 +5,18 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from lightning_cnn.report import figures
 from lightning_cnn.report.summary import RunSummary
-from lightning_cnn.report.template import decimal, percent, render, whole
+from lightning_cnn.report.template import decimal, metric, percent, render, whole
 from lightning_cnn.text import printable
+
+#: The largest number of metrics besides accuracy and loss.
+_MAX_KINDS = 10
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ def _test_accuracy(accuracy: float) -> str:
     return "not tested" if math.isnan(accuracy) else percent(accuracy)
 
 
-COLUMNS = (
+_COLUMNS = (
     Column("Test accuracy", lambda run: run.test_acc, _test_accuracy, max),
     Column("Validation accuracy", lambda run: run.best_val_acc, percent, max),
     Column("Test loss", lambda run: run.test_loss, decimal, min),
@@ -44,6 +48,25 @@ COLUMNS = (
     Column("Parameters", lambda run: run.parameters, whole),
     Column("Epochs", lambda run: run.epochs, whole),
 )
+
+
+def _columns(runs: Mapping[str, RunSummary]) -> list[Column]:
+    """Return the columns: after accuracy and loss, any other metric of one of the runs."""
+    kinds = [*dict.fromkeys(kind for run in runs.values() for kind in run.kinds if kind not in ("acc", "loss"))]
+    columns = [*_COLUMNS]
+    for kind in reversed(kinds[:_MAX_KINDS]):
+        modes = {run.mode for run in runs.values() if run.monitored == kind}
+        best = None if len(modes) != 1 else min if modes == {"min"} else max  # of other metrics, nobody knows
+        form = partial(metric, kind=kind)
+        columns[3:3] = [
+            Column(f"Test {kind}", partial(RunSummary.tested, kind=kind), form, best),
+            Column(f"Validation {kind}", partial(RunSummary.at_best, metric=f"val/{kind}"), form, best),
+        ]
+    return [
+        column
+        for column in columns
+        if column in _COLUMNS or not all(math.isnan(column.value(run)) for run in runs.values())
+    ]
 
 
 def comparison_page(runs: Mapping[str, RunSummary], pages: Mapping[str, Path], output: Path) -> str:
@@ -54,31 +77,40 @@ def comparison_page(runs: Mapping[str, RunSummary], pages: Mapping[str, Path], o
         pages: The page of each run.
         output: The file of this page; links to the others are relative to it.
     """
-    ranked = dict(sorted(runs.items(), key=lambda item: _rank(item[1])))
+    kind, mode = _ranking(runs)
+    ranked = dict(sorted(runs.items(), key=lambda item: _rank(item[1], kind, mode)))
     start = output.resolve().parent
+    columns = _columns(ranked)
     return render(
         "comparison.html",
         runs=ranked,
         links={label: quote(os.path.relpath(pages[label].resolve(), start)) for label in ranked},
-        columns=COLUMNS,
-        marked=_best_values(ranked),
+        ranking="accuracy" if kind == "acc" else kind,
+        columns=columns,
+        marked=_best_values(ranked, columns),
         curves=figures.comparison(ranked),
         settings=differing_settings([run.config for run in ranked.values()]),
         notes=_notes(ranked),
     )
 
 
-def _rank(run: RunSummary) -> tuple[bool, float]:
-    """Return the key to sort by: test accuracy or, without a test, validation accuracy; highest first."""
-    accuracy = run.test_acc if run.test else run.best_val_acc
-    return math.isnan(accuracy), -accuracy
+def _ranking(runs: Mapping[str, RunSummary]) -> tuple[str, str]:
+    """Return the metric to sort by, and whether its highest or lowest value is the best: what all runs monitor."""
+    monitored = {(run.monitored, run.mode) for run in runs.values() if run.monitor.startswith("val/")}
+    return monitored.pop() if len(monitored) == 1 else ("acc", "max")
 
 
-def _best_values(runs: Mapping[str, RunSummary]) -> set[tuple[str, str]]:
+def _rank(run: RunSummary, kind: str, mode: str) -> tuple[bool, float]:
+    """Return the key to sort by: the metric of the test or, without a test, of the validation; the best first."""
+    value = run.tested(kind) if run.test else run.at_best(f"val/{kind}")
+    return math.isnan(value), value if mode == "min" else -value
+
+
+def _best_values(runs: Mapping[str, RunSummary], columns: Sequence[Column]) -> set[tuple[str, str]]:
     """Return label and column of the best values, each among the runs on the same data."""
     marked = set()
     for data in {run.evaluated_on for run in runs.values()}:
-        for column in COLUMNS:
+        for column in columns:
             values = {label: column.value(run) for label, run in runs.items() if run.evaluated_on == data}
             known = [value for value in values.values() if not math.isnan(value)]
             if column.best is not None and len(set(known)) > 1:
@@ -116,7 +148,7 @@ _REMARKS: tuple[tuple[Callable[[RunSummary], bool], str, str], ...] = (
     (
         lambda run: run.test is None,
         "Not tested",
-        " Without a test, runs are ranked by validation accuracy, which is optimistic: the weights were chosen by it.",
+        " Without a test, runs are ranked by the validation, which is optimistic: the weights were chosen by it.",
     ),
     (
         lambda run: run.test is not None and run.test.is_stale,
@@ -124,7 +156,7 @@ _REMARKS: tuple[tuple[Callable[[RunSummary], bool], str, str], ...] = (
         "",
     ),
     (lambda run: bool(run.limits), "Trained or validated on a part of the data only", ""),
-    (lambda run: not run.curves, "No epoch was logged, so there are no curves", ""),
+    (lambda run: not len(run.history), "No epoch was logged, so there are no curves", ""),
     (lambda run: not run.config, "Settings were not recorded", ""),
 )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import matplotlib
 from matplotlib.figure import Figure
 
+from lightning_cnn.history import MAX_POINTS
 from lightning_cnn.plots import figures as plots
 from lightning_cnn.plots.evaluation import Predictions
 from lightning_cnn.report.summary import RunSummary
@@ -22,6 +23,8 @@ _PIXELS_PER_INCH = 96  # of CSS
 #: A larger SVG, in bytes, is embedded as PNG, so that the page opens at once and can be sent by mail.
 _MAX_SVG = 400_000
 _PNG_DPI = 150
+#: How many epochs of each run a comparison shows at least.
+_LEAST_POINTS = 50
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,11 @@ class EmbeddedImage:
 
 def history(run: RunSummary) -> EmbeddedImage | None:
     """Draw loss and accuracy over the epochs; None if nothing was logged."""
-    if not run.curves:
+    if not len(run.history):
         return None
     best = f"; best epoch {run.best_epoch}, validation accuracy {percent(run.best_val_acc)}" if run.best_epoch else ""
-    return _draw(plots.history(**run.curves), f"Curves of loss and accuracy over {count(run.epochs, 'epoch')}{best}.")
+    alt = f"Curves of loss and accuracy over {count(len(run.history), 'epoch')}{best}."
+    return _draw(plots.history(**run.history.thinned().curves()), alt)
 
 
 def confusion_matrix(predictions: Predictions) -> EmbeddedImage | None:
@@ -74,9 +78,11 @@ def calibration(predictions: Predictions) -> EmbeddedImage:
 
 def comparison(runs: Mapping[str, RunSummary]) -> EmbeddedImage | None:
     """Draw the curves of several runs over each other; None if nothing was logged in any of them."""
-    curves = {label: run.curves for label, run in runs.items() if run.curves}
-    if not curves:
+    histories = {label: run.history for label, run in runs.items() if len(run.history)}
+    if not histories:
         return None
+    points = max(_LEAST_POINTS, MAX_POINTS // len(histories))
+    curves = {label: history.thinned(points).curves() for label, history in histories.items()}
     return _draw(
         plots.comparison(curves), f"Curves of loss and accuracy of {count(len(curves), 'run')} over each other."
     )

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 from shlex import quote
 
-from lightning_cnn.config.yaml import dump
 from lightning_cnn.report import figures
 from lightning_cnn.report.figures import EmbeddedImage
 from lightning_cnn.report.summary import RunSummary, setting
@@ -13,6 +12,8 @@ from lightning_cnn.report.template import NOT_RECORDED, count, render
 MISTAKES = 20
 #: Of more epochs every second, third, … is shown.
 MAX_EPOCH_ROWS = 100
+#: Of more classes the first are shown.
+MAX_CLASS_ROWS = 1000
 _MORE_EPOCHS = 5
 _ENVIRONMENT = {
     "processor": "Processor",
@@ -47,7 +48,8 @@ def run_page(run: RunSummary, label: str) -> str:
         mistakes=predictions.worst_mistakes(MISTAKES).tolist() if predictions else [],
         environment=_environment(run),
         commands=_commands(run),
-        config=dump(run.config) if run.config else "",
+        config=run.config_text,
+        classes=predictions.per_class[:MAX_CLASS_ROWS] if predictions else [],
     )
 
 
@@ -65,13 +67,15 @@ def _shown(run: RunSummary) -> dict[str, EmbeddedImage]:
     return {name: figures.embed_png(content, alts[name]) for name, content in run.figures.items()}
 
 
-def _epochs(run: RunSummary) -> list[dict[str, float]]:
-    """Return the rows of the table of epochs: all or, of very many, some at equal distances, the best and the last."""
-    step = max(1, math.ceil(run.epochs / MAX_EPOCH_ROWS))
-    numbers = {*range(step, run.epochs + 1, step), run.best_epoch or run.epochs, run.epochs} - {0}
+def _epochs(run: RunSummary) -> list[tuple[int, list[tuple[str, float]]]]:
+    """Return number and metrics of epochs: all or, of very many, some at equal distances, the best and the last."""
+    count = len(run.history)
+    step = max(1, math.ceil(count / MAX_EPOCH_ROWS))
+    rows = {*range(step - 1, count, step), count - 1 if run.best is None else run.best, count - 1} - {-1}
+    names = [*dict.fromkeys(["train/loss", "train/acc", "val/loss", "val/acc", run.monitor])]
     return [
-        {"number": number, **{curve: float(values[number - 1]) for curve, values in run.curves.items()}}
-        for number in sorted(numbers)
+        (int(run.history.epochs[row]) + 1, [(name, float(run.history.metrics[name][row])) for name in names])
+        for row in sorted(rows)
     ]
 
 

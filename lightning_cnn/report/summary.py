@@ -1,6 +1,7 @@
 """What a report says about a run, read from the files that `fit` and `test` have written into its folder."""
 
 import re
+import struct
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -8,18 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lightning_cnn.config.json import read_json
 from lightning_cnn.errors import UserError
-from lightning_cnn.files import sha256
+from lightning_cnn.files import read_limited, sha256
+from lightning_cnn.history import History
 from lightning_cnn.plots.evaluation import Predictions
-from lightning_cnn.run import Run, read_json
+from lightning_cnn.run import Run
 
 #: Figures that cannot be drawn again from the files of a run, because they show images of the dataset.
 _FIGURES = ("samples", "predictions", "mistakes")
 #: Settings of the trainer that leave out a part of the data.
 _LIMITS = ("limit_train_batches", "limit_val_batches", "overfit_batches")
 _PNG = b"\x89PNG\r\n\x1a\n"
+#: Bytes and pixels of the largest figure that a page embeds.
+_MAX_PNG, _MAX_PIXELS = 8_000_000, 50_000_000
+#: Bytes of the largest checkpoint whose checksum is compared: more would take long.
+_MAX_HASHED = 2**30
+_MAX_KINDS = 12
 _NAN = float("nan")
 
 
@@ -46,7 +53,7 @@ class Test:
 
     Attributes:
         accuracy: Share of correct predictions, 0 to 1.
-        loss: Mean cross-entropy.
+        loss: Mean loss.
         images: Number of images.
         checkpoint: The tested file.
         data: The data that was tested on.
@@ -56,8 +63,7 @@ class Test:
 
     __test__ = False  # pytest would collect it because of its name
 
-    accuracy: float
-    loss: float
+    metrics: dict[str, float]
     images: int
     checkpoint: str
     data: Data
@@ -73,10 +79,10 @@ class RunSummary:
         folder: The run folder, as it was given.
         started: When the run was started, in UTC; None if unknown.
         config: The settings; empty if they were not recorded.
+        config_text: The file with the settings, as it is.
         data: The data it was trained on; None if it was not recorded.
         environment: Machine and versions; empty if they were not recorded.
-        curves: `train_loss`, `train_acc`, `val_loss` and `val_acc`, each `(E,)`; empty if nothing was logged.
-        monitored: The metric that decides which epoch is the best, `(E,)`; NaN where it was not logged.
+        history: The metrics of the epochs, that which decides which epoch is the best among them.
         test: The results of the test; None if the run was not tested.
         figures: PNG files that show images, by name: `samples`, `predictions`, `mistakes`, those that exist.
         checkpoints: Names of the checkpoints that exist: `best`, `last`.
@@ -85,10 +91,10 @@ class RunSummary:
     folder: Path
     started: datetime | None
     config: dict[str, Any]
+    config_text: str
     data: Data | None
     environment: dict[str, Any]
-    curves: dict[str, NDArray[np.float64]]
-    monitored: NDArray[np.float64]
+    history: History
     test: Test | None
     figures: dict[str, bytes]
     checkpoints: frozenset[str]
@@ -129,9 +135,32 @@ class RunSummary:
         return setting(self.config, "trainer", "precision")
 
     @property
+    def loss(self) -> str:
+        """Name of the loss."""
+        name = str(setting(self.config, "model", "init_args", "loss", "class_path") or "").rpartition(".")[2]
+        return name or "cross-entropy"
+
+    @property
     def monitor(self) -> str:
         """Name of the metric that decides which epoch is the best."""
-        return str(setting(self.config, "checkpoints", "monitor") or "val/acc")
+        return monitor_of(self.config)
+
+    @property
+    def mode(self) -> str:
+        """Whether the highest (`max`) or the lowest (`min`) value of the monitored metric is the best."""
+        return "min" if setting(self.config, "checkpoints", "mode") == "min" else "max"
+
+    @property
+    def monitored(self) -> str:
+        """The name of the monitored metric without its stage."""
+        return self.monitor.partition("/")[2] or self.monitor
+
+    @property
+    def kinds(self) -> list[str]:
+        """The metrics of training, validation and test without their stage: accuracy, loss, and others."""
+        logged = [name for name, values in self.history.metrics.items() if not np.isnan(values).all()]
+        others = [name.partition("/")[2] for name in logged if "/" in name]
+        return [*dict.fromkeys(["acc", "loss", *others, *(self.test.metrics if self.test else [])])][:_MAX_KINDS]
 
     @property
     def parameters(self) -> float:
@@ -150,31 +179,45 @@ class RunSummary:
 
     @property
     def epochs(self) -> int:
-        """Number of epochs that were logged."""
-        return len(self.curves["train_loss"]) if self.curves else 0
+        """Number of epochs, up to the last one that was logged."""
+        return int(self.history.epochs[-1]) + 1 if len(self.history) else 0
 
     @cached_property
+    def best(self) -> int | None:
+        """The position of the best epoch in the history, the first of equals; None if there is none."""
+        monitored = self.history.metrics[self.monitor]
+        if np.isnan(monitored).all():
+            return None
+        return int(np.nanargmin(monitored) if self.mode == "min" else np.nanargmax(monitored))
+
+    @property
     def best_epoch(self) -> int | None:
         """The epoch with the best value of the monitored metric, from 1, the first of equals; None if there is none."""
-        if np.isnan(self.monitored).all():
-            return None
-        minimized = setting(self.config, "checkpoints", "mode") == "min"
-        return int(np.nanargmin(self.monitored) if minimized else np.nanargmax(self.monitored)) + 1
+        return None if self.best is None else int(self.history.epochs[self.best]) + 1
+
+    def at_best(self, metric: str) -> float:
+        """Return a metric of the best epoch, for example `val/acc`; NaN if there is none."""
+        values = self.history.metrics.get(metric)
+        return _NAN if self.best is None or values is None else float(values[self.best])
 
     @property
     def best_val_acc(self) -> float:
         """The validation accuracy of the best epoch, 0 to 1; NaN if there is none."""
-        return _NAN if self.best_epoch is None else float(self.curves["val_acc"][self.best_epoch - 1])
+        return self.at_best("val/acc")
+
+    def tested(self, kind: str) -> float:
+        """Return a metric of the test, for example `acc`; NaN if the run was not tested, or not by that metric."""
+        return self.test.metrics.get(kind, _NAN) if self.test else _NAN
 
     @property
     def test_acc(self) -> float:
         """The test accuracy, 0 to 1; NaN if the run was not tested."""
-        return self.test.accuracy if self.test else _NAN
+        return self.tested("acc")
 
     @property
     def test_loss(self) -> float:
         """The test loss; NaN if the run was not tested."""
-        return self.test.loss if self.test else _NAN
+        return self.tested("loss")
 
     @property
     def calibration_error(self) -> float:
@@ -190,6 +233,11 @@ def setting(config: dict[str, Any], *keys: str) -> Any:
     return value
 
 
+def monitor_of(config: dict[str, Any]) -> str:
+    """Return the name of the metric that decides which epoch of a run is the best."""
+    return str(setting(config, "checkpoints", "monitor") or "val/acc")
+
+
 def read_summary(run: Run) -> RunSummary:
     """Read a run folder.
 
@@ -197,26 +245,21 @@ def read_summary(run: Run) -> RunSummary:
         UserError: If a file is damaged; the message names it.
     """
     config = run.read_config() if run.config_file.is_file() else {}
-    curves = run.read_history()
     record = read_json(run.data_file)
     if (data := _data(record)) is None and record is not None:
         raise UserError(f"{run.data_file} is damaged or incomplete; repair or delete it")
-    summary = RunSummary(
+    return RunSummary(
         folder=run.folder,
         started=_started(run),
         config=config,
+        config_text=run.config_file.read_text(encoding="utf-8") if config else "",
         data=data,
         environment=run.read_environment(),
-        curves=curves,
-        monitored=np.full(len(curves["val_acc"]) if curves else 0, _NAN),
+        history=run.read_history(monitor_of(config)),
         test=_read_test(run),
         figures={name: _read_png(run.plot(name)) for name in _FIGURES if run.plot(name).is_file()},
         checkpoints=frozenset(name for name in ("best", "last") if run.checkpoint(name).is_file()),
     )
-    for epoch, value in run.read_metric(summary.monitor):
-        if epoch < len(summary.monitored):
-            summary.monitored[epoch] = value
-    return summary
 
 
 def _started(run: Run) -> datetime | None:
@@ -238,22 +281,35 @@ def _data(record: Any) -> Data | None:
 
 
 def _read_test(run: Run) -> Test | None:
-    match run.read_test_metrics():
+    match record := run.read_test_metrics():
         case None:
             return None
         case {
-            "test/acc": float(accuracy),
-            "test/loss": float(loss),
+            "test/acc": float(),
+            "test/loss": float(),
             "images": int(images),
             "checkpoint": str(checkpoint),
             "checkpoint_sha256": str(checksum),
             "class_names": [str(), *_] as names,
-            "data": record,
-        } if (data := _data(record)) and all(isinstance(name, str) for name in names):
+            "data": tested_on,
+        } if (data := _data(tested_on)) and all(isinstance(name, str) for name in names):
             tested = run.checkpoint(Path(checkpoint).stem)  # the run may have been moved
-            is_stale = tested.is_file() and sha256(tested) != checksum
-            return Test(accuracy, loss, images, checkpoint, data, is_stale, _read_predictions(run, names, images))
+            metrics = {
+                name.removeprefix("test/"): value
+                for name, value in record.items()
+                if name.startswith("test/") and isinstance(value, float)
+            }
+            is_stale = tested.is_file() and _is_replaced(tested, run.test_metrics_file, checksum)
+            return Test(metrics, images, checkpoint, data, is_stale, _read_predictions(run, names, images))
     raise UserError(f"{run.test_metrics_file} is damaged or incomplete; test again")
+
+
+def _is_replaced(checkpoint: Path, results: Path, checksum: str) -> bool:
+    """Whether a checkpoint is not the tested one; of a very large one, whether it was written after the results."""
+    status = checkpoint.stat()
+    if status.st_size > _MAX_HASHED:
+        return status.st_mtime > results.stat().st_mtime
+    return sha256(checkpoint) != checksum
 
 
 def _read_predictions(run: Run, class_names: list[str], images: int) -> Predictions | None:
@@ -269,7 +325,10 @@ def _read_predictions(run: Run, class_names: list[str], images: int) -> Predicti
 
 
 def _read_png(path: Path) -> bytes:
-    content = path.read_bytes()
+    content = read_limited(path, _MAX_PNG)
     if not content.startswith(_PNG) or len(content) < 24:  # as far as width and height
         raise UserError(f"{path} is damaged or not a PNG file; delete it")
+    width, height = struct.unpack(">II", content[16:24])
+    if not 0 < width * height <= _MAX_PIXELS:  # a browser would unpack them all
+        raise UserError(f"{path} has {width:,}×{height:,} pixels, more than {_MAX_PIXELS:,} or none; delete it")
     return content

@@ -13,6 +13,8 @@ from lightning_cnn.text import printable
 NOT_RECORDED = "not recorded"
 #: Stands for a value that is missing or NaN.
 NOTHING = "–"
+#: Beyond it, a number is shown with an exponent.
+_LONG = 1e9
 
 
 def render(name: str, **values: object) -> str:
@@ -30,7 +32,13 @@ def render(name: str, **values: object) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=percent, decimal=decimal, whole=whole, count=count, breakable=breakable, printable=printable
+        percent=percent,
+        decimal=decimal,
+        metric=metric,
+        whole=whole,
+        count=count,
+        breakable=breakable,
+        printable=printable,
     )
     environment.globals.update(version=__version__, NOTHING=NOTHING, NOT_RECORDED=NOT_RECORDED)
     return environment.get_template(name).render(values)
@@ -38,12 +46,17 @@ def render(name: str, **values: object) -> str:
 
 def percent(share: float) -> str:
     """Return a share, 0 to 1, as percent, for example `89.53 %`."""
-    return NOTHING if math.isnan(share) else f"{100 * share:.2f} %"
+    return NOTHING if math.isnan(share) else f"{100 * share:.2f} %" if abs(share) < _LONG else f"{100 * share:.4g} %"
 
 
 def decimal(value: float) -> str:
     """Return a loss, for example `0.2958`."""
-    return NOTHING if math.isnan(value) else f"{value:.4f}"
+    return NOTHING if math.isnan(value) else f"{value:.4f}" if abs(value) < _LONG else f"{value:.4g}"
+
+
+def metric(value: float, kind: str) -> str:
+    """Return the value of a metric: an accuracy as percent, any other as a decimal number."""
+    return percent(value) if kind.endswith(("acc", "accuracy")) else decimal(value)
 
 
 def whole(value: float) -> str:

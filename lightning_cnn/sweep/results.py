@@ -20,6 +20,7 @@ from lightning_cnn.config.yaml import dump
 from lightning_cnn.files import atomic_write
 from lightning_cnn.sweep.statistics import estimate
 from lightning_cnn.sweep.tasks import has_diverged, original_number
+from lightning_cnn.text import spreadsheet_safe
 
 TABLE = "results.csv"
 BEST = "best.yaml"
@@ -167,6 +168,11 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def _cell(value: object) -> object:
+    """A setting in a table, where numbers stay numbers."""
+    return value if type(value) in (int, float) else _text(value)
+
+
 def _short_value(value: object) -> str:
     """A setting in few characters: classes without their module, numbers with four digits."""
     return f"{value:.4g}" if isinstance(value, float) else _text(value).rpartition(".")[2]
@@ -177,14 +183,15 @@ def _write_table(path: Path, trials: Sequence[FrozenTrial], monitor: str) -> Non
     rest = ("seconds", "host", "folder", "error")
     columns = ["number", "state", monitor, name_in_test(monitor), *_names(trials), *rest]
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(map(spreadsheet_safe, columns))
         for trial, state in zip(trials, _states(trials), strict=True):
-            row = trial.user_attrs | {name: _text(value) for name, value in _settings(trial).items()}
+            row = trial.user_attrs | {name: _cell(value) for name, value in _settings(trial).items()}
             row |= {"number": original_number(trial), "state": state, name_in_test(monitor): row.get("test", "")}
             row[monitor] = "" if math.isnan(value := _value(trial)) else value
             row["seconds"] = "" if trial.duration is None else round(trial.duration.total_seconds(), 1)
-            writer.writerow(row)
+            cells = (row.get(name, "") for name in columns)
+            writer.writerow(spreadsheet_safe(cell) if isinstance(cell, str) else cell for cell in cells)
 
 
 def _write_best(path: Path, trial: FrozenTrial, sweep: str, monitor: str, fit_config: dict[str, Any]) -> None:

@@ -24,6 +24,8 @@ RESERVED = ("config", "ckpt_path", "resume", "test", "overwrite", "trainer.defau
 PROGRAM = (sys.executable, "-m", trial_main.__name__)
 #: Seconds for a stopped trial to save its checkpoint; less than a worker may miss heartbeats.
 STOP_PATIENCE = 20
+#: How much of the end of its stderr is searched for its error.
+_MAX_BYTES = 2**20
 #: Defaults of a trial; the user's flags come later and override them.
 _DEFAULTS = ("--plots.enabled=false", "--trainer.enable_progress_bar=false")
 #: Parts of a setting's name that can be left out.
@@ -97,7 +99,9 @@ def error_message(status: int, folder: Path) -> str:
         status: Its exit status, negative for a signal.
         folder: The folder of the trial.
     """
-    lines = [line.strip() for line in (folder / "stderr.txt").read_text(errors="replace").splitlines() if line.strip()]
+    with (folder / "stderr.txt").open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _MAX_BYTES))
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("lightning-cnn: ")]
     message = [*lines, *errors][-1].removeprefix("lightning-cnn: ").removeprefix("error: ") if lines else ""
     if status >= 0:

@@ -10,7 +10,7 @@ from lightning_cnn.classifiers.network import PRETRAINED
 from lightning_cnn.config.class_settings import is_class
 from lightning_cnn.config.classes import trusted_class
 from lightning_cnn.config.places import PLACES, SIZES
-from lightning_cnn.config.yaml import dump
+from lightning_cnn.config.yaml import MAX_BYTES, dump
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.environment import job_id
 from lightning_cnn.errors import UserError
@@ -54,11 +54,15 @@ def run_to_resume(root: Path, config: dict[str, Any], this_job_only: bool = Fals
     verdicts: dict[bytes, bool] = {}  # many runs may have the same settings
 
     def is_wanted(run: Run) -> bool:
+        if run.config_file.stat().st_size > MAX_BYTES:
+            return False
         recorded = run.config_file.read_bytes()
         if recorded not in verdicts:
             # The same settings have these parts, as `dump` writes them; parsing takes a hundred times as long.
             is_possible = all(part in recorded for part in parts)
-            verdicts[recorded] = is_possible and compared(run.read_config()) == wanted
+            settings = run.read_config() if is_possible else {}
+            has_parts = all(isinstance(settings.get(name), dict) for name in ("trainer", "data"))
+            verdicts[recorded] = has_parts and compared(settings) == wanted
         return verdicts[recorded]
 
     known = [run for run in find_runs(root) if run.checkpoint("last").is_file() and run.config_file.is_file()]

@@ -1,6 +1,5 @@
 """What a run is set up with: its precision, its folder, its loggers and callbacks. Each piece works without the CLI."""
 
-import csv
 import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +17,7 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from lightning_cnn.callbacks import Progress
-from lightning_cnn.callbacks.metrics_csv import MetricsCSV
+from lightning_cnn.callbacks.metrics_csv import MetricsCSV, read_rows
 from lightning_cnn.callbacks.tensorboard import TensorBoard
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.config.class_settings import find_class, import_path, is_class, names_class
@@ -177,19 +176,19 @@ def make_loggers(requested: Any, run: Run, first_step: int | None) -> list[Logge
 @rank_zero_only
 def _resume_log(logger: CSVLogger | TensorBoardLogger, run: Run, first_step: int) -> None:
     """Let a logger of Lightning go on in the folder where it was when the run was stopped."""
-    for kind, root, version in run.read_environment().get("loggers", []):
-        if logger._version is None and (kind, root) == (type(logger).__name__, logger.root_dir):
-            logger._version = version
+    for recorded in run.read_environment().get("loggers", []):
+        match recorded:
+            case [kind, root, int() | str() as version] if Path(f"{version}").name == f"{version}":  # in the folder
+                if logger._version is None and (kind, root) == (type(logger).__name__, logger.root_dir):
+                    logger._version = version
     if isinstance(logger, TensorBoardLogger):
         logger._kwargs.setdefault("purge_step", first_step)
         return
     path = Path(logger.log_dir) / ExperimentWriter.NAME_METRICS_FILE
     if not path.is_file():
         return
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if int(row["step"]) < first_step]
     with warnings.catch_warnings(action="ignore"):  # that it deletes the file
-        logger.experiment.metrics = rows  # text is written as it was read
+        logger.experiment.metrics = read_rows(path, first_step)  # text is written as it was read
     logger.save()
 
 

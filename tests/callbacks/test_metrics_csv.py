@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 
 from lightning_cnn.callbacks.metrics_csv import MetricsCSV
+from lightning_cnn.errors import UserError
+from lightning_cnn.run import Run
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -90,6 +92,43 @@ def test_a_new_metric_gets_a_column_in_all_rows(tmp_path):
         {"epoch": "0", "step": "9", "val/acc": "0.5", "lr-SGD": ""},
         {"epoch": "1", "step": "19", "val/acc": "", "lr-SGD": "0.1"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("epoch,val/acc\n0,0.5\n", r"near line 2 \('step'\)"),
+        ("epoch,step\n0,x\n", "near line 2 .*invalid literal"),
+        ("epoch,step,a\n0,1\n", "not as many values as there are columns"),
+        ("epoch,step\n0,1,2\n", "not as many values as there are columns"),
+        ("epoch,step\n0," + "9" * 200_000 + "\n", "a line has more than 131,072 characters"),
+        (b"epoch,step\n0,1\n\xff,2\n", "near line"),
+    ],
+)
+def test_a_damaged_file_is_refused_when_a_run_is_resumed(tmp_path, content, message):
+    (tmp_path / "metrics.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    with pytest.raises(UserError, match=rf"metrics\.csv is damaged.*{message}"):
+        MetricsCSV(tmp_path, first_step=5)
+
+
+def test_a_file_too_large_to_resume_with_is_refused(tmp_path):
+    with (tmp_path / "metrics.csv").open("wb") as file:
+        file.truncate(2**40)
+
+    with pytest.raises(UserError, match="more than 67,108,864, to resume with; move it elsewhere"):
+        MetricsCSV(tmp_path, first_step=5)
+
+
+def test_names_of_metrics_are_no_formulas_and_are_read_back(tmp_path):
+    logged(tmp_path, (9, {"epoch": 0, "=1+1": 0.5, "'a": 1.0})).finalize("success")
+    logged(tmp_path, (19, {"epoch": 1, "=1+1": -0.25}), first_step=10).finalize("success")
+
+    assert rows(tmp_path) == [
+        {"epoch": "0", "step": "9", "'=1+1": "0.5", "''a": "1.0"},
+        {"epoch": "1", "step": "19", "'=1+1": "-0.25", "''a": ""},
+    ]
+    assert Run(tmp_path).read_metric("=1+1") == [(0, 0.5), (1, -0.25)]
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):

@@ -38,6 +38,15 @@ def test_fetch_prints_the_source_of_each_file(tmp_path, facts, monkeypatch, caps
     assert str(raw_folder(facts, tmp_path / "new")) in printed
 
 
+def test_fetch_asks_the_mirrors_of_the_user(tmp_path, facts, capsys):
+    here = raw_folder(facts, tmp_path / "here")
+    with serve({f"/{file}.gz": gzip.compress((here / file).read_bytes()) for file in FILES}) as server:
+        argv = ["data", "fetch", "mnist", "--data_dir", str(tmp_path / "new")]
+        assert data.main([*argv, "--mirrors", server.address]) == 0
+
+    assert f"from {server.address}{FILES[0]}.gz" in capsys.readouterr().out
+
+
 def test_fetch_fails_without_a_source(tmp_path, facts):
     with pytest.raises(DataError, match="cannot be downloaded"):
         data.main(["data", "fetch", "mnist", "--data_dir", str(tmp_path / "new")])
@@ -149,7 +158,7 @@ def test_the_folder_comes_from_the_environment_if_not_given(tmp_path, facts, mon
         (
             ["verify", "mnist", "--data-dir=x"],
             "'--data-dir' is not an option "
-            "(choose from --help, --data_dir, --allow_sample); did you mean '--data_dir'?",
+            "(choose from --help, --data_dir, --mirrors, --allow_sample); did you mean '--data_dir'?",
         ),
         (
             ["fetch"],

@@ -192,6 +192,35 @@ def test_nothing_is_written_if_one_of_the_runs_is_damaged(cli, tmp_path, two):
     assert pages(tmp_path) == set()
 
 
+@pytest.mark.parametrize("target", ["precious", "nowhere"])
+def test_a_page_is_not_written_through_a_link_out_of_the_run(cli, tmp_path, two, target):
+    (tmp_path / "precious").write_text("mine")
+    (two[1] / "report.html").symlink_to(tmp_path / target)
+    outcome = cli("report", *two)
+
+    assert outcome.status == 2
+    assert "report.html is a link that leads out of the run folder, to " in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert not (tmp_path / "nowhere").exists() and not Path("comparison.html").exists()
+    assert cli("report", two[1], "--output", "page.html").status == 0
+
+
+def test_names_that_are_no_text_are_written(cli, two):
+    (two[0] / "data.json").write_text('{"dataset": "\\ud800", "origin": "x", "sample": false}')
+
+    assert cli("report", two[0]).status == 0
+    assert "\\ud800" in (two[0] / "report.html").read_text(encoding="utf-8")
+
+
+def test_runs_are_not_looked_for_in_the_whole_disk(cli, tmp_path):
+    write_run(tmp_path / "x" / "a" / "b" / "version_0")
+    write_run(tmp_path / "y" / "a" / "b" / "c" / "version_0")
+
+    assert "give a run in it, such as x/a/b/version_0" in cli("report", "x").err
+    assert "give a folder that `fit` has written" in cli("report", "y").err
+
+
 def test_a_read_only_folder_is_exit_status_1(cli, tmp_path, two, monkeypatch):
     def refuse(**options):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(options["dir"]))

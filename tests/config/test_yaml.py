@@ -78,6 +78,7 @@ def test_valid_yaml_is_read(text, content):
         ("a: *b", "*b (line 1) has no anchor before it"),
         (lists(9), "its aliases stand for more than 100,000 values"),
         (lists(60, of=2), "its aliases stand for more than 100,000 values"),
+        (f"a: &a {'x' * 1000}\nb: [{'*a,' * 1000}]", "its aliases stand for more than 1,000,000 characters"),
         (merges(9), "its aliases stand for more than 100,000 values"),
         ("a: " + "[" * 100, "nested more than 50 deep (line 1)"),
         ("[" * 50_000, "nested more than 50 deep (line 1)"),

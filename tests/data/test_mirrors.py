@@ -5,11 +5,12 @@ import sys
 import time
 
 import pytest
-from web import not_found, send, send_without_end, serve, stall, stall_midway
+from web import not_found, redirect, send, send_without_end, serve, stall, stall_midway
 
 from lightning_cnn.data import files, mirrors
 from lightning_cnn.data.files import SourceError, UnreachableError
-from lightning_cnn.data.mirrors import Mirror
+from lightning_cnn.data.mirrors import Mirror, user_mirrors
+from lightning_cnn.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +39,49 @@ def test_a_missing_truncated_or_invalid_file_is_rejected(behaviour, why):
         Mirror(server.address).read("one")
 
     assert not isinstance(caught.value, UnreachableError)  # other files may be there
+
+
+def rude(handler, server):
+    handler.send_response(500, "no\x1b[31m \x9bway" + "!" * 1000)
+    handler.end_headers()
+
+
+@pytest.mark.parametrize(("behaviour", "why"), [(redirect, "302 The HTTP server .* infinite loop"), (rude, "500 no")])
+def test_what_a_server_says_is_one_short_line(behaviour, why):
+    with serve(behaviour) as server, pytest.raises(SourceError, match=why) as caught:
+        Mirror(server.address).read("one")
+
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) <= 200
+    assert len(server.requests) < 15
+
+
+@pytest.mark.parametrize(
+    ("given", "addresses"),
+    [
+        ("https://a.org/x/", ["https://a.org/x"]),
+        ("http://a:80, https://b/c/,", ["http://a:80", "https://b/c"]),
+        (["http://a", "http://b/"], ["http://a", "http://b"]),
+        ("", []),
+        ([], []),
+    ],
+)
+def test_mirrors_of_the_user(monkeypatch, given, addresses):
+    monkeypatch.setenv("LIGHTNING_CNN_MIRRORS", "http://of.environment")
+
+    assert user_mirrors(given) == addresses
+    assert user_mirrors(None) == ["http://of.environment"]
+    monkeypatch.setenv("LIGHTNING_CNN_MIRRORS", "")
+    assert user_mirrors(None) == []
+
+
+@pytest.mark.parametrize("given", ["data", "file:///etc/passwd", "ftp://a/b", "https://", "http://a b", "http:///x"])
+def test_mirrors_are_web_addresses(monkeypatch, given):
+    with pytest.raises(UserError, match="is no web address; give those of folders, such as"):
+        user_mirrors(given)
+    monkeypatch.setenv("LIGHTNING_CNN_MIRRORS", f"http://a,{given}")
+    with pytest.raises(UserError, match="LIGHTNING_CNN_MIRRORS: "):
+        user_mirrors(None)
 
 
 def test_an_endless_response_is_rejected(monkeypatch):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from idx import idx_bytes, images_and_labels
 from torchvision import datasets
+from web import redirect, serve
 
 from lightning_cnn.data import CIFAR10DataModule, EMNISTDataModule, KMNISTDataModule, QMNISTDataModule
 from lightning_cnn.errors import DataError
@@ -50,6 +51,36 @@ def test_kmnist(written):
     assert len(targets) == 30
     assert np.array_equal(tested[:, 0].numpy(), test[0])
     assert labels.tolist() == test[1].tolist()
+
+
+def test_missing_files_come_from_mirrors_of_the_user(written, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("no_proxy", "*")
+    contents = {name: gzip.compress(name.encode()) for name in KMNISTDataModule.md5}
+    data_dir = written(KMNISTDataModule, contents)
+    folder = data_dir / KMNISTDataModule.folder
+    one, other, *_ = contents
+    for name in (one, other):
+        (folder / name).unlink()
+    served = {f"/{one}": contents[one], f"/{KMNISTDataModule.folder}/{other}": contents[other]}
+    with serve(redirect) as first, serve(served) as second:
+        KMNISTDataModule(data_dir, mirrors=[first.address, second.address]).prepare_data()
+
+    assert {name: (folder / name).read_bytes() for name in contents} == contents
+
+
+def test_a_failed_download_is_one_line(written, tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    with serve(redirect) as server:
+        monkeypatch.setattr(KMNISTDataModule, "addresses", {n: server.address + n for n in KMNISTDataModule.md5})
+        with pytest.raises(DataError) as caught:
+            KMNISTDataModule(tmp_path / "new", mirrors=f"{server.address}mine").prepare_data()
+
+    message = str(caught.value)
+    assert "\n" not in message
+    assert f"{server.address}mine/train-images-idx3-ubyte.gz: " in message and "infinite loop" in message
+    assert (
+        "put train-images-idx3-ubyte.gz, " in message and "name a web folder that has them as --data.mirrors" in message
+    )
 
 
 def test_qmnist_has_the_class_first_of_eight_numbers(written):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from idx import idx_bytes, idx_files, write_idx_dataset
-from web import not_found, send, serve, stall
+from web import not_found, redirect, send, serve, stall
 
 from lightning_cnn.data import mirrors, sources
 from lightning_cnn.data.facts import FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
@@ -208,7 +208,9 @@ def test_as_many_labels_as_images_are_required(tmp_path):
     (raw_folder(facts, tmp_path / "other") / TRAIN_LABELS).replace(raw_folder(facts, tmp_path) / TRAIN_LABELS)
     facts = dataclasses.replace(facts, sha256={**facts.sha256, TRAIN_LABELS: labels.sha256[TRAIN_LABELS]})
 
-    with pytest.raises(DataError, match="20 images but 30 labels"):
+    with pytest.raises(
+        DataError, match=f"{TRAIN_IMAGES} and .*{TRAIN_LABELS} have 20 images but 30 labels; replace them"
+    ):
         load(facts, tmp_path)
 
 
@@ -260,12 +262,49 @@ def test_invalid_files_of_one_mirror_come_from_the_next(tmp_path, facts, here):
     assert dataset.origin == f"{first.address}, {second.address}"
 
 
-def test_a_mirror_that_does_not_answer_is_asked_once(tmp_path, facts, here, monkeypatch):
+def test_mirrors_of_the_user_come_first_in_their_order(tmp_path, facts, here, capsys):
+    good = packed(here)
+    damaged = {**good, f"/{TRAIN_IMAGES}.gz": good[f"/{TEST_IMAGES}.gz"]}
+    partly = {f"/{facts.folder}/raw{name}": content for name, content in good.items() if TEST_LABELS not in name}
+    with serve(damaged) as first, serve(partly) as second, serve(good) as official:
+        facts = dataclasses.replace(facts, mirrors=(official.address,))
+        dataset = load(facts, tmp_path / "new", mirrors=f"{first.address},{second.address}")
+        again = load(facts, tmp_path / "again", mirrors=[second.address])
+
+    assert dataset.origins[TRAIN_IMAGES] == f"{second.address}{facts.folder}/raw/{TRAIN_IMAGES}.gz"
+    assert dataset.origins[TEST_LABELS] == f"{first.address}{TEST_LABELS}.gz"
+    assert again.origins[TEST_LABELS] == f"{official.address}{TEST_LABELS}.gz"
+    assert official.requests == [f"/{TEST_LABELS}.gz"]
+    announced = capsys.readouterr().err
+    assert f"{first.address}{TRAIN_IMAGES}.gz is not used: SHA-256 is " in announced
+    assert "404" not in announced  # the files may be in either place
+
+
+def test_mirrors_of_the_environment_are_used(tmp_path, facts, here, monkeypatch):
+    with serve(packed(here)) as server:
+        monkeypatch.setenv("LIGHTNING_CNN_MIRRORS", server.address)
+        assert load(facts, tmp_path / "new").origin == server.address.rstrip("/")
+
+
+def test_a_redirect_loop_is_one_line_that_names_the_file(tmp_path, facts, capsys):
+    with serve(redirect) as server, pytest.raises(DataError) as caught:
+        load(dataclasses.replace(facts, mirrors=(server.address,)), tmp_path / "new")
+
+    announced = capsys.readouterr().err.splitlines()
+    assert len(announced) == 4
+    assert f"{server.address}{TRAIN_IMAGES}.gz is not used: 302 The HTTP server" in "".join(announced)
+    lines = str(caught.value).splitlines()
+    assert len([line for line in lines if "infinite loop" in line and line.endswith("(all four files)")]) == 1
+
+
+def test_a_mirror_that_does_not_answer_is_asked_once(tmp_path, facts, here, monkeypatch, capsys):
     monkeypatch.setattr(mirrors, "TIMEOUT", 0.2)
 
     with serve(stall) as first, serve(packed(here)) as second:
         load(dataclasses.replace(facts, mirrors=(first.address, second.address)), tmp_path / "new")
 
+    expected = f"{first.address}{TRAIN_IMAGES}.gz: timed out after 0.2 s; {first.address} is skipped"
+    assert expected in capsys.readouterr().err
     assert len(first.requests) == 1
     assert len(second.requests) == 4
 

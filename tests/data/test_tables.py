@@ -98,7 +98,10 @@ def test_repeated_lines_are_told(capsys):
             "labels.csv is not UTF-8, after line 1; save it as CSV in UTF-8",
         ),
         ("file,label\n1.png,a\n".encode("utf-16"), "labels.csv is not UTF-8, after line 1; "),
-        ("file,label\n1.png," + "a" * 200_000, "labels.csv, line 2: not valid CSV (field larger than field limit"),
+        (
+            "file,label\n1.png," + "a" * 200_000,
+            "labels.csv, line 2: not valid CSV (a line has more than 131,072 characters",
+        ),
     ],
 )
 def test_what_is_not_clear_is_refused(content, message):

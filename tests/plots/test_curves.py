@@ -103,6 +103,18 @@ def test_runs_differ_in_more_than_colour_and_the_legend_covers_no_curve(n: int) 
     assert len({(marker, line) for _, marker, line in styles}) == n
 
 
+def test_curves_are_drawn_over_the_numbers_of_their_epochs() -> None:
+    figure = figures.history(**curves(0.5, 0.75), epochs=[3, 999_999])
+    assert figure.axes[0].lines[0].get_xdata().tolist() == [3, 999_999]
+
+
+def test_values_that_overflow_are_left_out() -> None:
+    values = [0.5, 1e308, -np.inf, 0.25]
+    figure = figures.history(values, values, values, values)
+    figure.draw_without_rendering()
+    assert figure.axes[0].lines[0].get_xdata().tolist() == [1, 4]
+
+
 def test_history_looks_like_a_comparison_of_one_run() -> None:
     run = curves(0.5, 0.75)
     alone, compared = figures.history(**run), figures.comparison({"run": run})

@@ -36,7 +36,7 @@ def test_confusion_agrees_with_torchmetrics(guesses):
 
 def test_metrics_of_a_class_by_hand():
     # Class 0: two of three images predicted correctly, two of three predictions correct.
-    first, second = per_class(np.array([[2, 1], [1, 4]]))
+    first, second = per_class([0] * 3 + [1] * 5, [0, 0, 1, 0, 1, 1, 1, 1], 2)
 
     assert (first.images, first.accuracy, first.precision, first.f1) == pytest.approx((3, 2 / 3, 2 / 3, 2 / 3))
     assert (second.images, second.accuracy, second.precision) == pytest.approx((5, 4 / 5, 4 / 5))
@@ -45,7 +45,7 @@ def test_metrics_of_a_class_by_hand():
 def test_metrics_of_each_class_agree_with_torchmetrics(guesses):
     targets, probabilities = guesses
     predicted = probabilities.argmax(axis=1)
-    found = per_class(confusion(targets, predicted, 4))
+    found = per_class(targets, predicted, 4)
     tensors = torch.from_numpy(predicted), torch.from_numpy(targets)
 
     assert [f.accuracy for f in found] == pytest.approx(multiclass_recall(*tensors, 4, average=None).tolist())
@@ -54,10 +54,22 @@ def test_metrics_of_each_class_agree_with_torchmetrics(guesses):
 
 
 def test_metrics_of_a_class_without_images_are_nan():
-    (_, missing) = per_class(np.array([[3, 0], [0, 0]]))
+    (_, missing) = per_class([0, 0, 0], [0, 0, 0], 2)
 
     assert missing.images == 0
     assert np.isnan([missing.accuracy, missing.precision, missing.f1]).all()
+
+
+def test_the_most_frequent_confusion_of_a_class_is_the_first_of_equals():
+    one, two, three, none = per_class([0, 0, 0, 0, 1, 1, 1, 2], [2, 1, 2, 1, 3, 3, 0, 2], 4)
+
+    assert [(row.confused_with, row.confusions) for row in (one, two, three, none)] == [(1, 2), (3, 2), (0, 0), (0, 0)]
+
+
+def test_a_million_classes_need_no_matrix():
+    found = per_class([7, 999_999], [999_998, 999_999], 1_000_000)
+
+    assert (found[7].confused_with, found[999_999].accuracy) == (999_998, 1.0)
 
 
 def test_calibration_by_hand():

@@ -45,7 +45,7 @@ def test_names_of_files_are_kept(tmp_path, predictions):
     dataclasses.replace(predictions, files=names).write_csv(path)
 
     assert path.read_bytes().splitlines()[0] == b"index,true,predicted,confidence,loss,file"
-    assert Predictions.read_csv(path, CLASSES).files == [names[0], "./=1/b.png", *names[2:]]
+    assert Predictions.read_csv(path, CLASSES).files == names
     predictions.write_csv(path)
     assert Predictions.read_csv(path, CLASSES).files is None
 
@@ -96,12 +96,13 @@ def test_class_names_are_not_formulas_and_are_read_back(tmp_path, name):
     path = tmp_path / "predictions.csv"
     names = [name, f"={name}", f"'{name}"]
     columns = map(np.array, ([0, 1, 2], [1, 2, 0], [0.5] * 3, [0.5] * 3, [0, 1, 2]))
-    Predictions(names, *columns).write_csv(path)
+    Predictions(names, *columns, files=names).write_csv(path)
 
     with path.open(newline="", encoding="utf-8") as file:
-        cells = [row["true"] for row in csv.DictReader(file)]
+        cells = [cell for row in csv.DictReader(file) for cell in (row["true"], row["file"])]
     assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells)
-    assert Predictions.read_csv(path, names).targets.tolist() == [0, 1, 2]
+    again = Predictions.read_csv(path, names)
+    assert (again.targets.tolist(), again.files) == ([0, 1, 2], names)
 
 
 def test_predictions_of_a_diverged_network_are_read_back(tmp_path):

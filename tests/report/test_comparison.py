@@ -12,7 +12,7 @@ from lightning_cnn.report.summary import read_summary
 from lightning_cnn.run import Run
 
 HEADINGS = ["Run", "Network", "Dataset", "Test accuracy", "Validation accuracy", "Test loss",
-            "Calibration error", "Parameters", "Epochs", "Seed", "Precision"]  # fmt: skip
+            "Calibration error", "Parameters", "Epochs", "Monitored", "Seed", "Precision"]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def notes(page):
 def test_the_table_has_the_metrics_of_the_files(compare):
     page = compare(one={}, two=having(0.5, **{"test/loss": 0.5}))
 
-    same = ["29.69 %", "402,986", "3", "3", "bf16-mixed"]
+    same = ["29.69 %", "402,986", "3", "val/acc (max)", "3", "bf16-mixed"]
     assert rows(page, "metrics") == [
         HEADINGS,
         ["one", "ShallowCNN", "Fashion-MNIST", "★ 62.50 %", "93.75 %", "0.6875", *same],
@@ -72,6 +72,35 @@ def test_runs_are_sorted_by_test_accuracy_or_else_validation_accuracy(compare):
         "unlogged": "not tested",
     }
     assert list(column(page, "Run")) == ["high", "untested", "low", "unlogged"]
+
+
+def test_other_metrics_have_columns_wherever_a_run_has_them(compare):
+    f1 = {"config": CONFIG + "checkpoints:\n  monitor: val/f1\n  mode: max\n"}
+    page = compare(
+        a={**having(0.75, **{"test/f1": 0.5}), **f1},
+        b={**having(0.5, **{"test/f1": 0.75, "test/auroc": 0.25}), **f1},
+        c=having(0.625),
+    )
+
+    assert rows(page, "metrics")[0][5:9] == ["Test loss", "Test f1", "Test auroc", "Calibration error"]
+    assert column(page, "Test f1") == {"a": "0.5000", "c": "–", "b": "★ 0.7500"}
+    assert column(page, "Test auroc") == {"a": "–", "c": "–", "b": "0.2500"}
+    assert column(page, "Monitored") == {"a": "val/f1 (max)", "c": "val/acc (max)", "b": "val/f1 (max)"}
+    assert "Sorted by test accuracy, or by validation accuracy where" in text(page)
+
+
+def test_runs_that_monitor_one_metric_are_sorted_by_it(compare):
+    error = {"config": CONFIG + "checkpoints:\n  monitor: val/error\n  mode: min\n"}
+    metrics = "epoch,step,val/acc,val/error\n0,1,0.5,0.25\n"
+    page = compare(
+        a={**having(0.75, **{"test/error": 0.5}), **error},
+        b={**having(0.5, **{"test/error": 0.125}), **error},
+        c={**UNTESTED, **error, "metrics": metrics},
+    )
+
+    assert column(page, "Test error") == {"b": "★ 0.1250", "c": "–", "a": "0.5000"}
+    assert column(page, "Validation error") == {"b": "–", "c": "0.2500", "a": "–"}
+    assert "Sorted by test error, or by validation error where" in text(page)
 
 
 def test_ties_are_all_marked_unless_all_runs_are_equal(compare):

@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from runs import PREDICTIONS, png, write_run
 
+from lightning_cnn.history import History
 from lightning_cnn.plots import figures as plots
 from lightning_cnn.report import figures
 from lightning_cnn.report.summary import RunSummary, read_summary
@@ -42,6 +43,7 @@ def test_the_history_is_that_of_the_file(run, drawn):
     image = figures.history(run)
 
     assert {name: values.tolist() for name, values in drawn["history"].items()} == {
+        "epochs": [1, 2, 3],
         "train_loss": [0.5, 0.4375, 0.25],
         "train_acc": [0.75, 0.8125, 0.90625],
         "val_loss": [0.4375, 0.25, 0.375],
@@ -74,7 +76,7 @@ def test_the_calibration_is_that_of_the_predictions(run, drawn):
 
 
 def test_the_comparison_leaves_out_runs_without_curves(run, drawn):
-    empty = dataclasses.replace(run, curves={})
+    empty = dataclasses.replace(run, history=History(np.array([], dtype=int), {}))
     image = figures.comparison({"a": run, "none": empty, "b": run})
 
     assert list(drawn["comparison"][0]) == ["a", "b"]
@@ -87,6 +89,17 @@ def test_runs_without_validation_can_be_compared(tmp_path):
     run = read_summary(Run(write_run(tmp_path / "run", metrics="epoch,step,train/loss\n0,1,0.5\n")))
 
     assert figures.comparison({"a": run, "b": run}).alt == "Curves of loss and accuracy of 2 runs over each other."
+
+
+def test_figures_of_many_epochs_show_some_of_them(tmp_path, drawn):
+    metrics = "epoch,step,val/acc\n" + "".join(f"{epoch},1,{0.9 if epoch == 7001 else 0.5}\n" for epoch in range(9000))
+    run = read_summary(Run(write_run(tmp_path / "run", metrics=metrics)))
+    figures.history(run)
+    figures.comparison({f"{n}": run for n in range(100)})
+
+    shown = drawn["history"]["epochs"]
+    assert len(shown) <= 2005 and {1, 7002, 9000} <= {*shown.tolist()}
+    assert all(50 <= len(curves["epochs"]) <= 55 for curves in drawn["comparison"][0].values())
 
 
 @pytest.fixture(scope="module")

@@ -103,6 +103,45 @@ def test_commands_name_the_folder_as_a_shell_reads_it(tmp_path):
     assert f"lightning-cnn fit --ckpt_path '{folder}' --trainer.max_epochs 8" in content
 
 
+def test_metrics_of_all_stages_and_the_monitored_one_are_shown(tmp_path):
+    config = CONFIG + "checkpoints:\n  monitor: val/f1\n  mode: max\n"
+    metrics = "epoch,step,val/acc,val/f1,train/loss\n0,1,0.5,0.25,1.5\n1,2,0.25,0.5,0.5\n"
+    page = page_of(tmp_path / "run", config=config, metrics=metrics, test={**TEST, "test/f1": 0.125})
+
+    assert rows(page, "metrics") == [
+        ["Metric", "Training, best epoch", "Validation, best epoch", "Test"],
+        ["accuracy", "–", "25.00 %", "62.50 %"],
+        ["loss", "0.5000", "–", "0.6875"],
+        ["f1 (monitored)", "–", "0.5000", "0.1250"],
+    ]
+    assert rows(page, "training")[0][-1] == "val/f1"
+    assert rows(page, "training")[2] == ["★ 2", "0.5000", "–", "–", "25.00 %", "0.5000"]
+    assert "best epoch is the one with the highest val/f1, the monitored metric (mode: max): epoch 2" in text(page)
+    assert "test f1 0.1250 the monitored metric" in text(page)
+
+
+def test_the_lowest_value_can_be_the_best(page, tmp_path):
+    assert "the highest val/acc, the monitored metric (mode: max): epoch 2 of 3." in text(page)
+    config = CONFIG + "checkpoints:\n  monitor: val/mine\n  mode: min\n"
+    assert "the lowest val/mine, the monitored metric (mode: min), which was not logged." in text(
+        page_of(tmp_path / "run", config=config)
+    )
+
+
+def test_the_loss_is_named(tmp_path):
+    config = CONFIG.replace(
+        "    optimizer:", "    loss:\n      class_path: lightning_cnn.classifiers.FocalLoss\n    optimizer:"
+    )
+
+    assert "test loss 0.6875 mean FocalLoss" in text(page_of(tmp_path / "run", config=config))
+
+
+def test_text_that_no_file_can_have_is_written(tmp_path, monkeypatch):
+    data = '{"dataset": "\\ud800", "origin": "x", "sample": false}'
+
+    assert "\ud800" in page_of(tmp_path / "run", data=data, config='seed_everything: "\\udcff"')
+
+
 def test_an_interrupted_run_has_the_command_to_resume_it(tmp_path):
     content = text(page_of(tmp_path / "run", config=CONFIG.replace("max_epochs: 3", "max_epochs: 9")))
 
@@ -260,9 +299,14 @@ def test_many_classes_have_a_table_but_no_confusion_matrix(tmp_path):
     assert len(rows(page, "test")) == 61
 
 
-@pytest.mark.parametrize("metrics", [METRICS, METRICS.replace("1,199,,0.8125,0.4375,,0.9375,0.25\n", "")])
-def test_gaps_in_the_history_are_drawn(tmp_path, metrics):
-    assert "Curves of loss and accuracy over 3 epochs" in page_of(tmp_path / "run", metrics=metrics)
+@pytest.mark.parametrize(
+    ("metrics", "epochs"), [(METRICS, 3), (METRICS.replace("1,199,,0.8125,0.4375,,0.9375,0.25\n", ""), 2)]
+)
+def test_gaps_in_the_history_are_drawn(tmp_path, metrics, epochs):
+    page = page_of(tmp_path / "run", metrics=metrics)
+
+    assert f"Curves of loss and accuracy over {epochs} epochs" in page
+    assert f"of {max(epochs, 3)}." in text(page)
 
 
 def test_the_page_says_if_earlier_weights_were_tested(tmp_path):

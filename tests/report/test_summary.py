@@ -55,7 +55,7 @@ def test_a_run_with_settings_only(tmp_path):
 
     assert (run.network, run.dataset) == ("an unknown network", "an unknown dataset")
     assert (run.data, run.test, run.precision) == (None,) * 3
-    assert (run.epochs, run.best_epoch, run.curves, run.environment) == (0, None, {}, {})
+    assert (run.epochs, run.best_epoch, len(run.history), run.environment) == (0, None, 0, {})
     assert all(
         math.isnan(x) for x in (run.best_val_acc, run.test_acc, run.test_loss, run.calibration_error, run.parameters)
     )
@@ -95,7 +95,7 @@ def test_without_data_json_the_dataset_is_that_of_the_settings(tmp_path):
 
 
 def test_metrics_of_a_test_may_be_nan(tmp_path):
-    run = read_summary(write_run(tmp_path / "run", test={**TEST, "test/loss": math.nan}))
+    run = read_summary(write_run(tmp_path / "run", test={**TEST, "test/loss": None}))
 
     assert math.isnan(run.test_loss)
 
@@ -115,6 +115,35 @@ def test_a_monitored_metric_that_was_not_logged_has_no_best_epoch(tmp_path):
     run = read_summary(write_run(tmp_path / "run", config=CONFIG + "checkpoints:\n  monitor: val/f1\n"))
 
     assert run.best_epoch is None and math.isnan(run.best_val_acc)
+
+
+def test_all_metrics_are_read(tmp_path):
+    config = CONFIG + "checkpoints:\n  monitor: val/f1\n  mode: min\n"
+    metrics = "epoch,step,val/acc,val/f1,val/auroc,train/f1\n0,1,0.5,0.75,0.25,0.5\n1,2,0.25,0.5,0.625,0.875\n"
+    run = read_summary(write_run(tmp_path / "run", config, metrics, test={**TEST, "test/f1": 0.25, "test/top5": None}))
+
+    assert (run.monitor, run.mode, run.monitored, run.best_epoch) == ("val/f1", "min", "f1", 2)
+    assert run.kinds == ["acc", "loss", "f1", "auroc", "top5"]
+    assert [run.at_best(name) for name in ("train/f1", "val/f1", "val/auroc")] == [0.5 + 0.375, 0.5, 0.625]
+    assert run.tested("f1") == 0.25
+    assert math.isnan(run.tested("top5")) and math.isnan(run.tested("auroc"))
+
+
+def test_the_monitored_metric_of_older_runs_is_the_accuracy(tmp_path):
+    run = read_summary(write_run(tmp_path / "run"))
+
+    assert (run.monitor, run.mode, run.kinds) == ("val/acc", "max", ["acc", "loss"])
+
+
+def test_a_very_large_checkpoint_is_compared_by_its_time(tmp_path):
+    folder = write_run(tmp_path / "run")
+    with (folder / "checkpoints" / "best.ckpt").open("wb") as file:
+        file.truncate(2**40)
+    os.utime(folder / "checkpoints" / "best.ckpt", (1_000, 1_000))
+    assert not read_summary(folder).test.is_stale
+
+    os.utime(folder / "test_metrics.json", (500, 500))
+    assert read_summary(folder).test.is_stale
 
 
 def test_predictions_of_an_unfinished_test_are_ignored(tmp_path):
@@ -153,8 +182,12 @@ def test_the_files_of_a_real_run_are_read(fit, cli):
         ({"data": "[]"}, r"data\.json must be a JSON object, got \[\]"),
         ({"data": {**DATA, "sample": "no"}}, r"data\.json is damaged or incomplete; repair or delete it"),
         ({"environment": "nonsense"}, r"environment\.json is not valid JSON"),
-        ({"environment": "[" * 100_000}, r"environment\.json is not valid JSON"),
-        ({"environment": "9" * 5_000}, r"environment\.json is not valid JSON"),
+        ({"environment": "[" * 100_000}, r"environment\.json is not valid JSON: nested more than 50 deep; repair or"),
+        ({"environment": "9" * 5_000}, r"environment\.json is not valid JSON: the number 9+… is too large"),
+        (
+            {"test": {**TEST, "test/loss": math.nan}},
+            "test_metrics.json is not valid JSON: NaN is not a number",
+        ),
         ({"test": '{"test/acc": 0.5'}, r"test_metrics\.json is not valid JSON"),
         *(
             ({"test": {**TEST, **piece}}, r"test_metrics\.json is damaged or incomplete; test again")

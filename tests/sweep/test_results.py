@@ -105,6 +105,17 @@ def test_every_trial_has_a_row_with_its_settings_in_columns(tmp_path):
     assert (failed["state"], failed["val/acc"], failed["error"]) == ("failed", "", "no room")
 
 
+def test_text_in_the_table_is_no_formula_and_numbers_stay_numbers(tmp_path):
+    study = new_study()
+    settings = {"data.shift": -0.5, "data.root": "=1+1", "data.augment": None, "data.fold": -1}
+    add(study, None, settings, TrialState.FAIL, error="-cmd", host="@host")
+    results.write(study, tmp_path, GIVEN)
+
+    (row,) = rows(tmp_path)
+    names = ("error", "host", *settings)
+    assert [row[name] for name in names] == ["'-cmd", "'@host", "-0.5", "'=1+1", "null", "-1"]
+
+
 def test_running_waiting_and_interrupted_trials_have_rows_as_well(tmp_path):
     study = new_study()
     add(study, None, state=TrialState.FAIL, reported={0: 0.5})
