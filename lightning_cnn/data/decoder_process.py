@@ -1,9 +1,9 @@
 """A process that decodes images with libraries which a small file can make run forever, crash or fill the memory.
 
 `isolated` starts it by its path: it imports nothing of this package, so that it is quick to start. It reads requests
-from stdin, each one a line of JSON with the kind, the length and the limits of a file, and the file. It answers on
-stdout with lines of JSON: the number of pages, and then for each page an error, or its mode, size and stride, followed
-by its pixels; or earlier with an error that is the last answer.
+from stdin, each one a line of JSON with a `Request` and the length of a file, and the file. It answers on stdout with
+lines of JSON: the number of pages, and then for each page an error, or its mode, size and stride, followed by its
+pixels; or earlier with an error that is the last answer.
 """
 
 import io
@@ -12,7 +12,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, BinaryIO, NamedTuple
 
@@ -21,22 +21,36 @@ _MEMORY = 1 << 30
 #: The resolution of pages of PDF: that of a scan, and not more pixels than an A4 page has then.
 _DOTS_PER_INCH, _MAX_SIDE = 200, 2_400
 _PASSWORD = 4  # PDFium's FPDF_ERR_PASSWORD
+_BITS, _PHOTOMETRIC, _TILE_WIDTH, _TILE_LENGTH = 258, 262, 322, 323  # tags of TIFF
 
 
-class Limits(NamedTuple):
-    """The most pixels of an image, its longest side, the most pages, and the most computing time of a page."""
+class Request(NamedTuple):
+    """What is read of a file.
 
+    Attributes:
+        kind: PDF, HEIC, AVIF or TIFF.
+        pixels: The most pixels of an image.
+        side: The longest side.
+        pages: The most pages; of more, nothing is read.
+        seconds: The most computing time of a page.
+        numbers: Which images of a TIFF are pages.
+        compressions: The compressions of TIFF that are read, by Pillow's names.
+    """
+
+    kind: str
     pixels: int
     side: int
     pages: int
     seconds: int
+    numbers: Sequence[int] = (0,)
+    compressions: Sequence[str] = ()
 
 
 #: An answer, and the pixels after it.
 Answer = tuple[dict[str, Any], bytes]
 
 
-def _pdf(content: bytes, limits: Limits) -> Iterator[Answer]:
+def _pdf(content: bytes, request: Request) -> Iterator[Answer]:
     import pypdfium2
 
     try:
@@ -46,8 +60,8 @@ def _pdf(content: bytes, limits: Limits) -> Iterator[Answer]:
         return
     count = len(document)
     yield {"pages": count}, b""
-    for number in range(count if count <= limits.pages else 0):
-        _start_clock(limits.seconds)
+    for number in range(count if count <= request.pages else 0):
+        _start_clock(request.seconds)
         try:
             page = document[number]
             scale = min(_DOTS_PER_INCH / 72, _MAX_SIDE / max(page.get_size()))
@@ -60,31 +74,64 @@ def _pdf(content: bytes, limits: Limits) -> Iterator[Answer]:
         yield answer
 
 
-def _heic(content: bytes, limits: Limits) -> Iterator[Answer]:
+def _heic(content: bytes, request: Request) -> Iterator[Answer]:
     import pillow_heif
 
     image = pillow_heif.open_heif(content)  # without making Pillow read this format, too
     yield {"pages": 1}, b""
-    pixels = bytes(image.data) if _fits(image.size, limits) else b""  # upright, as its decoder makes it
+    pixels = bytes(image.data) if _fits(image.size, request) else b""  # upright, as its decoder makes it
     yield {"mode": image.mode, "size": image.size, "stride": image.stride if pixels else 0}, pixels
 
 
-def _avif(content: bytes, limits: Limits) -> Iterator[Answer]:
-    from PIL import Image, ImageOps
+def _pillow(content: bytes, request: Request) -> Iterator[Answer]:
+    from PIL import Image, UnidentifiedImageError
 
-    with Image.open(io.BytesIO(content), formats=("AVIF",)) as image:
-        yield {"pages": 1}, b""
-        pixels = b""
-        if _fits(image.size, limits):
-            image.load()
-            with suppress(Exception):  # damaged EXIF data
-                ImageOps.exif_transpose(image, in_place=True)
-            pixels = image.tobytes()
-    yield {"mode": image.mode, "size": image.size, "stride": 0}, pixels
+    Image.MAX_IMAGE_PIXELS = None  # the limit is ours
+    try:
+        image = Image.open(io.BytesIO(content), formats=(request.kind,))
+    except UnidentifiedImageError:
+        yield {"error": "kind" if request.kind == "TIFF" else "damaged", "last": True}, b""
+        return
+    yield {"pages": len(request.numbers)}, b""
+    for number in request.numbers:
+        _start_clock(request.seconds)
+        try:
+            answer = _frame(image, number, request)
+        except MemoryError:
+            answer = {"error": "memory"}, b""
+        except Exception:  # noqa: BLE001  # whatever struct, zlib and Pillow's own bugs raise
+            answer = {"error": "damaged"}, b""
+        yield answer
 
 
-def _fits(size: tuple[int, int], limits: Limits) -> bool:
-    return size[0] * size[1] <= limits.pixels and max(size) <= limits.side
+def _frame(image: Any, number: int, request: Request) -> Answer:
+    from PIL import ImageOps
+
+    if number:
+        image.seek(number)
+    tags = getattr(image, "tag_v2", {})  # of TIFF
+    compression = image.info.get("compression", "")
+    if tags and compression not in request.compressions:
+        return {"error": "compression", "what": compression}, b""
+    if image.mode == "LAB":
+        return {"error": "lab"}, b""
+    if tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_LENGTH, 0) > request.pixels:
+        return {"error": "damaged"}, b""
+    pixels = b""
+    if _fits(image.size, request):
+        image.load()
+        with suppress(Exception):  # damaged EXIF data
+            ImageOps.exif_transpose(image, in_place=True)
+        if image.mode in ("P", "PA"):  # the palette is not sent
+            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        pixels = image.tobytes()
+    bits, photometric = tags.get(_BITS, (16,))[0], tags.get(_PHOTOMETRIC, 1)
+    head = {"mode": image.mode, "size": image.size, "stride": 0, "bits": bits, "inverted": photometric == 0}
+    return head, pixels
+
+
+def _fits(size: tuple[int, int], request: Request) -> bool:
+    return size[0] * size[1] <= request.pixels and max(size) <= request.side
 
 
 def _start_clock(seconds: float) -> None:
@@ -92,13 +139,13 @@ def _start_clock(seconds: float) -> None:
     signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
-_KINDS = {"PDF": _pdf, "HEIC": _heic, "AVIF": _avif}
+_KINDS = {"PDF": _pdf, "HEIC": _heic, "AVIF": _pillow, "TIFF": _pillow}
 
 
-def _answer(kind: str, content: bytes, limits: Limits) -> Iterator[Answer]:
+def _answer(content: bytes, request: Request) -> Iterator[Answer]:
     """Yield the answers to a request; errors of the libraries are of any type."""
     try:
-        yield from _KINDS[kind](content, limits)
+        yield from _KINDS[request.kind](content, request)
     except ImportError:
         yield {"error": "import", "last": True}, b""
     except MemoryError:
@@ -109,11 +156,11 @@ def _answer(kind: str, content: bytes, limits: Limits) -> Iterator[Answer]:
 
 def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
     while line := requests.readline():
-        request = json.loads(line)
-        content, limits = requests.read(request["bytes"]), Limits(*request["limits"])
-        _start_clock(limits.seconds)
-        for head, pixels in _answer(request["kind"], content, limits):
-            answers.write(json.dumps({**head, "bytes": len(pixels)}).encode() + b"\n" + pixels)
+        head = json.loads(line)
+        content, request = requests.read(head["bytes"]), Request(*head["request"])
+        _start_clock(request.seconds)
+        for answer, pixels in _answer(content, request):
+            answers.write(json.dumps({**answer, "bytes": len(pixels)}).encode() + b"\n" + pixels)
             answers.flush()
         _start_clock(0)
 

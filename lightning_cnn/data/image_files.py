@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lightning_cnn.data import isolated, tiff
-from lightning_cnn.data.decoder_process import Answer, Limits
+from lightning_cnn.data.decoder_process import Answer, Request
 from lightning_cnn.errors import reason
 
 #: The formats that are left to Pillow, by its names; its other decoders are not exposed to untrusted files.
@@ -38,7 +39,7 @@ MAX_SIDE = 65_535
 MAX_BYTES = 256 * 2**20
 #: Maximum of pages of a file: what a scanner makes of a book.
 MAX_PAGES = 1_000
-#: Maximum of computing time for a page of PDF, an HEIC or AVIF: such a page of a scanner takes a tenth of a second.
+#: Maximum of computing time for a page of TIFF, PDF, HEIC or AVIF: a page of a scanner takes a tenth of a second.
 SECONDS = 6
 #: Maximum of passes times pixels of a progressive JPEG, a few seconds. Cameras write a dozen passes; a small malicious
 #: file could take days.
@@ -59,6 +60,9 @@ _ERRORS = {
     "password": "protected by a password; save it without one",
     "time": f"takes more than {SECONDS} s to decode; save it as PNG or JPEG",
     "crash": "too large for the memory of its decoder, or made to crash it; save it as PNG or JPEG",
+    "kind": "damaged, or a kind of TIFF that is not read; save it in greyscale or RGB with 8 bits",
+    "compression": "a TIFF compressed by {what}; save it with LZW or Deflate",
+    "lab": "a TIFF in the colour space Lab; save it in RGB",
     "import": "needs a package that is installed but cannot be imported; install the extra `pictures` again",
 }
 
@@ -167,15 +171,27 @@ def _open(content: bytes, most: int) -> _Pages:
     Raises:
         ImageFileError: If it has none that can be read, or more than `most`.
     """
-    kind = _kind(content)
-    if kind in _PACKAGES or kind == "AVIF":
-        return _isolated_pages(kind, content, most)
+    if not (kind := _kind(content)):
+        return 1, iter([_decode(content)])
+    if kind in _PACKAGES and find_spec(_PACKAGES[kind]) is None:
+        raise ImageFileError(
+            f"{kind} needs the extra `pictures`; install it with `pip install '.[pictures]'`, or save the file as PNG"
+        )
     numbers = [0]
     if kind == "TIFF":
         with _as_image_file_errors():
             numbers = tiff.pages(content, most)
         _require_pages(len(numbers), most)
-    return len(numbers), _pages(content, numbers, kind)
+    if kind == "AVIF":
+        from PIL import features  # only for such a file
+
+        if not features.check("avif"):
+            raise ImageFileError("AVIF, which this Pillow was built without; save it as PNG")
+    answers = isolated.answers(content, Request(kind, MAX_PIXELS, MAX_SIDE, most, SECONDS, numbers, tiff.COMPRESSIONS))
+    head, _ = next(answers)
+    _require_no_error(head)
+    _require_pages(head["pages"], most)
+    return head["pages"], _images(answers)
 
 
 def _kind(content: bytes) -> str:
@@ -197,71 +213,39 @@ def _require_pages(count: int, most: int) -> None:
         raise ImageFileError(f"has more than {most:,} pages; split it")
 
 
-def _pages(content: bytes, numbers: list[int], kind: str) -> Iterator[Image.Image | ImageFileError]:
-    """Yield the pages that Pillow reads; the errors of a page are yielded, those of the file as well."""
-    try:
-        with _as_image_file_errors(kind):
-            image = Image.open(io.BytesIO(content), formats=[kind] if kind else FORMATS)
-    except ImageFileError as error:
-        yield error
-        return
-    with image:
-        for number in numbers:
-            page: Image.Image | ImageFileError
-            try:
-                with _as_image_file_errors(kind):
-                    page = _page(image, number, content)
-            except ImageFileError as error:
-                page = error
-            yield page
-
-
-def _page(image: Image.Image, number: int, content: bytes) -> Image.Image:
-    if number:
-        image.seek(number)
-    _check_size(image.size)
-    _check_work(image, content)
-    image.load()
-    _make_upright(image)
-    return _opaque(image)
-
-
-def _isolated_pages(kind: str, content: bytes, most: int) -> _Pages:
-    """Return the pages of a file that another process decodes."""
-    if kind in _PACKAGES and find_spec(_PACKAGES[kind]) is None:
-        raise ImageFileError(
-            f"{kind} needs the extra `pictures`; install it with `pip install '.[pictures]'`, or save the file as PNG"
-        )
-    if kind == "AVIF":
-        from PIL import features  # only for such a file
-
-        if not features.check("avif"):
-            raise ImageFileError("AVIF, which this Pillow was built without; save it as PNG")
-    answers = isolated.answers(kind, content, Limits(MAX_PIXELS, MAX_SIDE, most, SECONDS))
-    head, _ = next(answers)
-    if error := head.get("error"):
-        raise ImageFileError(_ERRORS[error])
-    _require_pages(head["pages"], most)
-    return head["pages"], _images(answers)
+def _decode(content: bytes) -> Image.Image:
+    """Return the image in a file of one of `FORMATS`."""
+    with _as_image_file_errors(), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        _check_size(image.size)
+        _check_passes(image, content)
+        image.load()
+        _make_upright(image)
+        return _opaque(image)
 
 
 def _images(answers: Iterator[Answer]) -> Iterator[Image.Image | ImageFileError]:
+    """Yield the pages of a file that another process decodes."""
     for head, pixels in answers:
         page: Image.Image | ImageFileError
         try:
-            if error := head.get("error"):
-                raise ImageFileError(_ERRORS[error])
+            _require_no_error(head)
             size, mode = (head["size"][0], head["size"][1]), head["mode"]
             _check_size(size)
             with _as_image_file_errors():
-                page = _opaque(Image.frombytes(mode, size, pixels, "raw", mode, head["stride"]))
-        except ImageFileError as failure:
-            page = failure
+                image = Image.frombytes(mode, size, pixels, "raw", mode, head["stride"])
+                page = _opaque(image, head.get("bits", 16), head.get("inverted", False))
+        except ImageFileError as error:
+            page = error
         yield page
 
 
+def _require_no_error(head: dict[str, Any]) -> None:
+    if error := head.get("error"):
+        raise ImageFileError(_ERRORS[error].format(what=head.get("what")))
+
+
 @contextmanager
-def _as_image_file_errors(kind: str = "") -> Iterator[None]:
+def _as_image_file_errors() -> Iterator[None]:
     """Raise `ImageFileError` for whatever Pillow raises."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of oddities that do not prevent decoding
@@ -270,10 +254,6 @@ def _as_image_file_errors(kind: str = "") -> Iterator[None]:
         except ImageFileError:
             raise
         except UnidentifiedImageError as error:
-            if kind == "TIFF":
-                raise ImageFileError(
-                    "damaged, or a kind of TIFF that is not read; save it in greyscale or RGB with 8 bits"
-                ) from error
             raise ImageFileError(f"not an image; {_READ}") from error
         except Image.DecompressionBombError as error:
             raise ImageFileError(f"more than {MAX_PIXELS:,} pixels; save it in a smaller size") from error
@@ -291,19 +271,12 @@ def _check_size(size: tuple[int, int]) -> None:
         raise ImageFileError(f"more than {MAX_SIDE:,} pixels wide or high; split it")
 
 
-def _check_work(image: Image.Image, content: bytes) -> None:
-    """Reject an image, before it is decoded, that would take too much time, or memory in other ways."""
+def _check_passes(image: Image.Image, content: bytes) -> None:
+    """Reject a JPEG, before it is decoded, that would take too much time."""
     if image.format in ("JPEG", "MPO"):
         passes = content.count(_START_OF_PASS)
         if passes * image.width * image.height > _MAX_WORK:
             raise ImageFileError(f"has {passes:,} passes over its pixels, too slow to decode; save it again")
-    elif image.format == "TIFF":
-        if (compression := image.info.get("compression")) not in tiff.COMPRESSIONS:
-            raise ImageFileError(f"a TIFF compressed by {compression}; save it with LZW or Deflate")
-        if tiff.tile_pixels(image) > MAX_PIXELS:
-            raise ImageFileError(_ERRORS["damaged"])
-        if image.mode == "LAB":
-            raise ImageFileError("a TIFF in the colour space Lab; save it in RGB")
 
 
 def _make_upright(image: Image.Image) -> None:
@@ -316,10 +289,16 @@ def _make_upright(image: Image.Image) -> None:
         return
 
 
-def _opaque(image: Image.Image) -> Image.Image:
-    """Return the image in RGB, or in greyscale if it is so, on an opaque background."""
+def _opaque(image: Image.Image, bits: int = 16, inverted: bool = False) -> Image.Image:
+    """Return the image in RGB, or in greyscale if it is so, on an opaque background.
+
+    Args:
+        image: The image.
+        bits: Those of grey in mode I;16, which may be fewer than 16.
+        inverted: Whether the greatest value is black, in modes of more than 8 bits.
+    """
     if image.mode.startswith(("I", "F")):  # more than 8 bits of grey
-        levels = tiff.levels(np.asarray(image, np.float32), image)
+        levels = tiff.levels(np.asarray(image, np.float32), bits if image.mode.startswith("I;") else 0, inverted)
         if not np.isfinite(levels).all():
             raise ImageFileError("has pixels that are NaN or infinite; save it with 8 or 16 bits")
         return Image.fromarray(levels)

@@ -1,7 +1,7 @@
 """Images whose decoders run in a process of their own, `decoder_process`. Used by `image_files`.
 
-Pages of PDF are drawn, HEIC and AVIF decoded, by large libraries. A file of a kilobyte can make them run forever, so
-the process has limits. It is started when it is first needed, and decodes all files of this process.
+Pages of PDF are drawn, HEIC, AVIF and TIFF decoded, by large libraries. A file of a kilobyte can make them run forever,
+crash, or print on stderr, so the process has limits. It is started when it is first needed, and decodes all such files.
 """
 
 import json
@@ -14,34 +14,32 @@ from contextlib import suppress
 from typing import IO, Any
 
 from lightning_cnn.data import decoder_process
-from lightning_cnn.data.decoder_process import Answer, Limits
+from lightning_cnn.data.decoder_process import Answer, Request
 
 #: The process of this one while it waits, by the number of this one: a fork must not use it.
 _running: dict[int, "subprocess.Popen[bytes]"] = {}
 
 
-def answers(kind: str, content: bytes, limits: Limits) -> Iterator[Answer]:
+def answers(content: bytes, wanted: Request) -> Iterator[Answer]:
     """Yield the answers of the process to a file, as `decoder_process` describes them.
 
     The last one is an error `time` or `crash` if the process has ended meanwhile.
 
     Args:
-        kind: PDF, HEIC or AVIF.
         content: The file.
-        limits: What is refused.
+        wanted: Its format and what is read of it.
     """
     process = _running.pop(os.getpid(), None) or _start()  # nobody else may use it meanwhile
     assert process.stdin is not None  # both are for mypy
     assert process.stdout is not None
     left = 1  # answers
     try:
-        request = {"kind": kind, "bytes": len(content), "limits": limits}
-        process.stdin.write(json.dumps(request).encode() + b"\n" + content)
+        process.stdin.write(json.dumps({"request": wanted, "bytes": len(content)}).encode() + b"\n" + content)
         process.stdin.flush()
         while left:
             head, pixels = _read(process.stdout)
             left += head.get("pages", 0) - 1
-            if left > limits.pages or "last" in head:
+            if left > wanted.pages or "last" in head:
                 left = 0
             if not left:
                 _keep(process)

@@ -4,7 +4,6 @@ import struct
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 #: The compressions that are decoded, by Pillow's names; those of libtiff that nobody uses for pictures are not exposed.
 COMPRESSIONS = (
@@ -12,8 +11,7 @@ COMPRESSIONS = (
     *("tiff_ccitt", "group3", "group4"),
 )
 _STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are BigTIFF
-_SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _TILE_WIDTH, _TILE_LENGTH = 254, 258, 262, 322, 323
-_WHITE_IS_ZERO = 0
+_SUBFILE_TYPE = 254
 #: Bits of the type of a subfile: a reduced copy of another page, and a mask.
 _NO_PAGE = 1 | 4
 #: Types of tags that are bytes or text, and the most values of a tag of another type, which becomes a tuple: as many
@@ -62,28 +60,21 @@ def pages(content: bytes, most: int) -> list[int]:
     return found or [0]
 
 
-def tile_pixels(image: Image.Image) -> int:
-    """Return the pixels of a tile of an image, which may be larger than the image."""
-    tags = getattr(image, "tag_v2", {})
-    return int(tags.get(_TILE_WIDTH, 0)) * int(tags.get(_TILE_LENGTH, 0))
-
-
-def levels(pixels: NDArray[np.float32], image: Image.Image) -> NDArray[np.float32]:
+def levels(pixels: NDArray[np.float32], bits: int, inverted: bool) -> NDArray[np.float32]:
     """Return grey pixels of more than 8 bits as values from 0 to 255.
 
     Whole numbers without sign have the range of their bits. Other numbers have no known one: they are taken as they are
     if they are from 0 to 1, otherwise the range is that from the least to the greatest.
 
     Args:
-        pixels: The values of the image, of mode I;16, I or F.
-        image: The image, of this or of another format.
+        pixels: The values of the image.
+        bits: Those of a whole number without sign; 0 for other numbers.
+        inverted: Whether the least is white.
     """
-    tags = getattr(image, "tag_v2", {})
-    if image.mode.startswith("I;"):
-        low, high = 0.0, 2.0 ** tags.get(_BITS, (16,))[0] - 1
-    else:
+    low, high = 0.0, 2.0**bits - 1
+    if not bits:
         low, high = float(pixels.min()), float(pixels.max())
         if low >= 0 and high <= 1:
             low, high = 0.0, 1.0
     scaled: NDArray[np.float32] = (pixels - low) * np.float32(255 / max(high - low, 1e-30))
-    return 255 - scaled if tags.get(_PHOTOMETRIC, 1) == _WHITE_IS_ZERO else scaled
+    return 255 - scaled if inverted else scaled
