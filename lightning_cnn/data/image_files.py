@@ -63,7 +63,7 @@ _ERRORS = {
     "kind": "damaged, or a kind of TIFF that is not read; save it in greyscale or RGB with 8 bits",
     "compression": "a TIFF compressed by {what}; save it with LZW or Deflate",
     "lab": "a TIFF in the colour space Lab; save it in RGB",
-    "import": "needs a package that is installed but cannot be imported; install the extra `pictures` again",
+    "import": "needs a package that cannot be imported; pip install 'lightning-cnn[pictures]' again",
 }
 
 
@@ -175,7 +175,7 @@ def _open(content: bytes, most: int) -> _Pages:
         return 1, iter([_decode(content)])
     if kind in _PACKAGES and find_spec(_PACKAGES[kind]) is None:
         raise ImageFileError(
-            f"{kind} needs the extra `pictures`; install it with `pip install '.[pictures]'`, or save the file as PNG"
+            f"{kind} needs {_PACKAGES[kind]}; pip install 'lightning-cnn[pictures]', or save it as PNG"
         )
     numbers = [0]
     if kind == "TIFF":

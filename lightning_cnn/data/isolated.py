@@ -4,6 +4,7 @@ Pages of PDF are drawn, HEIC, AVIF and TIFF decoded, by large libraries. A file 
 crash, or print on stderr, so the process has limits. It is started when it is first needed, and decodes all such files.
 """
 
+import atexit
 import json
 import os
 import signal
@@ -86,3 +87,6 @@ def stop() -> None:
     """End the process, if it runs; the next file starts another one."""
     if process := _running.pop(os.getpid(), None):
         _end(process)
+
+
+atexit.register(stop)

@@ -299,9 +299,7 @@ def test_without_the_extra_its_name_and_another_way_are_told(content, kind, pack
     found = image_files.find_spec
     monkeypatch.setattr(image_files, "find_spec", lambda name: None if name == package else found(name))
 
-    assert refusal(content) == (
-        f"{kind} needs the extra `pictures`; install it with `pip install '.[pictures]'`, or save the file as PNG"
-    )
+    assert refusal(content) == f"{kind} needs {package}; pip install 'lightning-cnn[pictures]', or save it as PNG"
     assert not isolated._running
 
 
