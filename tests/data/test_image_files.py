@@ -348,7 +348,9 @@ def place(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("any") / "a.png"
 
 
-PICTURES = st.sampled_from([encoded(Image.fromarray(RAMP), kind) for kind in ("PNG", "JPEG", "BMP", "GIF", "WEBP")])
+PICTURES = st.sampled_from(
+    [encoded(Image.fromarray(RAMP), kind) for kind in ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "AVIF")]
+)
 PIECES = st.lists(st.tuples(st.integers(0, 2_000), st.integers(0, 40), st.binary(max_size=40)), max_size=5)
 
 
