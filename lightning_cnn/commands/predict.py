@@ -17,9 +17,10 @@ from lightning_cnn.config.options import (
     require_new,
     require_writable,
 )
-from lightning_cnn.data.image_files import SUFFIXES, ImageFileError, find
+from lightning_cnn.data.image_files import DOCUMENTS, SUFFIXES, ImageFileError
+from lightning_cnn.data.image_paths import find, require_local
 from lightning_cnn.errors import UserError
-from lightning_cnn.predict.output import Frame, Prediction, draw, writer
+from lightning_cnn.predict.output import STDOUT, Frame, Prediction, draw, writer
 from lightning_cnn.predict.pipeline import Predictor, predict
 from lightning_cnn.run import DEFAULT_ROOT, Run, find_runs, resolve_checkpoint
 from lightning_cnn.text import printable
@@ -35,9 +36,10 @@ its confidence (the probability that the network gives it), and the runner-up.
 Images of any size and colour are made similar to the training images. For MNIST and
 Fashion-MNIST: grey, light foreground on black, cropped to the foreground and placed in
 28×28 pixels; images of 28×28 pixels are used as they are. For a folder of images: of
-the same size and colour as those were made. Files that cannot be read are named on
-stderr and skipped; the exit status is then 1, and 2 if an argument was wrong. Nothing
-is written but the files of --output and --plot.
+the same size and colour as those were made. Of an animation it is the first frame; every
+page of a TIFF or PDF is an image, scan.pdf[2] for example. Files that cannot be read are
+named on stderr and skipped; the exit status is then 1, and 2 if an argument was wrong.
+Nothing is written but the files of --output and --plot.
 """
 
 _EXAMPLES = """\
@@ -45,6 +47,7 @@ examples:
   lightning-cnn predict logs/mnist-cnn/version_0 digit.png
   lightning-cnn predict --ckpt_path best scans/ --output predictions.csv
   lightning-cnn predict best 'scans/**/*.jpg' --plot seen.png
+  curl https://example.org/digit.png | lightning-cnn predict best - --output - | cut -d, -f2
 """
 
 
@@ -55,7 +58,14 @@ def main(argv: list[str]) -> int:
         UserError: If an argument is wrong, or the checkpoint cannot be used.
     """
     arguments = _parse(argv[1:])
-    _check_output("--output", arguments.output, (".csv", ".json"), arguments)
+    require_local(arguments.images)
+    if arguments.images.count("-") > 1:
+        raise UserError("- is given twice, but stdin can be read once; give it once")
+    if "-" in arguments.images and sys.stdin is not None and sys.stdin.isatty():
+        raise UserError("- reads an image from stdin, which is a terminal; pipe one into it, or name a file")
+    kind = _format(arguments)
+    if arguments.output != STDOUT:
+        _check_output("--output", arguments.output, (".csv", ".json"), arguments)
     _check_output("--plot", arguments.plot, (".png",), arguments)
     path = resolve_checkpoint(arguments.checkpoint, find_runs(DEFAULT_ROOT), folder_means="best")
     if str(path) != arguments.checkpoint:
@@ -86,7 +96,7 @@ def main(argv: list[str]) -> int:
         batch_size=arguments.batch_size,
         num_thumbnails=0 if arguments.plot is None else _NUM_PLOTTED,
     )
-    with writer(arguments.output) as write:
+    with writer(arguments.output, kind) as write:
         for batch in batches:
             write([prediction for _, prediction in batch])
             predicted += len(batch)
@@ -95,10 +105,20 @@ def main(argv: list[str]) -> int:
         draw(arguments.plot, plotted)
     summary = f"{predicted:,} image{'' if predicted == 1 else 's'} predicted"
     summary += f", {failed:,} failed" if failed else ""
-    summary += f"; written: {arguments.output}" if arguments.output else ""
+    summary += f"; written: {arguments.output}" if arguments.output not in (None, STDOUT) else ""
     summary += f"; drawn: {arguments.plot}" if plotted else ""
     print(summary, file=sys.stderr)
     return 1 if failed else 0
+
+
+def _format(arguments: argparse.Namespace) -> str:
+    """Return the format of the output, and let `--format` alone mean stdout."""
+    if arguments.format and arguments.output is None:
+        arguments.output = STDOUT
+    of_name = {".csv": "csv", ".json": "json"}.get(arguments.output.suffix.lower()) if arguments.output else None
+    if arguments.format and of_name and arguments.format != of_name:
+        raise UserError(f"--output {arguments.output} is not of --format {arguments.format}; leave one of them out")
+    return arguments.format or of_name or "csv"
 
 
 def _check_output(option: str, path: Path | None, suffixes: tuple[str, ...], arguments: argparse.Namespace) -> None:
@@ -119,15 +139,21 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         "images",
         nargs="+",
         metavar="IMAGE",
-        help="a file; a folder, for its images and those of its subfolders that end in "
-        f"{' '.join(SUFFIXES)}; or a quoted pattern, in which ** stands for subfolders",
+        help="a file; - for stdin; a folder, for its images and those of its subfolders that end in "
+        f"{' '.join(SUFFIXES + DOCUMENTS)}; or a quoted pattern, in which ** stands for subfolders",
     )
     parser.add_argument(
         "--output",
         type=local,
         metavar="FILE",
-        help="write the predictions to a .csv or .json file instead of stdout; in a .csv, "
-        "names that are formulas in a spreadsheet, such as =1.png, begin with ./",
+        help="write the predictions to a .csv or .json file instead of a table to stdout, or with - as CSV to stdout; "
+        "in CSV, names that are formulas in a spreadsheet, such as =1.png, begin with ./",
+    )
+    parser.add_argument(
+        "--format",
+        type=lambda value: one_of(("csv", "json"), value, "value of --format"),
+        metavar="csv|json",
+        help="the format that --output - writes (default: csv); without --output it means --output -",
     )
     parser.add_argument(
         "--plot",

@@ -1,39 +1,70 @@
-"""Image files of the user: which files an argument stands for, and how any file is decoded safely.
+"""How any image file of the user is decoded safely. Used by `predict` and `decoding`; `image_paths` finds the files.
 
-Used by `predict` and `decoding`. It must be safe for arbitrary bytes: limits on memory and time, and one error for all
-failures.
+It must be safe for arbitrary bytes: limits on memory and time, and one error for all failures.
 """
 
-# ruff: noqa: PTH112, PTH114, PTH116, PTH118, PTH123, PTH208  # pathlib raises where a path is too long or not accessible
+# ruff: noqa: PTH116, PTH123  # pathlib raises where a path is too long or not accessible
 
-import fnmatch
-import glob
 import io
 import os
 import stat
+import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from lightning_cnn.data import isolated, tiff
+from lightning_cnn.data.decoder_process import Answer, Request
 from lightning_cnn.errors import reason
 
-#: The formats that are read, by Pillow's names; its other decoders are not exposed to untrusted files.
+#: The formats that are left to Pillow, by its names; its other decoders are not exposed to untrusted files.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
-#: The file name endings of these formats; other files in a folder are skipped.
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+#: The file name endings of images; other files in a folder are skipped.
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".avif", ".heic", ".heif")
+#: The file name endings of documents, whose pages `predict` reads as images. In training they are not meant as images.
+DOCUMENTS = (".pdf",)
+#: What `predict` reads where it is given `-`.
+STDIN = Path("<stdin>")
 #: Larger images are rejected before decoding: 50 megapixels take up to 0.6 GB of memory.
 MAX_PIXELS = 50_000_000
 #: Maximum width and height, the limit of JPEG and GIF: resizing a line of millions of pixels would take gigabytes.
 MAX_SIDE = 65_535
 MAX_BYTES = 256 * 2**20
+#: Maximum of pages of a file: what a scanner makes of a book.
+MAX_PAGES = 1_000
+#: Maximum of computing time for a page of TIFF, PDF, HEIC or AVIF: a page of a scanner takes a tenth of a second.
+SECONDS = 6
 #: Maximum of passes times pixels of a progressive JPEG, a few seconds. Cameras write a dozen passes; a small malicious
 #: file could take days.
 _MAX_WORK = 200 * MAX_PIXELS
 _START_OF_PASS = b"\xff\xda"
+_READ = "PNG, JPEG, GIF, BMP, WebP, TIFF, AVIF, HEIC and PDF are read"
+#: The packages of the extra `pictures` that decode other formats.
+_PACKAGES = {"HEIC": "pillow_heif", "PDF": "pypdfium2"}
+#: The brands of files that are images of these formats, in the standard of both (ISO/IEC 23008-12).
+_BRANDS = {
+    "AVIF": {b"avif", b"avis"},
+    "HEIC": {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"},
+}
+#: What the errors of `decoder_process` mean.
+_ERRORS = {
+    "damaged": "damaged or truncated; save or copy it again",
+    "memory": "too large for the memory; save it in a smaller size",
+    "password": "protected by a password; save it without one",
+    "time": f"takes more than {SECONDS} s to decode; save it as PNG or JPEG",
+    "crash": "too large for the memory of its decoder, or made to crash it; save it as PNG or JPEG",
+    "kind": "damaged, or a kind of TIFF that is not read; save it in greyscale or RGB with 8 bits",
+    "compression": "a TIFF compressed by {what}; save it with LZW or Deflate",
+    "lab": "a TIFF in the colour space Lab; save it in RGB",
+    "import": "needs a package that cannot be imported; pip install 'lightning-cnn[pictures]' again",
+}
 
 
 class ImageFileError(Exception):
@@ -42,75 +73,31 @@ class ImageFileError(Exception):
 
 #: Called with the name of what cannot be found or read, and the reason.
 OnError = Callable[[str, ImageFileError], object]
+#: The pages of a file: how many, and each one or why it cannot be read.
+_Pages = tuple[int, Iterator[Image.Image | ImageFileError]]
 
 
-def find(names: Iterable[str], on_error: OnError) -> Iterator[Path]:
-    """Yield the image files that names stand for, in the order of the names.
+def read_pages(path: Path, on_error: OnError) -> Iterator[tuple[Path, Image.Image]]:
+    """Yield the images of a file that may have several pages, each one with its name, as `read` returns them.
 
     Args:
-        names: Each one is a file; a folder, which stands for its images, sorted, including those of its subfolders; or
-            a pattern such as ``digits/**/*.png``. Folders and ``**`` skip hidden files and folders and do not follow
-            links to folders. An existing name is not a pattern.
-        on_error: Called for a name that stands for nothing, and for a folder that cannot be read.
+        path: The file. If it has several pages, the second one is named `file[2]`.
+        on_error: Called for a file or page that cannot be read.
     """
-    for name in names:
-        if os.path.isdir(name):
-            images: Iterator[str] = (
-                path for path in _expand(name, ("**",), on_error) if path.lower().endswith(SUFFIXES)
-            )
-            error = f"no images in this folder; files that end in {', '.join(SUFFIXES)} are read"
-        elif glob.has_magic(name) and not os.path.lexists(name):
-            images = iter(sorted(set(_expand("", Path(name).parts, on_error))))  # a set, as **/** repeats files
-            error = "no file matches this pattern; quote it, and use ** for subfolders"
-        else:
-            yield Path(name)
-            continue
-        found = False
-        for path in images:
-            if not os.path.isdir(path):
-                found = True
-                yield Path(path)
-        if not found:
-            on_error(name, ImageFileError(error))
-
-
-def _expand(folder: str, parts: tuple[str, ...], on_error: OnError) -> Iterator[str]:
-    """Yield the matches of a pattern below a folder. Unlike `glob`, report folders that cannot be read."""
-    if not parts:
-        yield folder
-    elif not glob.has_magic(parts[0]):
-        path = os.path.join(folder, parts[0])
-        if os.path.lexists(path):
-            yield from _expand(path, parts[1:], on_error)
-    elif not os.path.isdir(folder or os.curdir):
-        return
-    elif parts[0] == "**":
-        for subfolder in _walk(folder, on_error):
-            yield from _expand(subfolder, parts[1:] or ("*",), on_error)
-    else:
-        for name in _list(folder, on_error) or []:
-            if fnmatch.fnmatchcase(name, parts[0]) and name.startswith(".") <= parts[0].startswith("."):
-                yield from _expand(os.path.join(folder, name), parts[1:], on_error)
-
-
-def _walk(root: str, on_error: OnError) -> Iterator[str]:
-    """Yield the root and its subfolders, sorted, that can be read; not hidden or linked ones. Any depth is possible."""
-    folders = [root]
-    while folders:
-        folder = folders.pop()
-        if (names := _list(folder, on_error)) is not None:
-            yield folder
-            paths = (os.path.join(folder, name) for name in reversed(names) if not name.startswith("."))
-            folders += [path for path in paths if os.path.isdir(path) and not os.path.islink(path)]
-
-
-def _list(folder: str, on_error: OnError) -> list[str] | None:
-    """Return the names in a folder, sorted, or None if it cannot be read."""
     try:
-        return sorted(os.listdir(folder or os.curdir))
-    except OSError as error:
-        on_error(folder, ImageFileError(f"cannot be read ({reason(error)}); change its permissions or leave it out"))
-        return None
+        count, pages = _open(read_bytes(path), MAX_PAGES)
+    except ImageFileError as error:
+        on_error(str(path), error)
+        return
+    number = 0
+    for number, page in enumerate(pages, 1):
+        name = path if count == 1 else Path(f"{path}[{number}]")
+        if isinstance(page, ImageFileError):
+            on_error(str(name), page)
+        else:
+            yield name, page
+    if number < count:
+        on_error(str(path), ImageFileError(f"{count - number:,} pages after that are left out; save them as PNG"))
 
 
 def read(path: Path) -> Image.Image:
@@ -119,10 +106,11 @@ def read(path: Path) -> Image.Image:
     Transparent pixels become white if the visible ones are dark, otherwise black.
 
     Returns:
-        An image of mode RGB, L or (16-bit greyscale) F, with values from 0 to 255.
+        An image of mode RGB, L or (from more than 8 bits of grey) F, with values from 0 to 255.
 
     Raises:
-        ImageFileError: If the file is missing, cannot be read, is not an image, is damaged or is too large.
+        ImageFileError: If the file is missing, cannot be read, is not an image, is damaged, is too large, or has
+            several pages.
     """
     return decode(read_bytes(path))
 
@@ -134,9 +122,11 @@ def read_bytes(path: Path | str) -> bytes:
         ImageFileError: If the file is missing, empty, too large, or cannot be read.
     """
     try:
+        if path is STDIN:
+            return _read_stdin()
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):  # opening a pipe or a device may block
-            raise ImageFileError("not a regular file; pass files, folders or patterns")
+            raise ImageFileError("not a regular file; pass files, folders or patterns, or - for stdin")
         if status.st_size == 0:
             raise ImageFileError("empty; save or copy it again")
         if status.st_size > MAX_BYTES:
@@ -151,38 +141,138 @@ def read_bytes(path: Path | str) -> bytes:
         raise ImageFileError("too large for the memory; save it in a smaller size") from error
 
 
+def _read_stdin() -> bytes:
+    if sys.stdin is None:
+        raise ImageFileError("closed; pipe an image into it")
+    content = sys.stdin.buffer.read(MAX_BYTES + 1)
+    if not content:
+        raise ImageFileError("empty; pipe an image into it, and give - once")
+    if len(content) > MAX_BYTES:
+        raise ImageFileError(f"larger than {MAX_BYTES >> 20} MiB; save it in a smaller size")
+    return content
+
+
 def decode(content: bytes) -> Image.Image:
     """Return the image that a file with this content has, as `read` does.
 
     Raises:
-        ImageFileError: If it is not an image, is damaged or is too large.
+        ImageFileError: If it is not an image, is damaged, is too large, or has several pages.
     """
+    _, pages = _open(content, 1)
+    page = next(pages)
+    if isinstance(page, ImageFileError):
+        raise page
+    return page
+
+
+def _open(content: bytes, most: int) -> _Pages:
+    """Return the pages of a file.
+
+    Raises:
+        ImageFileError: If it has none that can be read, or more than `most`.
+    """
+    if not (kind := _kind(content)):
+        return 1, iter([_decode(content)])
+    if kind in _PACKAGES and find_spec(_PACKAGES[kind]) is None:
+        raise ImageFileError(
+            f"{kind} needs {_PACKAGES[kind]}; pip install 'lightning-cnn[pictures]', or save it as PNG"
+        )
+    numbers = [0]
+    if kind == "TIFF":
+        with _as_image_file_errors():
+            numbers = tiff.pages(content, most)
+        _require_pages(len(numbers), most)
+    if kind == "AVIF":
+        from PIL import features  # only for such a file
+
+        if not features.check("avif"):
+            raise ImageFileError("AVIF, which this Pillow was built without; save it as PNG")
+    answers = isolated.answers(content, Request(kind, MAX_PIXELS, MAX_SIDE, most, SECONDS, numbers, tiff.COMPRESSIONS))
+    head, _ = next(answers)
+    _require_no_error(head)
+    _require_pages(head["pages"], most)
+    return head["pages"], _images(answers)
+
+
+def _kind(content: bytes) -> str:
+    """Return the format of a file that is not simply left to Pillow, or an empty text."""
+    if tiff.is_tiff(content):
+        return "TIFF"
+    if content.startswith(b"%PDF-"):
+        return "PDF"
+    if content[4:8] == b"ftyp":
+        brands = {content[i : i + 4] for i in range(8, min(int.from_bytes(content[:4]), 256), 4)}
+        return next((kind for kind, of_kind in _BRANDS.items() if brands & of_kind), "")
+    return ""
+
+
+def _require_pages(count: int, most: int) -> None:
+    if count > most == 1:
+        raise ImageFileError("has several pages; save the one that is meant as a file of its own")
+    if count > most:
+        raise ImageFileError(f"has more than {most:,} pages; split it")
+
+
+def _decode(content: bytes) -> Image.Image:
+    """Return the image in a file of one of `FORMATS`."""
+    with _as_image_file_errors(), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        _check_size(image.size)
+        _check_passes(image, content)
+        image.load()
+        _make_upright(image)
+        return _opaque(image)
+
+
+def _images(answers: Iterator[Answer]) -> Iterator[Image.Image | ImageFileError]:
+    """Yield the pages of a file that another process decodes."""
+    for head, pixels in answers:
+        page: Image.Image | ImageFileError
+        try:
+            _require_no_error(head)
+            size, mode = (head["size"][0], head["size"][1]), head["mode"]
+            _check_size(size)
+            with _as_image_file_errors():
+                image = Image.frombytes(mode, size, pixels, "raw", mode, head["stride"])
+                page = _opaque(image, head.get("bits", 16), head.get("inverted", False))
+        except ImageFileError as error:
+            page = error
+        yield page
+
+
+def _require_no_error(head: dict[str, Any]) -> None:
+    if error := head.get("error"):
+        raise ImageFileError(_ERRORS[error].format(what=head.get("what")))
+
+
+@contextmanager
+def _as_image_file_errors() -> Iterator[None]:
+    """Raise `ImageFileError` for whatever Pillow raises."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of oddities that do not prevent decoding
         try:
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                _check_limits(image, content)
-                image.load()
-                _make_upright(image)
-                return _opaque(image)
+            yield
         except ImageFileError:
             raise
         except UnidentifiedImageError as error:
-            raise ImageFileError("not an image; PNG, JPEG, BMP, GIF and WebP are read") from error
+            raise ImageFileError(f"not an image; {_READ}") from error
         except Image.DecompressionBombError as error:
             raise ImageFileError(f"more than {MAX_PIXELS:,} pixels; save it in a smaller size") from error
         except MemoryError as error:
-            raise ImageFileError("too large for the memory; save it in a smaller size") from error
+            raise ImageFileError(_ERRORS["memory"]) from error
         except Exception as error:  # Pillow's decoders raise whatever struct, zlib and their own bugs raise
-            raise ImageFileError("damaged or truncated; save or copy it again") from error
+            raise ImageFileError(_ERRORS["damaged"]) from error
 
 
-def _check_limits(image: Image.Image, content: bytes) -> None:
-    """Reject an image, before it is decoded, that would take too much memory or time."""
-    if image.width * image.height > MAX_PIXELS:
-        raise Image.DecompressionBombError
-    if max(image.size) > MAX_SIDE:
+def _check_size(size: tuple[int, int]) -> None:
+    """Reject an image, before it is decoded, that would take too much memory."""
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ImageFileError(f"more than {MAX_PIXELS:,} pixels; save it in a smaller size")
+    if max(size) > MAX_SIDE:
         raise ImageFileError(f"more than {MAX_SIDE:,} pixels wide or high; split it")
+
+
+def _check_passes(image: Image.Image, content: bytes) -> None:
+    """Reject a JPEG, before it is decoded, that would take too much time."""
     if image.format in ("JPEG", "MPO"):
         passes = content.count(_START_OF_PASS)
         if passes * image.width * image.height > _MAX_WORK:
@@ -199,10 +289,19 @@ def _make_upright(image: Image.Image) -> None:
         return
 
 
-def _opaque(image: Image.Image) -> Image.Image:
-    """Return the image in RGB, or in greyscale if it is so, on an opaque background."""
-    if image.mode.startswith("I"):  # 16 bits
-        return Image.fromarray(np.asarray(image, np.float32) / 257)
+def _opaque(image: Image.Image, bits: int = 16, inverted: bool = False) -> Image.Image:
+    """Return the image in RGB, or in greyscale if it is so, on an opaque background.
+
+    Args:
+        image: The image.
+        bits: Those of grey in mode I;16, which may be fewer than 16.
+        inverted: Whether the greatest value is black, in modes of more than 8 bits.
+    """
+    if image.mode.startswith(("I", "F")):  # more than 8 bits of grey
+        levels = tiff.levels(np.asarray(image, np.float32), bits if image.mode.startswith("I;") else 0, inverted)
+        if not np.isfinite(levels).all():
+            raise ImageFileError("has pixels that are NaN or infinite; save it with 8 or 16 bits")
+        return Image.fromarray(levels)
     if not image.has_transparency_data:
         return image.convert("L" if image.mode in ("1", "L") else "RGB")
     image = image.convert("RGBA")

@@ -36,7 +36,7 @@ class ImageFolderDataModule(ImageDataModule):
     training images: stratified, the same in every run, and named file by file in `split.csv` of the run folder.
 
     Args:
-        root: The folder. PNG, JPEG, BMP, GIF and WebP files are read.
+        root: The folder. PNG, JPEG, BMP, GIF, WebP, TIFF, AVIF and (with the extra `pictures`) HEIC files are read.
         image_size: Side of the images in pixels, 1 to 4096, or `[height, width]`.
         resize: How images of another shape are made to fit: `crop` takes the largest centred part, `pad` the whole
             image on black, `stretch` the whole image, distorted.

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from io import TextIOWrapper
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -17,10 +18,10 @@ from lightning_cnn.text import printable, spreadsheet_safe, spreadsheet_safe_pat
 
 
 class Frame(NamedTuple):
-    """An image file, as the network sees it.
+    """An image, as the network sees it.
 
     Attributes:
-        path: The file.
+        path: The file; of the second of several pages, `file[2]`.
         pixels: The input of the network, 0 to 255, `(C, H, W)`.
         original: Thumbnail of the file, RGB, `(h, w, 3)`; None if it is not needed.
     """
@@ -32,7 +33,7 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most likely class of an image file and the second most likely; confidences are probabilities, 0 to 1."""
+    """The most likely class of an image and the second most likely; confidences are probabilities, 0 to 1."""
 
     file: str
     predicted: str
@@ -45,13 +46,28 @@ class Prediction:
 Write = Callable[[list[Prediction]], None]
 
 
+#: The `output` that stands for stdout.
+STDOUT = Path("-")
+
+
 @contextmanager
-def writer(output: Path | None) -> Iterator[Write]:
-    """Yield a function that writes predictions to stdout, or to a .csv or .json file, in full or not at all."""
+def writer(output: Path | None, kind: str) -> Iterator[Write]:
+    """Yield a function that writes predictions to stdout, or to a file, in full or not at all.
+
+    Args:
+        output: The file; `STDOUT` for stdout; None for a table there.
+        kind: `csv` or `json`, unless a table is written.
+    """
     if output is None:
         yield _table()
         return
-    to_file = _csv if output.suffix.lower() == ".csv" else _json
+    to_file = _csv if kind == "csv" else _json
+    if output == STDOUT:
+        if isinstance(sys.stdout, TextIOWrapper):  # as in a file
+            sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
+        with to_file(sys.stdout) as write:
+            yield write
+        return
     with (
         atomic_write(output) as path,
         # File names may hold bytes that are not text.
@@ -101,7 +117,7 @@ def _row(prediction: Prediction) -> tuple[str, ...]:
 
 @contextmanager
 def _csv(file: TextIO) -> Iterator[Write]:
-    writer = csv.writer(file)
+    writer = csv.writer(file, lineterminator="\n" if file is sys.stdout else "\r\n")  # as programs in a pipe expect
     writer.writerow(field.name for field in fields(Prediction))
 
     def write(predictions: list[Prediction]) -> None:
@@ -110,6 +126,7 @@ def _csv(file: TextIO) -> Iterator[Write]:
             row["file"] = spreadsheet_safe_path(row["file"])
             row |= {name: spreadsheet_safe(row[name]) for name in ("predicted", "runner_up")}
             writer.writerow(f"{value:.6f}" if isinstance(value, float) else value for value in row.values())
+        file.flush()  # for what reads it meanwhile
 
     yield write
 
@@ -124,6 +141,7 @@ def _json(file: TextIO) -> Iterator[Write]:
         for prediction in predictions:
             file.write(separator + json.dumps(asdict(prediction)))
             separator = ",\n"
+        file.flush()
 
     yield write
     file.write("\n]\n")

@@ -14,7 +14,8 @@ from PIL import Image
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.data.facts import Framing
-from lightning_cnn.data.image_files import ImageFileError, OnError, find, read, thumbnail
+from lightning_cnn.data.image_files import ImageFileError, OnError, read_pages, thumbnail
+from lightning_cnn.data.image_paths import find
 from lightning_cnn.data.resize import Resize
 from lightning_cnn.errors import UserError
 from lightning_cnn.predict.framing import FRAMED_SHAPE, frame
@@ -116,7 +117,7 @@ def predict(
 
     Args:
         predictor: The classifier.
-        images: Files, folders and patterns, as for `image_files.find`.
+        images: Files, folders and patterns, as for `image_paths.find`.
         on_error: Called for each file, folder and pattern that cannot be read, which is then skipped.
         invert: Whether the foreground is dark on light; None to detect it.
         crop: Whether to crop to the foreground; None for all images that do not have the size of the training images.
@@ -128,14 +129,14 @@ def predict(
     def frames() -> Iterator[Frame]:
         needed = num_thumbnails
         for path in find(images, on_error):
-            try:
-                image = read(path)
-                pixels = predictor.frame(image, invert, crop)
-            except ImageFileError as error:
-                on_error(str(path), error)
-                continue
-            yield Frame(path, pixels, thumbnail(image) if needed > 0 else None)
-            needed -= 1
+            for page, image in read_pages(path, on_error):
+                try:
+                    pixels = predictor.frame(image, invert, crop)
+                except ImageFileError as error:
+                    on_error(str(page), error)
+                    continue
+                yield Frame(page, pixels, thumbnail(image) if needed > 0 else None)
+                needed -= 1
 
     for batch in _batches(frames(), batch_size):
         results = predictor.classify(np.stack([framed.pixels for framed in batch]))

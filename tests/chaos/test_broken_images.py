@@ -6,7 +6,6 @@ from chaos.broken_images import FAULTS, ONCE
 from PIL import Image
 
 from lightning_cnn.commands import predict as command
-from lightning_cnn.data.image_files import ImageFileError
 from lightning_cnn.predict import pipeline
 
 TRIES = len(ONCE) + len(FAULTS)
@@ -22,7 +21,7 @@ def test_broken_images_are_named_and_valid_ones_are_predicted_as_before(tmp_path
 
 @pytest.mark.usefixtures("_one_thread")
 def test_missing_errors_false_predictions_and_other_output_are_reported(tmp_path, monkeypatch):
-    predict, read = command.predict, pipeline.read
+    predict, read_pages = command.predict, pipeline.read_pages
 
     def predict_and_warn(predictor, images, on_error, **options):
         def report(name, error):
@@ -33,18 +32,19 @@ def test_missing_errors_false_predictions_and_other_output_are_reported(tmp_path
 
         return predict(predictor, images, report, **options)
 
-    def read_anything(path):
-        try:
-            return read(path)
-        except ImageFileError as error:
+    def read_anything(path, on_error):
+        failures = []
+        yield from read_pages(path, lambda name, error: failures.append((name, error)))
+        for name, error in failures:
             if "not a regular file" not in str(error):
-                raise
+                on_error(name, error)
+                continue
             image = Image.new("L", (28, 28))
             image.paste(255, (9, 9, 20, 20))
-            return image
+            yield path, image
 
     monkeypatch.setattr(command, "predict", predict_and_warn)
-    monkeypatch.setattr(pipeline, "read", read_anything)
+    monkeypatch.setattr(pipeline, "read_pages", read_anything)
     monkeypatch.setattr(broken_images, "ONCE", ())
 
     lost = broken_images.run(len(FAULTS), seed=0, folder=tmp_path / "work").lost

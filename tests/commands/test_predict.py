@@ -1,6 +1,9 @@
 import csv
+import io
 import json
 import os
+import subprocess
+import sys
 import weakref
 from pathlib import Path
 
@@ -222,6 +225,121 @@ def test_without_predictions_there_is_no_plot(checkpoint, cli):
     assert not Path("seen.png").exists()
 
 
+@pytest.mark.parametrize("flags", [(), ("--format", "csv")])
+def test_a_dash_writes_csv_to_stdout_and_nothing_else(checkpoint, images, cli, flags):
+    assert cli("predict", checkpoint, "images", "--output", "out.csv").status == 0
+
+    outcome = cli("predict", checkpoint, "images", "--output", "-", "--batch_size", 30, *flags)
+
+    assert (outcome.status, outcome.err) == (0, "100 images predicted\n")
+    assert outcome.out == Path("out.csv").read_text()  # lines end as programs in a pipe expect
+    assert "\r" not in outcome.out and not Path("-").exists()
+
+
+@pytest.mark.parametrize("flags", [("--output", "-", "--format", "json"), ("--format", "json")])
+def test_json_is_written_to_stdout(checkpoint, images, cli, flags):
+    assert cli("predict", checkpoint, "images", "--output", "out.json").status == 0
+
+    outcome = cli("predict", checkpoint, "images", "nowhere.png", *flags)
+
+    assert outcome.status == 1
+    assert outcome.err.splitlines()[-1] == "100 images predicted, 1 failed"
+    assert outcome.out == Path("out.json").read_text()
+    assert len(json.loads(outcome.out)) == 100
+
+
+def test_names_on_stdout_are_as_in_a_file(checkpoint, images, cli):
+    for name in (os.fsdecode(b"\xff\xe9.png"), "=1+1.png", "\N{SNOWMAN}.png"):
+        Path(name).write_bytes(Path(images[0]).read_bytes())
+
+    assert cli("predict", checkpoint, "*.png", "--output", "out.csv").status == 0
+
+    assert cli("predict", checkpoint, "*.png", "--output", "-").out == Path("out.csv").read_text()
+
+
+# Pages and stdin
+
+
+def test_every_page_is_predicted_and_one_page_has_the_name_of_the_file(checkpoint, tiny_data, cli):
+    pages = [Image.fromarray(image) for image in tiny_images(tiny_data)[0][:3]]
+    pages[0].save("scan.tiff", save_all=True, append_images=[pages[1], Image.new("L", (28, 28)), pages[2]])
+    for number, page in enumerate(pages):
+        page.save(f"{number}.tif")
+
+    outcome = cli("predict", checkpoint, "scan.tiff", "0.tif", "1.tif", "2.tif", "--output", "out.csv")
+
+    found = rows("out.csv")
+    assert [row["file"] for row in found] == ["scan.tiff[1]", "scan.tiff[2]", "scan.tiff[4]", "0.tif", "1.tif", "2.tif"]
+    assert [{**row, "file": ""} for row in found[:3]] == [{**row, "file": ""} for row in found[3:]]
+    assert outcome.status == 1
+    assert outcome.err.splitlines()[0].startswith("lightning-cnn: error: scan.tiff[3]: blank: ")
+    assert outcome.err.splitlines()[-1] == "6 images predicted, 1 failed; written: out.csv"
+
+
+def test_the_plot_has_the_pages(checkpoint, tiny_data, cli, monkeypatch):
+    from lightning_cnn.plots import figures as plots
+
+    captions = []
+    draw = plots.seen
+    monkeypatch.setattr(plots, "seen", lambda *arguments: captions.extend(arguments[2]) or draw(*arguments))
+    pages = [Image.fromarray(image) for image in tiny_images(tiny_data)[0][:2]]
+    pages[0].save("scan.tiff", save_all=True, append_images=pages[1:])
+
+    assert cli("predict", checkpoint, "scan.tiff", "--plot", "seen.png").status == 0
+    assert [caption.splitlines()[0] for caption in captions] == ["scan.tiff[1]", "scan.tiff[2]"]
+
+
+@pytest.fixture
+def stdin(monkeypatch):
+    """Give stdin a content."""
+
+    def give(content: bytes, terminal: bool = False) -> None:
+        stream = io.TextIOWrapper(io.BytesIO(content))
+        monkeypatch.setattr(stream.buffer, "isatty", lambda: terminal)
+        monkeypatch.setattr(sys, "stdin", stream)
+
+    return give
+
+
+def test_an_image_is_read_from_stdin(checkpoint, images, cli, stdin):
+    (heading, row) = cli("predict", checkpoint, images[0]).out.splitlines()
+    stdin(Path(images[0]).read_bytes())
+
+    outcome = cli("predict", checkpoint, "-")
+
+    assert outcome.status == 0
+    assert outcome.out.split() == [*heading.split(), "<stdin>", *row.split()[1:]]
+
+
+def test_no_image_on_stdin_is_an_error(checkpoint, images, cli, stdin):
+    for content, message in ((b"", "empty; pipe an image into it, and give - once"), (b"hello", "not an image; ")):
+        stdin(content)
+        outcome = cli("predict", checkpoint, images[0], "-")
+        assert outcome.status == 1
+        assert outcome.err.splitlines()[0].startswith(f"lightning-cnn: error: <stdin>: {message}")
+        assert outcome.out.splitlines()[1].startswith(images[0])
+
+
+def test_a_terminal_is_not_waited_for(checkpoint, cli, stdin):
+    stdin(b"", terminal=True)
+
+    outcome = cli("predict", checkpoint, "-")
+
+    assert outcome.status == 2
+    assert outcome.err == (
+        "lightning-cnn: error: - reads an image from stdin, which is a terminal; pipe one into it, or name a file\n"
+    )
+
+
+def test_commands_in_a_pipe(checkpoint, images):
+    command = f"{sys.executable} -m lightning_cnn predict {checkpoint} - --output - | cut -d, -f1 | cat"
+
+    done = subprocess.run(command, shell=True, input=Path(images[0]).read_bytes(), capture_output=True, check=True)
+
+    assert done.stdout.decode() == "file\n<stdin>\n"
+    assert done.stderr.decode() == "1 image predicted\n"
+
+
 # Failures
 
 
@@ -314,9 +432,23 @@ def test_slow_images_are_predicted_before_the_batch_is_full(monkeypatch):
             "'ture' is not a value of --invert (choose from auto, true, false); did you mean 'true'?",
         ),
         (
+            ["no.ckpt", "a.png", "https://a.org/1.png"],
+            "https://a.org/1.png is an address; download it first, or pipe it: "
+            "`curl ADDRESS | lightning-cnn predict CHECKPOINT -`",
+        ),
+        (["no.ckpt", "-", "a.png", "-"], "- is given twice, but stdin can be read once; give it once"),
+        (
+            ["no.ckpt", "a.png", "--format", "jsn"],
+            "'jsn' is not a value of --format (choose from csv, json); did you mean 'json'?",
+        ),
+        (
+            ["no.ckpt", "a.png", "--output", "a.csv", "--format", "json"],
+            "--output a.csv is not of --format json; leave one of them out",
+        ),
+        (
             ["no.ckpt", "a.png", "--outptu=a.csv"],
             "'--outptu' is not an option (choose from "
-            "--help, --ckpt_path, --output, --plot, --overwrite, --invert, --crop, --batch_size, --model); "
+            "--help, --ckpt_path, --output, --format, --plot, --overwrite, --invert, --crop, --batch_size, --model); "
             "did you mean '--output'?",
         ),
     ],

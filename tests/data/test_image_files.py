@@ -3,7 +3,6 @@ import os
 import random
 import socket
 import struct
-import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -16,7 +15,7 @@ from PIL import Image, ImageOps
 
 from lightning_cnn.data import image_files
 from lightning_cnn.data.facts import Framing
-from lightning_cnn.data.image_files import MAX_BYTES, SUFFIXES, ImageFileError, find, read, reduced, thumbnail
+from lightning_cnn.data.image_files import MAX_BYTES, STDIN, SUFFIXES, ImageFileError, read, reduced, thumbnail
 from lightning_cnn.predict.framing import frame
 
 #: Grey values 0 to 255, with no symmetry.
@@ -40,156 +39,18 @@ def grey(path: Path) -> np.ndarray:
     return np.asarray(read(path).convert("L"))
 
 
-def found(*names: object) -> tuple[list[str], list[tuple[str, str]]]:
-    """Return the files that are found for these arguments, and the failures."""
-    failures: list[tuple[str, str]] = []
-    files = [str(path) for path in find(map(str, names), lambda name, error: failures.append((name, str(error))))]
-    return files, failures
-
-
-def touch(*names: str) -> None:
-    for name in names:
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).touch()
-
-
-# Finding files
-
-
-def test_a_file_may_have_any_name():
-    touch("a.txt", "[1].png", "b*.png", "b1.png")
-
-    assert found("a.txt", "[1].png", "b*.png", "nowhere.png") == (["a.txt", "[1].png", "b*.png", "nowhere.png"], [])
-
-
-def test_the_images_of_a_folder_and_its_subfolders_are_found_sorted():
-    touch("d/b.png", "d/a.PNG", "d/notes.txt", "d/.hidden.png", "d/2/z.jpeg", "d/1/y.webp", "d/.git/x.png", "other.png")
-
-    assert found("d") == (["d/a.PNG", "d/b.png", "d/1/y.webp", "d/2/z.jpeg"], [])
-    assert found("d/2/", "d/1") == (["d/2/z.jpeg", "d/1/y.webp"], [])
+# Decoding
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_every_suffix_belongs_to_a_format_that_is_read(suffix):
-    Image.fromarray(RAMP).save(f"a{suffix}")
+    if suffix in (".heic", ".heif"):
+        pillow_heif = pytest.importorskip("pillow_heif")
+        pillow_heif.from_pillow(Image.fromarray(RAMP)).save(f"a{suffix}")
+    else:
+        Image.fromarray(RAMP).save(f"a{suffix}")
 
-    assert found(".") == ([f"a{suffix}"], [])
     assert np.abs(grey(Path(f"a{suffix}")).astype(int) - RAMP).max() <= 30
-
-
-def test_linked_folders_are_skipped_but_linked_files_are_not():
-    touch("far/a.png", "d/b.png")
-    Path("d/far").symlink_to(Path("far").absolute())
-    Path("d/round").symlink_to(Path("d").absolute())
-    Path("d/c.png").symlink_to(Path("far/a.png").absolute())
-
-    assert found("d") == (["d/b.png", "d/c.png"], [])
-
-
-def test_a_folder_without_images_is_reported():
-    touch("d/notes.txt")
-
-    files, ((name, error),) = found("d", "d/notes.txt")
-
-    assert (files, name) == (["d/notes.txt"], "d")
-    assert error.startswith("no images in this folder; files that end in .png, .jpg,")
-
-
-@pytest.fixture
-def closed(monkeypatch):
-    """Make folders with this name unreadable, also for root."""
-    listdir = os.listdir
-
-    def refuse(path):
-        if str(path).endswith("closed"):
-            raise PermissionError(13, "Permission denied", path)
-        return listdir(path)
-
-    monkeypatch.setattr(os, "listdir", refuse)
-
-
-@pytest.mark.usefixtures("closed")
-@pytest.mark.parametrize("name", ["d", "d/**/*.png", "d/**"])
-def test_a_folder_that_cannot_be_read_is_reported_and_the_others_are_read(name):
-    touch("d/a.png", "d/closed/b.png", "d/open/c.png")
-
-    files, failures = found(name)
-
-    assert files == ["d/a.png", "d/open/c.png"]
-    assert failures == [("d/closed", "cannot be read (permission denied); change its permissions or leave it out")]
-
-
-@pytest.mark.usefixtures("closed")
-@pytest.mark.parametrize("name", ["d/closed/*.png", "d/closed/**/*.png", "d/*/?.png"])
-def test_a_pattern_in_a_folder_that_cannot_be_read_is_reported(name):
-    touch("d/closed/b.png")
-
-    files, (first, second) = found(name)
-
-    assert files == []
-    assert first == ("d/closed", "cannot be read (permission denied); change its permissions or leave it out")
-    assert second[0] == name
-
-
-@pytest.fixture
-def deep():
-    """A file that is nested deeper than Python's recursion limit."""
-    here, folder = Path.cwd(), Path("d")
-    for _ in range(1_100):
-        folder.mkdir()
-        os.chdir(folder)
-    touch("a.png")
-    os.chdir(here)
-    yield "d/" * 1_100 + "a.png"
-    subprocess.run(["rm", "-r", "d"], check=True)  # shutil.rmtree is recursive
-
-
-def test_folders_may_be_nested_to_any_depth(deep):
-    assert found("d")[0] == found("**/*.png")[0] == [deep]
-
-
-def test_the_files_that_match_a_pattern_are_found_sorted():
-    touch("b/2.png", "b/1.png", "a/c/3.png", "a/4.jpg", "a/.5.png")
-
-    assert found("b/*.png") == (["b/1.png", "b/2.png"], [])
-    assert found("**/*.png") == (["a/c/3.png", "b/1.png", "b/2.png"], [])
-    assert found("a/*") == (["a/4.jpg"], [])
-    assert found("b/[2-9].png") == (["b/2.png"], [])
-    assert found("*/../b/1.*") == (["a/../b/1.png", "b/../b/1.png"], [])
-    assert found("**") == (["a/4.jpg", "a/c/3.png", "b/1.png", "b/2.png"], [])
-    assert found("*/*/**/*.png") == (["a/c/3.png"], [])
-    assert found("a/.*") == (["a/.5.png"], [])
-    assert found(f"{Path.cwd()}/?/4.jpg") == ([f"{Path.cwd()}/a/4.jpg"], [])
-
-
-def test_a_pattern_finds_a_file_once_despite_circular_links():
-    touch("a/1.png")
-    Path("a/round").symlink_to(Path("a").absolute())
-    Path("a/itself").symlink_to("itself")
-
-    assert found("**/1.png") == (["a/1.png"], [])
-    assert found("**/**/*.png") == (["a/1.png"], [])
-    assert found("a/*/1.png") == (["a/round/1.png"], [])  # a link that is named is followed
-
-
-def test_a_pattern_without_a_match_is_reported():
-    files, ((name, error),) = found("*.png")
-
-    assert (files, name) == ([], "*.png")
-    assert error.startswith("no file matches this pattern; ")
-
-
-def test_files_are_found_lazily():
-    touch("a.png")
-
-    names = iter(["a.png", "a.png"])
-    files = find(names, print)
-
-    assert next(files) == Path("a.png")
-    assert next(names) == "a.png"
-
-
-# Decoding
 
 
 @pytest.mark.parametrize(
@@ -299,10 +160,12 @@ def refusal(path: Path) -> str:
 def test_files_that_are_not_images_are_rejected(tmp_path):
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "empty.png").touch()
-    Image.fromarray(RAMP).save(tmp_path / "other.tiff")
+    Image.fromarray(RAMP).save(tmp_path / "other.ppm")
+    (tmp_path / "film.mp4").write_bytes(struct.pack(">I", 16) + b"ftypisom\0\0\0\0" + bytes(100))
+    message = "not an image; PNG, JPEG, GIF, BMP, WebP, TIFF, AVIF, HEIC and PDF are read"
 
-    assert refusal(tmp_path / "text.png") == "not an image; PNG, JPEG, BMP, GIF and WebP are read"
-    assert refusal(tmp_path / "other.tiff") == "not an image; PNG, JPEG, BMP, GIF and WebP are read"
+    for name in ("text.png", "other.ppm", "film.mp4"):
+        assert refusal(tmp_path / name) == message
     assert refusal(tmp_path / "empty.png") == "empty; save or copy it again"
     assert refusal(tmp_path / "nowhere.png") == "does not exist; pass files, folders or patterns"
     assert refusal(tmp_path / "text.png" / "below.png").startswith("cannot be read (not a directory)")
@@ -336,7 +199,7 @@ def test_pipes_sockets_devices_and_folders_are_rejected_without_blocking(tmp_pat
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket.png")
         for path in (Path("pipe.png"), Path("socket.png"), Path("/dev/zero"), tmp_path):
-            assert refusal(path) == "not a regular file; pass files, folders or patterns"
+            assert refusal(path) == "not a regular file; pass files, folders or patterns, or - for stdin"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "WEBP"])
@@ -445,12 +308,49 @@ def test_any_bytes_give_an_image_or_one_error(tmp_path):
     assert outcomes == {"L", "RGB", "damaged", "not", "more", "empty;"}
 
 
+@pytest.fixture
+def stdin(monkeypatch):
+    """Give stdin a content, or close it."""
+
+    def give(content: bytes | None) -> None:
+        monkeypatch.setattr(sys, "stdin", None if content is None else io.TextIOWrapper(io.BytesIO(content)))
+
+    return give
+
+
+def test_an_image_is_read_from_stdin_as_from_a_file(stdin):
+    stdin(encoded(Image.fromarray(RAMP), "PNG"))
+
+    assert np.array_equal(np.asarray(read(STDIN)), RAMP)
+
+
+def test_a_file_named_as_stdin_is_shown_is_a_file(stdin):
+    stdin(b"")
+    Image.fromarray(RAMP).save("<stdin>", "PNG")
+
+    assert np.array_equal(np.asarray(read(Path("<stdin>"))), RAMP)
+
+
+def test_nothing_or_too_much_on_stdin_is_refused(stdin, monkeypatch):
+    monkeypatch.setattr(image_files, "MAX_BYTES", 1 << 20)
+    for content, message in (
+        (None, "closed; pipe an image into it"),
+        (b"", "empty; pipe an image into it, and give - once"),
+        (b"hello", "not an image; PNG, JPEG, GIF, BMP, WebP, TIFF, AVIF, HEIC and PDF are read"),
+        (bytes((1 << 20) + 1), "larger than 1 MiB; save it in a smaller size"),
+    ):
+        stdin(content)
+        assert refusal(STDIN) == message
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("any") / "a.png"
 
 
-PICTURES = st.sampled_from([encoded(Image.fromarray(RAMP), kind) for kind in ("PNG", "JPEG", "BMP", "GIF", "WEBP")])
+PICTURES = st.sampled_from(
+    [encoded(Image.fromarray(RAMP), kind) for kind in ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "AVIF")]
+)
 PIECES = st.lists(st.tuples(st.integers(0, 2_000), st.integers(0, 40), st.binary(max_size=40)), max_size=5)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from data.image_folders import CLASSES, write_images
+from PIL import Image
 
 from lightning_cnn.data import ImageFolderDataModule
 from lightning_cnn.data.resize import Resize
@@ -486,3 +487,42 @@ def test_a_training_is_resumed_only_with_its_images():
 
     with pytest.raises(UserError, match=r"^the run was trained on 30 images, and these 30 are others; resume with"):
         load(saved, "fit")
+
+
+# Formats
+
+
+def test_images_of_every_format_are_read_and_documents_are_not(capsys):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    root = write_images("photos", n=1)
+    for label in CLASSES:
+        with Image.open(root / label / "0.png") as image:
+            for suffix, options in (
+                (".tif", {}),
+                (".tiff", {"compression": "tiff_lzw"}),
+                (".avif", {"quality": 100, "subsampling": "4:4:4"}),
+            ):
+                image.save(root / label / f"a{suffix}", **options)
+            pillow_heif.from_pillow(image).save(root / label / "a.heic", quality=-1, chroma=444)
+            image.save(root / label / "a.pdf")
+
+    datamodule = of(val_size=3, test_size=3, image_size=[16, 14])
+
+    assert len(datamodule.listing.files) == 15
+    assert told(capsys) == ["skipped 3 files not named as an image: cat/a.pdf, cow/a.pdf, dog/a.pdf"]
+    datamodule.setup("fit")
+    decoded = datamodule.decoded
+    assert decoded.valid.all()
+    by_class = decoded.images.reshape(3, 5, *decoded.images.shape[1:]).astype(int)
+    assert np.abs(by_class - by_class[:, :1]).mean(axis=(2, 3, 4)).max() < 3
+
+
+def test_several_pages_are_a_fault():
+    root = write_images("photos")
+    page = Image.new("L", (8, 8))
+    page.save(root / "cat/scan.tif", save_all=True, append_images=[page])
+
+    with pytest.raises(UserError) as caught:
+        of().setup("fit")
+
+    assert "1 of 31 images in photos cannot be used: cat/scan.tif (has several pages); " in str(caught.value)
