@@ -20,6 +20,7 @@ from lightning_cnn.classifiers import arguments, losses, optimizers
 from lightning_cnn.classifiers import network as networks
 from lightning_cnn.classifiers.metrics import MetricCallable, StageMetrics
 from lightning_cnn.errors import UserError
+from lightning_cnn.networks.sizes import IMAGE_SIZE
 
 Batch = tuple[Tensor, Tensor]
 Stage = Literal["train", "val", "test"]
@@ -64,9 +65,10 @@ class ImageClassifier(LightningModule):
         UserError: If the network cannot be built.
 
     Example:
-        >>> classifier = ImageClassifier(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), mean=0.5, std=0.5)
-        >>> classifier(torch.zeros(2, 1, 28, 28, dtype=torch.uint8)).shape
-        torch.Size([2, 10])
+        >>> from lightning_cnn.networks import ThreeStageCNN
+        >>> classifier = ImageClassifier(ThreeStageCNN, mean=0.5, std=0.25, num_classes=4, in_channels=3, image_size=32)
+        >>> classifier(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).shape
+        torch.Size([2, 4])
     """
 
     mean: Tensor
@@ -81,7 +83,7 @@ class ImageClassifier(LightningModule):
         std: float | list[float] = 1.0,
         num_classes: int = 10,
         in_channels: int = 1,
-        image_size: int | tuple[int, int] = 28,
+        image_size: int | tuple[int, int] = IMAGE_SIZE,
         label_smoothing: float = 0.0,
         class_weights: Literal["balanced"] | list[float] | None = None,
         loss: nn.Module | None = None,

@@ -36,9 +36,9 @@ class RawDataset:
     """A verified dataset in memory; the arrays are writable and belong to the caller.
 
     Attributes:
-        train_images: Grey values, uint8, of shape (N, 28, 28).
+        train_images: Grey values, uint8, of shape (N, H, W).
         train_labels: Labels, uint8, of shape (N,).
-        test_images: Grey values, uint8, of shape (M, 28, 28).
+        test_images: Grey values, uint8, of shape (M, H, W).
         test_labels: Labels, uint8, of shape (M,).
         origin: The sources of the bytes, as text.
         is_sample: Whether this is the small sample that ships with the package.
@@ -156,7 +156,7 @@ def read_verified(
         raise SourceError(f"SHA-256 is {digest[:16]}…, expected {sha256[file][:16]}…")
     try:
         if file in (TRAIN_IMAGES, TEST_IMAGES):
-            return content, idx.decode_images(content)
+            return content, idx.decode_images(content, facts.image_size)
         return content, idx.decode_labels(content, len(facts.classes))
     except idx.IdxError as error:
         raise SourceError(f"not a valid IDX file: {error}") from error
@@ -213,6 +213,11 @@ class _Search:
         for images, labels in ((train_images, train_labels), (test_images, test_labels)):
             if len(images) != len(labels):
                 raise DataError(f"{self.facts.title} has {len(images):,} images but {len(labels):,} labels")
+        if train_images.shape[1:] != test_images.shape[1:]:
+            sizes = ("×".join(map(str, images.shape[1:])) for images in (train_images, test_images))
+            raise DataError(
+                "{} has training images of {} pixels but test images of {}".format(self.facts.title, *sizes)
+            )
         names = dict.fromkeys(source.name for source, _ in self.found.values())
         origin = "the sample that ships with this package" if is_sample else ", ".join(names)
         origins = {file: self.found[file][0].where(file) for file in FILES}
