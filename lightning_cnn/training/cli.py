@@ -32,6 +32,8 @@ from lightning_cnn.config.request import Request, read_request
 from lightning_cnn.config.settings import Tree
 from lightning_cnn.config.trust import is_trusted, require_recordable
 from lightning_cnn.config.yaml import dump
+from lightning_cnn.data import ImageFolderDataModule
+from lightning_cnn.data.base import Part
 from lightning_cnn.environment import is_rank_zero
 from lightning_cnn.errors import DivergenceError, Interrupted, UserError
 from lightning_cnn.run import Run
@@ -102,6 +104,10 @@ def _with(callbacks: list[Callback]) -> dict[str, Any]:
     }
 
 
+def _resolved(path: str | None) -> Path | None:
+    return None if path is None else Path(path).expanduser().resolve()
+
+
 class TrainingCLI(SettingsCLI):
     """LightningCLI that instantiates model, data and trainer, and then runs its command.
 
@@ -136,6 +142,8 @@ class TrainingCLI(SettingsCLI):
             shape = content.get("hyper_parameters", {})
             self.resumed = content if self.command == "fit" else {}
         try:
+            if self.checkpoint is not None and self.command != "fit":
+                self._build_data(content)
             LightningCLI.instantiate_classes(self)
         except (ValueError, TypeError, RuntimeError, MisconfigurationException, ConstructorError) as error:
             raise UserError(refusal(error, self.settings)) from error
@@ -148,6 +156,30 @@ class TrainingCLI(SettingsCLI):
                 self.resumed = {}  # its tensors would stay in memory
             self.peers.on_peer_failure = self._on_peer_failure
         self.peers.join(self.trainer)
+
+    def _build_data(self, content: dict[str, Any]) -> None:
+        """Build the data; a folder that is not the one of the training is evaluated as a whole.
+
+        Args:
+            content: What `checkpoint.read` returns for the checkpoint.
+        """
+        description: checkpoints.Description = content[checkpoints.KEY]
+        classes, before = description["class_names"], description["config"].get("data") or {}
+        channels = content.get("hyper_parameters", {}).get("in_channels")
+        part: Part = "val" if self.command == "validate" else "test"
+
+        def construct(class_type: type[ImageFolderDataModule], *args: Any, **kwargs: Any) -> ImageFolderDataModule:
+            data = class_type(*args, **kwargs)
+            places = (((before.get("init_args") or {}).get(name), data.hparams[name]) for name in ("root", "labels"))
+            if classes is not None and any(_resolved(old) != _resolved(new) for old, new in places):
+                trained = content.get(class_type.__qualname__, {}).get("crc32_of_files")
+                data.evaluate_on(part, classes, channels, trained)
+            return data
+
+        # As it is constructed: the parser then asks it for the number of classes, which is that of the model.
+        data = Namespace(data=self.config["data"])  # type: ignore[no-untyped-call]
+        instantiators = [(construct, ImageFolderDataModule, True)]
+        self.config["data"] = self.parser.instantiate(data, instantiators=instantiators)["data"]
 
     def _set_threads(self) -> None:
         """Set the number of threads: that of the checkpoint, or else as many as there are free cores.
