@@ -62,6 +62,7 @@ from lightning_cnn.training.resume import (
     resume_hint,
     summary,
     user_classes,
+    with_pretrained,
 )
 from lightning_cnn.training.trainer import Trainer, is_restoring
 
@@ -268,6 +269,8 @@ class TrainingCLI(SettingsCLI):
         decided = {"default_root_dir": root} | ({} if precision is None else {"precision": precision})
         record = {name: value for name, value in self.settings.items() if name not in RUN_OPTIONS}
         record["trainer"] = {**self.settings["trainer"], **decided}
+        if self.description is not None:
+            record["model"] = with_pretrained(record["model"], self.description["config"].get("model"))
         require_recordable(record)
         return record
 
