@@ -20,6 +20,7 @@ from lightning_cnn.classifiers import arguments, losses, optimizers
 from lightning_cnn.classifiers import network as networks
 from lightning_cnn.classifiers.metrics import MetricCallable, StageMetrics
 from lightning_cnn.errors import DivergenceError, UserError
+from lightning_cnn.networks.sizes import IMAGE_SIZE
 
 Batch = tuple[Tensor, Tensor]
 Stage = Literal["train", "val", "test"]
@@ -64,9 +65,10 @@ class ImageClassifier(LightningModule):
         UserError: If the network cannot be built.
 
     Example:
-        >>> classifier = ImageClassifier(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), mean=0.5, std=0.5)
-        >>> classifier(torch.zeros(2, 1, 28, 28, dtype=torch.uint8)).shape
-        torch.Size([2, 10])
+        >>> from lightning_cnn.networks import ThreeStageCNN
+        >>> classifier = ImageClassifier(ThreeStageCNN, mean=0.5, std=0.25, num_classes=4, in_channels=3, image_size=32)
+        >>> classifier(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).shape
+        torch.Size([2, 4])
     """
 
     mean: Tensor
@@ -81,7 +83,7 @@ class ImageClassifier(LightningModule):
         std: float | list[float] = 1.0,
         num_classes: int = 10,
         in_channels: int = 1,
-        image_size: int | tuple[int, int] = 28,
+        image_size: int | tuple[int, int] = IMAGE_SIZE,
         label_smoothing: float = 0.0,
         class_weights: Literal["balanced"] | list[float] | None = None,
         loss: nn.Module | None = None,
@@ -122,6 +124,7 @@ class ImageClassifier(LightningModule):
         self._class_weights: list[float] | None = None
         if class_weights is not None and not isinstance(class_weights, str):
             self._class_weights = [*class_weights]
+        self._weight_tensor: Tensor | None = None  # the same, on the device
         self.example_input_array = torch.zeros(1, in_channels, height, width, dtype=torch.uint8)
         self._counted: tuple[int, int] | None = None  # the step and the batch that the training metrics have last
         self.metrics = nn.ModuleDict(
@@ -221,10 +224,27 @@ class ImageClassifier(LightningModule):
     def _step(self, batch: Batch, stage: Stage) -> tuple[Tensor, Tensor]:
         """Return the mean loss and the logits of a batch, and add both to the metrics of the stage."""
         images, targets = batch
-        logits = self(images)
+        logits = self._train_logits(images) if stage == "train" and len(images) == 1 else self(images)
         loss = self._loss(logits, targets, stage)
         self._add_to_metrics(stage, loss, logits, targets)
         return loss, logits
+
+    def _train_logits(self, image: Tensor) -> Tensor:
+        """Return the logits of a training batch of one image, of which batch normalisation may have no statistics.
+
+        Raises:
+            UserError: If it has none.
+        """
+        try:
+            logits: Tensor = self(image)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):  # torch's words
+                raise
+            raise UserError(
+                f"{self.network_name}: batch normalisation cannot train on a batch of one image; give a batch_size of "
+                "at least 2 and more training images, or a DataLoader with drop_last=True"
+            ) from error
+        return logits
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _loss(self, logits: Tensor, targets: Tensor, stage: Stage) -> Tensor:
@@ -234,10 +254,9 @@ class ImageClassifier(LightningModule):
             return loss
         if stage != "train":
             return functional.cross_entropy(logits, targets)
-        weights = self._class_weights
-        weight = None if weights is None else logits.new_tensor(weights)
-        if weight is not None and 0 in (weights or ()) and not weight[targets].any():  # the mean over no weight is NaN
-            return logits.sum() * 0
+        weight = self._weights_of_classes()
+        if weight is not None and 0 in (self._class_weights or ()) and not weight[targets].any():
+            return logits.sum() * 0  # the mean over no weight is NaN
         return functional.cross_entropy(logits, targets, weight=weight, label_smoothing=self.label_smoothing)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -247,9 +266,20 @@ class ImageClassifier(LightningModule):
             if place == self._counted:  # LBFGS evaluates a batch many times
                 return
             self._counted = place
-        is_weighted = stage == "train" and self._class_weights is not None
-        weight = logits.new_tensor(self._class_weights)[targets].sum() if is_weighted else None
-        self._metrics(stage).add(loss, logits, targets, weight)
+        weights = self._weights_of_classes() if stage == "train" else None
+        self._metrics(stage).add(loss, logits, targets, None if weights is None else weights[targets].sum())
+
+    def _weights_of_classes(self) -> Tensor | None:
+        """Return the weights of the classes as a tensor, which is made once.
+
+        It is no buffer: these are averaged and swapped with the weights of the network.
+        """
+        if self._class_weights is None:
+            return None
+        made = self._weight_tensor
+        if made is None or (made.device, made.dtype) != (self.mean.device, self.mean.dtype):
+            made = self._weight_tensor = self.mean.new_tensor(self._class_weights)
+        return made
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _weigh_and_log(self, loss: Tensor, targets: Tensor) -> Tensor:
@@ -334,6 +364,7 @@ class ImageClassifier(LightningModule):
             return
         if self.hparams.get("class_weights") == "balanced":
             self._class_weights = losses.balanced_weights(self._train_targets(), self.num_classes)
+            self._weight_tensor = None
         if found is not None:  # without a data module, the images may have any shape
             self.require_fitting_network()
 

@@ -248,8 +248,8 @@ def describe_type(annotation: Any) -> str:
     """Return the values that an annotation allows, in a few words.
 
     Example:
-        >>> describe_type(int | float | None)
-        'int or float'
+        >>> describe_type(int | float | None), describe_type(int | tuple[int, int]), describe_type(list[float])
+        ('int or float', 'int or [int, int]', '[float, …]')
     """
     if get_origin(annotation) in (Union, UnionType):
         allowed = kinds(annotation)
@@ -258,6 +258,9 @@ def describe_type(annotation: Any) -> str:
         return " or ".join(dict.fromkeys(map(describe_type, allowed)))
     if get_origin(annotation) is Literal:
         return f"one of {', '.join(map(repr, get_args(annotation)))}"
+    if get_origin(annotation) in (list, tuple) and (items := get_args(annotation)):
+        shown = [describe_type(item) for item in items if item is not Ellipsis]
+        return f"[{', '.join(shown)}{', …' if get_origin(annotation) is list or Ellipsis in items else ''}]"
     if get_origin(annotation) is not None:
         return describe_type(get_origin(annotation))
     return getattr(annotation, "__name__", str(annotation))

@@ -12,7 +12,6 @@ from lightning_cnn.data.base import ImageDataModule, Part
 from lightning_cnn.data.batches import Images
 from lightning_cnn.data.facts import DatasetFacts, Framing
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
-from lightning_cnn.data.idx import IMAGE_SHAPE
 from lightning_cnn.data.mirrors import user_mirrors
 from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.data.splits import number_of, stratified_split
@@ -70,11 +69,16 @@ class IDXDataModule(ImageDataModule):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of every image."""
-        return 1, *IMAGE_SHAPE
+        """Channels, height and width of every image; if the facts do not say it, the files must be there.
+
+        Raises:
+            DataError: If they are needed, and are not available.
+        """
+        height, width = self.facts.image_size or self._read().train_images.shape[1:]
+        return 1, height, width
 
     @property
-    def framing(self) -> Framing:
+    def framing(self) -> Framing | None:
         """How the images were made from larger ones."""
         return self.facts.framing
 
@@ -91,7 +95,13 @@ class IDXDataModule(ImageDataModule):
         Raises:
             DataError: If the dataset is not available; the message lists what was tried and what to do.
         """
-        self.raw = sources.load(self.facts, self.data_dir, self.allow_sample, self.mirrors)
+        self._read()
+
+    def _read(self) -> sources.RawDataset:
+        """Return the dataset, which is loaded once in each process that needs it."""
+        if self.raw is None:
+            self.raw = sources.load(self.facts, self.data_dir, self.allow_sample, self.mirrors)
+        return self.raw
 
     def load_images(self, parts: Sequence[Part]) -> dict[Part, Images]:
         """Return the images of these parts.
@@ -100,8 +110,7 @@ class IDXDataModule(ImageDataModule):
             DataError: If the dataset is not available.
             UserError: If `val_size` or `folds` leaves no training or no validation images.
         """
-        # In the process where `prepare_data` was called, they are loaded already.
-        raw = self.raw = self.raw or sources.load(self.facts, self.data_dir, self.allow_sample, self.mirrors)
+        raw = self._read()
         sets: dict[Part, Images] = {}
         if "train" in parts or "val" in parts:
             train, val = self.split(raw.train_labels)

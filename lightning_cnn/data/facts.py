@@ -13,12 +13,12 @@ FILES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
 
 @dataclass(frozen=True)
 class Framing:
-    """How the 28×28 images of a dataset were made from larger ones, each cropped to its foreground.
+    """How the images of a dataset were made from larger ones, each cropped to its foreground.
 
     The defaults are MNIST's.
 
     Attributes:
-        side: Longer side of the foreground after scaling, in pixels, 1 to 28.
+        side: Longer side of the foreground after scaling, in pixels, at least 1, and at most that of the images.
         by_mass: Whether the foreground is centred by its centre of mass, or else by its bounding box.
 
     Raises:
@@ -29,15 +29,15 @@ class Framing:
     by_mass: bool = True
 
     def __post_init__(self) -> None:
-        if type(self.side) is not int or not 1 <= self.side <= 28:
-            raise ValueError(f"side must be between 1 and 28, got {self.side}")
+        if type(self.side) is not int or self.side < 1:
+            raise ValueError(f"side must be at least 1, got {self.side}")
         if type(self.by_mass) is not bool:
             raise ValueError(f"by_mass must be true or false, got {self.by_mass!r}")
 
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """The facts of a dataset in MNIST's format: 28×28 greyscale images in four IDX files.
+    """The facts of a dataset in MNIST's format: greyscale images of one size in four IDX files.
 
     Attributes:
         name: Name in run folders and on the command line, for example ``mnist``.
@@ -52,7 +52,8 @@ class DatasetFacts:
         debian_package: Debian and Ubuntu package with the gzipped files, if there is one.
         sample_sha256: SHA-256 of each raw file of the sample that ships with this package.
         sample_note: Remark to print whenever the sample is used.
-        framing: How the images were made from larger ones.
+        image_size: Height and width of the images in pixels; None for what the files say.
+        framing: How the images were made from larger ones; None if that is unknown.
         training_images: Number of training images of the full dataset.
 
     Raises:
@@ -71,7 +72,8 @@ class DatasetFacts:
     system_folder: str | None = None
     debian_package: str | None = None
     sample_note: str = ""
-    framing: Framing = Framing()
+    image_size: tuple[int, int] | None = None
+    framing: Framing | None = None
     training_images: int = 60_000
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ arXiv:1708.07747, 2017.
 """
 
 from lightning_cnn.data.facts import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, DatasetFacts, Framing
+from lightning_cnn.data.mnist import IMAGE_SIZE
 
 FASHION_MNIST = DatasetFacts(
     name="fashion_mnist",
@@ -43,5 +44,6 @@ FASHION_MNIST = DatasetFacts(
     },
     system_folder="/usr/share/datasets/fashion-mnist",
     debian_package="dataset-fashion-mnist",
-    framing=Framing(side=28, by_mass=False),
+    image_size=IMAGE_SIZE,
+    framing=Framing(side=max(IMAGE_SIZE), by_mass=False),
 )

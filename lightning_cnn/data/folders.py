@@ -10,7 +10,7 @@ import os
 import posixpath
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -33,7 +33,7 @@ from lightning_cnn.errors import DataError, reason
 _IGNORED = ("thumbs.db", "desktop.ini", "__macosx")
 
 
-def list_images(root: Path) -> Listing:
+def list_images(root: Path, classes: Sequence[str] | None = None) -> Listing:
     """Return the images in class folders: `root/<class>/…`, or `root/train|val|test/<class>/…`.
 
     Images may be in subfolders of a class folder. Hidden files and folders are ignored; other files in class folders
@@ -42,6 +42,7 @@ def list_images(root: Path) -> Listing:
 
     Args:
         root: The folder.
+        classes: Those of `listing.from_rows`; then there need not be training images.
 
     Raises:
         UserError: If `root` is not a folder that can be read.
@@ -51,7 +52,7 @@ def list_images(root: Path) -> Listing:
     walk = _Walk(root)
     top = walk.entries(_Folder("", os.path.realpath(root)))
     rows: list[Row] = []
-    for part, folder in _parts(walk, top):
+    for part, folder in _parts(walk, top, trains=classes is None):
         inside = top if not folder.path else walk.entries(folder)
         images = [entry.name for entry in inside.files if _is_image(entry.name)]
         if images and inside.folders:
@@ -74,11 +75,11 @@ def list_images(root: Path) -> Listing:
             name = unicodedata.normalize("NFC", posixpath.basename(class_folder.path))
             before = len(rows)
             rows += walk.images(class_folder, part, name)
-            if needed and len(rows) == before:
+            if needed and classes is None and len(rows) == before:
                 walk.empty.append(class_folder.path)
             walk.names[part][name].append(class_folder.path)
     walk.report()
-    return from_rows(root, rows)
+    return from_rows(root, rows, classes=classes)
 
 
 class _Folder(NamedTuple):
@@ -179,7 +180,7 @@ class _Walk:
             )
 
 
-def _parts(walk: _Walk, top: _Entries) -> list[tuple[str, _Folder]]:
+def _parts(walk: _Walk, top: _Entries, trains: bool) -> list[tuple[str, _Folder]]:
     """Return the parts and their folders; of a root without parts, an empty text and the root itself."""
     root = show(walk.root)
     by_part = defaultdict(list)
@@ -195,7 +196,7 @@ def _parts(walk: _Walk, top: _Entries) -> list[tuple[str, _Folder]]:
             )
     if others or not by_part:
         return [("", _Folder("", os.path.realpath(walk.root)))]
-    if "train" not in by_part:
+    if trains and "train" not in by_part:
         found = [folder.path for folders in by_part.values() for folder in folders]
         raise DataError(f"{root} has {some(found)} but no train; training images must be in {root}/train/<class>/")
     for part, folders in by_part.items():

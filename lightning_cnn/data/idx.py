@@ -6,9 +6,6 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-#: Height and width in pixels of every image of a dataset in MNIST's format.
-IMAGE_SHAPE = (28, 28)
-
 _UNSIGNED_BYTES = 0x08
 
 
@@ -16,15 +13,21 @@ class IdxError(ValueError):
     """The bytes are not the expected IDX file."""
 
 
-def decode_images(content: bytes) -> NDArray[np.uint8]:
-    """Return the images in an IDX file as a writable array of shape (N, 28, 28).
+def decode_images(content: bytes, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """Return the images in an IDX file as a writable array of shape (N, H, W).
+
+    Args:
+        content: The file, whose header says how large the images are.
+        size: The height and the width that they must have; None for any.
 
     Raises:
-        IdxError: If the header or the length is wrong.
+        IdxError: If the header or the length is wrong, or the images have another size.
     """
     images = _decode(content, dimensions=3)
-    if images.shape[1:] != IMAGE_SHAPE:
-        raise IdxError(f"images must be {IMAGE_SHAPE[0]}×{IMAGE_SHAPE[1]}, got {images.shape[1]}×{images.shape[2]}")
+    if size not in (None, images.shape[1:]):
+        raise IdxError("images must be {}×{}, got {}×{}".format(*size, *images.shape[1:]))
+    if 0 in images.shape:
+        raise IdxError("its images have no pixels")
     return images
 
 

@@ -3,6 +3,7 @@
 import re
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -98,11 +99,15 @@ class ImageFolderDataModule(ImageDataModule):
         self.duplicates = duplicates
         self.title = printable(self.root.resolve().name or str(self.root))
         self.name = re.sub(r"\W+", "_", self.title.lower()).strip("_") or "images"
+        self._classes: Sequence[str] | None = None  # of a model that was trained on another folder
+        self._evaluated: Part | None = None  # the only part that such a folder has
 
     @cached_property
     def listing(self) -> Listing:
         """The files, with their labels and parts."""
-        return folders.list_images(self.root) if self.labels is None else tables.read_csv(self.root, self.labels)
+        if self.labels is None:
+            return folders.list_images(self.root, self._classes)
+        return tables.read_csv(self.root, self.labels, self._classes)
 
     @cached_property
     def decoded(self) -> cache.Decoded:
@@ -141,6 +146,8 @@ class ImageFolderDataModule(ImageDataModule):
         Raises:
             UserError: If a part has no images.
         """
+        if self._evaluated is not None:
+            parts = [self._evaluated]  # `validate` asks for training images, too
         for part in parts:
             if not len(self.parts[part]):
                 raise UserError(f"{self.title} has no {part} images; add some, or set --data.{part}_size")
@@ -159,6 +166,15 @@ class ImageFolderDataModule(ImageDataModule):
         Raises:
             UserError: If a part is too large, or if two parts have the same file and `duplicates` is `refuse`.
         """
+        parts = self._split() if self._evaluated is None else self._undivided(self._evaluated)
+        self._report_duplicates(parts)
+        untrained = {*range(self.num_classes)} - {*self.listing.labels[parts["train"]].tolist()}
+        if untrained and self._evaluated is None:
+            names = [self.class_names[label] for label in sorted(untrained)]
+            announce(f"WARNING: no training images are left of {count(names, 'class', 'classes')}: {some(names)}")
+        return parts
+
+    def _split(self) -> dict[Part, NDArray[np.intp]]:
         usable, of_file = np.flatnonzero(self.decoded.valid), np.array(self.listing.parts)
         parts: dict[Part, NDArray[np.intp]] = {part: usable[of_file[usable] == part] for part in _PARTS}
         parts["train"] = usable[np.isin(of_file[usable], ("", "train"))]
@@ -170,11 +186,45 @@ class ImageFolderDataModule(ImageDataModule):
             )
         if self._is_divided("val"):
             parts["train"], parts["val"] = self._divide(parts["train"], self.split)
-        self._report_duplicates(parts)
-        if untrained := {*range(self.num_classes)} - {*self.listing.labels[parts["train"]].tolist()}:
-            names = [self.class_names[label] for label in sorted(untrained)]
-            announce(f"WARNING: no training images are left of {count(names, 'class', 'classes')}: {some(names)}")
         return parts
+
+    def _undivided(self, part: Part) -> dict[Part, NDArray[np.intp]]:
+        """Return the images of one part, or all of a folder that is not divided, as that part; the others are empty."""
+        usable, of_file = np.flatnonzero(self.decoded.valid), np.array(self.listing.parts)
+        found = part if part in self.listing.parts else ""
+        chosen = usable[of_file[usable] == found]
+        source = printable(str(self.labels or self.root))
+        if not len(chosen):
+            raise UserError(
+                f"{source} has {' and '.join(sorted({*self.listing.parts}))} but no {part}; give a folder of class "
+                f"folders, all of which are evaluated, or one with {part}/<class>/"
+            )
+        whole = f"all {len(chosen):,} images" if not found else f"the {len(chosen):,} {part} images"
+        rank_zero_info(f"Evaluated: {whole} of {source}; the model was trained on another folder")
+        return {name: chosen if name == part else chosen[:0] for name in _PARTS}
+
+    def evaluate_on(self, part: Part, class_names: Sequence[str], in_channels: int | None, trained: object) -> None:
+        """Use this folder to evaluate a model that was trained on another one.
+
+        The images of the folder `part` are evaluated, or all images of a folder without parts; it needs no training
+        images. If it has the files of the training, only at another place, nothing changes.
+
+        Args:
+            part: `val` or `test`.
+            class_names: Classes of the model, in the order of its labels; the folder may have some of them.
+            in_channels: Channels of the images that the model takes, if they are known.
+            trained: What `state_dict` had for the files of the training, under `crc32_of_files`.
+        """
+        self._classes = class_names
+        if self.channels == "auto" and in_channels is not None:
+            self.channels = "grey" if in_channels == 1 else "rgb"
+        with suppress(UserError):  # too few images to be divided as those of the training: then, they are others
+            if {"", "train"} & {*self.listing.parts} and self._crc32(self._split()["train"]) == trained:
+                return
+        self._evaluated = part
+
+    def _crc32(self, files: NDArray[np.intp]) -> int:
+        return zlib.crc32(self.decoded.digests[files].tobytes())
 
     def _divide(
         self, files: NDArray[np.intp], split: Callable[[NDArray[np.integer]], Any]
@@ -213,13 +263,14 @@ class ImageFolderDataModule(ImageDataModule):
 
     def _is_divided(self, part: Part) -> bool:
         """Whether the images of a part are taken from the training images: then they depend on all files."""
-        return part not in self.listing.parts or (part == "val" and self.folds is not None)
+        is_evaluated = self._evaluated is not None  # then, the folder has nothing but what is evaluated
+        return not is_evaluated and (part not in self.listing.parts or (part == "val" and self.folds is not None))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what identifies the training images."""
         if not (state := super().state_dict()):
             return {}
-        return {**state, "crc32_of_files": zlib.crc32(self.decoded.digests[self.parts["train"]].tobytes())}
+        return {**state, "crc32_of_files": self._crc32(self.parts["train"])}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Refuse other training images, and test or validation images that may have been trained on.
@@ -228,11 +279,11 @@ class ImageFolderDataModule(ImageDataModule):
             UserError: If the folder has changed since the training.
         """
         super().load_state_dict(state_dict)
-        trained, now = state_dict.get("crc32_of_files"), self.decoded.digests[self.parts["train"]]
+        trained = state_dict.get("crc32_of_files")
         if self.trainer is None or (stage := self.trainer.state.fn) == "fit":
             return
         part: Part = "val" if stage == "validate" else "test"
-        if self._is_divided(part) and trained not in (None, zlib.crc32(now.tobytes())):
+        if self._is_divided(part) and trained not in (None, self._crc32(self.parts["train"])):
             raise UserError(
                 f"the files of {self.title}, or how they are split, are not those of the training, so that the images "
                 "to evaluate may have been trained on; add --data.labels with the `split.csv` of the run, which names "

@@ -5,7 +5,7 @@
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,13 +50,15 @@ class Listing:
 Row = tuple[str, str, str, int, int, int]
 
 
-def from_rows(root: Path, rows: list[Row], source: str = "") -> Listing:
+def from_rows(root: Path, rows: list[Row], source: str = "", classes: Sequence[str] | None = None) -> Listing:
     """Return the listing of these rows, if their classes are in order.
 
     Args:
         root: The folder of the files.
         rows: The rows, in any order.
         source: The CSV file, if that lists them; otherwise `root` does.
+        classes: The classes of a model to evaluate on these images, in the order of the labels; none of them must have
+            training images then. None for those of the rows.
     """
     source = source or show(root)
     names = sorted({label for _, _, label, *_ in rows})
@@ -68,6 +70,8 @@ def from_rows(root: Path, rows: list[Row], source: str = "") -> Listing:
             raise DataError(
                 f"{source}: the classes {' and '.join(map(repr, same))} differ only in case; give both one name"
             )
+    if classes is not None:
+        return _sorted(root, rows, _known(names, classes, source), classes)
     by_part = defaultdict(set)
     for _, part, label, *_ in rows:
         by_part[part].add(label)
@@ -84,12 +88,30 @@ def from_rows(root: Path, rows: list[Row], source: str = "") -> Listing:
     for part, present in by_part.items():
         if absent := sorted(trained - present):
             announce(f"{source}: no {part} images of {count(absent, 'class', 'classes')}: {some(absent)}")
+    return _sorted(root, rows, {name: label for label, name in enumerate(names)}, [*map(printable, names)])
+
+
+def _known(names: list[str], classes: Sequence[str], source: str) -> dict[str, int]:
+    """Return the label of each of these names, among the classes of a model."""
+    if not names:
+        raise DataError(f"{source} has no images; there must be some to evaluate the model on")
+    unknown = [name for name in names if printable(name) not in classes]
+    if unknown:
+        raise DataError(
+            f"{source} has {count(unknown, 'class', 'classes')} that the model does not have: {some(unknown)}; name "
+            f"them as in its training ({some(classes)}), or remove them"
+        )
+    if absent := [name for name in classes if name not in map(printable, names)]:
+        announce(f"{source}: no images of {count(absent, 'class', 'classes')}: {some(absent)}")
+    return {name: classes.index(printable(name)) for name in names}
+
+
+def _sorted(root: Path, rows: list[Row], label_of: dict[str, int], class_names: Sequence[str]) -> Listing:
     rows.sort()
-    label_of = {name: number for number, name in enumerate(names)}
     files, parts, labels, *stats = zip(*rows, strict=True)
     return Listing(
         root=root,
-        class_names=tuple(map(printable, names)),
+        class_names=tuple(class_names),
         files=[*files],
         labels=np.array([label_of[label] for label in labels], np.int64),
         parts=[*parts],

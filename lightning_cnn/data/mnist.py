@@ -5,6 +5,9 @@ LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document 
 
 from lightning_cnn.data.facts import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, DatasetFacts, Framing
 
+#: Height and width of the images in pixels, also of the datasets that are made to replace MNIST.
+IMAGE_SIZE = (28, 28)
+
 MNIST = DatasetFacts(
     name="mnist",
     title="MNIST",
@@ -29,5 +32,6 @@ MNIST = DatasetFacts(
         TEST_LABELS: "2bed0e3790b2dac87cb49ca6718054c88d630c4060f2671b4e1557c9e0ca6621",
     },
     sample_note="Its test images, like its training images, come from MNIST's training set.",
+    image_size=IMAGE_SIZE,
     framing=Framing(side=20, by_mass=True),
 )

@@ -24,6 +24,7 @@ from lightning_cnn.data.batches import Images
 from lightning_cnn.data.facts import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, Framing
 from lightning_cnn.data.files import announce, locked
 from lightning_cnn.data.mirrors import in_one_line, user_mirrors
+from lightning_cnn.data.mnist import IMAGE_SIZE, MNIST
 from lightning_cnn.errors import DataError, reason
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.integer]]
@@ -48,7 +49,7 @@ class PublishedDataModule(ImageDataModule):
     addresses: ClassVar[dict[str, str]] = {}
     archive: ClassVar[tuple[str, str] | None] = None
     classes: ClassVar[tuple[str, ...]]
-    shape: ClassVar[tuple[int, int, int]] = (1, *idx.IMAGE_SHAPE)
+    shape: ClassVar[tuple[int, int, int]] = (1, *IMAGE_SIZE)
     not_hyperparameters = ("mirrors",)
 
     def __init__(
@@ -80,7 +81,7 @@ class PublishedDataModule(ImageDataModule):
     @property
     def framing(self) -> Framing | None:
         """How the images were made from larger ones, as MNIST's were if they are grey."""
-        return Framing() if self.shape[0] == 1 else None
+        return MNIST.framing if self.shape[0] == 1 else None
 
     @property
     def record(self) -> dict[str, Any]:
@@ -174,7 +175,7 @@ class KMNISTDataModule(PublishedDataModule):
     def read(self, is_test: bool) -> Arrays:
         """Return images `(N, C, H, W)` and labels `(N,)`."""
         images, labels = [*self.md5][2:] if is_test else [*self.md5][:2]
-        pixels = idx.decode_images(gzip.decompress(self._content(images)))
+        pixels = idx.decode_images(gzip.decompress(self._content(images)), IMAGE_SIZE)
         return pixels[:, None], idx.decode_labels(gzip.decompress(self._content(labels)), len(self.classes))
 
 
@@ -200,7 +201,7 @@ class QMNISTDataModule(PublishedDataModule):
     def read(self, is_test: bool) -> Arrays:
         """Return images `(N, C, H, W)` and labels `(N,)`, the first of eight numbers for each image."""
         images, labels = [*self.md5][2:] if is_test else [*self.md5][:2]
-        pixels = idx.decode_images(gzip.decompress(self._content(images)))
+        pixels = idx.decode_images(gzip.decompress(self._content(images)), IMAGE_SIZE)
         content = gzip.decompress(self._content(labels))
         _, count, columns = struct.unpack_from(">III", content)
         numbers = np.frombuffer(content, ">i4", offset=12).reshape(count, columns)
@@ -254,7 +255,7 @@ class EMNISTDataModule(PublishedDataModule):
         """Return images `(N, C, H, W)`, which lie on their side in the file, and labels `(N,)`."""
         prefix = f"gzip/emnist-{self.subset}-{'test' if is_test else 'train'}"
         with zipfile.ZipFile(io.BytesIO(self._content("gzip.zip"))) as archive:
-            pixels = idx.decode_images(gzip.decompress(archive.read(f"{prefix}-images-idx3-ubyte.gz")))
+            pixels = idx.decode_images(gzip.decompress(archive.read(f"{prefix}-images-idx3-ubyte.gz")), IMAGE_SIZE)
             stored = gzip.decompress(archive.read(f"{prefix}-labels-idx1-ubyte.gz"))
         first = 1 if self.subset == "letters" else 0  # whose labels are counted from 1
         labels = idx.decode_labels(stored, len(self.class_names) + first) - first

@@ -36,9 +36,9 @@ class RawDataset:
     """A verified dataset in memory; the arrays are writable and belong to the caller.
 
     Attributes:
-        train_images: Grey values, uint8, of shape (N, 28, 28).
+        train_images: Grey values, uint8, of shape (N, H, W).
         train_labels: Labels, uint8, of shape (N,).
-        test_images: Grey values, uint8, of shape (M, 28, 28).
+        test_images: Grey values, uint8, of shape (M, H, W).
         test_labels: Labels, uint8, of shape (M,).
         origin: The sources of the bytes, as text.
         is_sample: Whether this is the small sample that ships with the package.
@@ -168,7 +168,7 @@ def read_verified(
         raise SourceError(f"SHA-256 is {digest[:16]}…, expected {sha256[file][:16]}…")
     try:
         if file in (TRAIN_IMAGES, TEST_IMAGES):
-            return content, idx.decode_images(content)
+            return content, idx.decode_images(content, facts.image_size)
         return content, idx.decode_labels(content, len(facts.classes))
     except idx.IdxError as error:
         raise SourceError(f"not a valid IDX file: {error}") from error
@@ -226,6 +226,10 @@ class _Search:
             if len(images) != len(labels):
                 files = " and ".join(self.found[file][0].where(file) for file in FILES[first : first + 2])
                 raise DataError(f"{files} have {len(images):,} images but {len(labels):,} labels; replace them")
+        if train_images.shape[1:] != test_images.shape[1:]:
+            files = " and ".join(self.found[file][0].where(file) for file in (FILES[0], FILES[2]))
+            sizes = ("×".join(map(str, images.shape[1:])) for images in (train_images, test_images))
+            raise DataError("{} have images of {} and of {} pixels; replace them".format(files, *sizes))
         names = dict.fromkeys(source.name for source, _ in self.found.values())
         origin = "the sample that ships with this package" if is_sample else ", ".join(names)
         origins = {file: self.found[file][0].where(file) for file in FILES}

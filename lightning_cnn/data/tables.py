@@ -6,7 +6,7 @@ import csv
 import os
 import posixpath
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lightning_cnn.data.files import announce
@@ -16,7 +16,7 @@ from lightning_cnn.files import limited_lines
 from lightning_cnn.text import printable, text_from_spreadsheet
 
 
-def read_csv(root: Path, path: Path) -> Listing:
+def read_csv(root: Path, path: Path, classes: Sequence[str] | None = None) -> Listing:
     """Return the images in a CSV file with the columns `file` and `label`, and optionally `split`.
 
     The file is UTF-8, with commas. A file of an image is relative to `root`; a split is `train`, `val` or `test`, and
@@ -25,6 +25,7 @@ def read_csv(root: Path, path: Path) -> Listing:
     Args:
         root: The folder that the files are in.
         path: The CSV file.
+        classes: Those of `listing.from_rows`.
 
     Raises:
         UserError: If one of them does not exist or cannot be read.
@@ -65,7 +66,7 @@ def read_csv(root: Path, path: Path) -> Listing:
             f"{path} lists {count(missing, 'file')} that {root} does not have: {some(missing)}; "
             "names are relative to --data.root"
         )
-    return from_rows(root, rows, str(path))
+    return from_rows(root, rows, str(path), classes)
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:

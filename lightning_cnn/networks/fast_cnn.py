@@ -8,7 +8,7 @@ CIFAR-10 in 3.29 Seconds on a Single GPU", arXiv:2404.00498).
 
 from torch import Tensor, nn
 
-from lightning_cnn.networks.sizes import checked_sides
+from lightning_cnn.networks.sizes import IMAGE_SIZE, checked_sides
 
 
 class FastCNN(nn.Module):
@@ -31,7 +31,7 @@ class FastCNN(nn.Module):
         channels: int = 64,
         hidden: int = 64,
         in_channels: int = 1,
-        image_size: int | tuple[int, int] = 28,
+        image_size: int | tuple[int, int] = IMAGE_SIZE,
     ) -> None:
         if channels < 1 or hidden < 1:
             raise ValueError(f"channels and hidden must be at least 1, got {channels} and {hidden}")

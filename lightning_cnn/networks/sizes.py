@@ -2,6 +2,9 @@
 
 from torch import nn
 
+#: Side in pixels of the images for which a network is built by default: the published ones are for MNIST's.
+IMAGE_SIZE = 28
+
 
 def checked_sides(
     network: nn.Module, num_classes: int, in_channels: int, image_size: int | tuple[int, int], smallest: int

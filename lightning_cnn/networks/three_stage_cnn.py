@@ -11,7 +11,7 @@ needs no data, and is trained like any other layer.
 import torch
 from torch import Tensor, nn
 
-from lightning_cnn.networks.sizes import checked_sides
+from lightning_cnn.networks.sizes import IMAGE_SIZE, checked_sides
 
 
 def _dct(n: int) -> Tensor:
@@ -54,7 +54,7 @@ class ThreeStageCNN(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 1,
-        image_size: int | tuple[int, int] = 28,
+        image_size: int | tuple[int, int] = IMAGE_SIZE,
         width: int = 64,
     ) -> None:
         super().__init__()

@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lightning_cnn.data.facts import Framing
-from lightning_cnn.data.idx import IMAGE_SHAPE
 from lightning_cnn.data.image_files import ImageFileError, reduced
+from lightning_cnn.data.mnist import IMAGE_SIZE as IMAGE_SHAPE
 
 _SIZE = IMAGE_SHAPE[0]
 #: The shape of an image that is framed: channels, height, width.

@@ -99,7 +99,8 @@ def _framing(checkpoint: Path, recorded: dict[str, Any] | None, shape: tuple[int
         found = Resize(**recorded) if "mode" in recorded else Framing(**recorded)
     except (TypeError, ValueError) as error:
         raise UserError(f"{checkpoint} has an unknown framing {recorded!r}; use another checkpoint") from error
-    if shape != ((found.channels, *found.size) if isinstance(found, Resize) else FRAMED_SHAPE):
+    fits = (found.channels, *found.size) == shape if isinstance(found, Resize) else found.side <= min(shape[1:])
+    if not fits or (isinstance(found, Framing) and shape != FRAMED_SHAPE):
         raise UserError(f"{checkpoint} has the framing {recorded!r}, but its model is for {shape}; use another")
     return found
 

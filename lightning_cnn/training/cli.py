@@ -37,6 +37,8 @@ from lightning_cnn.config.request import Request, read_request
 from lightning_cnn.config.settings import Tree
 from lightning_cnn.config.trust import is_trusted, require_recordable
 from lightning_cnn.config.yaml import dump
+from lightning_cnn.data import ImageFolderDataModule
+from lightning_cnn.data.base import Part
 from lightning_cnn.environment import is_rank_zero
 from lightning_cnn.errors import DivergenceError, Interrupted, UserError
 from lightning_cnn.run import Run
@@ -65,6 +67,7 @@ from lightning_cnn.training.resume import (
     resume_hint,
     summary,
     user_classes,
+    with_pretrained,
 )
 from lightning_cnn.training.trainer import Trainer, is_restoring
 
@@ -107,6 +110,10 @@ def _with(callbacks: list[Callback]) -> dict[str, Any]:
     }
 
 
+def _resolved(path: str | None) -> Path | None:
+    return None if path is None else Path(path).expanduser().resolve()
+
+
 class TrainingCLI(SettingsCLI):
     """LightningCLI that instantiates model, data and trainer, and then runs its command.
 
@@ -141,6 +148,7 @@ class TrainingCLI(SettingsCLI):
             self.resumed = content if self.command == "fit" else {}
         try:
             if self.checkpoint is not None:
+                self._build_data(content)
                 self._require_fitting(self.checkpoint, content)
             LightningCLI.instantiate_classes(self)
         except (ValueError, TypeError, RuntimeError, MisconfigurationException, ConstructorError) as error:
@@ -153,13 +161,36 @@ class TrainingCLI(SettingsCLI):
             self.peers.on_peer_failure = self._on_peer_failure
         self.peers.join(self.trainer)
 
+    def _build_data(self, content: dict[str, Any]) -> None:
+        """Build the data; a folder that is not the one of the training is evaluated as a whole.
+
+        Args:
+            content: What `checkpoint.read` returns for the checkpoint.
+        """
+        description: checkpoints.Description = content[checkpoints.KEY]
+        classes, before = description["class_names"], description["config"].get("data") or {}
+        channels = content.get("hyper_parameters", {}).get("in_channels")
+        part: Part = "val" if self.command == "validate" else "test"
+
+        def construct(class_type: type[ImageFolderDataModule], *args: Any, **kwargs: Any) -> ImageFolderDataModule:
+            data = class_type(*args, **kwargs)
+            places = (((before.get("init_args") or {}).get(name), data.hparams[name]) for name in ("root", "labels"))
+            if classes is not None and any(_resolved(old) != _resolved(new) for old, new in places):
+                trained = content.get(class_type.__qualname__, {}).get("crc32_of_files")
+                data.evaluate_on(part, classes, channels, trained)
+            return data
+
+        # As it is constructed: the parser then asks it for the number of classes, which is that of the model.
+        data = Namespace(data=self.config["data"])  # type: ignore[no-untyped-call]
+        instantiators = [] if self.command == "fit" else [(construct, ImageFolderDataModule, True)]
+        self.config["data"] = self.parser.instantiate(data, instantiators=instantiators)["data"]
+
     def _require_fitting(self, checkpoint: Path, content: dict[str, Any]) -> None:
-        """Build the data, and refuse a model that does not fit it or the weights, before memory for it is allocated.
+        """Refuse a model that does not fit the data or the weights, before memory for it is allocated.
 
         Raises:
             UserError: If the model does not fit.
         """
-        self.config["data"] = self.parser.instantiate(Namespace(data=self.config["data"]))["data"]  # type: ignore[no-untyped-call]
         require_same_images(checkpoint, content.get("hyper_parameters", {}), self.config["data"])
         parts = Namespace({name: self.config[name] for name in ("model", "data")})  # type: ignore[no-untyped-call]
         parts["model"] = model = parts["model"].clone()
@@ -262,6 +293,8 @@ class TrainingCLI(SettingsCLI):
         decided = {"default_root_dir": root} | ({} if precision is None else {"precision": precision})
         record = {name: value for name, value in self.settings.items() if name not in RUN_OPTIONS}
         record["trainer"] = {**self.settings["trainer"], **decided}
+        if self.description is not None:
+            record["model"] = with_pretrained(record["model"], self.description["config"].get("model"))
         require_recordable(record)
         return record
 

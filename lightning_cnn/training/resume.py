@@ -1,5 +1,6 @@
 """Resuming a run: which one, what it must keep, and what the user is told about it."""
 
+import re
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -21,6 +22,8 @@ from lightning_cnn.run import Run, find_runs
 _WHERE = ("accelerator", "devices", "num_nodes", "strategy", "default_root_dir")
 #: Settings of the data that a resumed run may change, or that are compared in another way.
 _FREE = (*PLACES, *SIZES, "allow_sample")
+#: What weights may be named, such as `DEFAULT`, `ResNet18_Weights.IMAGENET1K_V1` or `True`.
+_NAME = re.compile(r"\w+(\.\w+)*\Z")
 #: Options of the command that are not settings of the run.
 RUN_OPTIONS = ("test", "overwrite", "deterministic", "resume")
 
@@ -200,6 +203,24 @@ def _without_pretrained(model: Any) -> Any:
         return model
     given = {name: value for name, value in (network.get("init_args") or {}).items() if name not in PRETRAINED}
     return {**model, "init_args": {**model["init_args"], "network": {**network, "init_args": given}}}
+
+
+def with_pretrained(model: Any, before: Any) -> Any:
+    """Return the settings of a resumed model with what its network was pretrained with, as a record.
+
+    The network is built without, because the checkpoint has its weights. Only names are kept, no paths or addresses.
+
+    Args:
+        model: The settings of the model.
+        before: Those in the checkpoint.
+    """
+    old, new = (((m.get("init_args") or {}).get("network") if is_class(m) else None) for m in (before, model))
+    if is_class(old) and is_class(new):
+        before = old.get("init_args") or {}
+        given = {name: value for name, value in before.items() if name in PRETRAINED and _NAME.match(str(value))}
+        network = {**new, "init_args": given | (new.get("init_args") or {})}
+        return {**model, "init_args": {**model["init_args"], "network": network}}
+    return model
 
 
 def _first_difference(before: object, now: object) -> tuple[str, tuple[object, object]] | None:

@@ -92,7 +92,8 @@ def choose_precision(options: Mapping[str, Any], model: ImageClassifier, batch_s
     if not is_rank_zero():
         return None  # rank 0 probes, and broadcasts its choice
     model.require_fitting_network()
-    pixels = torch.zeros(min(batch_size, _PROBE_BATCH), *model.image_shape, dtype=torch.uint8)
+    batch = max(2, min(batch_size, _PROBE_BATCH))  # batch normalisation may not train on one image
+    pixels = torch.zeros(batch, *model.image_shape, dtype=torch.uint8)
     pixels.random_(256, generator=torch.Generator().manual_seed(0))
     verdict = precision.choose(model.network, model.preprocess(pixels), device)
     rank_zero_info(f"Precision: {verdict.precision} ({verdict})")

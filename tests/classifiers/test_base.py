@@ -21,6 +21,7 @@ from torchmetrics.classification import MulticlassF1Score
 from lightning_cnn.classifiers import CNNClassifier, ImageClassifier, MLPClassifier, SimpleCNNClassifier
 from lightning_cnn.data import ArrayDataModule, FashionMNISTDataModule, MNISTDataModule
 from lightning_cnn.errors import DivergenceError, UserError
+from lightning_cnn.networks import ThreeStageCNN
 
 
 class Table(nn.Module):
@@ -353,6 +354,20 @@ def test_class_weights_are_those_of_torch(known, smoothing):
     torch.testing.assert_close(loss, expected(classifier(images), targets))
 
 
+def test_class_weights_become_a_tensor_once(known, monkeypatch):
+    classifier = ImageClassifier(known.network, num_classes=3, class_weights=WEIGHTS)
+    made = []
+    new_tensor = torch.Tensor.new_tensor
+    monkeypatch.setattr(torch.Tensor, "new_tensor", lambda self, *args: made.append(args) or new_tensor(self, *args))
+
+    for batch in known_images(5):
+        classifier.training_step(batch, 0)
+    classifier.double().training_step(batch, 0)
+
+    assert len(made) == 2  # one for each precision
+    assert not any("weight" in name for name, _ in classifier.named_buffers())
+
+
 @pytest.mark.parametrize("batch_size", [1, 4, 10])
 def test_the_training_loss_of_an_epoch_is_weighted_whatever_the_batches(known, trainer, batch_size):
     classifier = ImageClassifier(
@@ -600,6 +615,19 @@ def test_an_evaluation_without_a_loss_is_an_error(trainer):
 
     with pytest.raises(DivergenceError, match=r"^val/loss is NaN or infinite, so that val/acc says nothing; "):
         trainer().validate(classifier, known_images(4), verbose=False)
+
+
+def test_a_batch_of_one_image_that_batch_normalisation_cannot_train_on_is_refused(trainer):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.BatchNorm1d(10))
+
+    with pytest.raises(UserError, match=r"^Sequential: batch normalisation cannot train on a batch of one image; give"):
+        trainer().fit(ImageClassifier(network), known_images(3), known_images(10))
+
+
+def test_one_image_is_enough_where_batch_normalisation_has_several_pixels():
+    classifier = ImageClassifier(ThreeStageCNN, image_size=20)
+
+    assert classifier.training_step((torch.zeros(1, 1, 20, 20, dtype=torch.uint8), torch.tensor([3])), 0).isfinite()
 
 
 @pytest.mark.parametrize(

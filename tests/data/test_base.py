@@ -1,16 +1,19 @@
 import dataclasses
+import hashlib
 import itertools
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from idx import idx_bytes
 from lightning.fabric import Fabric
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.tuner import Tuner
 
-from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
+from lightning_cnn.data import FashionMNISTDataModule, IDXDataModule, MNISTDataModule
 from lightning_cnn.data.augment import Augmentation
+from lightning_cnn.data.facts import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, DatasetFacts
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.data.splits import stratified_fold, stratified_split
@@ -319,6 +322,38 @@ def test_data_dir_overrides_the_environment(tiny_data, tmp_path):
         loaded(data_dir=tmp_path / "elsewhere")
 
     assert loaded(data_dir=str(tiny_data)).data_dir == tiny_data
+
+
+def sized_dataset(folder, train: tuple[int, int], test: tuple[int, int]):
+    """Write a dataset of two classes with images of these sizes, and return its data module."""
+    rng = np.random.default_rng(0)
+    contents = {
+        **{TRAIN_IMAGES: rng.integers(0, 256, (20, *train)), TRAIN_LABELS: np.arange(20) % 2},
+        **{TEST_IMAGES: rng.integers(0, 256, (4, *test)), TEST_LABELS: np.arange(4) % 2},
+    }
+    files = {name: idx_bytes(array.astype(np.uint8)) for name, array in contents.items()}
+    (folder / "Sized/raw").mkdir(parents=True)
+    for name, content in files.items():
+        (folder / "Sized/raw" / name).write_bytes(content)
+    sha256 = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+    class Sized(IDXDataModule):
+        facts = DatasetFacts("sized", "Sized", "Sized", ("a", "b"), 0.5, 0.3, sha256)
+
+    return Sized(folder, val_size=4)
+
+
+def test_images_in_mnist_s_format_may_have_any_size_which_their_files_say(tmp_path):
+    datamodule = sized_dataset(tmp_path, (9, 7), (9, 7))
+
+    assert (datamodule.image_shape, datamodule.image_size, datamodule.framing) == ((1, 9, 7), (9, 7), None)
+    datamodule.setup("fit")
+    assert datamodule.train_set.images.shape == (16, 1, 9, 7)
+
+
+def test_training_and_test_images_of_two_sizes_are_rejected(tmp_path):
+    with pytest.raises(DataError, match=r"^Sized has training images of 9×7 pixels but test images of 8×7$"):
+        sized_dataset(tmp_path, (9, 7), (8, 7)).prepare_data()
 
 
 def test_setup_loads_without_prepare_data(tiny_data):

@@ -72,9 +72,9 @@ def test_the_framing_of_fashion_mnist_fits_the_sample():
     assert np.mean(np.abs(np.array(middles) - 13.5) <= 0.5) > 0.95
 
 
-@pytest.mark.parametrize("side", [-1, 0, 29])
+@pytest.mark.parametrize("side", [-1, 0])
 def test_a_side_out_of_range_is_rejected(side):
-    with pytest.raises(ValueError, match=rf"^side must be between 1 and 28, got {side}$"):
+    with pytest.raises(ValueError, match=rf"^side must be at least 1, got {side}$"):
         Framing(side=side)
 
 

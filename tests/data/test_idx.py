@@ -19,6 +19,13 @@ def test_images_are_decoded_in_row_order():
     assert images[1, 2, 3] == (784 + 2 * 28 + 3) % 256
 
 
+def test_the_header_says_how_large_images_are():
+    pixels = np.arange(2 * 3 * 5, dtype=np.uint8).reshape(2, 3, 5)
+
+    assert np.array_equal(decode_images(idx_bytes(pixels)), pixels)
+    assert np.array_equal(decode_images(idx_bytes(pixels), (3, 5)), pixels)
+
+
 def test_labels_are_decoded():
     assert decode_labels(struct.pack(">II", 0x801, 3) + bytes([7, 0, 9]), n_classes=10).tolist() == [7, 0, 9]
 
@@ -50,11 +57,17 @@ def test_encode_writes_the_bytes_of_the_format(shape):
         (struct.pack(">IIII", 0x803, 2**32 - 1, 2**32 - 1, 2**32 - 1), "bytes, got 0"),
         (idx_bytes(np.zeros((1, 32, 32), np.uint8)), "images must be 28×28, got 32×32"),
         (idx_bytes(np.zeros((0, 28, 28), np.uint8)), "no items"),
+        (idx_bytes(np.zeros((3, 0, 28), np.uint8)), "images must be 28×28, got 0×28"),
     ],
 )
 def test_invalid_images_are_rejected(content, why):
     with pytest.raises(IdxError, match=re.escape(why)):
-        decode_images(content)
+        decode_images(content, (28, 28))
+
+
+def test_images_without_pixels_are_rejected():
+    with pytest.raises(IdxError, match="no pixels"):
+        decode_images(idx_bytes(np.zeros((3, 0, 28), np.uint8)))
 
 
 def test_a_label_out_of_range_is_rejected():

@@ -205,3 +205,70 @@ def test_what_is_wrong_is_said_in_one_line(cli, configs, flags, status, message)
     assert outcome.status == status
     assert outcome.err.splitlines()[-1].startswith(f"lightning-cnn: error: {message}")
     assert "Traceback" not in outcome.err and not Path("logs").exists()
+
+
+@pytest.fixture
+def evaluate(fit, cli):
+    """Train on the folder `photos`, and return how the run is tested with flags: exit status and last lines."""
+    write_images("photos")
+    assert fit("photos").status == 0
+    run = only_run()
+
+    def with_flags(*flags: object, verb: str = "test"):
+        return cli(verb, "--ckpt_path", run, *flags)
+
+    return with_flags
+
+
+def test_another_folder_is_tested_as_a_whole(evaluate, caplog):
+    write_images("others", classes=("cow", "dog"), n=7, colour=False)  # the model is for colour, and knows cats as well
+
+    outcome = evaluate("--data.root", "others")
+
+    assert outcome.status == 0, outcome.err
+    assert "of 14 images" in outcome.out
+    assert "others: no images of 1 class: cat" in outcome.err
+    assert "Evaluated: all 14 images of others; the model" in caplog.text
+    tested = table(only_run() / "test_predictions.csv")
+    assert [(row["file"], row["true"]) for row in tested] == [
+        (f"{name}/{n}.png", name) for name in ("cow", "dog") for n in range(7)
+    ]
+
+
+@pytest.mark.parametrize(("verb", "part", "n"), [("test", "test", 6), ("validate", "val", 9)])
+def test_of_another_folder_with_parts_one_is_evaluated_and_training_images_are_not_needed(
+    evaluate, verb, part, n, caplog
+):
+    write_images("others", ("test",), n=2)
+    write_images("others", ("val",), n=3)
+
+    outcome = evaluate("--data.root", "others", verb=verb)
+
+    assert outcome.status == 0, outcome.err
+    assert f"Evaluated: the {n} {part} images of others; the model" in caplog.text
+
+
+def test_the_folder_of_the_training_is_not_another_one_wherever_it_is(evaluate, caplog):
+    shutil.move("photos", "moved")
+
+    outcome = evaluate("--data.root", "moved")
+
+    assert outcome.status == 0, outcome.err
+    assert "of 3 images" in outcome.out and "Evaluated" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("parts", "classes", "message"),
+    [
+        (("",), ("cat", "cow", "emu"), "others has 1 class that the model does not have: emu; name them as in its"),
+        (("train", "val"), CLASSES, "others has train and val but no test; give a folder of class folders, all of"),
+    ],
+)
+def test_another_folder_that_does_not_fit_is_refused(evaluate, parts, classes, message):
+    write_images("others", parts, classes, n=2)
+
+    outcome = evaluate("--data.root", "others")
+
+    assert outcome.status in (1, 2)
+    assert outcome.err.splitlines()[-1].startswith(f"lightning-cnn: error: {message}")
+    assert not (only_run() / "test_predictions.csv").exists()

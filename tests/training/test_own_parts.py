@@ -88,12 +88,49 @@ def test_a_run_with_parts_of_the_user_is_resumed_exactly_in_the_middle_of_an_epo
     model = yaml.safe_load((runs[0] / "config.yaml").read_text())["model"]["init_args"]
     assert model["loss"] == {"class_path": f"{own}.Loss", "init_args": {"scale": 0.5}}
     assert model["network"]["class_path"] == f"{own}.build"
+    for run in runs:  # also where it was resumed, from a checkpoint that has the weights
+        settings = yaml.safe_load((run / "config.yaml").read_text())
+        assert settings["model"]["init_args"]["network"]["init_args"]["pretrained"] is True
+        assert checkpoint.read(run / "checkpoints/last.ckpt")["lightning_cnn"]["config"]["model"] == settings["model"]
     assert model["metrics"]["f1"]["class_path"] == "torchmetrics.classification.MulticlassF1Score"
     assert load_classifier(contents[0], f"{own}.build").loss is None
     (command,) = re.findall("Test it:    python -m lightning_cnn (.*)", whole.out)
     tested = cli(*command.split())
     assert tested.status == 0, tested.err
     assert re.search(r"^Test f1: 0\.\d{4} \(validation f1 in training: 0\.\d{4}\)$", tested.out, re.MULTILINE)
+
+
+def test_early_stopping_stops_by_a_metric_of_the_user_s_choice(cli, tiny_data):
+    flags = (
+        *("--model", "MLPClassifier", *PLAIN, "--model.optimizer.lr", 0, "--trainer.max_epochs", 9),
+        *("--model.metrics.f1", "MulticlassF1Score", "--trainer.callbacks", "EarlyStopping"),
+        *("--trainer.callbacks.monitor", "val/f1", "--trainer.callbacks.mode", "max"),
+        *("--trainer.callbacks.patience", 2),
+    )
+
+    assert cli("fit", *flags).status == 0
+
+    values = run_below("logs").joinpath("metrics.csv").read_text().splitlines()
+    column = values[0].split(",").index("val/f1")
+    assert len({row.split(",")[column] for row in values[1:]} - {""}) == 1  # as nothing is learnt
+    assert sum(bool(row.split(",")[column]) for row in values[1:]) == 3  # the first epoch, and two of patience
+
+
+def test_a_network_of_torchvision_for_colour_images_learns_from_grey_ones(cli, tiny_data):
+    flags = (
+        *("--model.network", "torchvision.models.resnet18", *PLAIN, "--trainer.max_epochs", 1, "--data.batch_size", 16),
+        *("--trainer.limit_train_batches", 1, "--trainer.limit_val_batches", 1, "--trainer.limit_test_batches", 1),
+        *("--data.eval_batch_size", 16, "--trainer.enable_model_summary", "false"),
+    )
+
+    outcome = cli("fit", *flags, "--test", "true")
+
+    assert outcome.status == 0, outcome.err
+    content = checkpoint.read(run_below("logs") / "checkpoints/last.ckpt")
+    assert content["global_step"] == 1
+    network = load_classifier(content).network
+    assert network(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 11_181_642  # torchvision's, for ten classes
 
 
 @pytest.mark.parametrize(

@@ -141,9 +141,9 @@ class CropAndRotate(Augmentation):
 
     Example:
         >>> augment = CropAndRotate(crop_size=22)
-        >>> images = torch.zeros(64, 1, 28, 28, dtype=torch.uint8)
+        >>> images = torch.zeros(64, 1, 32, 32, dtype=torch.uint8)
         >>> augment(images, torch.rand(64, augment.num_random)).shape
-        torch.Size([64, 1, 28, 28])
+        torch.Size([64, 1, 32, 32])
     """
 
     num_random = 2  # angle, and whether to crop
