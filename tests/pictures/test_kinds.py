@@ -1,0 +1,22 @@
+import numpy as np
+import pytest
+from pictures.kinds import CLOTHES, DIGITS, HANDWRITING, KINDS
+
+from lightning_cnn.data import sources
+from lightning_cnn.data.fashion_mnist import FASHION_MNIST
+from lightning_cnn.data.mnist import MNIST
+
+
+@pytest.fixture(scope="module")
+def images() -> dict[str, np.ndarray]:
+    digits, clothes = (sources.load_sample(facts).test_images for facts in (MNIST, FASHION_MNIST))
+    return {DIGITS: digits, CLOTHES: clothes, HANDWRITING: digits[:, 4:24:2, 4:24:2][:, :8, :8]}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_a_picture_depends_on_its_number_and_seed_only(kind, images):
+    first, again, other = (kind.picture(images[kind.subject], *which) for which in ((3, 0), (3, 0), (4, 0)))
+
+    assert first == again
+    assert first != other
+    assert np.ptp(np.asarray(first.convert("L"))) > 30
