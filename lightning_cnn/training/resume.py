@@ -214,11 +214,12 @@ def with_pretrained(model: Any, before: Any) -> Any:
         model: The settings of the model.
         before: Those in the checkpoint.
     """
-    old, new = (((m.get("init_args") or {}).get("network") if is_class(m) else None) for m in (before, model))
+    settings: list[Any] = [(m.get("init_args") or {}).get("network") if is_class(m) else None for m in (before, model)]
+    old, new = settings
     if is_class(old) and is_class(new):
-        before = old.get("init_args") or {}
-        given = {name: value for name, value in before.items() if name in PRETRAINED and _NAME.match(str(value))}
-        network = {**new, "init_args": given | (new.get("init_args") or {})}
+        recorded = old.get("init_args") or {}
+        given = {name: value for name, value in recorded.items() if name in PRETRAINED and _NAME.match(str(value))}
+        network: dict[str, Any] = {**new, "init_args": given | (new.get("init_args") or {})}
         return {**model, "init_args": {**model["init_args"], "network": network}}
     return model
 
