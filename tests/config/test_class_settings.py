@@ -78,7 +78,7 @@ def test_injected_arguments_are_not_settings():
     [
         (int, "int"),
         (int | float | None, "int or float"),
-        (list[int] | None, "list"),
+        (list[int] | None, "[int, …]"),
         (Literal["a", 2], "one of 'a', 2"),
         (Literal["a"] | Literal["b"] | None, "one of 'a', 'b'"),
     ],

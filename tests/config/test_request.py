@@ -37,7 +37,7 @@ def test_evaluation_takes_model_data_and_precision_of_the_checkpoint(mlp_run):
 
     assert found.checkpoint == mlp_run / "checkpoints" / "best.ckpt"
     assert found.settings["model"] == config_of(mlp_run)["model"]
-    users = {"data_dir", "batch_size", "eval_batch_size", "global_batch_size"}
+    users = {"data_dir", "mirrors", "batch_size", "eval_batch_size", "global_batch_size"}
     expected = {k: v for k, v in config_of(mlp_run)["data"]["init_args"].items() if k not in users}
     assert found.settings["data"]["init_args"] == expected | {"batch_size": 3, "eval_batch_size": 1000}
     assert found.settings["trainer"]["precision"] == config_of(mlp_run)["trainer"]["precision"]
@@ -50,7 +50,8 @@ def test_resuming_takes_the_last_checkpoint_and_its_settings_without_output_fold
     stored = config_of(mlp_run)
     assert found.checkpoint == mlp_run / "checkpoints" / "last.ckpt"
     del stored["trainer"]["model_registry"]
-    del stored["data"]["init_args"]["data_dir"]  # it was not given, and is not now
+    for name in ("data_dir", "mirrors"):  # they were not given, and are not now
+        del stored["data"]["init_args"][name]
     assert {name: found.settings[name] for name in ("model", "data", "checkpoints")} == {
         name: stored[name] for name in ("model", "data", "checkpoints")
     }
