@@ -113,7 +113,7 @@ def load(text: str) -> Any:
     Raises:
         yaml.YAMLError: If it is not YAML; or, as `InvalidConfigError`, if a key is given twice, if it has more than
             `MAX_VALUES` values or `MAX_TEXT` characters, aliases counted as what they stand for, if it is nested deeper
-            than `MAX_DEPTH`, if it has tags or several documents, or if a number is not finite or has more than 64 bits.
+            than `MAX_DEPTH`, if it has tags or several documents, or if a number is not finite or beyond 64 bits.
 
     Example:
         >>> load("{lr: 1e-3, date: 2024-01-01}")
