@@ -21,7 +21,7 @@ from lightning_cnn.text import text_from_spreadsheet
 #: Size of the largest file in bytes: it is read in some five seconds.
 MAX_BYTES = 2**30
 #: How many values it may have for these: those of a million epochs.
-MAX_VALUES = 10_000_000
+MAX_VALUES = 8_000_000
 #: More epochs than any run has.
 MAX_EPOCHS = 1_000_000
 #: How many metrics of a history there are at most, besides loss and accuracy.

@@ -135,9 +135,11 @@ class Run:
         Partial files that killed processes have left are removed.
 
         Raises:
-            UserError: If another process trains in it, or a file or folder in it is a link to elsewhere.
+            UserError: If another process trains in it, a file or folder in it is a link to elsewhere, or its record of
+                the environment is damaged.
         """
         self.require_inside()
+        self.read_environment()  # it is read and replaced later, when other files are written already
         try:
             lock = FileLock(self.lock_file).acquire(timeout=0)
         except Timeout as error:

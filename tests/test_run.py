@@ -171,7 +171,7 @@ def test_a_damaged_environment_is_named(tmp_path, content):
     Run(tmp_path).environment_file.write_text(content)
 
     with pytest.raises(UserError, match=r"environment\.json is damaged; repair or delete it"):
-        Run(tmp_path).read_environment()
+        Run(tmp_path).lock().__enter__()
 
 
 def test_the_lock_removes_what_a_killed_process_has_left(tmp_path):

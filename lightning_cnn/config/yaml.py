@@ -16,7 +16,7 @@ from lightning_cnn.errors import UserError, reason
 #: Size of the largest file in bytes; the configs of this project have a few hundred.
 MAX_BYTES = 100_000
 #: How many values a file may hold, with every alias counted as all that it stands for.
-MAX_VALUES = 100_000
+MAX_VALUES = 20_000
 #: How many characters its values may have, likewise.
 MAX_TEXT = 1_000_000
 #: How deep lists and mappings may be nested.
@@ -62,6 +62,7 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._depth = 0
+        self._values = 0
 
     def compose_document(self) -> Any:
         document = super().compose_document()
@@ -78,6 +79,9 @@ class _Loader(yaml.SafeLoader):
             return super().compose_node(parent, index)
         if event.tag is not None and event.tag not in _PLAIN_TAGS:
             raise InvalidConfigError(f"the tag {describe(event.tag)}{_line(event)}; only plain values are allowed")
+        self._values += 1
+        if self._values > MAX_VALUES:  # before all are read, which takes seconds
+            raise InvalidConfigError(f"it has more than {MAX_VALUES:,} values")
         self._depth += 1
         if self._depth >= MAX_DEPTH:
             raise InvalidConfigError(f"nested more than {MAX_DEPTH} deep{_line(event)}")
@@ -107,9 +111,9 @@ def load(text: str) -> Any:
     """Return what YAML text says. Anchors, aliases and merge keys may be used.
 
     Raises:
-        yaml.YAMLError: If it is not YAML; or, as `InvalidConfigError`, if a key is given twice, if aliases stand for
-            more than `MAX_VALUES` values or `MAX_TEXT` characters, if it is nested deeper than `MAX_DEPTH`, if it has
-            tags or several documents, or if a number is not finite or has more than 64 bits.
+        yaml.YAMLError: If it is not YAML; or, as `InvalidConfigError`, if a key is given twice, if it has more than
+            `MAX_VALUES` values or `MAX_TEXT` characters, aliases counted as what they stand for, if it is nested deeper
+            than `MAX_DEPTH`, if it has tags or several documents, or if a number is not finite or beyond 64 bits.
 
     Example:
         >>> load("{lr: 1e-3, date: 2024-01-01}")

@@ -156,7 +156,7 @@ def _panels(runs: Sequence[Mapping[str, NDArray[np.float64]]], height: float = 6
         axes.set_title(title, loc="left")
         axes.set_xlabel("epoch")
         axes.set_xlim(0.5, last_epoch + 0.5)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         axes.tick_params(labelbottom=True, labelleft=True)
         axes.grid(alpha=0.3)
     grid[0, 0].set_ylabel("loss")

@@ -11,8 +11,8 @@ from lightning_cnn.report.figures import EmbeddedImage
 from lightning_cnn.report.summary import read_summary
 from lightning_cnn.run import Run
 
-HEADINGS = ["Run", "Network", "Dataset", "Test accuracy", "Validation accuracy", "Test loss",
-            "Calibration error", "Parameters", "Epochs", "Monitored", "Seed", "Precision"]  # fmt: skip
+HEADINGS = ["Run", "Network", "Dataset", "Monitored", "Test accuracy", "Validation accuracy", "Test loss",
+            "Calibration error", "Parameters", "Epochs", "Seed", "Precision"]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -53,11 +53,11 @@ def notes(page):
 def test_the_table_has_the_metrics_of_the_files(compare):
     page = compare(one={}, two=having(0.5, **{"test/loss": 0.5}))
 
-    same = ["29.69 %", "402,986", "3", "val/acc (max)", "3", "bf16-mixed"]
+    same = ["29.69 %", "402,986", "3", "3", "bf16-mixed"]
     assert rows(page, "metrics") == [
         HEADINGS,
-        ["one", "ShallowCNN", "Fashion-MNIST", "★ 62.50 %", "93.75 %", "0.6875", *same],
-        ["two", "ShallowCNN", "Fashion-MNIST", "50.00 %", "93.75 %", "★ 0.5000", *same],
+        ["one", "ShallowCNN", "Fashion-MNIST", "val/acc (max)", "★ 62.50 %", "93.75 %", "0.6875", *same],
+        ["two", "ShallowCNN", "Fashion-MNIST", "val/acc (max)", "50.00 %", "93.75 %", "★ 0.5000", *same],
     ]
 
 
@@ -82,7 +82,7 @@ def test_other_metrics_have_columns_wherever_a_run_has_them(compare):
         c=having(0.625),
     )
 
-    assert rows(page, "metrics")[0][5:9] == ["Test loss", "Test f1", "Test auroc", "Calibration error"]
+    assert rows(page, "metrics")[0][6:10] == ["Test loss", "Test f1", "Test auroc", "Calibration error"]
     assert column(page, "Test f1") == {"a": "0.5000", "c": "–", "b": "★ 0.7500"}
     assert column(page, "Test auroc") == {"a": "–", "c": "–", "b": "0.2500"}
     assert column(page, "Monitored") == {"a": "val/f1 (max)", "c": "val/acc (max)", "b": "val/f1 (max)"}

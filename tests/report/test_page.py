@@ -109,7 +109,7 @@ def test_metrics_of_all_stages_and_the_monitored_one_are_shown(tmp_path):
     page = page_of(tmp_path / "run", config=config, metrics=metrics, test={**TEST, "test/f1": 0.125})
 
     assert rows(page, "metrics") == [
-        ["Metric", "Training, best epoch", "Validation, best epoch", "Test"],
+        ["Metric", "Training", "Validation", "Test"],
         ["accuracy", "–", "25.00 %", "62.50 %"],
         ["loss", "0.5000", "–", "0.6875"],
         ["f1 (monitored)", "–", "0.5000", "0.1250"],
@@ -121,9 +121,9 @@ def test_metrics_of_all_stages_and_the_monitored_one_are_shown(tmp_path):
 
 
 def test_the_lowest_value_can_be_the_best(page, tmp_path):
-    assert "the highest val/acc, the monitored metric (mode: max): epoch 2 of 3." in text(page)
+    assert "the highest val/acc, the monitored metric (mode: max): epoch 2 of 3. Metrics" in text(page)
     config = CONFIG + "checkpoints:\n  monitor: val/mine\n  mode: min\n"
-    assert "the lowest val/mine, the monitored metric (mode: min), which was not logged." in text(
+    assert "the lowest val/mine, the monitored metric (mode: min), which was not logged. Metrics of" in text(
         page_of(tmp_path / "run", config=config)
     )
 
