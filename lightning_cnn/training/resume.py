@@ -193,11 +193,16 @@ def _kept(config: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
 
 def _without_pretrained(model: Any) -> Any:
     """Return the settings of a model without those that load weights into its network: a checkpoint has its own."""
-    network: Any = (model.get("init_args") or {}).get("network") if is_class(model) else None
-    if not is_class(network):
+    if (network := _network_of(model)) is None:
         return model
     given = {name: value for name, value in (network.get("init_args") or {}).items() if name not in PRETRAINED}
     return {**model, "init_args": {**model["init_args"], "network": {**network, "init_args": given}}}
+
+
+def _network_of(model: Any) -> dict[str, Any] | None:
+    """Return the class of the network in the settings of a model, with its arguments; None if there is none."""
+    network: Any = (model.get("init_args") or {}).get("network") if is_class(model) else None
+    return network if is_class(network) else None
 
 
 def with_pretrained(model: Any, before: Any) -> Any:
@@ -209,8 +214,8 @@ def with_pretrained(model: Any, before: Any) -> Any:
         model: The settings of the model.
         before: Those in the checkpoint.
     """
-    old, new = (((m.get("init_args") or {}).get("network") if is_class(m) else None) for m in (before, model))
-    if not is_class(old) or not is_class(new):
+    old, new = (_network_of(before), _network_of(model))
+    if old is None or new is None:
         return model
     given = {name: v for name, v in (old.get("init_args") or {}).items() if name in PRETRAINED and _NAME.match(str(v))}
     network = {**new, "init_args": given | (new.get("init_args") or {})}
