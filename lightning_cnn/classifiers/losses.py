@@ -37,7 +37,7 @@ class FocalLoss(nn.Module):
         self.gamma = gamma
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean over the batch."""
+        """Return the mean over the batch, a scalar, for logits `(B, C)` and targets `(B,)`, int64, from 0 to C − 1."""
         log_probability = -functional.cross_entropy(logits, targets, reduction="none")
         return -((1 - log_probability.exp()) ** self.gamma * log_probability).mean()
 

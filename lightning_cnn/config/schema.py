@@ -43,7 +43,8 @@ _ELSEWHERE = {
     "lr_scheduler": "model.scheduler",
     "scheduler": "model.scheduler",
     "epochs": "trainer.max_epochs",
-    "batch_size": "data.batch_size",
+    **{name: f"data.{name}" for name in ("batch_size", "root", "image_size", "labels", "data_dir", "augment")},
+    **{name: f"model.{name}" for name in ("network", "loss", "metrics", "class_weights")},
     "seed": "seed_everything",
 }
 

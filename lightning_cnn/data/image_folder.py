@@ -54,6 +54,20 @@ class ImageFolderDataModule(ImageDataModule):
     Raises:
         ValueError: If an argument is out of range.
         UserError: If the files or their names break a rule of the layout; the message names them.
+
+    Example:
+        >>> from PIL import Image
+        >>> for name, colour in (("cat", "red"), ("dog", "blue")):
+        ...     Path("photos", name).mkdir(parents=True)
+        ...     for number in range(10):
+        ...         Image.new("RGB", (40 + number, 30), colour).save(f"photos/{name}/{number}.png")
+        >>> datamodule = ImageFolderDataModule("photos", image_size=24, duplicates="keep")
+        >>> datamodule.class_names, datamodule.image_shape
+        (('cat', 'dog'), (3, 24, 24))
+        >>> datamodule.setup("fit")
+        >>> images, targets = next(iter(datamodule.train_dataloader()))
+        >>> images.shape, images.dtype, targets.dtype
+        (torch.Size([16, 3, 24, 24]), torch.uint8, torch.int64)
     """
 
     is_mapped: ClassVar[bool] = True

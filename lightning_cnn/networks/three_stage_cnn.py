@@ -41,13 +41,17 @@ class ThreeStageCNN(nn.Module):
     """Seven convolutions and global max pooling, for images of 24 to 128 pixels.
 
     Args:
-        num_classes: Number of logits.
-        in_channels: Channels of the images.
+        num_classes: Number of logits, at least 1.
+        in_channels: Channels of the images, at least 1: 1 for grey, 3 for colour.
         image_size: Side of the images in pixels, or (height, width), at least 10; the weights do not depend on it.
         width: Feature maps of the first stage, at least 1; the later ones have two and four times as many.
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> ThreeStageCNN(num_classes=4, in_channels=3, image_size=32)(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 4])
     """
 
     def __init__(
@@ -73,6 +77,6 @@ class ThreeStageCNN(nn.Module):
         self.classifier = nn.Linear(4 * width, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits `(B, num_classes)` for images `(B, in_channels, H, W)`."""
+        """Return logits `(B, num_classes)` for images `(B, in_channels, H, W)`, floating point, normalised."""
         logits: Tensor = self.classifier(self.features(images).amax(dim=(2, 3)))
         return logits

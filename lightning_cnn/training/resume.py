@@ -198,11 +198,16 @@ def _kept(config: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
 
 def _without_pretrained(model: Any) -> Any:
     """Return the settings of a model without those that load weights into its network: a checkpoint has its own."""
-    network: Any = (model.get("init_args") or {}).get("network") if is_class(model) else None
-    if not is_class(network):
+    if (network := _network_of(model)) is None:
         return model
     given = {name: value for name, value in (network.get("init_args") or {}).items() if name not in PRETRAINED}
     return {**model, "init_args": {**model["init_args"], "network": {**network, "init_args": given}}}
+
+
+def _network_of(model: Any) -> dict[str, Any] | None:
+    """Return the class of the network in the settings of a model, with its arguments; None if there is none."""
+    network: Any = (model.get("init_args") or {}).get("network") if is_class(model) else None
+    return network if is_class(network) else None
 
 
 def with_pretrained(model: Any, before: Any) -> Any:
@@ -214,14 +219,12 @@ def with_pretrained(model: Any, before: Any) -> Any:
         model: The settings of the model.
         before: Those in the checkpoint.
     """
-    settings: list[Any] = [(m.get("init_args") or {}).get("network") if is_class(m) else None for m in (before, model)]
-    old, new = settings
-    if is_class(old) and is_class(new):
-        recorded = old.get("init_args") or {}
-        given = {name: value for name, value in recorded.items() if name in PRETRAINED and _NAME.match(str(value))}
-        network: dict[str, Any] = {**new, "init_args": given | (new.get("init_args") or {})}
-        return {**model, "init_args": {**model["init_args"], "network": network}}
-    return model
+    old, new = (_network_of(before), _network_of(model))
+    if old is None or new is None:
+        return model
+    given = {name: v for name, v in (old.get("init_args") or {}).items() if name in PRETRAINED and _NAME.match(str(v))}
+    network = {**new, "init_args": given | (new.get("init_args") or {})}
+    return {**model, "init_args": {**model["init_args"], "network": network}}
 
 
 def _first_difference(before: object, now: object) -> tuple[str, tuple[object, object]] | None:

@@ -27,6 +27,8 @@ WRONG = [
     ("+ --lr_scheduler StepLR", r"there is no option --lr_scheduler; did you mean '--model\.scheduler'\?"),
     ("+ --trainer null", r"--trainer null: this is a group of settings"),
     ("+ --lr 0.1", r"there is no option --lr; did you mean '--model\.optimizer\.lr'\?"),
+    ("+ --root photos", r"there is no option --root; did you mean '--data\.root'\?"),
+    ("+ --network CNN", r"there is no option --network; did you mean '--model\.network'\?"),
     ("+ --epochs=3", r"there is no option --epochs; did you mean '--trainer\.max_epochs'\?"),
     ("test best --ckpt_path last", r"'last' is one argument too many: there is already the checkpoint 'best'"),
     ("+ --trainer.default_root_dir s3://b/runs", r"--trainer\.default_root_dir s3://b/runs is an address; name a"),

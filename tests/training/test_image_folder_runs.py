@@ -5,15 +5,22 @@ import json
 import re
 import shutil
 import signal
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from data.image_folders import CLASSES, write_images
 from runs import rows, text
+from torch.nn import functional
 
 from lightning_cnn import checkpoint
 from lightning_cnn.callbacks import Checkpoints
+from lightning_cnn.cli import main
+from lightning_cnn.data import ImageFolderDataModule
+from lightning_cnn.predict.loading import load_classifier
+from lightning_cnn.training.parsing import settings_of
 
 PLAIN = (
     *("--plots.enabled", "false", "--dashboard.enabled", "false", "--trainer.enable_model_summary", "false"),
@@ -193,6 +200,8 @@ def test_a_stopped_run_is_resumed_to_the_bit(fit, cli, monkeypatch):
         (("--data.root", "empty"), 1, "empty has no class folders; put the images of each class into a folder of its"),
         (("--data.root", "photos", "--data.test_size", "1.5"), 2, "--data.test_size must be a number of images, or a"),
         (("--data.root", "photos", "--data.val_size", "0"), 2, "val_size must be between 1 and 10, got 0"),
+        (("--data.root", "photos", "--data.image_size", "[8]"), 2, "--data.image_size [8]: expected int or [int, int]"),
+        (("--data.root", "photos", "--model.mean", "[0.5]"), 2, "--model.mean must be a number, or a list of 3, one"),
         (("--data.root", "photos", "--data.channels", "gray"), 2, "--data.channels gray: expected one of 'auto', "),
     ],
 )
@@ -272,3 +281,59 @@ def test_another_folder_that_does_not_fit_is_refused(evaluate, parts, classes, m
     assert outcome.status in (1, 2)
     assert outcome.err.splitlines()[-1].startswith(f"lightning-cnn: error: {message}")
     assert not (only_run() / "test_predictions.csv").exists()
+
+
+def test_evaluation_with_flips_is_the_same_in_all_commands(fit, cli, caplog):
+    write_images("photos", n=20)
+    assert fit("photos", "--model.test_time_flip", "true", "--test", "true").status == 0
+    run = only_run()
+    tested = table(run / "test_predictions.csv")
+
+    validated = cli("validate", "--ckpt_path", run)
+    predicted = cli("predict", run, *(f"photos/{row['file']}" for row in tested), "--output", "p.csv")
+
+    assert (validated.status, predicted.status) == (0, 0)
+    classifier = load_classifier(checkpoint.read(run / "checkpoints/best.ckpt"))
+    datamodule = ImageFolderDataModule("photos", image_size=12)
+    datamodule.setup()
+    with torch.no_grad():
+        flipped = [
+            (classifier.network(classifier.preprocess(x)) + classifier.network(classifier.preprocess(x).flip(-1))) / 2
+            for x, _ in (datamodule.test_set[:], datamodule.val_set[:])
+        ]
+    expected = flipped[0].softmax(dim=1).max(dim=1)
+    for rows_ in (tested, table(Path("p.csv"))):
+        assert [datamodule.class_names.index(row["predicted"]) for row in rows_] == expected.indices.tolist()
+        assert [float(row["confidence"]) for row in rows_] == pytest.approx(expected.values.tolist(), abs=1e-5)
+    losses = functional.cross_entropy(flipped[1], datamodule.val_set.targets).item()
+    (shown,) = re.findall(r"val/loss\D+([\d.]+)", validated.out)
+    assert float(shown) == pytest.approx(losses, rel=1e-5)
+
+
+@pytest.mark.usefixtures("_one_thread")
+@pytest.mark.parametrize("flags", [("--seeds", 2, "--test", "true"), ("--space", "space.yaml", "--n_trials", 2)])
+def test_a_folder_is_swept(cli, configs, monkeypatch, flags):
+    write_images("photos", n=20)
+    Path("space.yaml").write_text("data.image_size: [10, 12]\n")
+
+    @contextmanager
+    def start(arguments, folder):
+        """Train in this process."""
+        with (folder / "stderr.txt").open("w") as errors, redirect_stderr(errors), redirect_stdout(errors):
+            status = main([*arguments, f"--trainer.default_root_dir={folder}"])
+        yield SimpleNamespace(poll=lambda: status)
+
+    monkeypatch.setattr("lightning_cnn.sweep.trial_process.start", start)
+    monkeypatch.setattr("lightning_cnn.commands.sweep._checked", lambda commands: settings_of(*commands))
+
+    outcome = cli(
+        *("sweep", "--config", configs / "folder.yaml", "--data.root=photos", "--model.network.width=4", *flags),
+        *(f"{name}={value}" for name, value in zip(PLAIN[::2], PLAIN[1::2], strict=True)),
+        *(() if "--space" in flags else ("--data.image_size=12",)),
+    )
+
+    assert outcome.status == 0, outcome.err + outcome.out
+    results = table(next(Path("logs").glob("*/results.csv")))
+    assert [row["state"] for row in results] == ["complete", "complete"]
+    assert all(0 <= float(row["val/acc"]) <= 1 for row in results)
+    assert bool(results[0]["test/acc"]) == ("--test" in flags)
