@@ -14,7 +14,7 @@ from typing import NoReturn
 from lightning_cnn import __version__, signals
 from lightning_cnn.environment import require_valid
 from lightning_cnn.errors import DataError, Interrupted, UserError, did_you_mean
-from lightning_cnn.startup import quick_imports, set_environment
+from lightning_cnn.startup import end_with_parent, quick_imports, set_environment
 from lightning_cnn.text import READABLE, printable, shorten_words
 
 #: Each command, which is a module in `lightning_cnn.commands`, and what it does.
@@ -66,6 +66,7 @@ def run() -> NoReturn:
     Python would free all objects of torch and Lightning one by one: 1.2 s on a core of an AMD EPYC.
     """
     signals.handle()
+    end_with_parent()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the user, for example with `>&-`
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # to the end

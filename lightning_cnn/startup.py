@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
+
+from lightning_cnn.environment import PARENT
 
 #: Regular expressions that match the start of harmless warnings, each with the reason.
 _HARMLESS = (
@@ -49,6 +52,30 @@ _RARELY_USED = ("matplotlib", "scipy", "torchvision")
 _SPIN_COUNT = "1000"
 #: Parameters of glibc's `mallopt(3)`.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
+
+#: Set as soon as `training.distributed` watches the process that has started this one.
+is_supervised = threading.Event()
+#: Seconds between two looks at that process, until then.
+_INTERVAL = 0.2
+
+
+def end_with_parent() -> None:
+    """End this process if the one is killed that has started it for a further device, also while it still imports.
+
+    On a busy machine that can take minutes, in which processes that nobody needs would keep it busy.
+    """
+    parent = os.environ.get(PARENT, "")
+    if not parent.isdecimal() or os.environ.get("LOCAL_RANK", "0") == "0":
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            if is_supervised.wait(_INTERVAL):
+                return
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 @contextmanager

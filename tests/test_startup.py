@@ -331,3 +331,14 @@ def test_a_terminal_of_one_column_is_widened(monkeypatch):
         monkeypatch.setenv("COLUMNS", given)
         set_environment()
         assert os.environ["COLUMNS"] == used
+
+
+def test_a_process_for_a_further_device_ends_with_a_parent_that_was_killed():
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    environment = {**os.environ, "LOCAL_RANK": "1", "NODE_RANK": "0", "LIGHTNING_CNN_PARENT": str(killed.pid)}
+    code = "from lightning_cnn import startup; startup.end_with_parent(); import time; time.sleep(20)"
+
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, timeout=15, check=False)
+
+    assert ended.returncode == 1

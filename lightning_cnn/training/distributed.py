@@ -26,6 +26,7 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning_cnn import signals
 from lightning_cnn.environment import PARENT, torchrun_world
 from lightning_cnn.errors import Interrupted
+from lightning_cnn.startup import is_supervised
 from lightning_cnn.training.failure_store import Failure, FailureStore
 from lightning_cnn.training.trainer import Trainer
 
@@ -114,6 +115,7 @@ class PeerProcesses(Callback):
         self._monitor = threading.Thread(target=self._monitor_peers, name="peers", daemon=True)
         if self._store is not None or self._parent is not None:
             self._monitor.start()
+            is_supervised.set()
 
     def join(self, trainer: LightningTrainer) -> None:
         """Start the processes of a trainer, if nothing else does, and wait for all of them."""

@@ -56,8 +56,9 @@ def write_photos(root: Path, images: int = 222) -> None:
 
 @contextmanager
 def tiny_datasets(folder: Path) -> Iterator[Path]:
-    """Write small datasets into a folder, and make the data modules expect them."""
+    """Write small datasets into a folder, the data folder of the block, and make the data modules expect them."""
     with ExitStack() as stack:
+        stack.enter_context(mock.patch.dict("os.environ", LIGHTNING_CNN_DATA_DIR=str(folder)))
         for module, facts in DATASETS:
             stack.enter_context(mock.patch.object(module, "facts", write_idx_dataset(folder, facts)))
         yield folder

@@ -545,7 +545,7 @@ def test_as_many_names_as_classes_are_required(checkpoint, images, cli):
     outcome = cli("predict", change(checkpoint, class_names=["a", "b"]), images[0])
 
     assert outcome.status == 2
-    assert "changed.ckpt has 2 class names, but its model has 10 classes" in outcome.err
+    assert "it has 2 class names, but its model has 10 classes" in outcome.err
 
 
 def test_help_is_complete(capsys):

@@ -110,7 +110,6 @@ def prepared(folder: Path) -> Iterator[Path]:
 
     torch.set_num_threads(1)
     with tiny_datasets(folder / "data"):
-        os.environ["LIGHTNING_CNN_DATA_DIR"] = str(folder / "data")
         if (child := os.fork()) == 0:  # training starts threads, which no fork has
             status = 1
             try:

@@ -172,6 +172,40 @@ def test_a_checkpoint_without_training_state_is_refused(mlp_run, cli, tmp_path):
     assert "has no training state to resume" in refused.err
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content["loops"]["exact_resume"].update(ranks=[]),
+        lambda content: content["loops"]["exact_resume"].update(ranks=["evil"]),
+        lambda content: content["optimizer_states"][0]["param_groups"][0].update(lr="evil"),
+    ],
+)
+def test_a_state_that_fails_only_in_use_is_refused_in_one_line(mlp_run, cli, change):
+    path = mlp_run / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+
+    refused = cli("fit", "--ckpt_path", mlp_run, "--trainer.max_epochs", 4)
+
+    assert refused.status == 2
+    assert "its training state does not fit this run" in refused.err
+
+
+@pytest.mark.parametrize("argv", [("test", "evil.ckpt"), ("validate", "evil.ckpt"), ("fit", "evil.ckpt")])
+def test_a_model_is_compared_before_memory_is_allocated(mlp_run, cli, argv, tmp_path):
+    content = torch.load(mlp_run / "checkpoints" / "last.ckpt", weights_only=True)
+    network = {"class_path": "lightning_cnn.networks.MLP", "init_args": {"num_classes": 10**10}}
+    model = {"class_path": "lightning_cnn.classifiers.ImageClassifier", "init_args": {"network": network}}
+    content[checkpoint.KEY]["config"]["model"] = model
+    torch.save(content, tmp_path / "evil.ckpt")
+
+    refused = cli(*argv)
+
+    assert refused.status == 2
+    assert "another architecture: the model has (10000000000,)" in refused.err
+
+
 def test_an_optimizer_state_that_does_not_fit_is_refused(mlp_run, cli):
     path = mlp_run / "checkpoints" / "last.ckpt"
     content = torch.load(path, weights_only=True)
