@@ -23,7 +23,7 @@ from lightning_cnn.errors import UserError
 from lightning_cnn.predict.output import STDOUT, Frame, Prediction, draw, writer
 from lightning_cnn.predict.pipeline import Predictor, predict
 from lightning_cnn.run import DEFAULT_ROOT, Run, find_runs, resolve_checkpoint
-from lightning_cnn.text import printable
+from lightning_cnn.text import printable, shorten_words
 from lightning_cnn.threads import set_num_threads
 
 #: Images that `--plot` shows.
@@ -77,7 +77,7 @@ def main(argv: list[str]) -> int:
     def on_error(name: str, error: ImageFileError) -> None:
         nonlocal failed
         failed += 1
-        print(f"lightning-cnn: error: {printable(name)}: {error}", file=sys.stderr, flush=True)
+        print(f"lightning-cnn: error: {shorten_words(printable(name))}: {error}", file=sys.stderr, flush=True)
 
     plotted: list[tuple[Frame, Prediction]] = []
     predictor = Predictor(path, arguments.model)

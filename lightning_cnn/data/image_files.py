@@ -45,6 +45,8 @@ SECONDS = 6
 #: file could take days.
 _MAX_WORK = 200 * MAX_PIXELS
 _START_OF_PASS = b"\xff\xda"
+#: Maximum of reads by Pillow, whose parsers of headers take seconds for a million tiny parts.
+_MAX_READS = 1_000_000
 _READ = "PNG, JPEG, GIF, BMP, WebP, TIFF, AVIF, HEIC and PDF are read"
 #: The packages of the extra `pictures` that decode other formats.
 _PACKAGES = {"HEIC": "pillow_heif", "PDF": "pypdfium2"}
@@ -213,9 +215,21 @@ def _require_pages(count: int, most: int) -> None:
         raise ImageFileError(f"has more than {most:,} pages; split it")
 
 
+class _File(io.BytesIO):
+    """A file that can be read a limited number of times."""
+
+    left = _MAX_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise ImageFileError(f"has more than {_MAX_READS:,} parts, too slow to decode; save it again")
+        return super().read(size)
+
+
 def _decode(content: bytes) -> Image.Image:
     """Return the image in a file of one of `FORMATS`."""
-    with _as_image_file_errors(), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+    with _as_image_file_errors(), Image.open(_File(content), formats=FORMATS) as image:
         _check_size(image.size)
         _check_passes(image, content)
         image.load()

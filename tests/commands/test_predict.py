@@ -362,6 +362,13 @@ def test_unreadable_files_are_named_and_skipped(checkpoint, images, cli):
     assert all(error.startswith("lightning-cnn: error: ") and "; " in error for error in errors)
 
 
+def test_a_long_name_is_shortened(checkpoint, cli):
+    outcome = cli("predict", checkpoint, "a/" * 2_000)
+
+    assert outcome.err.startswith("lightning-cnn: error: a/a/") and "…" in outcome.err
+    assert max(map(len, outcome.err.splitlines())) < 500
+
+
 def test_pillow_does_not_warn(checkpoint, images, cli, recwarn):
     image = Image.open(images[0])
     image.save("a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01")

@@ -244,6 +244,20 @@ def test_a_jpeg_with_too_many_passes_is_rejected(tmp_path):
     assert refusal(tmp_path / "3000.jpg") == "has 3,006 passes over its pixels, too slow to decode; save it again"
 
 
+def test_a_file_of_too_many_parts_is_rejected(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_files._File, "left", 1_000)
+    jpeg, png, gif = (encoded(Image.fromarray(RAMP), kind) for kind in ("JPEG", "PNG", "GIF"))
+    chunk = struct.pack(">I4sI", 0, b"teSt", zlib.crc32(b"teSt"))
+    comment = gif.index(b",\0\0\0\0")
+    for name, content in (
+        ("fill bytes", jpeg[:2] + b"\xff" * 3_000 + jpeg[2:]),
+        ("chunks", png[:33] + chunk * 500 + png[33:]),
+        ("comments", gif[:comment] + b"!\xfe\1a\0" * 500 + gif[comment:]),
+    ):
+        (tmp_path / name).write_bytes(content)
+        assert refusal(tmp_path / name) == "has more than 1,000,000 parts, too slow to decode; save it again"
+
+
 def test_a_lack_of_memory_is_not_reported_as_damage(tmp_path, monkeypatch):
     def refuse(image):
         raise MemoryError

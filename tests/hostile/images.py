@@ -171,6 +171,7 @@ def _pngs() -> Iterator[Content]:
     yield "PNG of a long line", lambda: _png(65_535, 700, 700 * 65_536), READ
     yield "PNG with more pixels than it has", lambda: _small_png(more=100_000_000), READ
     yield "PNG of 100,000 chunks", lambda: _small_png(*[(b"tEXt", b"a\0b")] * 100_000), READ
+    yield "PNG of 2 million chunks", lambda: _small_png(*[(b"teSt", b"")] * 2_000_000), REFUSED
     yield "PNG of 2 billion frames", lambda: _small_png((b"acTL", struct.pack(">II", 2**31 - 1, 0))), READ
     control = struct.pack(">IIIIIHHBB", 0, 2**31 - 1, 2**31 - 1, 2**31 - 1, 2**31 - 1, 0, 0, 2, 1)
     frames = struct.pack(">II", 9, 0)
@@ -195,7 +196,7 @@ def _jpegs() -> Iterator[Content]:
     sound = encoded(picture(), "JPEG")
     yield "JPEG of 3,000 passes", partial(_passes, 3_000, 3_000), REFUSED
     yield "JPEG of 100,000 passes", partial(_passes, 400, 100_000), REFUSED
-    yield "JPEG of fill bytes", lambda: sound[:2] + b"\xff" * 10_000_000 + sound[2:], READ
+    yield "JPEG of fill bytes", lambda: sound[:2] + b"\xff" * 200_000_000 + sound[2:], REFUSED
     yield "JPEG of 60,000 segments", lambda: sound[:2] + b"\xff\xe5\0\4ab" * 60_000 + sound[2:], READ
     yield "JPEG of restarts", lambda: sound[:-2] + b"\xff\xd0" * 1_000_000 + sound[-2:], READ
     loop = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x69\x87\x04\0\x01\0\0\0\x08\0\0\0\x08\0\0\0"
@@ -220,6 +221,8 @@ def _others() -> Iterator[Content]:
     frame = gif.index(b",\0\0\0\0") + 5
     yield "GIF of 2,001 frames", lambda: _animated("GIF", 28, 2_000), READ
     yield "GIF of a million comments", lambda: gif[:-1] + b"!\xfe\1a\0" * 1_000_000 + b";", READ
+    comments = b"!\xfe\1a\0" * 5_000_000
+    yield "GIF of 5 million comments before it", lambda: gif[: frame - 5] + comments + gif[frame - 5 :], REFUSED
     yield "GIF of a frame beyond its screen", lambda: replaced(gif, frame, b"\xff\xff\xff\xff"), REFUSED
     yield "GIF of a code of 12 bits", lambda: replaced(gif, frame + 5, b"\x0c"), READ
     yield "WEBP of 30 large frames", lambda: _animated("WEBP", 1_500, 30), READ
