@@ -113,10 +113,12 @@ def _list(folder: str, on_error: OnError) -> list[str] | None:
         return None
 
 
-def read(path: Path) -> Image.Image:
+def read(path: Path, fill: str | None = None) -> Image.Image:
     """Return the image in a file: upright, the first frame of an animation, on an opaque background.
 
-    Transparent pixels become white if the visible ones are dark, otherwise black.
+    Args:
+        path: The file.
+        fill: The colour of transparent pixels; None for white if the visible ones are dark, otherwise black.
 
     Returns:
         An image of mode RGB, L or (16-bit greyscale) F, with values from 0 to 255.
@@ -124,7 +126,7 @@ def read(path: Path) -> Image.Image:
     Raises:
         ImageFileError: If the file is missing, cannot be read, is not an image, is damaged or is too large.
     """
-    return decode(read_bytes(path))
+    return decode(read_bytes(path), fill)
 
 
 def read_bytes(path: Path | str) -> bytes:
@@ -151,7 +153,7 @@ def read_bytes(path: Path | str) -> bytes:
         raise ImageFileError("too large for the memory; save it in a smaller size") from error
 
 
-def decode(content: bytes) -> Image.Image:
+def decode(content: bytes, fill: str | None = None) -> Image.Image:
     """Return the image that a file with this content has, as `read` does.
 
     Raises:
@@ -164,7 +166,7 @@ def decode(content: bytes) -> Image.Image:
                 _check_limits(image, content)
                 image.load()
                 _make_upright(image)
-                return _opaque(image)
+                return _opaque(image, fill)
         except ImageFileError:
             raise
         except UnidentifiedImageError as error:
@@ -199,17 +201,18 @@ def _make_upright(image: Image.Image) -> None:
         return
 
 
-def _opaque(image: Image.Image) -> Image.Image:
+def _opaque(image: Image.Image, fill: str | None) -> Image.Image:
     """Return the image in RGB, or in greyscale if it is so, on an opaque background."""
     if image.mode.startswith("I"):  # 16 bits
         return Image.fromarray(np.asarray(image, np.float32) / 257)
     if not image.has_transparency_data:
         return image.convert("L" if image.mode in ("1", "L") else "RGB")
     image = image.convert("RGBA")
-    small = reduced(image, 256)  # averaged in proportion to opacity
-    brightness, opacity = (np.asarray(band, np.float64) for band in (small.convert("L"), small.getchannel("A")))
-    is_dark = (brightness * opacity).sum() < 128 * opacity.sum()
-    opaque = Image.new("RGB", image.size, "white" if is_dark else "black")
+    if fill is None:
+        small = reduced(image, 256)  # averaged in proportion to opacity
+        brightness, opacity = (np.asarray(band, np.float64) for band in (small.convert("L"), small.getchannel("A")))
+        fill = "white" if (brightness * opacity).sum() < 128 * opacity.sum() else "black"
+    opaque = Image.new("RGB", image.size, fill)
     opaque.paste(image, mask=image)
     return opaque
 
