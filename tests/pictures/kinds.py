@@ -161,6 +161,19 @@ def form_cell(rng: Generator, image: Bytes) -> Image.Image:
     return scene.photo(rng, page, noise=0.006)
 
 
+@kind()
+def circled(rng: Generator, image: Bytes) -> Image.Image:
+    where = scene.size(rng)
+    mask = written(rng, image, where, (0.2, 0.45), margin=0.22)
+    top, left, bottom, right = box(mask)
+    radius = np.hypot(bottom - top, right - left) / 2 * rng.uniform(1.05, 1.4) + 3
+    y, x = np.ogrid[: where[0], : where[1]]
+    far = np.hypot((y - (top + bottom) / 2) * rng.uniform(0.85, 1.15), x - (left + right) / 2)
+    ring = np.clip(rng.uniform(0.5, 0.01 * min(where)) + 0.5 - np.abs(far - radius), 0, 1).astype(np.float32)
+    page = scene.covered(scene.plain(where, WHITE), mask, BLACK)
+    return scene.picture(scene.covered(page, ring, one_of(rng, BLACK, BLUE, (0.75, 0.1, 0.12))))
+
+
 # Light
 
 
@@ -245,18 +258,47 @@ def _inside(rng: Generator, image: Bytes, where: scene.Size, sheet: Floats, shar
             return mask
 
 
-@kind()
-def dark_table(rng: Generator, image: Bytes) -> Image.Image:
-    """A white sheet on a dark table, turned a little."""
+def _on_table(rng: Generator, image: Bytes, table: Callable[[scene.Size], Floats]) -> Image.Image:
+    """A sheet on a table, turned a little."""
     where = scene.size(rng, 240)
-    dark = one_of(rng, (0.22, 0.15, 0.12), (0.1, 0.1, 0.11), (0.3, 0.2, 0.13), (0.16, 0.19, 0.24))
-    table = scene.wood(rng, where, dark) if rng.random() < 0.5 else scene.plain(where, dark)
     half = tuple((rng.uniform(0.27, 0.43, 2) * where).tolist())
     centre = tuple((np.array(where) / 2 + rng.uniform(-0.05, 0.05, 2) * where).tolist())
     sheet = scene.rectangle(where, centre, half, one_of(rng, 0.0, rng.uniform(-10, 10)))
-    page = scene.covered(table, sheet, scene.plain(where, one_of(rng, WHITE, WHITE, CREAM)))
+    page = scene.covered(table(where), sheet, scene.plain(where, one_of(rng, WHITE, WHITE, CREAM)))
     page = scene.covered(page, _inside(rng, image, where, sheet, (0.18, 0.36)), _pen(rng))
     return scene.photo(rng, page, scene.gradient(rng, where, rng.uniform(0.05, 0.25)))
+
+
+@kind()
+def dark_table(rng: Generator, image: Bytes) -> Image.Image:
+    """A white sheet on a dark table."""
+    colour = one_of(rng, (0.22, 0.15, 0.12), (0.1, 0.1, 0.11), (0.3, 0.2, 0.13), (0.16, 0.19, 0.24))
+    surface = one_of(rng, scene.plain, lambda where, colour: scene.wood(rng, where, colour))
+    return _on_table(rng, image, lambda where: surface(where, colour))
+
+
+@kind()
+def light_table(rng: Generator, image: Bytes) -> Image.Image:
+    """A white sheet on a table of light wood."""
+    colour = one_of(rng, (0.72, 0.58, 0.42), (0.6, 0.48, 0.36), (0.65, 0.62, 0.58))
+    return _on_table(rng, image, lambda where: scene.wood(rng, where, colour))
+
+
+@kind()
+def thumb(rng: Generator, image: Bytes) -> Image.Image:
+    """A thumb that holds the paper reaches into the picture."""
+    where = scene.size(rng)
+    mask = written(rng, image, where, (0.22, 0.45), margin=0.08)
+    page = scene.covered(_paper(rng, where), mask, _pen(rng))
+    _, left, _, right = box(mask)
+    y, x = np.ogrid[: where[0], : where[1]]
+    reach = rng.uniform(0.5, 0.85) * max(left, where[1] - right)
+    at, half = rng.uniform(0.2, 0.8) * where[0], rng.uniform(0.06, 0.12) * min(where)
+    along = x if left > where[1] - right else where[1] - 1 - x
+    inside = half - np.hypot(np.maximum(along - (reach - half), 0), y - at)
+    skin = one_of(rng, (0.87, 0.66, 0.55), (0.62, 0.43, 0.33), (0.38, 0.25, 0.19))
+    page = scene.covered(page, np.clip(inside + 0.5, 0, 1).astype(np.float32), skin)
+    return scene.photo(rng, page, scene.gradient(rng, where, rng.uniform(0, 0.15)))
 
 
 @kind()
@@ -330,6 +372,19 @@ def page_number(rng: Generator, image: Bytes) -> Image.Image:
 
 
 @kind()
+def caption(rng: Generator, image: Bytes) -> Image.Image:
+    """A printed line stands above."""
+    where = scene.size(rng, 240)
+    words = one_of(rng, "Number of persons:", "Question 7. Your answer", "Total", "Please write clearly")
+    line = scene.text(words, round(rng.uniform(0.04, 0.07) * min(where)))[:, : where[1] - 8]
+    top, gap = round(0.05 * where[0]), round(0.13 * where[0])
+    below = written(rng, image, (where[0] - top - gap, where[1]), (0.3, 0.6))
+    mask = np.concatenate([np.zeros((top + gap, where[1]), np.float32), below])
+    mask[top : top + line.shape[0], 4 : 4 + line.shape[1]] = line
+    return _scan(mask)
+
+
+@kind()
 def punched_holes(rng: Generator, image: Bytes) -> Image.Image:
     """A sheet for a binder, whose holes look dark."""
     where = scene.size(rng)
@@ -364,11 +419,21 @@ def thick_pen(rng: Generator, image: Bytes) -> Image.Image:
 
 
 @kind()
+def fine_pen(rng: Generator, image: Bytes) -> Image.Image:
+    """A ballpoint: lines much finer than those of the official images."""
+    where = scene.size(rng, 300)
+    width = max(1.2, rng.uniform(0.006, 0.015) * min(where))
+    mask = written(rng, image, where, pen=lambda image, side: scene.fine_strokes(image, side, width))
+    return scene.photo(rng, scene.covered(_paper(rng, where), mask, _pen(rng)), noise=0.006)
+
+
+@kind()
 def red_on_green(rng: Generator, image: Bytes) -> Image.Image:
     """About as light as each other, so that a greyscale picture has little of it."""
     where = scene.size(rng)
-    green = (rng.uniform(0.15, 0.4), rng.uniform(0.4, 0.65), rng.uniform(0.15, 0.4))
-    red = (rng.uniform(0.65, 0.9), rng.uniform(0.05, 0.25), rng.uniform(0.05, 0.25))
+    green = np.array((rng.uniform(0.1, 0.3), rng.uniform(0.3, 0.5), rng.uniform(0.1, 0.3)))
+    red, grey = np.array((0.9, rng.uniform(0.05, 0.2), rng.uniform(0.05, 0.2))), (0.299, 0.587, 0.114)
+    red = np.clip(red * (green @ grey + rng.uniform(-0.12, 0.12)) / (red @ grey), 0, 1)
     page = scene.covered(scene.plain(where, green), written(rng, image, where), red)
     return scene.photo(rng, page, noise=0.006) if rng.random() < 0.5 else scene.picture(page)
 
@@ -469,6 +534,14 @@ def touching_edge(rng: Generator, image: Bytes) -> Image.Image:
     return _scan(cropped)
 
 
+@kind()
+def far_away(rng: Generator, image: Bytes) -> Image.Image:
+    """A small digit on a large picture."""
+    where = scene.size(rng, 900, 1600)
+    page = scene.covered(_paper(rng, where), written(rng, image, where, (0.05, 0.12)), _pen(rng))
+    return scene.photo(rng, page, scene.gradient(rng, where, rng.uniform(0, 0.3)), noise=0.006)
+
+
 # Small files
 
 
@@ -547,12 +620,19 @@ def _garment(rng: Generator, image: Bytes) -> tuple[Floats, Floats, tuple[slice,
     """Return a garment in its own colours, its mask, where it lies, and the size of the picture."""
     where = scene.size(rng, 200, 500)
     side = round(rng.uniform(0.55, 0.85) * min(where))
-    covers = ndimage.binary_fill_holes(image > 8).astype(np.float32)
-    tone = covers * (255 - image.astype(np.float32)) / 255
+    ink = image.astype(np.float32) / 255
+    covers = ndimage.binary_fill_holes(image > 8)
+    core = ndimage.binary_erosion(covers) + 0.01 * covers
+    smooth = ndimage.gaussian_filter(np.stack([core * ink, core]).astype(np.float32), (0, 1, 1))
+    inner = smooth[0] / np.maximum(smooth[1], 1e-6)
+    # A pixel on the rim is a mixture of the garment, as it is next to the rim, and of white.
+    opaque = covers * np.where(core < 1, np.clip(ink / np.maximum(inner, 0.02), 0, 1), 1)
+    tone = opaque * (1 - np.where(core < 1, np.maximum(ink, inner), ink))
     big, weighted = (
-        np.asarray(Image.fromarray(array).resize((side, side), Image.Resampling.BICUBIC)) for array in (covers, tone)
+        np.asarray(Image.fromarray(array.astype(np.float32)).resize((side, side), Image.Resampling.BICUBIC))
+        for array in (opaque, tone)
     )
-    mask = np.clip((big - 0.5) * max(1, 0.5 * side / 28) + 0.5, 0, 1)
+    mask = np.clip(1.5 * (big - 0.5) + 0.5, 0, 1)
     top, left = (int(rng.integers(0.04 * length, length - side - 0.04 * length + 1)) for length in where)
     colour = np.float32(one_of(rng, (1, 1, 1), (1, 1, 1), (1, 0.95, 0.92), (0.92, 0.95, 1)))
     return (
