@@ -415,7 +415,7 @@ def thick_pen(rng: Generator, image: Bytes) -> Image.Image:
     where = scene.size(rng)
     mask = written(rng, image, where, (0.35, 0.6), margin=0.12)
     top, left, bottom, right = box(mask)
-    return _scan(scene.thickened(mask, round(rng.uniform(0.03, 0.06) * max(bottom - top, right - left))))
+    return _scan(scene.thickened(mask, round(rng.uniform(0.05, 0.1) * max(bottom - top, right - left))))
 
 
 @kind()
@@ -433,7 +433,7 @@ def red_on_green(rng: Generator, image: Bytes) -> Image.Image:
     where = scene.size(rng)
     green = np.array((rng.uniform(0.1, 0.3), rng.uniform(0.3, 0.5), rng.uniform(0.1, 0.3)))
     red, grey = np.array((0.9, rng.uniform(0.05, 0.2), rng.uniform(0.05, 0.2))), (0.299, 0.587, 0.114)
-    red = np.clip(red * (green @ grey + rng.uniform(-0.12, 0.12)) / (red @ grey), 0, 1)
+    red = np.clip(red * (green @ grey + rng.uniform(-0.08, 0.08)) / (red @ grey), 0, 1)
     page = scene.covered(scene.plain(where, green), written(rng, image, where), red)
     return scene.photo(rng, page, noise=0.006) if rng.random() < 0.5 else scene.picture(page)
 

@@ -5,8 +5,8 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import Image
 from pictures.kinds import CLOTHES, DIGITS, KINDS
+from PIL import Image
 from script import load
 
 from lightning_cnn.data import sources
