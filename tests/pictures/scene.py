@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
+Generator = np.random.Generator
+Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Size = tuple[int, int]  # height, width
 Colour = tuple[float, float, float]
@@ -22,13 +24,13 @@ BLACK, BLUE, NAVY, PENCIL = (0.06, 0.06, 0.07), (0.12, 0.18, 0.55), (0.08, 0.09,
 # Places and sizes
 
 
-def size(rng: np.random.Generator, smallest: int = 200, largest: int = 700) -> Size:
+def size(rng: Generator, smallest: int = 200, largest: int = 700) -> Size:
     """Of a picture: small ones are as likely as large ones."""
     side, aspect = np.exp(rng.uniform(np.log(smallest), np.log(largest))), np.exp(rng.uniform(-0.25, 0.25))
     return max(smallest, round(side * aspect)), max(smallest, round(side / aspect))
 
 
-def one_of(rng: np.random.Generator, *values):
+def one_of(rng: Generator, *values):
     return values[rng.integers(len(values))]
 
 
@@ -48,7 +50,7 @@ def _pasted(mask: Floats, where: Size, top: int, left: int) -> Floats:
 # Ink
 
 
-def strokes(image: NDArray[np.uint8], side: int) -> Floats:
+def strokes(image: Bytes, side: int) -> Floats:
     """Return the strokes of a 28×28 image, cropped, their longer side enlarged to `side`, with sharp edges."""
     rows, columns = (np.flatnonzero((image > 40).any(axis=axis)) for axis in (1, 0))
     cropped = np.pad(image, 2)[rows[0] : rows[-1] + 5, columns[0] : columns[-1] + 5]
@@ -61,20 +63,25 @@ def strokes(image: NDArray[np.uint8], side: int) -> Floats:
 
 
 def written(
-    rng: np.random.Generator,
-    image: NDArray[np.uint8],
+    rng: Generator,
+    image: Bytes,
     where: Size,
     share: tuple[float, float] = (0.25, 0.6),
     margin: float = 0.06,
-    pen: Callable[[NDArray[np.uint8], int], Floats] = strokes,
+    draw: Callable[[Bytes, int], Floats] = strokes,
 ) -> Floats:
     """Return the mask of a digit written anywhere, its longer side a share of the shorter side of the picture."""
-    mask = pen(image, round(rng.uniform(*share) * min(where)))
+    mask = draw(image, round(rng.uniform(*share) * min(where)))
     places = [
         (round(margin * length), length - round(margin * length) - own)
         for length, own in zip(where, mask.shape, strict=True)
     ]
     return _pasted(mask, where, *(int(rng.integers(low, max(low, high) + 1)) for low, high in places))
+
+
+def pen(rng: Generator) -> Colour:
+    """Return the colour of a black or blue pen."""
+    return one_of(rng, BLACK, BLACK, BLUE, NAVY)
 
 
 def thickened(mask: Floats, pixels: int) -> Floats:
@@ -83,7 +90,7 @@ def thickened(mask: Floats, pixels: int) -> Floats:
     return np.maximum(mask, np.clip(pixels + 0.5 - distance, 0, 1))
 
 
-def fine_strokes(image: NDArray[np.uint8], side: int, width: float) -> Floats:
+def fine_strokes(image: Bytes, side: int, width: float) -> Floats:
     """Return the middle of the strokes of a 28×28 image, in lines of this width in pixels."""
     coarse = 80
     middle = _skeleton(np.pad(strokes(image, coarse) > 0.5, 4))
@@ -157,18 +164,23 @@ def plain(where: Size, colour: Colour) -> Floats:
     return np.broadcast_to(np.float32(colour), (*where, 3)).copy()
 
 
+def paper(rng: Generator, where: Size) -> Floats:
+    """Return white, cream or yellow paper."""
+    return plain(where, one_of(rng, WHITE, WHITE, CREAM, YELLOW))
+
+
 def covered(page: Floats, mask: Floats, colour: Colour | Floats) -> Floats:
     """Return the page with a colour, or another page, where the mask is."""
     return page + mask[..., None] * (np.float32(colour) - page)
 
 
-def clouds(rng: np.random.Generator, where: Size, cells: Size) -> Floats:
+def clouds(rng: Generator, where: Size, cells: Size) -> Floats:
     """Return smooth noise, about -1 to 1, with so many blobs in each direction."""
     coarse = rng.uniform(-1, 1, cells).astype(np.float32)
     return np.asarray(Image.fromarray(coarse).resize((where[1], where[0]), Image.Resampling.BICUBIC))
 
 
-def wood(rng: np.random.Generator, where: Size, colour: Colour = (0.45, 0.29, 0.18)) -> Floats:
+def wood(rng: Generator, where: Size, colour: Colour = (0.45, 0.29, 0.18)) -> Floats:
     """Return a table of wood, with its grain."""
     grain = 0.5 * clouds(rng, where, (max(2, where[0] // 4), 4)) + 0.5 * clouds(rng, where, (max(2, where[0] // 30), 3))
     boards = lines(where, rng.uniform(0.3, 0.6) * where[0], 2, 0, rng.uniform(0, 200))
@@ -178,15 +190,13 @@ def wood(rng: np.random.Generator, where: Size, colour: Colour = (0.45, 0.29, 0.
 # Light
 
 
-def gradient(rng: np.random.Generator, where: Size, depth: float) -> Floats:
+def gradient(rng: Generator, where: Size, depth: float) -> Floats:
     """Return light that falls from one side to the other."""
     along = _along(where, rng.uniform(0, 360))
     return 1 - depth * (along - along.min()) / np.ptp(along)
 
 
-def shadow(
-    rng: np.random.Generator, where: Size, softness: float, depth: float, through: tuple[float, float]
-) -> Floats:
+def shadow(rng: Generator, where: Size, softness: float, depth: float, through: tuple[float, float]) -> Floats:
     """Return light with a shadow whose edge, at any angle, is near a point (y, x); softness is in pixels."""
     angle = rng.uniform(0, 360)
     along = _along(where, angle)
@@ -194,7 +204,7 @@ def shadow(
     return 1 - depth / (1 + np.exp(np.clip((at - along) / max(softness, 0.3), -30, 30)))
 
 
-def near(rng: np.random.Generator, mask: Floats) -> tuple[float, float]:
+def near(rng: Generator, mask: Floats) -> tuple[float, float]:
     """Return a point at which a shadow crosses the digit or passes near to it."""
     top, left, bottom, right = box(mask)
     return rng.uniform(1.2 * top - 0.2 * bottom, 1.2 * bottom - 0.2 * top), rng.uniform(
@@ -212,7 +222,7 @@ def picture(page: Floats, light: Floats | float = 1.0) -> Image.Image:
 
 
 def photo(
-    rng: np.random.Generator,
+    rng: Generator,
     page: Floats,
     light: Floats | float = 1.0,
     noise: float = 0.012,
@@ -231,11 +241,16 @@ def jpeg(image: Image.Image, quality: int) -> Image.Image:
     return Image.open(file).convert(image.mode)
 
 
+def scan(mask: Floats) -> Image.Image:
+    """Return what a scanner makes of black on white, in greyscale."""
+    return Image.fromarray((255 - 255 * np.clip(mask, 0, 1)).astype(np.uint8))
+
+
 def blurred(page: Floats, radius: float) -> Floats:
     return ndimage.gaussian_filter(page, (radius, radius, 0))
 
 
-def in_perspective(rng: np.random.Generator, page: Floats, depth: float = 0.17) -> Floats:
+def in_perspective(rng: Generator, page: Floats, depth: float = 0.17) -> Floats:
     """Return the page, seen at an angle: each corner of the picture is up to `depth` inside of the page."""
     height, width = page.shape[:2]
     corners = np.array([(0, 0), (width, 0), (width, height), (0, height)], float)
