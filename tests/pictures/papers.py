@@ -5,6 +5,7 @@ from pictures import scene
 from pictures.kind import kind
 from pictures.scene import BLACK, BLUE, GREY, PENCIL, WHITE, Bytes, Generator, box, one_of, written
 from PIL import Image
+from scipy import ndimage
 
 # Clean
 
@@ -177,7 +178,7 @@ def punched_holes(rng: Generator, image: Bytes) -> Image.Image:
 def show_through(rng: Generator, image: Bytes, behind: Bytes) -> Image.Image:
     """The digit on the other side of the sheet shows through faintly."""
     where = scene.size(rng)
-    back = scene.blurred(written(rng, behind, where, (0.3, 0.6))[:, ::-1, None], 1.5)[..., 0]
+    back = ndimage.gaussian_filter(written(rng, behind, where, (0.3, 0.6))[:, ::-1], 1.5)
     page = scene.covered(scene.paper(rng, where), rng.uniform(0.05, 0.1) * back, BLACK)
     return scene.photo(rng, scene.covered(page, written(rng, image, where, (0.3, 0.6)), scene.pen(rng)))
 

@@ -194,8 +194,8 @@ def out_of_focus(rng: Generator, image: Bytes) -> Image.Image:
     where = scene.size(rng)
     mask = written(rng, image, where)
     top, left, bottom, right = box(mask)
-    page = scene.covered(scene.paper(rng, where), mask, scene.pen(rng))
-    return scene.photo(rng, scene.blurred(page, rng.uniform(0.02, 0.05) * max(bottom - top, right - left)))
+    soft = ndimage.gaussian_filter(mask, rng.uniform(0.02, 0.05) * max(bottom - top, right - left))
+    return scene.photo(rng, scene.covered(scene.paper(rng, where), soft, scene.pen(rng)))
 
 
 @kind()
@@ -232,7 +232,7 @@ def touching_edge(rng: Generator, image: Bytes) -> Image.Image:
 @kind()
 def far_away(rng: Generator, image: Bytes) -> Image.Image:
     """A small digit on a large picture."""
-    where = scene.size(rng, 900, 1600)
+    where = scene.size(rng, 700, 1200)
     page = scene.covered(scene.paper(rng, where), written(rng, image, where, (0.05, 0.12)), scene.pen(rng))
     return scene.photo(rng, page, scene.gradient(rng, where, rng.uniform(0, 0.3)), noise=0.006)
 

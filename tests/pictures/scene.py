@@ -246,10 +246,6 @@ def scan(mask: Floats) -> Image.Image:
     return Image.fromarray((255 - 255 * np.clip(mask, 0, 1)).astype(np.uint8))
 
 
-def blurred(page: Floats, radius: float) -> Floats:
-    return ndimage.gaussian_filter(page, (radius, radius, 0))
-
-
 def in_perspective(rng: Generator, page: Floats, depth: float = 0.17) -> Floats:
     """Return the page, seen at an angle: each corner of the picture is up to `depth` inside of the page."""
     height, width = page.shape[:2]
