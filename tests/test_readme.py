@@ -113,6 +113,9 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
         run_script("chaos", [*words[2:], "divergence", "--share", "0.05"], monkeypatch)
     elif words[:2] == [".venv/bin/python", "scripts/image_files"]:
         run_script("image_files", [*words[2:], "--images", "50"], monkeypatch)
+    elif words[:2] == [".venv/bin/python", "scripts/pictures_accuracy"]:
+        few = ["--kinds", "dust", "clothes_cut_out", "handwriting_8px", "--num_images", "3"]
+        run_script("pictures_accuracy", [*words[2:], *few], monkeypatch)
     elif words[0] == "scripts/benchmark":  # its processes do not have the tiny datasets; see tests/benchmarks
         monkeypatch.setattr(benchmark, "write_uncompressed", lambda *_: None)
         monkeypatch.setattr(benchmark, "run", lambda *_: None)

@@ -62,7 +62,7 @@ def test_each_kind_has_a_row(accuracy, tmp_path):
 
     rows, (packages, command) = accuracy("digits", "--fashion", "clothes", *flags)
 
-    assert [row[0] for row in rows] == ["black on white", "clothes cut out"]
+    assert [row[0] for row in rows] == ["black on white", "clothes cut out", "all"]
     assert rows[0][1:6] == ["100.0", "0.0", "0.0", "–", "–"]
     assert float(rows[0][6]) > 0
     assert {path.parent.name: len(list(path.parent.iterdir())) for path in tmp_path.glob("drawn/*/*")} == dict.fromkeys(
@@ -77,7 +77,7 @@ def test_clothes_are_left_out_without_a_checkpoint_for_them(accuracy, monkeypatc
 
     rows, _ = accuracy("digits", "--num_images", "1")
 
-    assert [row[0] for row in rows] == ["own 28px"]
+    assert [row[0] for row in rows] == ["own 28px", "all"]
 
 
 def test_the_cells_of_a_row(accuracy):
@@ -90,7 +90,7 @@ def test_the_cells_of_a_row(accuracy):
         *[answer(False)] * 2,
     ]
 
-    assert accuracy.script.figures(answers) == ["60.0", "20.0", "20.0", "75.0", "60.0"]
+    assert accuracy.script.row("some", answers, 0.5) == "| some | 60.0 | 20.0 | 20.0 | 75.0 | 60.0 | 50.0 |"
 
 
 def test_being_told_that_nothing_is_there_is_right(accuracy):
