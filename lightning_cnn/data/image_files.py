@@ -79,15 +79,16 @@ OnError = Callable[[str, ImageFileError], object]
 _Pages = tuple[int, Iterator[Image.Image | ImageFileError]]
 
 
-def read_pages(path: Path, on_error: OnError) -> Iterator[tuple[Path, Image.Image]]:
+def read_pages(path: Path, on_error: OnError, fill: str | None = None) -> Iterator[tuple[Path, Image.Image]]:
     """Yield the images of a file that may have several pages, each one with its name, as `read` returns them.
 
     Args:
         path: The file. If it has several pages, the second one is named `file[2]`.
         on_error: Called for a file or page that cannot be read.
+        fill: The colour of transparent pixels, as for `read`.
     """
     try:
-        count, pages = _open(read_bytes(path), MAX_PAGES)
+        count, pages = _open(read_bytes(path), MAX_PAGES, fill)
     except ImageFileError as error:
         on_error(str(path), error)
         return
@@ -102,10 +103,12 @@ def read_pages(path: Path, on_error: OnError) -> Iterator[tuple[Path, Image.Imag
         on_error(str(path), ImageFileError(f"{count - number:,} pages after that are left out; save them as PNG"))
 
 
-def read(path: Path) -> Image.Image:
+def read(path: Path, fill: str | None = None) -> Image.Image:
     """Return the image in a file: upright, the first frame of an animation, on an opaque background.
 
-    Transparent pixels become white if the visible ones are dark, otherwise black.
+    Args:
+        path: The file.
+        fill: The colour of transparent pixels; None for white if the visible ones are dark, otherwise black.
 
     Returns:
         An image of mode RGB, L or (from more than 8 bits of grey) F, with values from 0 to 255.
@@ -114,7 +117,7 @@ def read(path: Path) -> Image.Image:
         ImageFileError: If the file is missing, cannot be read, is not an image, is damaged, is too large, or has
             several pages.
     """
-    return decode(read_bytes(path))
+    return decode(read_bytes(path), fill)
 
 
 def read_bytes(path: Path | str) -> bytes:
@@ -154,27 +157,27 @@ def _read_stdin() -> bytes:
     return content
 
 
-def decode(content: bytes) -> Image.Image:
+def decode(content: bytes, fill: str | None = None) -> Image.Image:
     """Return the image that a file with this content has, as `read` does.
 
     Raises:
         ImageFileError: If it is not an image, is damaged, is too large, or has several pages.
     """
-    _, pages = _open(content, 1)
+    _, pages = _open(content, 1, fill)
     page = next(pages)
     if isinstance(page, ImageFileError):
         raise page
     return page
 
 
-def _open(content: bytes, most: int) -> _Pages:
+def _open(content: bytes, most: int, fill: str | None) -> _Pages:
     """Return the pages of a file.
 
     Raises:
         ImageFileError: If it has none that can be read, or more than `most`.
     """
     if not (kind := _kind(content)):
-        return 1, iter([_decode(content)])
+        return 1, iter([_decode(content, fill)])
     if kind in _PACKAGES and find_spec(_PACKAGES[kind]) is None:
         raise ImageFileError(
             f"{kind} needs {_PACKAGES[kind]}; pip install 'lightning-cnn[pictures]', or save it as PNG"
@@ -193,7 +196,7 @@ def _open(content: bytes, most: int) -> _Pages:
     head, _ = next(answers)
     _require_no_error(head)
     _require_pages(head["pages"], most)
-    return head["pages"], _images(answers)
+    return head["pages"], _images(answers, fill)
 
 
 def _kind(content: bytes) -> str:
@@ -227,17 +230,17 @@ class _File(io.BytesIO):
         return super().read(size)
 
 
-def _decode(content: bytes) -> Image.Image:
+def _decode(content: bytes, fill: str | None) -> Image.Image:
     """Return the image in a file of one of `FORMATS`."""
     with _as_image_file_errors(), Image.open(_File(content), formats=FORMATS) as image:
         _check_size(image.size)
         _check_passes(image, content)
         image.load()
         _make_upright(image)
-        return _opaque(image)
+        return _opaque(image, fill)
 
 
-def _images(answers: Iterator[Answer]) -> Iterator[Image.Image | ImageFileError]:
+def _images(answers: Iterator[Answer], fill: str | None) -> Iterator[Image.Image | ImageFileError]:
     """Yield the pages of a file that another process decodes."""
     for head, pixels in answers:
         page: Image.Image | ImageFileError
@@ -247,7 +250,7 @@ def _images(answers: Iterator[Answer]) -> Iterator[Image.Image | ImageFileError]
             _check_size(size)
             with _as_image_file_errors():
                 image = Image.frombytes(mode, size, pixels, "raw", mode, head["stride"])
-                page = _opaque(image, head.get("bits", 16), head.get("inverted", False))
+                page = _opaque(image, fill, head.get("bits", 16), head.get("inverted", False))
         except ImageFileError as error:
             page = error
         yield page
@@ -303,11 +306,12 @@ def _make_upright(image: Image.Image) -> None:
         return
 
 
-def _opaque(image: Image.Image, bits: int = 16, inverted: bool = False) -> Image.Image:
+def _opaque(image: Image.Image, fill: str | None, bits: int = 16, inverted: bool = False) -> Image.Image:
     """Return the image in RGB, or in greyscale if it is so, on an opaque background.
 
     Args:
         image: The image.
+        fill: The colour of transparent pixels, as for `read`.
         bits: Those of grey in mode I;16, which may be fewer than 16.
         inverted: Whether the greatest value is black, in modes of more than 8 bits.
     """
@@ -319,10 +323,11 @@ def _opaque(image: Image.Image, bits: int = 16, inverted: bool = False) -> Image
     if not image.has_transparency_data:
         return image.convert("L" if image.mode in ("1", "L") else "RGB")
     image = image.convert("RGBA")
-    small = reduced(image, 256)  # averaged in proportion to opacity
-    brightness, opacity = (np.asarray(band, np.float64) for band in (small.convert("L"), small.getchannel("A")))
-    is_dark = (brightness * opacity).sum() < 128 * opacity.sum()
-    opaque = Image.new("RGB", image.size, "white" if is_dark else "black")
+    if fill is None:
+        small = reduced(image, 256)  # averaged in proportion to opacity
+        brightness, opacity = (np.asarray(band, np.float64) for band in (small.convert("L"), small.getchannel("A")))
+        fill = "white" if (brightness * opacity).sum() < 128 * opacity.sum() else "black"
+    opaque = Image.new("RGB", image.size, fill)
     opaque.paste(image, mask=image)
     return opaque
 

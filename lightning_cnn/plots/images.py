@@ -91,31 +91,32 @@ def mistakes(images: ArrayLike, results: Predictions) -> Figure:
     return figure
 
 
-def seen(originals: Sequence[ArrayLike], seen: ArrayLike, captions: Sequence[str]) -> Figure:
-    """Draw photographs or drawings, each beside what the network sees of it.
+def seen(steps: Sequence[Sequence[ArrayLike]], seen: ArrayLike, captions: Sequence[str]) -> Figure:
+    """Draw photographs or drawings, each beside what was made of it, up to what the network sees.
 
     Args:
-        originals: RGB pixels 0 to 255 of each image, `(h, w, 3)`, of any size.
+        steps: For each image itself, and what was made of it: RGB pixels 0 to 255, `(h, w, 3)`, of any size.
         seen: Values 0 to 255 that the network sees, `(N, H, W)` or RGB `(N, H, W, 3)`.
         captions: Caption of each image, `(N,)`; lines that are too long are shortened in the middle.
 
     Raises:
         ValueError: If there are no images, or lengths or shapes do not fit.
     """
-    pixels, rgb = require_images(seen, "seen"), [np.asarray(original) for original in originals]
+    pixels, rgb = require_images(seen, "seen"), [[np.asarray(step) for step in row] for row in steps]
     if not len(rgb) == len(captions) == len(pixels):
         raise ValueError(
-            f"there must be an original and a caption for each of the {len(pixels)} images seen, "
+            f"there must be steps and a caption for each of the {len(pixels)} images seen, "
             f"got {len(rgb)} and {len(captions)}"
         )
-    for original in rgb:
-        if original.ndim != 3 or original.shape[2] != 3 or original.size == 0:
-            raise ValueError(f"originals must have the shape (h, w, 3), got {original.shape}")
+    for step in (step for row in rgb for step in row):
+        if step.ndim != 3 or step.shape[2] != 3 or step.size == 0:
+            raise ValueError(f"steps must have the shape (h, w, 3), got {step.shape}")
+    width = 1 + max(len(row) for row in rgb)
     titles = ["\n".join(shorten(line, _CAPTION_WIDTH) for line in caption.splitlines()) for caption in captions]
-    figure, cells = grid("Each image, and what the network sees of it", titles, images_per_cell=2)
-    for axes, original, image in zip(cells, rgb, pixels, strict=True):
+    figure, cells = grid("Each image, and what the network sees of it", titles, images_per_cell=width)
+    for axes, row, image in zip(cells, rgb, pixels, strict=True):
         axes.set_facecolor("0.93")  # so that white images have an edge
-        tile(axes, [original, image], 2, cmap="gray", vmin=0, vmax=255)
+        tile(axes, [*row, image], width, cmap="gray", vmin=0, vmax=255)
     return figure
 
 

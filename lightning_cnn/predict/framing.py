@@ -1,5 +1,7 @@
 """From an image of any size to one like those of a dataset: grey, light foreground on black, 28×28, placed alike."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -7,130 +9,166 @@ from PIL import Image
 from lightning_cnn.data.facts import Framing
 from lightning_cnn.data.image_files import ImageFileError, reduced
 from lightning_cnn.data.mnist import IMAGE_SIZE as IMAGE_SHAPE
+from lightning_cnn.predict.background import corner_level
 
 _SIZE = IMAGE_SHAPE[0]
 #: The shape of an image that is framed: channels, height, width.
 FRAMED_SHAPE = (1, *IMAGE_SHAPE)
-#: Longest side, in pixels, of the reduced image in which the foreground is found: fine enough for 28×28, and averaged
-#: pixels of a photograph are less noisy.
-_REDUCED_SIZE = 256
-#: The share of the largest contrast below which all is background: noise, shadows of JPEG.
-_MIN_CONTRAST = 0.1
-#: The standard deviations of the noise by which the foreground must differ from the background.
-_MIN_DEVIATIONS = 6.0
-#: Iterations of least squares for the background; more change nothing visible.
-_ITERATIONS = 12
+#: What is darker, as a share of the range of values, is background of an image of 28×28: noise, JPEG.
+_FAINT = 0.05
+#: By how much the side of the foreground may differ from that of a training image: all of MNIST's are at most one
+#: pixel smaller, and of Fashion-MNIST's three.
+_SIDE_TOLERANCE = 3
+#: How far from pixel 14 the centre of mass may be; in MNIST it is at most half a pixel, for it was rounded.
+_CENTRE_TOLERANCE = 0.6
+#: Where the foreground is smaller, in pixels of the reduced picture, it is looked at again in the picture itself.
+_MIN_SIDE = 72
+#: The blank margin around a foreground that is looked at again, in pixels.
+_MARGIN = 2
+#: The proportion of sides above which only a part of an image is looked at.
+_LONG = 8
+_ORANGE = (230, 159, 0)
 
 
-def frame(
-    image: Image.Image, framing: Framing, invert: bool | None = None, crop: bool | None = None
-) -> NDArray[np.uint8]:
-    """Return the input of the network for an image, `(28, 28)`, light on black.
+class Framed(NamedTuple):
+    """An image, as the network sees it.
+
+    Attributes:
+        pixels: The input of the network, 0 to 255, `(28, 28)`.
+        unclear: Why the foreground may not be what was meant; empty if it is clear.
+        foreground: What was taken for foreground, and the box that was cropped to, RGB, `(h, w, 3)`; None if nothing
+            was cropped.
+    """
+
+    pixels: NDArray[np.uint8]
+    unclear: str = ""
+    foreground: NDArray[np.uint8] | None = None
+
+
+def frame(image: Image.Image, framing: Framing, invert: bool | None = None, crop: bool | None = None) -> Framed:
+    """Return the input of the network for an image, light on black.
 
     Args:
         image: Has mode RGB, L or F, with values from 0 to 255.
         framing: How the training images were made from larger ones.
         invert: Whether the foreground is dark on light; None detects it.
-        crop: Whether to crop to the foreground and frame that, or to use the whole image; None crops all images that
-            are not 28×28.
+        crop: Whether to crop to the foreground and frame that, or to use the whole image; None crops all images but
+            those of 28×28 with a foreground of the size and at the place of the training images.
 
     Raises:
         ImageFileError: If there is nothing in the image.
     """
     grey = image.convert("L") if image.mode == "RGB" else image
-    low, high = grey.getextrema()
-    if low == high:
+    if all(low == high for low, high in _extrema(image)):
         raise ImageFileError("blank: all its pixels are alike; give an image with something in it")
-    if invert is None:
-        invert = bool(_is_dark_on_light(np.asarray(reduced(grey, _REDUCED_SIZE), np.float32)))
-    if crop is None:
-        crop = grey.size != IMAGE_SHAPE
-    return _place(_foreground(grey, invert), framing) if crop else _whole(grey, invert)
+    if crop is False or (crop is None and grey.size == IMAGE_SHAPE and _is_framed(grey, framing, invert)):
+        return _whole(grey, invert)
+    return _foreground(image, framing, invert)
 
 
-def _is_dark_on_light(pixels: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Whether the corners of images `(…, H, W)` are nearer to the lightest pixel than to the darkest one.
+def _extrema(image: Image.Image) -> list[tuple[float, float]]:
+    return [band.getextrema() for band in image.split()]  # type: ignore[misc]  # as Pillow knows of several bands
+
+
+def _is_framed(grey: Image.Image, framing: Framing, invert: bool | None) -> bool:
+    """Whether the foreground of a 28×28 image has the size and the place of a training image's."""
+    pixels = np.asarray(grey, np.float32)
+    pixels = pixels.max() - pixels if _is_dark(pixels, invert) else pixels - pixels.min()
+    top, left, bottom, right = _box(pixels > _FAINT * pixels.max())
+    if abs(max(bottom - top, right - left) - framing.side) > _SIDE_TOLERANCE:
+        return False
+    if not framing.by_mass:
+        return True  # a foreground as large as that is nowhere else
+    centres = [np.average(np.arange(_SIZE), weights=pixels.sum(axis=axis)) for axis in (0, 1)]
+    return all(abs(centre - _SIZE / 2) <= _CENTRE_TOLERANCE for centre in centres)
+
+
+def _is_dark(pixels: NDArray[np.float32], invert: bool | None) -> bool:
+    """Whether the corners of an image are nearer to its lightest pixel than to its darkest one, unless it is given.
 
     This is false for all 70,000 images of MNIST and of Fashion-MNIST, and true for each of their negatives.
     """
-    return np.asarray(2 * _corner_level(pixels) > pixels.min(axis=(-2, -1)) + pixels.max(axis=(-2, -1)))
+    return 2 * corner_level(pixels) > float(pixels.min()) + float(pixels.max()) if invert is None else invert
 
 
-def _corner_level(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The mean of the middle two of the four corners' medians; one or two corners may contain foreground."""
-    h, w = (max(1, length // 16) for length in pixels.shape[-2:])
-    corners = [pixels[..., y, x] for y in (slice(h), slice(-h, None)) for x in (slice(w), slice(-w, None))]
-    levels = np.sort([np.median(corner, axis=(-2, -1)) for corner in corners], axis=0)
-    level: NDArray[np.float32] = levels[1:3].mean(axis=0)
-    return level
-
-
-def _whole(grey: Image.Image, invert: bool) -> NDArray[np.uint8]:
+def _whole(grey: Image.Image, invert: bool | None) -> Framed:
     """Return the whole image, fitted into 28×28 and centred on its own background."""
     pixels = np.asarray(grey, np.float32)
     fitted = _fitted(pixels, _SIZE)
     top, left = ((_SIZE - length) // 2 for length in fitted.shape)
-    pixels = _pasted(fitted, top, left, np.full(IMAGE_SHAPE, _corner_level(pixels)))
-    return _bytes(255 - pixels if invert else pixels)
+    canvas = _pasted(fitted, top, left, np.full(IMAGE_SHAPE, corner_level(pixels), np.float32))
+    result = _bytes(255 - canvas if _is_dark(pixels, invert) else canvas)
+    return Framed(result)
 
 
-def _foreground(grey: Image.Image, dark: bool) -> NDArray[np.float32]:
-    """Return the contrast to the background, 0 or more, cropped to the foreground.
+def _foreground(image: Image.Image, framing: Framing, dark: bool | None) -> Framed:
+    """Return the foreground, cropped and placed."""
+    from lightning_cnn.predict.foreground import SIDE, find_ink  # scipy.ndimage takes a fifth of a second
+    from lightning_cnn.predict.objects import find_object
 
-    The foreground is found in a reduced image. If it is small there, that part of the image is searched again at a
-    higher resolution.
-    """
-    rounding = 0.5 if grey.mode == "L" else 0.0
-    while True:
-        small = reduced(grey, _REDUCED_SIZE)
-        pixels = np.asarray(small, np.float32)
-        contrast = pixels - _background(pixels)
-        contrast = np.maximum(-contrast if dark else contrast, 0)
-        mask = contrast > max(_MIN_CONTRAST * contrast.max(), _MIN_DEVIATIONS * _noise(pixels, rounding))
-        if not mask.any():
-            raise ImageFileError("blank: nothing in it stands out from the noise; give an image with something in it")
-        (top, bottom), (left, right) = (np.flatnonzero(mask.any(axis=axis))[[0, -1]] + (0, 1) for axis in (1, 0))
-        side = max(bottom - top, right - left)
-        if small is grey or 2 * side > max(small.size):
-            return np.where(mask, contrast, 0)[top:bottom, left:right]
-        margin = 2 + side // 8  # some background
-        corners = np.clip([(left - margin, top - margin), (right + margin, bottom + margin)], 0, small.size)
-        x0, y0, x1, y1 = (corners * np.divide(grey.size, small.size)).astype(int).ravel().tolist()
-        grey = grey.crop((x0, y0, x1, y1))
-
-
-def _rim(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the outermost pixels in a row."""
-    return np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
+    if image.mode == "F":  # 16 bits, of which only a few may be used
+        pixels = np.asarray(image, np.float32)
+        image = Image.fromarray(pixels * (255 / max(float(pixels.max()), 1e-6)))
+    find = find_ink if framing.by_mass else find_object
+    found = None
+    if max(image.size) > _LONG * min(image.size):
+        part = _part_with_most(image)
+        found = find(_reduced(part, SIDE), dark)
+        image = image if found is None else part
+    found = found or find(_reduced(image, SIDE), dark)
+    if found is None:
+        raise ImageFileError("blank: nothing in it stands out from the noise; give an image with something in it")
+    values, box = found.values, _box(found.values > 0)
+    cropped = values[box[0] : box[2], box[1] : box[3]]
+    if max(cropped.shape) < _MIN_SIDE or max(image.size) < SIDE:
+        sharp = found.refined(image, _widened(box, values.shape))
+        top, left, bottom, right = _box(sharp > 0)
+        cropped = sharp[top:bottom, left:right]
+    return Framed(_place(cropped, framing), found.unclear, _shown(values, box))
 
 
-def _noise(pixels: NDArray[np.float32], rounding: float) -> float:
-    """Estimate the standard deviation of the noise from the differences of neighbours on the rim.
+def _shown(values: NDArray[np.float32], box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+    """Return the foreground in white on black, with the box around it in orange."""
+    top, left, bottom, right = box
+    shown = np.repeat(_bytes(values * (255 / values.max()))[..., None], 3, axis=2)
+    for edge in np.s_[[top, bottom - 1], left:right], np.s_[top:bottom, [left, right - 1]]:
+        shown[edge] = _ORANGE
+    return shown
 
-    A quarter of all pairs of values with normally distributed noise differ by less than 0.45 of its standard deviation.
-    Rounding can hide differences of up to its own size.
-    """
-    return float(np.quantile(np.abs(np.diff(_rim(pixels))), 0.25) + rounding) / 0.4506
+
+def _part_with_most(image: Image.Image) -> Image.Image:
+    """Return the part of a very long image that differs most from the rest."""
+    small = np.asarray(reduced(image.convert("F"), 256))
+    axis = int(np.argmax(image.size))
+    differs = np.abs(small - np.median(small)).max(axis=axis)
+    at = (int(np.argmax(differs)) + 0.5) * image.size[axis] / len(differs)
+    half = _LONG * min(image.size) / 2 + image.size[axis] / len(differs)
+    box = [0, 0, *image.size]
+    box[axis], box[axis + 2] = max(0, round(at - half)), min(image.size[axis], round(at + half))
+    return image.crop((box[0], box[1], box[2], box[3]))
 
 
-def _background(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the background everywhere, also behind the foreground, for paper that is not lit evenly.
+def _reduced(image: Image.Image, side: int) -> Image.Image:
+    """Return the image with its longer side scaled to `side`."""
+    scale = side / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC, reducing_gap=2)
 
-    It is the surface of second order with the least sum of absolute deviations from the rim, so that foreground on the
-    rim is ignored unless it covers most of it. It is found by iteratively reweighted least squares.
-    """
-    y, x = (np.linspace(-1, 1, length, dtype=np.float32) for length in pixels.shape)
-    rim, rim_y, rim_x = (_rim(np.broadcast_to(values, pixels.shape)) for values in (pixels, y[:, None], x))
-    terms = np.stack([np.ones_like(rim), rim_x, rim_y, rim_x**2, rim_x * rim_y, rim_y**2])
-    smallest = max(float(np.ptp(pixels)), 1e-6) / 255  # all pixels of the reduced image may be alike
-    surface = np.array([np.median(rim), 0, 0, 0, 0, 0])
-    for _ in range(_ITERATIONS):
-        weighted = terms / np.maximum(np.abs(rim - surface @ terms), smallest)
-        surface = np.linalg.lstsq(weighted @ terms.T, weighted @ rim)[0]  # one of many, if there is but one row
-    level, by_x, by_y, by_xx, by_xy, by_yy = surface.astype(np.float32)
-    background: NDArray[np.float32] = by_xy * np.outer(y, x) + (by_x * x + by_xx * x**2)
-    background += (level + by_y * y + by_yy * y**2)[:, None]
-    return background
+
+def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """Return top, left, bottom and right of what is true."""
+    (top, bottom), (left, right) = (np.flatnonzero(mask.any(axis=axis))[[0, -1]] + (0, 1) for axis in (1, 0))
+    return int(top), int(left), int(bottom), int(right)
+
+
+def _widened(box: tuple[int, int, int, int], shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    top, left, bottom, right = box
+    return (
+        max(0, top - _MARGIN),
+        max(0, left - _MARGIN),
+        min(shape[0], bottom + _MARGIN),
+        min(shape[1], right + _MARGIN),
+    )
 
 
 def _place(foreground: NDArray[np.float32], framing: Framing) -> NDArray[np.uint8]:
@@ -153,7 +191,7 @@ def _offset(mass: NDArray[np.float32], by_mass: bool) -> int:
 def _fitted(pixels: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     """Return the pixels with their longer side scaled to `side`, and the other one in proportion."""
     if max(pixels.shape) == side:
-        return pixels
+        return pixels.copy()
     height, width = (max(1, round(length * side / max(pixels.shape))) for length in pixels.shape)
     return np.array(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
 

@@ -24,22 +24,30 @@ class Frame(NamedTuple):
         path: The file; of the second of several pages, `file[2]`.
         pixels: The input of the network, 0 to 255, `(C, H, W)`.
         original: Thumbnail of the file, RGB, `(h, w, 3)`; None if it is not needed.
+        unclear: Why the foreground may not be what was meant; empty if it is clear.
+        foreground: What was taken for foreground, RGB, `(h, w, 3)`; None if it is not needed or nothing was cropped.
     """
 
     path: Path
     pixels: NDArray[np.uint8]
     original: NDArray[np.uint8] | None
+    unclear: str = ""
+    foreground: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most likely class of an image and the second most likely; confidences are probabilities, 0 to 1."""
+    """The most likely class of an image and the second most likely; confidences are probabilities, 0 to 1.
+
+    `unclear` says why the answer may be wrong: what is in the picture, or a low confidence; it is empty if it is clear.
+    """
 
     file: str
     predicted: str
     confidence: float
     runner_up: str
     runner_up_confidence: float
+    unclear: str = ""
 
 
 #: Writes the predictions of a batch.
@@ -84,17 +92,18 @@ def draw(path: Path, predicted: Sequence[tuple[Frame, Prediction]]) -> None:
 
     captions = [
         f"{printable(frame.path.name)}\n{prediction.predicted}, {100 * prediction.confidence:.1f} %"
+        + (f"\nunclear: {prediction.unclear}" if prediction.unclear else "")
         for frame, prediction in predicted
     ]
-    originals = [frame.original for frame, _ in predicted if frame.original is not None]
-    figure = plots.seen(originals, channels_last(np.stack([frame.pixels for frame, _ in predicted])), captions)
+    steps = [[image for image in (frame.original, frame.foreground) if image is not None] for frame, _ in predicted]
+    figure = plots.seen(steps, channels_last(np.stack([frame.pixels for frame, _ in predicted])), captions)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
 
 
 def _table() -> Write:
     """Return a function that prints rows under a heading; a column is as wide as its widest cell so far."""
-    heading = [("file", "class", "confidence", "runner-up", "confidence")]
+    heading = [("file", "class", "confidence", "runner-up", "confidence", "unclear")]
     widths = [0] * len(heading[0])
 
     def write(predictions: list[Prediction]) -> None:
@@ -103,7 +112,7 @@ def _table() -> Write:
         for row in rows:
             widths[:] = map(max, widths, map(len, row))
         for row in rows:
-            cells = zip(row, "<<><>", widths, strict=True)
+            cells = zip(row, "<<><><", widths, strict=True)
             print("  ".join(f"{cell:{alignment}{width}}" for cell, alignment, width in cells))
         sys.stdout.flush()
 

@@ -18,12 +18,14 @@ from lightning_cnn.data.image_files import ImageFileError, OnError, read_pages, 
 from lightning_cnn.data.image_paths import find
 from lightning_cnn.data.resize import Resize
 from lightning_cnn.errors import UserError
-from lightning_cnn.predict.framing import FRAMED_SHAPE, frame
+from lightning_cnn.predict.framing import FRAMED_SHAPE, Framed, frame
 from lightning_cnn.predict.output import Frame, Prediction
 from lightning_cnn.startup import filter_warnings, quick_imports
 
 #: Seconds after which an incomplete batch is classified: large photographs take long to decode.
 _MAX_WAIT = 1.0
+#: The confidence below which an answer is called unclear.
+MIN_CONFIDENCE = 0.8
 
 
 class Predictor:
@@ -62,15 +64,21 @@ class Predictor:
         """Whether images are cropped to their foreground, as those of MNIST were."""
         return isinstance(self.framing, Framing)
 
-    def frame(self, image: Image.Image, invert: bool | None = None, crop: bool | None = None) -> NDArray[np.uint8]:
+    @property
+    def fill(self) -> str | None:
+        """The colour that transparent pixels become: objects, such as clothes, were photographed on white."""
+        return None if not isinstance(self.framing, Framing) or self.framing.by_mass else "white"
+
+    def frame(self, image: Image.Image, invert: bool | None = None, crop: bool | None = None) -> Framed:
         """Return the input of the network for an image, `(C, H, W)`; the arguments are those of `framing.frame`.
 
         Raises:
             ImageFileError: If there is nothing in the image.
         """
         if isinstance(self.framing, Resize):
-            return self.framing(image)
-        return frame(image, self.framing, invert, crop)[None]
+            return Framed(self.framing(image))
+        framed = frame(image, self.framing, invert, crop)
+        return framed._replace(pixels=framed.pixels[None])
 
     def classify(self, images: NDArray[np.uint8]) -> list[tuple[str, float, str, float]]:
         """Return the most likely class of each image `(N, C, H, W)`, its probability, and the same of the second."""
@@ -130,18 +138,26 @@ def predict(
     def frames() -> Iterator[Frame]:
         needed = num_thumbnails
         for path in find(images, on_error):
-            for page, image in read_pages(path, on_error):
+            for page, image in read_pages(path, on_error, predictor.fill):
                 try:
-                    pixels = predictor.frame(image, invert, crop)
+                    framed = predictor.frame(image, invert, crop)
                 except ImageFileError as error:
                     on_error(str(page), error)
                     continue
-                yield Frame(page, pixels, thumbnail(image) if needed > 0 else None)
+                original, foreground = (thumbnail(image), framed.foreground) if needed > 0 else (None, None)
+                yield Frame(page, framed.pixels, original, framed.unclear, foreground)
                 needed -= 1
 
     for batch in _batches(frames(), batch_size):
         results = predictor.classify(np.stack([framed.pixels for framed in batch]))
-        yield [(framed, Prediction(str(framed.path), *result)) for framed, result in zip(batch, results, strict=True)]
+        yield [
+            (framed, Prediction(str(framed.path), *result, unclear=framed.unclear or _doubt(result[1])))
+            for framed, result in zip(batch, results, strict=True)
+        ]
+
+
+def _doubt(confidence: float) -> str:
+    return "low confidence" if confidence < MIN_CONFIDENCE else ""
 
 
 def _batches(frames: Iterator[Frame], size: int) -> Iterator[list[Frame]]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from scipy.special import stdtrit  # type: ignore[import-untyped]  # scipy.stats takes three times as long to import
+from scipy.special import stdtrit  # scipy.stats takes three times as long to import
 
 
 class Estimate(NamedTuple):

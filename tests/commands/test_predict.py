@@ -70,7 +70,7 @@ def test_predictions_of_files_are_those_of_the_test(run, images, cli):
     used = f"Checkpoint: {run / 'checkpoints' / 'best.ckpt'}"  # a folder was given
     assert outcome.err.splitlines() == [used, "100 images predicted; written: out.csv"]
     predicted = rows("out.csv")
-    assert list(predicted[0]) == ["file", "predicted", "confidence", "runner_up", "runner_up_confidence"]
+    assert list(predicted[0]) == ["file", "predicted", "confidence", "runner_up", "runner_up_confidence", "unclear"]
     assert [row["file"] for row in predicted] == images
     assert [row["predicted"] for row in predicted] == [row["predicted"] for row in tested]
     for row, of_test in zip(predicted, tested, strict=True):
@@ -111,7 +111,7 @@ def test_the_framing_is_read_from_the_checkpoint(checkpoint, cli):
 def test_classes_without_names_are_numbers(checkpoint, images, cli):
     outcome = cli("predict", change(checkpoint, class_names=None), images[0])
 
-    assert outcome.out.split()[6].isdecimal()
+    assert outcome.out.split()[7].isdecimal()
 
 
 def test_dark_on_light_is_detected_or_given(checkpoint, tiny_data, cli):
@@ -138,7 +138,7 @@ def test_the_table_is_aligned_and_complete(checkpoint, images, cli, monkeypatch)
     outcome = cli("predict", checkpoint, "images")
 
     heading, *lines = outcome.out.splitlines()
-    assert heading.split() == ["file", "class", "confidence", "runner-up", "confidence"]
+    assert heading.split() == ["file", "class", "confidence", "runner-up", "confidence", "unclear"]
     assert len(lines) == 100
     assert {len(line) for line in (heading, *lines)} == {len(heading)}
     (line,) = [line for line in lines if "a name" in line]
@@ -209,10 +209,10 @@ def test_the_plot_shows_the_first_images_beside_what_the_network_sees(checkpoint
 
     assert outcome.status == 1
     assert outcome.err.endswith("99 images predicted, 1 failed; drawn: seen.png\n")
-    ((originals, seen, captions),) = drawn
-    assert len(originals) == len(captions) == 16
+    ((steps, seen, captions),) = drawn
+    assert len(steps) == len(captions) == 16
     first = tiny_images(tiny_data)[0][0]
-    assert np.array_equal(seen[0], first) and np.array_equal(originals[0], np.repeat(first[:, :, None], 3, axis=2))
+    assert np.array_equal(seen[0], first) and np.array_equal(steps[0][0], np.repeat(first[:, :, None], 3, axis=2))
     assert captions[0].splitlines()[0] == "00.png" and captions[1].splitlines()[0] == "02.png"
     assert Path("seen.png").read_bytes().startswith(b"\x89PNG")
 
@@ -389,10 +389,10 @@ def test_memory_does_not_grow_with_the_number_of_images(checkpoint, images, cli,
     frame = pipeline.frame
 
     def counting(*arguments):
-        pixels = frame(*arguments)
-        made.append(weakref.ref(pixels))
+        framed = frame(*arguments)
+        made.append(weakref.ref(framed.pixels))
         alive.append(sum(reference() is not None for reference in made))
-        return pixels
+        return framed
 
     monkeypatch.setattr(pipeline, "frame", counting)
 

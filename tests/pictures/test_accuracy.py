@@ -12,25 +12,22 @@ from script import load
 from lightning_cnn.data import sources
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.mnist import MNIST
-from lightning_cnn.predict.framing import frame
+from lightning_cnn.predict.pipeline import Predictor
 
 FACTS = {DIGITS: MNIST, CLOTHES: FASHION_MNIST}
 
 
-class Nearest:
+class Nearest(Predictor):
     """In place of a network: the class of the image with the highest correlation."""
 
     def __init__(self, facts):
-        self.facts, sample = facts, sources.load_sample(facts)
+        self.class_names, self.framing, sample = facts.classes, facts.framing, sources.load_sample(facts)
         self.images, self.labels = sample.test_images.reshape(-1, 784) / np.float32(255), sample.test_labels
-
-    def frame(self, image, invert, crop):
-        return frame(image, self.facts.framing, invert, crop)[None]
 
     def classify(self, images):
         norms = np.linalg.norm(self.images, axis=1)
         best = (images.reshape(-1, 784).astype(np.float32) @ self.images.T / norms).argmax(axis=1)
-        return [(self.facts.classes[self.labels[index]], 0.9, "another", 0.1) for index in best]
+        return [(self.class_names[self.labels[index]], 0.9, "another", 0.1) for index in best]
 
 
 @pytest.fixture

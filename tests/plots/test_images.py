@@ -115,7 +115,7 @@ def photographs(n: int) -> list[NDArray[np.uint8]]:
 
 def test_seen_shows_each_original_in_its_proportions_left_of_what_the_network_sees() -> None:
     originals, pixels = photographs(4), images(4)
-    figure = figures.seen(originals, pixels, ["a", "b", "c", "d"])
+    figure = figures.seen([[original] for original in originals], pixels, ["a", "b", "c", "d"])
     assert titles(figure) == ["a", "b", "c", "d"]
     for axes, original, image in zip(figure.axes, originals, pixels, strict=True):
         left, right = axes.images
@@ -130,7 +130,7 @@ def test_seen_shows_each_original_in_its_proportions_left_of_what_the_network_se
 
 def test_long_captions_lose_their_middle_and_keep_the_ending() -> None:
     figure = figures.seen(
-        photographs(1), images(1), ["a very long name of a photograph of a boot.jpeg\nBag, $x$ 98.0 %"]
+        [photographs(1)], images(1), ["a very long name of a photograph of a boot.jpeg\nBag, $x$ 98.0 %"]
     )
     name, class_name = figure.axes[0].get_title().splitlines()
     assert name.startswith("a very long") and name.endswith("boot.jpeg") and "…" in name
@@ -140,15 +140,17 @@ def test_long_captions_lose_their_middle_and_keep_the_ending() -> None:
 @pytest.mark.parametrize("n", [1, 2, 3, 16])
 def test_captions_do_not_overlap(n: int) -> None:
     captions = [f"{'IMG_0123456789_' * 5}.JPG\n{LONG_CLASSES[i % 3]}, 99.9 %" for i in range(n)]
-    assert_no_text_is_clipped_or_overlaps(figures.seen(photographs(n), images(n), captions))
+    assert_no_text_is_clipped_or_overlaps(
+        figures.seen([[photo, photo] for photo in photographs(n)], images(n), captions)
+    )
 
 
 def test_seen_refuses_other_shapes_and_lengths() -> None:
     with pytest.raises(ValueError, match=r"seen must have the shape \(N, H, W\) and not be empty"):
         figures.seen([], images(0), [])
-    with pytest.raises(ValueError, match="an original and a caption for each of the 2 images seen, got 1 and 2"):
-        figures.seen(photographs(1), images(2), ["a", "b"])
+    with pytest.raises(ValueError, match="steps and a caption for each of the 2 images seen, got 1 and 2"):
+        figures.seen([photographs(1)], images(2), ["a", "b"])
     with pytest.raises(ValueError, match="for each of the 2 images seen, got 2 and 1"):
-        figures.seen(photographs(2), images(2), ["a"])
-    with pytest.raises(ValueError, match=r"originals must have the shape \(h, w, 3\), got \(28, 28\)"):
-        figures.seen([photographs(1)[0], images(1)[0]], images(2), ["a", "b"])
+        figures.seen([photographs(1)] * 2, images(2), ["a"])
+    with pytest.raises(ValueError, match=r"steps must have the shape \(h, w, 3\), got \(28, 28\)"):
+        figures.seen([photographs(1), images(1)], images(2), ["a", "b"])

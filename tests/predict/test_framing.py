@@ -10,8 +10,13 @@ from lightning_cnn.data.facts import Framing
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.image_files import ImageFileError
 from lightning_cnn.data.mnist import MNIST
-from lightning_cnn.predict import framing
-from lightning_cnn.predict.framing import frame
+from lightning_cnn.predict.framing import frame as framed
+
+
+def frame(*arguments, **options) -> np.ndarray:
+    """What the network sees."""
+    return framed(*arguments, **options).pixels
+
 
 DIGITS, CLOTHES = MNIST.framing, FASHION_MNIST.framing
 
@@ -134,7 +139,7 @@ def test_redrawn_digits_are_restored(digits, size, negative):
 def test_16_bit_images_of_low_contrast_are_framed(digits):
     steps = np.asarray(paper(digits[0]), np.float32) / 257
 
-    assert distance(frame(Image.fromarray(steps), DIGITS), digits[0]) < 8
+    assert distance(frame(Image.fromarray(steps), DIGITS), digits[0]) < 10
 
 
 def test_noise_of_jpeg_is_background(digits):
@@ -248,20 +253,10 @@ def test_dots_that_vanish_in_the_reduced_image_are_blank():
 # The whole datasets
 
 
-def test_the_background_of_an_image_does_not_depend_on_other_images():
-    dark_on_grey, white_on_black = np.full((28, 28), 100, np.float32), np.zeros((28, 28), np.float32)
-    dark_on_grey[8:20, 8:20], white_on_black[8:20, 8:20] = 0, 255
-
-    assert framing._is_dark_on_light(np.stack([dark_on_grey, white_on_black])).tolist() == [True, False]
-
-
 @pytest.mark.parametrize("facts", [MNIST, FASHION_MNIST], ids=lambda facts: facts.name)
-def test_the_background_of_all_real_images_is_detected(real_data_dir, facts):
+def test_all_real_images_and_their_negatives_are_unchanged(real_data_dir, facts):
     raw = sources.load(facts, real_data_dir)
 
-    for images in (raw.train_images, raw.test_images):
-        assert not framing._is_dark_on_light(images.astype(np.float32)).any()
-        assert framing._is_dark_on_light(255 - images.astype(np.float32)).all()
-    for image in raw.test_images[:500]:
+    for image in raw.test_images:
         assert np.array_equal(frame(Image.fromarray(image), facts.framing), image)
         assert np.array_equal(frame(Image.fromarray(255 - image), facts.framing), image)

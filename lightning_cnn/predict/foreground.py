@@ -1,0 +1,287 @@
+"""The foreground of a picture: ink on paper, told from light, shadows, tables, lines and specks."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from lightning_cnn.predict.background import corner_level, surface
+from lightning_cnn.predict.marks import main_mark, without_lines
+from lightning_cnn.predict.page import Page, find_page
+
+Pixels = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+#: The longer side, in pixels, of the picture that is looked at: fine enough for a digit that is a sixth as high, and
+#: the averaged pixels of a photograph are less noisy.
+SIDE = 144
+#: Pages within pages that are looked for: the sheet on a table, and a box on it.
+_MAX_PAGES = 3
+#: The thickness of a thin mark, as a share of the longer side: that of strokes, and less than what they enclose.
+_THIN = 0.1
+#: The window of the closing that leaves the paper, as a share of the longer side: wider than strokes, and narrower than
+#: most shadows.
+_WINDOW = 0.3
+#: The share of the largest contrast below which all is paper: JPEG and the other side of the sheet.
+_MIN_CONTRAST = 0.1
+#: The standard deviations of the noise by which ink must differ from the paper.
+_MIN_DEVIATIONS = 8.0
+#: The standard deviation of values that are rounded to whole ones; it hides noise that is smaller.
+_ROUNDING = 0.29
+#: The window, in pixels, in which faint edges of strokes belong to them.
+_GROWTH = 3
+#: The contrast of the faintest parts of a stroke, as a share of what separates ink from paper and lines.
+_FAINTEST = 0.4
+#: The least grey value of paper that contrast is measured with.
+_BLACK = 8.0
+#: What is unclear: corners nearer than this to the middle between the lightest and the darkest pixel; …
+_SURE_CORNER = 0.15
+#: … ink on more than this share of the picture; …
+_MAX_INK = 0.5
+#: … what has no paper around it, if its values differ by so much; …
+_TWO_TONES = 64.0
+#: … and they are of two tones: the variance within them is a smaller share than this (of a gradient, it is a quarter);
+_MAX_WITHIN = 0.15
+#: … and ink with less contrast than this.
+_FAINT_INK = 0.08
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+class Ink(NamedTuple):
+    """The ink of a picture.
+
+    Attributes:
+        values: The contrast of each pixel to the paper, 0 where no ink is; `(H, W)`.
+        unclear: Why it may not be what was meant; empty if it is clear.
+        paper: The grey values of the paper, also behind the ink, `(H, W)`.
+        weights: Of red, green and blue, for the grey values in which the ink is seen.
+        dark: Whether the ink is darker than the paper.
+        faintest: The least contrast of ink.
+    """
+
+    values: Pixels
+    unclear: str
+    paper: Pixels
+    weights: Pixels
+    dark: bool
+    faintest: float
+
+    def refined(self, image: Image.Image, box: tuple[int, int, int, int]) -> Pixels:
+        """Return the contrast in a part of the picture, at the resolution of the image that it was reduced from.
+
+        Args:
+            image: The image.
+            box: Top, left, bottom and right in the reduced picture.
+        """
+        near = ndimage.maximum_filter((self.values > 0).astype(np.float32), _GROWTH)
+        paper = self.paper
+        faintest = _MIN_CONTRAST * float(self.values.max())
+        if max(image.size) > SIDE:
+            faintest = self.faintest  # there may be lines nearby
+            top, left, bottom, right = box
+            near, paper = (values[top:bottom, left:right] for values in (near, paper))
+            x, y = (length / own for length, own in zip(image.size, self.values.shape[::-1], strict=True))
+            region = (left * x, top * y, min(right * x, image.width), min(bottom * y, image.height))
+            scale = min(1, SIDE / max(region[2] - region[0], region[3] - region[1]))
+            size = [max(1, round(scale * (region[end] - region[end - 2]))) for end in (2, 3)]
+            image = image.resize((size[0], size[1]), Image.Resampling.BOX, region, reducing_gap=2)
+        near, paper = (
+            np.asarray(Image.fromarray(values).resize(image.size, Image.Resampling.BILINEAR))
+            for values in (near, paper)
+        )
+        contrast = np.where(near > 0, _contrast(to_grey(image, self.weights), paper, self.dark), 0)
+        sharp = np.where(contrast > faintest, contrast, 0)
+        return sharp if sharp.any() else self.values
+
+
+def find_ink(image: Image.Image, dark: bool | None = None) -> Ink | None:
+    """Return the ink of a picture whose longer side is `SIDE`, or None if it is blank.
+
+    Args:
+        image: Has mode RGB, L or F.
+        dark: Whether the ink is darker than the paper; None to find out.
+    """
+    weights = _weights(image)
+    grey = to_grey(image, weights)
+    for _ in range(_MAX_PAGES):
+        smooth = ndimage.uniform_filter(grey, 3)
+        found = find_page(smooth, otsu(smooth))
+        if found is None:
+            break
+        grey = _only_page(grey, found)
+    smooth = ndimage.uniform_filter(grey, 3)
+    sure = True
+    if dark is None:
+        dark, sure = polarity(smooth)
+    paper = _paper(grey, smooth, dark)
+    contrast = _contrast(grey, paper, dark)
+    noise = _contrast_of_noise(grey, smooth, paper, dark)
+    faintest = max(_MIN_CONTRAST * float(contrast.max()), _MIN_DEVIATIONS * noise, 1e-3)
+    mask = contrast > faintest
+    if not mask.any():
+        return _two_tones(grey, smooth, weights, dark)
+    strong = otsu(contrast[mask])
+    faintest = max(faintest, _FAINTEST * strong)
+    mask = contrast > faintest
+    lines = mask & ~without_lines(mask)
+    ink = _connected(mask & ~lines, contrast > strong)
+    if not ink.any():  # all of it is lines
+        lines, ink = np.zeros_like(mask), _connected(mask, contrast > strong)
+    marks = main_mark(ink, contrast)
+    grown = (
+        ndimage.binary_dilation(marks.mask, np.ones((_GROWTH, _GROWTH))) & (contrast > faintest / 2) & ~(mask & ~ink)
+    )
+    values = np.where(grown, contrast, 0).astype(np.float32)
+    if marks.others:
+        unclear = "several marks"
+    elif not sure:
+        unclear = "dark on light, or light on dark"
+    elif marks.mask.mean() > _MAX_INK:
+        unclear = "ink fills the picture"
+    elif float(contrast[marks.mask].mean()) < _FAINT_INK:
+        unclear = "faint ink"
+    else:
+        unclear = ""
+    return Ink(values, unclear, paper, weights, dark, faintest)
+
+
+def _two_tones(grey: Pixels, smooth: Pixels, weights: Pixels, dark: bool) -> Ink | None:
+    """Return the ink of a picture that is full of it, so that there is no paper around it."""
+    low, high = float(smooth.min()), float(smooth.max())
+    light = smooth > (low + high) / 2
+    if high - low < _TWO_TONES or not light.any():
+        return None
+    within = light.mean() * smooth[light].var() + (1 - light.mean()) * smooth[~light].var()
+    if within > _MAX_WITHIN * smooth.var():
+        return None
+    paper = np.full_like(grey, high if dark else low)
+    contrast = _contrast(grey, paper, dark)
+    threshold = otsu(contrast)
+    values = np.where(contrast >= threshold, contrast, 0).astype(np.float32)
+    return Ink(values, "ink fills the picture", paper, weights, dark, threshold) if values.any() else None
+
+
+def _connected(mask: Mask, seeds: Mask) -> Mask:
+    """Return the connected components of the mask that have a seed: thresholding with hysteresis."""
+    labels, number = ndimage.label(mask, np.ones((3, 3)))
+    seeded = np.zeros(number + 1, bool)
+    seeded[labels[mask & seeds]] = True
+    return np.asarray(seeded[labels])
+
+
+def _contrast_of_noise(grey: Pixels, smooth: Pixels, paper: Pixels, dark: bool) -> float:
+    """Return the standard deviation that noise gives the contrast."""
+    noise = 1.4826 * float(np.median(np.abs(grey - smooth))) + _ROUNDING  # 1.4826 is of the normal distribution
+    return noise / (max(float(np.median(paper)), _BLACK) if dark else 255)
+
+
+def _contrast(grey: Pixels, paper: Pixels, dark: bool) -> Pixels:
+    """Return the contrast to the paper; of dark ink as a share of the light that the paper sends in the same place."""
+    if dark:
+        return np.asarray(np.maximum(1 - grey / np.maximum(paper, _BLACK), 0))
+    return np.asarray(np.maximum(grey - paper, 0) / 255)
+
+
+def _weights(image: Image.Image) -> Pixels:
+    """Return the weights of red, green and blue: those of luminance, unless others show far more contrast.
+
+    These are of the first principal component of the colours, less their local means.
+    """
+    if image.mode != "RGB":
+        return _LUMINANCE
+    colours = np.asarray(image, np.float32)[::2, ::2]
+    local = (colours - ndimage.uniform_filter(colours, (15, 15, 0), mode="nearest")).reshape(-1, 3)
+    _, axes = np.linalg.eigh(local.T @ local)
+    axis = axes[:, -1] / np.abs(axes[:, -1]).sum()
+    axis *= np.sign(axis.sum()) or 1
+    return axis.astype(np.float32) if (local @ axis).std() > 1.5 * (local @ _LUMINANCE).std() else _LUMINANCE
+
+
+def to_grey(image: Image.Image, weights: Pixels) -> Pixels:
+    """Return the sum of the weighted colours, 0 or more."""
+    if image.mode != "RGB":
+        return np.asarray(image, np.float32)
+    if weights is _LUMINANCE:
+        return np.asarray(image.convert("L"), np.float32)
+    return np.asarray(np.asarray(image, np.float32) @ weights - 255 * np.minimum(weights, 0).sum())
+
+
+def otsu(values: Pixels) -> float:
+    """Return the threshold that separates values into two classes with the least variance within them."""
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    if low == high:
+        return high
+    counts = np.bincount(((values - low) * (127.99 / (high - low))).astype(np.uint8).ravel(), minlength=128)
+    centres = np.arange(128)
+    below, sums = np.cumsum(counts), np.cumsum(counts * centres)
+    above = below[-1] - below
+    means = sums / np.maximum(below, 1), (sums[-1] - sums) / np.maximum(above, 1)
+    between = below * above * (means[0] - means[1]) ** 2.0
+    return low + (1 + int(np.argmax(between))) * (high - low) / 128
+
+
+def _only_page(grey: Pixels, page: Page) -> Pixels:
+    """Return the page with what is on it, with its paper all around it."""
+    paper, inside = (ndimage.binary_erosion(mask, iterations=2, border_value=1) for mask in page)
+    if not paper.any():
+        paper, inside = page
+    nearest = ndimage.distance_transform_edt(~paper, return_distances=False, return_indices=True)
+    return np.where(inside, grey, grey[tuple(nearest)])
+
+
+def polarity(smooth: Pixels) -> tuple[bool, bool]:
+    """Return whether the ink is dark, and whether that is sure.
+
+    It is if thin dark marks are stronger than thin light ones: closing fills thin dark marks, and opening removes thin
+    light ones, whatever the light on the paper is. If neither are, it is if the corners are light.
+    """
+    small = smooth[::2, ::2]
+    size = _odd(_THIN * max(small.shape))
+    dark, light = (float(((_closed(small, size, side) - small) ** 2).sum()) for side in (True, False))
+    low, high = float(smooth.min()), float(smooth.max())
+    corner = (corner_level(smooth) - low) / max(high - low, 1e-6)
+    if max(dark, light) > 2 * min(dark, light):
+        return dark > light, True
+    return corner > 0.5, abs(corner - 0.5) > _SURE_CORNER
+
+
+def _paper(grey: Pixels, smooth: Pixels, dark: bool) -> Pixels:
+    """Return the paper behind the ink.
+
+    Closing (opening, for light ink) keeps the light on the paper, even the hard edge of a shadow, and fills what is
+    narrower than its window. Ink that is wider is left; then the paper is a surface that fits the rim. What is wider
+    than half of the picture is no ink but a shadow.
+    """
+    local = _closed(smooth, _odd(_WINDOW * max(smooth.shape)), dark)
+    if not _has_ink(local, smooth, dark):
+        return np.asarray(ndimage.uniform_filter(local, 3))
+    small = smooth[::2, ::2]
+    if _has_ink(_closed(small, _odd(0.5 * max(small.shape)), dark), small, dark):
+        return np.asarray(ndimage.uniform_filter(local, 3))
+    fitted = surface(grey)
+    return np.full_like(grey, corner_level(grey)) if fitted is None else fitted
+
+
+def _closed(pixels: Pixels, size: int, dark: bool) -> Pixels:
+    """Return the closing of a picture, or its opening if ink is light.
+
+    The rim is continued, as it is not by `ndimage.grey_closing`: that lightens paper that gets darker towards the rim.
+    """
+    first, second = (ndimage.maximum_filter, ndimage.minimum_filter)[:: 1 if dark else -1]
+    half = size // 2
+    closed = second(first(np.pad(pixels, half, mode="edge"), size, mode="nearest"), size, mode="nearest")
+    return np.asarray(closed[half : half + pixels.shape[0], half : half + pixels.shape[1]])
+
+
+def _has_ink(paper: Pixels, smooth: Pixels, dark: bool) -> bool:
+    """Whether some of the paper is about as dark as the darkest ink (as light, if ink is light)."""
+    low, high = float(smooth.min()), float(smooth.max())
+    if dark:
+        return float(np.quantile(paper, 0.005)) < low + 0.25 * (high - low)
+    return float(np.quantile(paper, 0.995)) > high - 0.25 * (high - low)
+
+
+def _odd(size: float) -> int:
+    return int(size) | 1

@@ -1,0 +1,162 @@
+"""The marks on a page: ruled lines are taken away, and what belongs together is told from specks and far marks."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Mask = NDArray[np.bool_]
+
+#: The slopes of lines that are looked for: a sheet photographed by hand is up to 11° askew.
+_SLOPES = np.linspace(-0.2, 0.2, 21)
+#: The least length of a line, as a share of the picture's.
+_MIN_LINE = 0.55
+#: The same, as a share of its other side, for long pictures.
+_MIN_SHARE = 0.4
+#: The largest thickness of a line, as a share of the picture's.
+_MAX_THICKNESS = 0.045
+#: The least mass of a part of a mark, as a share of the largest one: less is a speck.
+_MIN_MASS = 0.03
+#: The least size of a mark, as a share of the picture's, for which marks at the rim are left out.
+_MIN_SIZE = 0.12
+#: Width of the frame of a box that a box drawn around the digit is in, as a share of its sides.
+_FRAME = 0.15
+_NEIGHBOURS = np.ones((3, 3), bool)
+
+
+def without_lines(ink: Mask) -> Mask:
+    """Return the ink without straight lines across the picture: of ruled or squared paper, of boxes and forms.
+
+    As in the removal of staff lines from music, a pixel of a line is kept where the ink is thicker than the line, for
+    there a stroke crosses it.
+    """
+    lines = _rows(ink), _rows(ink.T).T
+    return ink & ~(lines[0] | lines[1])
+
+
+def _rows(ink: Mask) -> Mask:
+    """Return the pixels of near-horizontal lines."""
+    height, width = ink.shape
+    none = np.zeros_like(ink)
+    thickness = _runs(ink)
+    thin = ink & (thickness <= max(2, _MAX_THICKNESS * max(ink.shape)))
+    y, x = np.nonzero(thin)
+    least = max(_MIN_LINE * width, _MIN_SHARE * height)
+    if len(x) < least:
+        return none
+    wide = ndimage.binary_dilation(thin, np.ones((3, 1), bool))  # lines are not quite straight
+    wide_y, wide_x = np.nonzero(wide)
+    found = np.zeros(len(x), bool)
+    for slope in _SLOPES:
+        offset = int(np.ceil(abs(slope) * width))
+        rows = wide_y + np.rint(slope * wide_x).astype(int) + offset
+        counts = np.bincount(rows, minlength=height + 2 * offset + 1)
+        found |= counts[y + np.rint(slope * x).astype(int) + offset] >= least
+    if not found.any():
+        return none
+    none[y[found], x[found]] = True
+    limit = np.median(thickness[none]) + 2
+    return none & (thickness <= limit)
+
+
+def _runs(ink: Mask) -> NDArray[np.int64]:
+    """Return the length of the vertical run of ink that each pixel is in, 0 for no ink."""
+    padded = np.zeros((ink.shape[0] + 2, ink.shape[1]), np.int8)
+    padded[1:-1] = ink
+    step = np.diff(padded, axis=0).T  # columns one after the other
+    starts, ends = np.flatnonzero(step == 1), np.flatnonzero(step == -1)
+    lengths = np.zeros(ink.T.shape, np.int64)
+    lengths[ink.T] = np.repeat(ends - starts, ends - starts)
+    return lengths.T
+
+
+class Box(NamedTuple):
+    """The bounding box of a mark."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def size(self) -> int:
+        """The longer side."""
+        return max(self.bottom - self.top, self.right - self.left)
+
+    def gap(self, other: "Box") -> int:
+        """Return the distance between two boxes along the axis along which they are farther apart."""
+        return max(
+            other.left - self.right, self.left - other.right, other.top - self.bottom, self.top - other.bottom, 0
+        )
+
+    def encloses(self, other: "Box") -> bool:
+        """Whether the other box is inside of this one."""
+        return (
+            self.top < other.top and self.left < other.left and self.bottom > other.bottom and self.right > other.right
+        )
+
+    def united(self, other: "Box") -> "Box":
+        """Return the box around both."""
+        return Box(
+            min(self.top, other.top),
+            min(self.left, other.left),
+            max(self.bottom, other.bottom),
+            max(self.right, other.right),
+        )
+
+
+class Marks(NamedTuple):
+    """The main mark on a page.
+
+    Attributes:
+        mask: Its pixels.
+        others: How many marks of similar size are beside it.
+    """
+
+    mask: Mask
+    others: int
+
+
+def main_mark(ink: Mask, weight: NDArray[np.float32]) -> Marks:
+    """Return the largest connected component together with those that belong to it, without specks and far marks."""
+    labels, number = ndimage.label(ndimage.binary_dilation(ink, _NEIGHBOURS), _NEIGHBOURS)
+    labels[~ink] = 0
+    masses = np.bincount(labels.ravel(), np.where(ink, weight, 0).ravel(), minlength=number + 1)
+    boxes = {
+        label: Box(rows.start, columns.start, rows.stop, columns.stop)
+        for label, place in enumerate(ndimage.find_objects(labels), 1)
+        if place is not None and masses[label] >= _MIN_MASS * masses.max()
+        for rows, columns in [place]
+    }
+    for label, box in list(boxes.items()):
+        if any(box.encloses(other) and other.size > 0.25 * box.size for other in boxes.values()) and _is_frame(
+            labels[box.top : box.bottom, box.left : box.right] == label
+        ):
+            del boxes[label]
+    inner = {label: box for label, box in boxes.items() if not _on_rim(box, ink.shape)}
+    if any(box.size > _MIN_SIZE * max(ink.shape) for box in inner.values()):
+        boxes = inner
+    main = max(boxes, key=lambda label: masses[label])
+    group, box = {main}, boxes[main]
+    rest = {label for label in boxes if label != main}
+
+    def similar(label: int) -> bool:
+        return boxes[label].size > 0.5 * boxes[main].size and masses[label] > 0.25 * masses[main]
+
+    while near := {n for n in rest if boxes[n].gap(box) <= (0.1 if similar(n) else 0.25) * boxes[main].size}:
+        group |= near
+        rest -= near
+        for label in near:
+            box = box.united(boxes[label])
+    return Marks(np.isin(labels, list(group)), sum(map(similar, rest)))
+
+
+def _is_frame(mark: Mask) -> bool:
+    """Whether the pixels of a mark are at the sides of its box."""
+    y, x = (max(1, round(_FRAME * length)) for length in mark.shape)
+    return bool(mark[y:-y, x:-x].sum() < 0.05 * mark.sum())
+
+
+def _on_rim(box: Box, shape: tuple[int, ...]) -> bool:
+    return box.top == 0 or box.left == 0 or box.bottom == shape[0] or box.right == shape[1]
