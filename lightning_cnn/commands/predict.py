@@ -35,11 +35,12 @@ its confidence (the probability that the network gives it), and the runner-up.
 
 Images of any size and colour are made similar to the training images. For MNIST and
 Fashion-MNIST: grey, light foreground on black, cropped to the foreground and placed in
-28×28 pixels; images of 28×28 pixels are used as they are. For a folder of images: of
-the same size and colour as those were made. Of an animation it is the first frame; every
-page of a TIFF or PDF is an image, scan.pdf[2] for example. Files that cannot be read are
-named on stderr and skipped; the exit status is then 1, and 2 if an argument was wrong.
-Nothing is written but the files of --output and --plot.
+28×28 pixels; images of 28×28 pixels that are like this are used as they are. An answer
+that may be wrong is called unclear, and why. For a folder of images: of the same size
+and colour as those were made. Of an animation it is the first frame; every page of a
+TIFF or PDF is an image, scan.pdf[2] for example. Files that cannot be read are named on
+stderr and skipped; the exit status is then 1, and 2 if an argument was wrong. Nothing is
+written but the files of --output and --plot.
 """
 
 _EXAMPLES = """\
@@ -166,14 +167,14 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         "--invert",
         type=_auto_or_bool("--invert"),
         metavar="auto|true|false",
-        help="whether the foreground is dark on light; auto decides by the corners of each image (default: auto)",
+        help="whether the foreground is dark on light; auto decides by its thin marks and its corners (default: auto)",
     )
     parser.add_argument(
         "--crop",
         type=_auto_or_bool("--crop"),
         metavar="auto|true|false",
         help="whether to crop to the foreground and place it as in the training images; auto does so for all images "
-        "that are not 28×28 (default: auto)",
+        "but those of 28×28 in which it is placed so already (default: auto)",
     )
     parser.add_argument("--batch_size", type=positive, default=256, metavar="N", help="images per batch (default: 256)")
     parser.add_argument(

@@ -3,6 +3,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from pictures.kinds import KINDS
 from PIL import Image, ImageDraw
 
 from lightning_cnn.data import sources
@@ -260,3 +261,49 @@ def test_all_real_images_and_their_negatives_are_unchanged(real_data_dir, facts)
     for image in raw.test_images:
         assert np.array_equal(frame(Image.fromarray(image), facts.framing), image)
         assert np.array_equal(frame(Image.fromarray(255 - image), facts.framing), image)
+
+
+# Pictures as people take them
+
+#: Kinds of pictures that are framed as if the digit were on clean paper.
+ALIKE = [
+    "ruled_paper",
+    "soft_shadow",
+    "black_border",
+    "dark_table",
+    "boxed",
+    "form_cell",
+    "dust",
+    "one_speck",
+    "page_number",
+    "red_on_green",
+]
+
+
+@pytest.mark.parametrize("kind", ALIKE)
+def test_the_digit_is_found_among_what_is_around_it(digits, kind):
+    distances = [
+        shifted_distance(frame(KINDS[kind].picture(digits, number), DIGITS), digits[number]) for number in range(12)
+    ]
+
+    assert np.median(distances) < 14
+    assert sum(distance > 25 for distance in distances) <= 1
+
+
+def test_an_own_image_of_28_pixels_is_framed_again(digits):
+    distances = [
+        shifted_distance(frame(KINDS["own_28px"].picture(digits, number), DIGITS), digits[number])
+        for number in range(20)
+    ]
+
+    assert np.median(distances) < 14
+
+
+def test_several_digits_are_told(digits):
+    told = [framed(KINDS["several_digits"].picture(digits, number), DIGITS).unclear for number in range(12)]
+
+    assert told.count("several marks") >= 11
+
+
+def test_a_clean_picture_is_clear(digits):
+    assert not any(framed(paper(digit), DIGITS).unclear for digit in digits[:20])
