@@ -132,7 +132,8 @@ def test_samples_are_the_first_inputs_of_the_network_and_history_the_logged_metr
     assert len(labels) == 12
     assert names == list(MNIST.classes)
     (curves,) = shown["history"]
-    assert set(curves) == {"epochs", "train_loss", "train_acc", "val_loss", "val_acc"}
+    assert curves.pop("epochs").tolist() == [1, 2, 3, 4]
+    assert set(curves) == {"train_loss", "train_acc", "val_loss", "val_acc"}
     for name, values in curves.items():
         assert np.isnan(values).tolist() == ([True, False] * 2 if name.startswith("val") else [False] * 4)
         assert values[-1] == pytest.approx(run.callback_metrics[name.replace("_", "/")].item())
