@@ -240,8 +240,8 @@ def _only_page(grey: Pixels, page: Page) -> Pixels:
 def polarity(smooth: Pixels) -> tuple[bool, bool]:
     """Return whether the ink is dark, and whether that is sure.
 
-    It is if the rim is evenly light: strokes may be thicker than the gaps between them. If the rim is not even, it is if
-    thin dark marks are stronger than thin light ones: closing fills thin dark marks, and opening removes thin
+    It is if the rim is evenly light, for strokes may be thicker than the gaps between them. Where the rim is not even,
+    it is if thin dark marks are stronger than thin light ones: closing fills thin dark marks, and opening removes thin
     light ones, whatever the light on the paper is. If neither are, it is if the corners are light.
     """
     low, high = float(smooth.min()), float(smooth.max())
