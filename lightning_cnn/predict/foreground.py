@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from lightning_cnn.predict.background import corner_level, surface
+from lightning_cnn.predict.background import corner_level, rim, surface
 from lightning_cnn.predict.marks import main_mark, without_lines
 from lightning_cnn.predict.page import Page, find_page
 
@@ -36,6 +36,12 @@ _GROWTH = 3
 _FAINTEST = 0.4
 #: The least grey value of paper that contrast is measured with.
 _BLACK = 8.0
+#: A rim of paper: how far from the middle between the lightest and the darkest pixel it is at least, …
+_SURE_RIM = 0.3
+#: … from its own median at most, …
+_EVEN = 0.15
+#: … and for which share of its pixels.
+_EVEN_SHARE = 0.9
 #: What is unclear: corners nearer than this to the middle between the lightest and the darkest pixel; …
 _SURE_CORNER = 0.15
 #: … ink on more than this share of the picture; …
@@ -234,13 +240,18 @@ def _only_page(grey: Pixels, page: Page) -> Pixels:
 def polarity(smooth: Pixels) -> tuple[bool, bool]:
     """Return whether the ink is dark, and whether that is sure.
 
-    It is if thin dark marks are stronger than thin light ones: closing fills thin dark marks, and opening removes thin
+    It is if the rim is evenly light, for strokes may be thicker than the gaps between them. Where the rim is not even,
+    it is if thin dark marks are stronger than thin light ones: closing fills thin dark marks, and opening removes thin
     light ones, whatever the light on the paper is. If neither are, it is if the corners are light.
     """
+    low, high = float(smooth.min()), float(smooth.max())
+    around = (rim(smooth) - low) / max(high - low, 1e-6)
+    level = float(np.median(around))
+    if abs(level - 0.5) > _SURE_RIM and np.mean(np.abs(around - level) < _EVEN) > _EVEN_SHARE:
+        return level > 0.5, True
     small = smooth[::2, ::2]
     size = _odd(_THIN * max(small.shape))
     dark, light = (float(((_closed(small, size, side) - small) ** 2).sum()) for side in (True, False))
-    low, high = float(smooth.min()), float(smooth.max())
     corner = (corner_level(smooth) - low) / max(high - low, 1e-6)
     if max(dark, light) > 2 * min(dark, light):
         return dark > light, True

@@ -124,6 +124,10 @@ def _foreground(image: Image.Image, framing: Framing, dark: bool | None) -> Fram
         sharp = found.refined(image, _widened(box, values.shape))
         top, left, bottom, right = _box(sharp > 0)
         cropped = sharp[top:bottom, left:right]
+    if framing.by_mass:
+        from lightning_cnn.predict.strokes import thinned
+
+        cropped = thinned(cropped, framing.side)
     return Framed(_place(cropped, framing), found.unclear, _shown(values, box))
 
 

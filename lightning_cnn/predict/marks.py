@@ -20,6 +20,10 @@ _MAX_THICKNESS = 0.045
 _MIN_MASS = 0.03
 #: The least size of a mark, as a share of the picture's, for which marks at the rim are left out.
 _MIN_SIZE = 0.12
+#: The largest mass of marks that are parts of a digit which fills the picture, as a share of its own.
+_MAX_INNER = 0.3
+#: The least width (or height) of a digit that is as high (or wide) as the picture, as a share of that.
+_MIN_WIDTH = 0.25
 #: Width of the frame of a box that a box drawn around the digit is in, as a share of its sides.
 _FRAME = 0.15
 _NEIGHBOURS = np.ones((3, 3), bool)
@@ -135,6 +139,9 @@ def main_mark(ink: Mask, weight: NDArray[np.float32]) -> Marks:
         ):
             del boxes[label]
     inner = {label: box for label, box in boxes.items() if not _on_rim(box, ink.shape)}
+    spanning = [label for label, box in boxes.items() if _spans(box, ink.shape)]
+    if spanning and all(masses[label] < _MAX_INNER * masses[spanning].max() for label in inner):
+        inner = {}  # a digit that fills the picture, and parts of it
     if any(box.size > _MIN_SIZE * max(ink.shape) for box in inner.values()):
         boxes = inner
     main = max(boxes, key=lambda label: masses[label])
@@ -160,3 +167,11 @@ def _is_frame(mark: Mask) -> bool:
 
 def _on_rim(box: Box, shape: tuple[int, ...]) -> bool:
     return box.top == 0 or box.left == 0 or box.bottom == shape[0] or box.right == shape[1]
+
+
+def _spans(box: Box, shape: tuple[int, ...]) -> bool:
+    """Whether a mark reaches from one side of the picture to the other, and is no strip along a third one."""
+    height, width = shape
+    if box.top == 0 and box.bottom == height:
+        return box.right - box.left > _MIN_WIDTH * width
+    return box.left == 0 and box.right == width and box.bottom - box.top > _MIN_WIDTH * height

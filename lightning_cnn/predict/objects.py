@@ -17,7 +17,7 @@ _MIN_DEVIATIONS = 4.0
 #: The least standard deviation that is assumed, in grey values: rounding and JPEG.
 _MIN_DEVIATION = 1.5
 #: The least share of an object that is left without its shadow.
-_MAX_SHADOW = 0.5
+_MAX_SHADOW = 0.6
 #: The difference from the corners, in grey values, that is enough if the rim does not show the backdrop.
 _OTHER = 12
 #: A backdrop whose deviations are larger, in grey values, has a pattern: wood, cloth, grass.

@@ -122,7 +122,8 @@ def test_clothes_are_scaled_to_28_and_centred_by_their_box(clothes):
 
 def test_proportions_are_kept():
     image = Image.new("L", (300, 200), "white")
-    ImageDraw.Draw(image).rectangle((30, 40, 129, 89), fill="black")  # 100×50
+    for sides in ((30, 40, 129, 48), (30, 81, 129, 89), (30, 40, 38, 89)):  # a C of 100×50
+        ImageDraw.Draw(image).rectangle(sides, fill="black")
 
     assert box(frame(image, DIGITS))[2:] == (10, 20)
     assert box(frame(image, Framing(side=28, by_mass=False))) == (7, 0, 14, 28)
