@@ -108,8 +108,7 @@ def quick_imports() -> Iterator[None]:
     """Import torch and Lightning within the block in two thirds of the usual time."""
     gc.disable()  # none of a million new objects is garbage; collecting takes a fifth of the time
     try:
-        # scipy comes with an extra; where it is not installed, torchmetrics must not find it
-        with lazy_imports(*filter(find_spec, _RARELY_USED)):
+        with lazy_imports(*filter(find_spec, _RARELY_USED)):  # what is not installed must not be found
             yield
     finally:
         gc.freeze()  # nor does training collect them

@@ -146,6 +146,8 @@ class TrainingCLI(SettingsCLI):
             content = checkpoints.read(self.checkpoint)
             self.description = content[checkpoints.KEY]
             self.resumed = content if self.command == "fit" else {}
+            if self.command == "fit" and not self.is_without_run:
+                require_resumable(self.checkpoint, content, self.settings, self.settings["overwrite"])
         try:
             if self.checkpoint is not None:
                 self._build_data(content)
@@ -270,7 +272,6 @@ class TrainingCLI(SettingsCLI):
     def _open_run(self, root: Path) -> Path:
         """Return the folder of the run that is resumed, or a new one; it is locked."""
         if self.checkpoint is not None:
-            require_resumable(self.checkpoint, self.resumed, self.settings, self.settings["overwrite"])
             self.first_step = self.resumed["global_step"]
         if not is_rank_zero():  # rank 0 broadcasts its folder
             return root

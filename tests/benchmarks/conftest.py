@@ -28,7 +28,7 @@ def sample(_one_thread, options, monkeypatch) -> Path:
 
     from lightning_cnn.data import sources
 
-    monkeypatch.setattr(sources, "load", lambda facts, data_dir, allow_sample=False: sources.load_sample(facts))
+    monkeypatch.setattr(sources, "load", lambda facts, *_: sources.load_sample(facts))
     write_uncompressed(options)
     yield options.torchvision_dir
     torch.set_flush_denormal(False)  # `tune_process` sets it

@@ -24,7 +24,7 @@ import safetensors.torch
 import torch
 from chaos.common import Outcome, command, saved, tiny_datasets, train
 from chaos.gadgets import GADGETS, Marker, Reduced, text
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.checkpoint import safetensors as shared
@@ -269,4 +269,6 @@ def write_files(marker: Marker) -> None:
     (folder / "hubconf.py").write_text(f"def evil():\n    {marker.python}\n")
     (folder / "legacy.pth").write_bytes(legacy(marker))
     (folder / "script.pt").write_bytes(script(marker))
-    Image.linear_gradient("L").resize((28, 28)).save(folder / "image.png")
+    image = Image.new("L", (28, 28))
+    ImageDraw.Draw(image).line((14, 4, 14, 23), fill="white", width=3)
+    image.save(folder / "image.png")

@@ -32,9 +32,9 @@ def test_missing_errors_false_predictions_and_other_output_are_reported(tmp_path
 
         return predict(predictor, images, report, **options)
 
-    def read_anything(path, on_error):
+    def read_anything(path, on_error, fill):
         failures = []
-        yield from read_pages(path, lambda name, error: failures.append((name, error)))
+        yield from read_pages(path, lambda name, error: failures.append((name, error)), fill)
         for name, error in failures:
             if "not a regular file" not in str(error):
                 on_error(name, error)

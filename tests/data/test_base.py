@@ -352,7 +352,8 @@ def test_images_in_mnist_s_format_may_have_any_size_which_their_files_say(tmp_pa
 
 
 def test_training_and_test_images_of_two_sizes_are_rejected(tmp_path):
-    with pytest.raises(DataError, match=r"^Sized has training images of 9×7 pixels but test images of 8×7$"):
+    message = r"/train-images-idx3-ubyte and .* have images of 9×7 and of 8×7 pixels; replace them$"
+    with pytest.raises(DataError, match=message):
         sized_dataset(tmp_path, (9, 7), (8, 7)).prepare_data()
 
 

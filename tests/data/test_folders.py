@@ -99,7 +99,7 @@ def test_names_that_are_not_utf_8(capsys):
 
 def test_hidden_files_are_ignored_and_others_are_told(capsys):
     touch("a/1.png", "b/2.png", ".git/x.png", "a/.hidden.png", "b/Thumbs.db", "b/desktop.ini", "__MACOSX/a/1.png")
-    touch(".DS_Store", *(f"a/{name}" for name in ("1.txt", "2.pdf", "3.mov", "4.tif", "5")))
+    touch(".DS_Store", *(f"a/{name}" for name in ("1.txt", "2.pdf", "3.mov", "4.tga", "5")))
 
     assert list_images(ROOT).files == ["a/1.png", "b/2.png"]
     assert told(capsys) == ["skipped 5 files not named as an image: a/1.txt, a/2.pdf, a/3.mov and 2 more"]

@@ -316,9 +316,9 @@ def test_sizes_that_leave_no_images_are_refused(options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"image_size": 0}, "image_size must be a side, or a height and a width, of at least 1, got 0"),
-        ({"image_size": (8, 0)}, "image_size must be a side, or a height and a width, of at least 1, got (8, 0)"),
-        ({"image_size": (8, 8, 8)}, "image_size must be a side, or a height and a width, of at least 1, got (8, 8, 8)"),
+        ({"image_size": 0}, "image_size must be a side, or a height and a width, from 1 to 4096, got 0"),
+        ({"image_size": (8, 0)}, "image_size must be a side, or a height and a width, from 1 to 4096, got (8, 0)"),
+        ({"image_size": (8, 8, 8)}, "image_size must be a side, or a height and a width, from 1 to 4096, got (8, 8,"),
         ({"resize": "crp"}, "resize must be crop or pad or stretch, got 'crp'"),
         ({"channels": "gray"}, "channels must be auto or grey or rgb, got 'gray'"),
         ({"on_error": "ignore"}, "on_error must be fail or skip, got 'ignore'"),

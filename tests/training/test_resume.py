@@ -196,7 +196,8 @@ def test_a_state_that_fails_only_in_use_is_refused_in_one_line(mlp_run, cli, cha
 def test_a_model_is_compared_before_memory_is_allocated(mlp_run, cli, argv, tmp_path):
     content = torch.load(mlp_run / "checkpoints" / "last.ckpt", weights_only=True)
     network = {"class_path": "lightning_cnn.networks.MLP", "init_args": {"num_classes": 10**10}}
-    model = {"class_path": "lightning_cnn.classifiers.ImageClassifier", "init_args": {"network": network}}
+    settings = content[checkpoint.KEY]["config"]["model"]["init_args"] | {"network": network}
+    model = {"class_path": "lightning_cnn.classifiers.ImageClassifier", "init_args": settings}
     content[checkpoint.KEY]["config"]["model"] = model
     torch.save(content, tmp_path / "evil.ckpt")
 
