@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 import weakref
@@ -332,7 +333,7 @@ def test_a_terminal_is_not_waited_for(checkpoint, cli, stdin):
 
 
 def test_commands_in_a_pipe(checkpoint, images):
-    command = f"{sys.executable} -m lightning_cnn predict {checkpoint} - --output - | cut -d, -f1 | cat"
+    command = f"{shlex.quote(sys.executable)} -m lightning_cnn predict {checkpoint} - --output - | cut -d, -f1 | cat"
 
     done = subprocess.run(command, shell=True, input=Path(images[0]).read_bytes(), capture_output=True, check=True)
 

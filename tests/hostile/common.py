@@ -239,6 +239,8 @@ def _hook(case: Case, place: Path, audit: int) -> Callable[[str, tuple[Any, ...]
         if not isinstance(path, str | bytes | os.PathLike):
             return False
         found = os.path.realpath(os.fsdecode(path))
+        if Path(found).name.startswith(".coverage."):  # of the measurement of the tests, at the end of each process
+            return False
         return not found.startswith((f"{place}/", "/dev/", "/proc/")) and found != str(place)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
