@@ -1,4 +1,4 @@
-"""The arguments of `ImageClassifier` that describe its images: their statistics and their size."""
+"""The arguments of `ImageClassifier` that describe its images, and whether data fits them."""
 
 import math
 from collections.abc import Sequence
@@ -6,8 +6,28 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn.errors import UserError
+
 #: The longest side of images in pixels.
 _MAX_SIDE = 4096
+
+
+def statistics(
+    mean: float | Sequence[float], std: float | Sequence[float], in_channels: int
+) -> tuple[float | list[float], float | list[float]]:
+    """Return mean and standard deviation of the pixels, each a number, or a list with a number for each channel.
+
+    Raises:
+        ValueError: If images cannot be normalised with them, or their number is not that of the channels.
+    """
+    found = per_channel("mean", mean, in_channels), per_channel("std", std, in_channels)
+    means, deviations = (value if isinstance(value, list) else [value] for value in found)
+    if min(deviations) <= 0:
+        raise ValueError(f"std must be greater than 0, got {found[1]}")
+    if not checkpoints.are_statistics(means, deviations):
+        raise ValueError(f"mean and std must be those of pixels scaled to [0, 1], got {found[0]} and {found[1]}")
+    return found
 
 
 def per_channel(name: str, value: float | Sequence[float], in_channels: int) -> float | list[float]:
@@ -39,3 +59,37 @@ def height_and_width(image_size: int | Sequence[int]) -> tuple[int, int]:
     if max(sides) > _MAX_SIDE:
         raise ValueError(f"image_size must be at most {_MAX_SIDE} pixels, got {image_size}")
     return sides
+
+
+def require_classes(names: Sequence[str] | None, num_classes: int) -> None:
+    """Refuse data with another number of classes than a model has, or whose classes cannot be told apart.
+
+    Args:
+        names: The class names of the data; None if it has none.
+        num_classes: The number of classes of the model.
+
+    Raises:
+        UserError: If they do not fit.
+    """
+    if names is None:
+        return
+    checkpoints.require_class_names(names)
+    if len(names) != num_classes:
+        raise UserError(
+            f"the model has num_classes {num_classes}, but the data has {len(names)} classes; "
+            f"build it with num_classes={len(names)}"
+        )
+
+
+def require_shape(found: tuple[int, int, int] | None, expected: tuple[int, int, int]) -> None:
+    """Refuse images of another shape than those a model is for; channels, height and width, None if it is not known.
+
+    Raises:
+        UserError: If it is another one.
+    """
+    if found not in (None, expected):
+        shapes = ("×".join(map(str, shape)) for shape in (expected, found))
+        raise UserError(
+            "the model is for images of {} (channels×height×width), but those of the data are {}; build it with "
+            "in_channels={} and image_size={}".format(*shapes, found[0], found[1:])
+        )

@@ -90,11 +90,7 @@ class ImageClassifier(LightningModule):
         metrics: dict[str, MetricCallable] | None = None,
         test_time_flip: bool = False,
     ) -> None:
-        mean, std = arguments.per_channel("mean", mean, in_channels), arguments.per_channel("std", std, in_channels)
-        if min(std if isinstance(std, list) else [std]) <= 0:
-            raise ValueError(f"std must be greater than 0, got {std}")
-        if not checkpoints.are_statistics(*(v if isinstance(v, list) else [v] for v in (mean, std))):
-            raise ValueError(f"mean and std must be those of pixels scaled to [0, 1], got {mean} and {std}")
+        mean, std = arguments.statistics(mean, std, in_channels)
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
         if in_channels < 1:
@@ -121,10 +117,8 @@ class ImageClassifier(LightningModule):
         self.test_time_flip = test_time_flip
         self.register_buffer("mean", arguments.broadcastable(mean))
         self.register_buffer("std", arguments.broadcastable(std))
-        self._class_weights: list[float] | None = None
-        if class_weights is not None and not isinstance(class_weights, str):
-            self._class_weights = [*class_weights]
-        self._weight_tensor: Tensor | None = None  # the same, on the device
+        is_list = class_weights is not None and not isinstance(class_weights, str)
+        self._class_weights = losses.ClassWeights(class_weights) if is_list else None  # type: ignore[arg-type]
         self.example_input_array = torch.zeros(1, in_channels, height, width, dtype=torch.uint8)
         self._counted: tuple[int, int] | None = None  # the step and the batch that the training metrics have last
         self.metrics = nn.ModuleDict(
@@ -224,27 +218,14 @@ class ImageClassifier(LightningModule):
     def _step(self, batch: Batch, stage: Stage) -> tuple[Tensor, Tensor]:
         """Return the mean loss and the logits of a batch, and add both to the metrics of the stage."""
         images, targets = batch
-        logits = self._train_logits(images) if stage == "train" and len(images) == 1 else self(images)
+        try:
+            logits = self(images)
+        except ValueError as error:
+            networks.require_several_images(self.network_name, error)
+            raise
         loss = self._loss(logits, targets, stage)
         self._add_to_metrics(stage, loss, logits, targets)
         return loss, logits
-
-    def _train_logits(self, image: Tensor) -> Tensor:
-        """Return the logits of a training batch of one image, of which batch normalisation may have no statistics.
-
-        Raises:
-            UserError: If it has none.
-        """
-        try:
-            logits: Tensor = self(image)
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):  # torch's words
-                raise
-            raise UserError(
-                f"{self.network_name}: batch normalisation cannot train on a batch of one image; give a batch_size of "
-                "at least 2 and more training images, or a DataLoader with drop_last=True"
-            ) from error
-        return logits
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _loss(self, logits: Tensor, targets: Tensor, stage: Stage) -> Tensor:
@@ -254,10 +235,9 @@ class ImageClassifier(LightningModule):
             return loss
         if stage != "train":
             return functional.cross_entropy(logits, targets)
-        weight = self._weights_of_classes()
-        if weight is not None and 0 in (self._class_weights or ()) and not weight[targets].any():
-            return logits.sum() * 0  # the mean over no weight is NaN
-        return functional.cross_entropy(logits, targets, weight=weight, label_smoothing=self.label_smoothing)
+        if (weights := self._class_weights) is not None:
+            return weights.cross_entropy(logits, targets, weights.tensor(self.mean), self.label_smoothing)
+        return functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _add_to_metrics(self, stage: Stage, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
@@ -266,20 +246,9 @@ class ImageClassifier(LightningModule):
             if place == self._counted:  # LBFGS evaluates a batch many times
                 return
             self._counted = place
-        weights = self._weights_of_classes() if stage == "train" else None
-        self._metrics(stage).add(loss, logits, targets, None if weights is None else weights[targets].sum())
-
-    def _weights_of_classes(self) -> Tensor | None:
-        """Return the weights of the classes as a tensor, which is made once.
-
-        It is no buffer: these are averaged and swapped with the weights of the network.
-        """
-        if self._class_weights is None:
-            return None
-        made = self._weight_tensor
-        if made is None or (made.device, made.dtype) != (self.mean.device, self.mean.dtype):
-            made = self._weight_tensor = self.mean.new_tensor(self._class_weights)
-        return made
+        weights = self._class_weights if stage == "train" else None
+        weight = None if weights is None else weights.tensor(self.mean)[targets].sum()
+        self._metrics(stage).add(loss, logits, targets, weight)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _weigh_and_log(self, loss: Tensor, targets: Tensor) -> Tensor:
@@ -300,7 +269,7 @@ class ImageClassifier(LightningModule):
         weights = self._class_weights
         if self.trainer.world_size == 1 or not (self.trainer.is_last_batch or weights):
             return 1.0
-        weight = float(len(targets)) if weights is None else sum(weights[label] for label in targets.tolist())
+        weight = float(len(targets)) if weights is None else sum(weights.weights[label] for label in targets.tolist())
         mean = self.trainer.strategy.reduce(torch.tensor(weight, device=self.device), reduce_op="mean").item()
         return weight / mean if mean else 1.0
 
@@ -345,26 +314,14 @@ class ImageClassifier(LightningModule):
             UserError: If one of them does not fit.
         """
         self._counted = None
-        names = checkpoints.class_names(self)
-        if names is not None:
-            checkpoints.require_class_names(names)
-        if names is not None and len(names) != self.num_classes:
-            raise UserError(
-                f"the model has num_classes {self.num_classes}, but the data has {len(names)} classes; "
-                f"build it with num_classes={len(names)}"
-            )
+        arguments.require_classes(checkpoints.class_names(self), self.num_classes)
         found = getattr(self.trainer.datamodule, "image_shape", None)  # type: ignore[attr-defined]
-        if found is not None and found != (expected := self.image_shape):
-            shapes = ("×".join(map(str, shape)) for shape in (expected, found))
-            raise UserError(
-                "the model is for images of {} (channels×height×width), but those of the data are {}; build it with "
-                "in_channels={} and image_size={}".format(*shapes, found[0], found[1:])
-            )
+        arguments.require_shape(found, self.image_shape)
         if stage != "fit":
             return
         if self.hparams.get("class_weights") == "balanced":
-            self._class_weights = losses.balanced_weights(self._train_targets(), self.num_classes)
-            self._weight_tensor = None
+            balanced = losses.balanced_weights(self._train_targets(), self.num_classes)
+            self._class_weights = losses.ClassWeights(balanced)
         if found is not None:  # without a data module, the images may have any shape
             self.require_fitting_network()
 

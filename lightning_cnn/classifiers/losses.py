@@ -1,4 +1,4 @@
-"""Losses that torch does not have, weights of classes, and what a loss must be: logits and targets to a scalar."""
+"""Losses that torch does not have, class weights, and what a loss must be: logits and targets to a scalar."""
 
 import math
 from collections.abc import Sequence
@@ -80,6 +80,32 @@ def require_class_weights(weights: str | Sequence[float] | None, num_classes: in
             f"class_weights must be `balanced` or a list of {num_classes} numbers of at least 0, not all of them 0, "
             f"got {weights}"
         )
+
+
+class ClassWeights:
+    """Weights of the classes in the cross-entropy of training.
+
+    The tensor of them is made once. It is no buffer: these are averaged and swapped with the weights of the network.
+
+    Args:
+        weights: One for each class, at least 0.
+    """
+
+    def __init__(self, weights: Sequence[float]) -> None:
+        self.weights = [*weights]
+        self._tensor: Tensor | None = None
+
+    def tensor(self, like: Tensor) -> Tensor:
+        """Return the weights `(num_classes,)` on the device and in the precision of another tensor."""
+        if self._tensor is None or (self._tensor.device, self._tensor.dtype) != (like.device, like.dtype):
+            self._tensor = like.new_tensor(self.weights)
+        return self._tensor
+
+    def cross_entropy(self, logits: Tensor, targets: Tensor, weight: Tensor, label_smoothing: float) -> Tensor:
+        """Return the weighted mean over a batch, a scalar; 0 for a batch without weight."""
+        if 0 in self.weights and not weight[targets].any():
+            return logits.sum() * 0  # the mean over no weight is NaN
+        return functional.cross_entropy(logits, targets, weight=weight, label_smoothing=label_smoothing)
 
 
 def balanced_weights(targets: Tensor, num_classes: int) -> list[float]:

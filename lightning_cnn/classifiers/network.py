@@ -1,7 +1,7 @@
 """How `ImageClassifier` gets its network: a module, or what builds one for the shape of the images."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -115,7 +115,6 @@ def require_logits(name: str, network: nn.Module, inputs: Tensor, num_classes: i
             f"the forward of the network {name} must take one argument, the images, got "
             f"forward{inspect.signature(network.forward)}"
         )
-    shape = "×".join(map(str, inputs.shape[1:]))
     devices = [inputs.device] if inputs.is_cuda else []
     try:
         with torch.no_grad(), torch.random.fork_rng(devices):
@@ -124,10 +123,7 @@ def require_logits(name: str, network: nn.Module, inputs: Tensor, num_classes: i
             with eval_mode(network):
                 logits = network(inputs)
     except Exception as error:  # whatever code of the user's own raises
-        raise UserError(
-            f"the network {name} does not take images of {shape} (channels×height×width): {_in_one_line(error)}; "
-            "choose another network, or other images"
-        ) from error
+        raise _not_taken(name, inputs.shape, error) from error
     for returned in (logits, in_training):
         found = tuple(returned.shape) if isinstance(returned, Tensor) else type(returned).__name__
         if found != (len(inputs), num_classes):
@@ -139,6 +135,19 @@ def require_logits(name: str, network: nn.Module, inputs: Tensor, num_classes: i
             )
     assert isinstance(logits, Tensor)
     return logits
+
+
+def require_several_images(name: str, error: ValueError) -> None:
+    """Refuse a training batch of one image if a network has raised an error because of it.
+
+    Raises:
+        UserError: If the error is that of batch normalisation, which has no statistics of one value.
+    """
+    if "more than 1 value per channel" in str(error):  # torch's words
+        raise UserError(
+            f"{name}: batch normalisation cannot train on a batch of one image; give a batch_size of at least 2 and "
+            "more training images, or a DataLoader with drop_last=True"
+        ) from error
 
 
 @contextmanager
@@ -188,20 +197,24 @@ def require_moderate(name: str, network: nn.Module, image_shape: tuple[int, int,
 
     for module in network.modules():
         module.register_forward_hook(require_few_values)
-    shape = "×".join(map(str, image_shape))
+    images = torch.zeros(1, *image_shape, device="meta")
     try:
         with torch.no_grad():
-            logits = network.eval()(torch.zeros(1, *image_shape, device="meta"))
+            logits = network.eval()(images)
     except Exception as error:  # torch raises errors of many types
-        raise UserError(
-            f"the network {name} does not take images of {shape} (channels×height×width): {_in_one_line(error)}; "
-            "choose another network, or other images"
-        ) from error
+        raise _not_taken(name, images.shape, error) from error
     if not isinstance(logits, Tensor) or logits.shape != (1, num_classes):
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise UserError(
             f"the network {name} must return logits of the shape {(1, num_classes)} for an image, got {found}"
         )
+
+
+def _not_taken(name: str, shape: Sequence[int], error: Exception) -> UserError:
+    return UserError(
+        f"the network {name} does not take images of {'×'.join(map(str, shape[1:]))} (channels×height×width): "
+        f"{_in_one_line(error)}; choose another network, or other images"
+    )
 
 
 def _takes_one_argument(forward: Callable[..., Any]) -> bool:

@@ -168,8 +168,6 @@ class _Copier:
         owners = {} if place else {"trainer": Trainer}
         if place[-2:] == ("network", "init_args"):
             value = {key: item for key, item in value.items() if key not in PRETRAINED or str(item) in self.named}
-        if place == ("data", "init_args"):  # no address is taken from a checkpoint
-            value = {key: item for key, item in value.items() if key != "mirrors" or item is None}
         if place == ("model", "init_args"):
             value = {key: item for key, item in value.items() if key not in LINKED}
         if is_class(value) and (cls := self._class(value["class_path"], place)) is not None:

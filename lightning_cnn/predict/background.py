@@ -5,7 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+#: Grey values, `(H, W)`.
 Pixels = NDArray[np.float32]
+#: Which pixels, `(H, W)`.
+Mask = NDArray[np.bool_]
 
 #: Iterations of least squares for the surface; more change nothing visible.
 _ITERATIONS = 12

@@ -3,16 +3,12 @@
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from lightning_cnn.predict.background import corner_level, rim, surface
+from lightning_cnn.predict.background import Mask, Pixels, corner_level, rim, surface
 from lightning_cnn.predict.marks import main_mark, without_lines
 from lightning_cnn.predict.page import Page, find_page
-
-Pixels = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 #: The longer side, in pixels, of the picture that is looked at: fine enough for a digit that is a sixth as high, and
 #: the averaged pixels of a photograph are less noisy.

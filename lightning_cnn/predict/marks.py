@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Mask = NDArray[np.bool_]
+from lightning_cnn.predict.background import Mask
 
 #: The slopes of lines that are looked for: a sheet photographed by hand is up to 11° askew.
 _SLOPES = np.linspace(-0.2, 0.2, 21)

@@ -3,14 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from lightning_cnn.predict.background import corner_level, rim, surface
-
-Pixels = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+from lightning_cnn.predict.background import Mask, Pixels, corner_level, rim, surface
 
 #: The least difference of an object from its backdrop, in standard deviations of that.
 _MIN_DEVIATIONS = 4.0

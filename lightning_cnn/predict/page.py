@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Mask = NDArray[np.bool_]
+from lightning_cnn.predict.background import Mask
 
 #: The least area of a page, as a share of the picture: the cell of a form, in which a digit is a sixth as high as it.
 _MIN_AREA = 0.005

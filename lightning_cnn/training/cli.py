@@ -1,14 +1,12 @@
 """`fit`, `validate` and `test`: LightningCLI, and what a run needs around it."""
 
 import signal
-import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
-import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.spike import TrainingSpikeException
@@ -28,16 +26,12 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn import signals
 from lightning_cnn.callbacks import RunRecord, TestResults
-from lightning_cnn.classifiers.network import planned
-from lightning_cnn.config.class_settings import is_class
-from lightning_cnn.config.classes import is_of_known_package
 from lightning_cnn.config.flags import read_command_line
 from lightning_cnn.config.parser import ConstructorError, in_one_line, refusal
 from lightning_cnn.config.request import Request, read_request
 from lightning_cnn.config.settings import Tree
 from lightning_cnn.config.trust import is_trusted, require_recordable
 from lightning_cnn.config.yaml import dump
-from lightning_cnn.data import ImageFolderDataModule
 from lightning_cnn.data.base import Part
 from lightning_cnn.environment import is_rank_zero
 from lightning_cnn.errors import DivergenceError, Interrupted, UserError
@@ -48,6 +42,7 @@ from lightning_cnn.training import setup
 from lightning_cnn.training.averaging import save_weights
 from lightning_cnn.training.distributed import PeerFailureError, PeerProcesses
 from lightning_cnn.training.failure_store import Failure
+from lightning_cnn.training.fitting import build_data, require_same_model
 from lightning_cnn.training.options import schema
 from lightning_cnn.training.parsing import SettingsCLI
 from lightning_cnn.training.rank_state import RankSynchronisation
@@ -69,7 +64,7 @@ from lightning_cnn.training.resume import (
     user_classes,
     with_pretrained,
 )
-from lightning_cnn.training.trainer import Trainer, is_restoring
+from lightning_cnn.training.trainer import Trainer, is_of_restored_state, is_restoring
 
 
 def main(argv: Sequence[str]) -> int:
@@ -110,10 +105,6 @@ def _with(callbacks: list[Callback]) -> dict[str, Any]:
     }
 
 
-def _resolved(path: str | None) -> Path | None:
-    return None if path is None else Path(path).expanduser().resolve()
-
-
 class TrainingCLI(SettingsCLI):
     """LightningCLI that instantiates model, data and trainer, and then runs its command.
 
@@ -150,8 +141,10 @@ class TrainingCLI(SettingsCLI):
                 require_resumable(self.checkpoint, content, self.settings, self.settings["overwrite"])
         try:
             if self.checkpoint is not None:
-                self._build_data(content)
-                self._require_fitting(self.checkpoint, content)
+                part: Part | None = {"validate": "val", "test": "test"}.get(self.command)  # type: ignore[assignment]
+                self.config["data"] = build_data(self.parser, self.config, content, part)
+                require_same_images(self.checkpoint, content.get("hyper_parameters", {}), self.config["data"])
+                require_same_model(self.parser, self.config, content["state_dict"])
             LightningCLI.instantiate_classes(self)
         except (ValueError, TypeError, RuntimeError, MisconfigurationException, ConstructorError) as error:
             raise UserError(refusal(error, self.settings)) from error
@@ -162,51 +155,6 @@ class TrainingCLI(SettingsCLI):
                 self.resumed = {}  # its tensors would stay in memory
             self.peers.on_peer_failure = self._on_peer_failure
         self.peers.join(self.trainer)
-
-    def _build_data(self, content: dict[str, Any]) -> None:
-        """Build the data; a folder that is not the one of the training is evaluated as a whole.
-
-        Args:
-            content: What `checkpoint.read` returns for the checkpoint.
-        """
-        description: checkpoints.Description = content[checkpoints.KEY]
-        classes, before = description["class_names"], description["config"].get("data") or {}
-        channels = content.get("hyper_parameters", {}).get("in_channels")
-        part: Part = "val" if self.command == "validate" else "test"
-
-        def construct(class_type: type[ImageFolderDataModule], *args: Any, **kwargs: Any) -> ImageFolderDataModule:
-            data = class_type(*args, **kwargs)
-            places = (((before.get("init_args") or {}).get(name), data.hparams[name]) for name in ("root", "labels"))
-            if classes is not None and any(_resolved(old) != _resolved(new) for old, new in places):
-                trained = content.get(class_type.__qualname__, {}).get("crc32_of_files")
-                data.evaluate_on(part, classes, channels, trained)
-            return data
-
-        # As it is constructed: the parser then asks it for the number of classes, which is that of the model.
-        data = Namespace(data=self.config["data"])  # type: ignore[no-untyped-call]
-        instantiators = [] if self.command == "fit" else [(construct, ImageFolderDataModule, True)]
-        self.config["data"] = self.parser.instantiate(data, instantiators=instantiators)["data"]
-
-    def _require_fitting(self, checkpoint: Path, content: dict[str, Any]) -> None:
-        """Refuse a model that does not fit the data or the weights, before memory for it is allocated.
-
-        Raises:
-            UserError: If the model does not fit.
-        """
-        require_same_images(checkpoint, content.get("hyper_parameters", {}), self.config["data"])
-        parts = Namespace({name: self.config[name] for name in ("model", "data")})  # type: ignore[no-untyped-call]
-        parts["model"] = model = parts["model"].clone()
-        model["init_args"].pop("metrics", None)  # they are tried with a batch, for which they need values
-        classes = [model, *(model["init_args"].get(name) for name in ("network", "loss"))]
-        if not all(is_of_known_package(part["class_path"]) for part in classes if is_class(part)):
-            return  # a class of the user may need values while it is built
-        weights = content["state_dict"]
-        with planned(len(weights)):
-            plan = self.parser.instantiate(parts)["model"]
-        if plan.loss is None:
-            weights = {name: weight for name, weight in weights.items() if not name.startswith("loss.")}
-        checkpoints.require_same_shapes(plan.state_dict(), weights)
-        plan.require_moderate_network()
 
     def _set_threads(self) -> None:
         """Set the number of threads: that of the checkpoint, or else as many as there are free cores.
@@ -361,7 +309,7 @@ class TrainingCLI(SettingsCLI):
         except TrainingSpikeException as error:
             raise DivergenceError(in_one_line(error)) from error
         except Exception as error:
-            if is_restoring(self.trainer) or self._is_of_state(error):
+            if is_restoring(self.trainer) or is_of_restored_state(error, self.trainer, self.first_step):
                 raise UserError(
                     f"{self.checkpoint}: its training state does not fit this run ({error!r}); train a new run"
                 ) from error
@@ -370,17 +318,6 @@ class TrainingCLI(SettingsCLI):
             if not is_setting and "Early stopping conditioned on metric" not in str(error):
                 raise
             raise UserError(naming_flags(in_one_line(error), trainer)) from error
-
-    def _is_of_state(self, error: Exception) -> bool:
-        """Whether an error in the first epoch of a resumed run is one of the state that optimizers and loops restored.
-
-        They take it as it is, and find out when they use it. Layers, and code of the user's, have no part in this.
-        """
-        if self.first_step is None or self.trainer.global_step - self.first_step > self.trainer.num_training_batches:
-            return False
-        raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
-        is_of_state = any(place in raised_in for place in ("/torch/optim/", "/lightning/", "/lightning_cnn/training/"))
-        return is_of_state and not isinstance(error, torch.OutOfMemoryError)
 
     def _on_peer_failure(self, failure: Failure) -> str:
         """Clean up after a peer process has failed, and return how to resume if it has died."""

@@ -2,6 +2,7 @@
 
 import inspect
 import signal
+import traceback
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -152,6 +153,23 @@ Trainer.__init__.__signature__ = _signature()  # type: ignore[attr-defined]
 def is_restoring(trainer: LightningTrainer) -> bool:
     """Whether the trainer is restoring a checkpoint: it keeps the content until all of it is restored."""
     return bool(trainer._checkpoint_connector._loaded_checkpoint)
+
+
+def is_of_restored_state(error: Exception, trainer: LightningTrainer, first_step: int | None) -> bool:
+    """Whether an error in the first epoch of a resumed run is one of the state that optimizers and loops restored.
+
+    They take it as it is, and find out when they use it. Layers, and code of the user's, have no part in this.
+
+    Args:
+        error: The error.
+        trainer: The trainer.
+        first_step: The step from which the run was resumed; None if it was not.
+    """
+    if first_step is None or trainer.global_step - first_step > trainer.num_training_batches:
+        return False
+    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+    is_of_state = any(place in raised_in for place in ("/torch/optim/", "/lightning/", "/lightning_cnn/training/"))
+    return is_of_state and not isinstance(error, torch.OutOfMemoryError)
 
 
 class _NoProfiler(PassThroughProfiler):

@@ -421,7 +421,7 @@ def test_balanced_weights_are_those_of_scikit_learn(trainer, num_classes, counts
     trainer(max_steps=1).fit(classifier, datamodule=SomeImages())
 
     # Its `compute_class_weight` divides the number of images by that of the classes times that of a class.
-    assert classifier._class_weights == [10 / (3 * count) if count else 0.0 for count in counts]
+    assert classifier._class_weights.weights == [10 / (3 * count) if count else 0.0 for count in counts]
 
 
 def test_balanced_weights_need_the_targets(trainer):

@@ -30,6 +30,13 @@ def test_malformed_settings_are_left_for_the_parser(content):
     assert without_places(content, is_resumed=True) == content
 
 
+@pytest.mark.parametrize("is_resumed", [False, True])
+def test_mirrors_are_not_taken_from_a_checkpoint(is_resumed):
+    hostile = config(mirrors="http://evil.example", val_size=3)
+
+    assert without_places(hostile, is_resumed) == config(val_size=3)
+
+
 def test_images_per_step_are_of_a_training_and_not_without_limit():
     sizes = config(batch_size=64, eval_batch_size=10**9, global_batch_size=None)
 

@@ -58,12 +58,6 @@ def test_plain_settings_are_returned_unchanged():
     assert trusted_settings(config, set()) == config
 
 
-def test_mirrors_are_not_taken_from_a_checkpoint():
-    config = {"data": {**DATA, "init_args": {"mirrors": "http://evil.example", "batch_size": 3}}}
-
-    assert trusted_settings(config, set())["data"]["init_args"] == {"batch_size": 3}
-
-
 def test_other_containers_become_plain_ones():
     config = trusted_settings({"model": OrderedDict(MODEL), "trainer": {"devices": (0, 1)}}, set())
 
