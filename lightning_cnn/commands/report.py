@@ -16,8 +16,8 @@ from lightning_cnn.startup import filter_warnings
 from lightning_cnn.text import READABLE, printable
 
 COMPARISON = Path("comparison.html")
-#: Patterns of run folders below a folder that is not a run itself, by depth. It is not searched recursively: that would
-#: take minutes on a whole disk.
+#: Patterns of run folders below a folder that is not a run itself, by depth. It is not searched recursively: it may be
+#: a whole disk.
 _BELOW = ("version_*", "*/version_*", "*/*/version_*")
 
 

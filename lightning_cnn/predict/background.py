@@ -10,6 +10,9 @@ Pixels = NDArray[np.float32]
 #: Which pixels, `(H, W)`.
 Mask = NDArray[np.bool_]
 
+#: The longer side, in pixels, of the picture that is looked at: fine enough for a digit that is a sixth as high, and
+#: the averaged pixels of a photograph are less noisy.
+SIDE = 144
 #: Iterations of least squares for the surface; more change nothing visible.
 _ITERATIONS = 12
 #: The deviation from the surface, as a share of the range of values, that noise and pattern make …

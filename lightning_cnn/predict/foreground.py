@@ -6,13 +6,10 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from lightning_cnn.predict.background import Mask, Pixels, corner_level, rim, surface
+from lightning_cnn.predict.background import SIDE, Mask, Pixels, corner_level, rim, surface
 from lightning_cnn.predict.marks import main_mark, without_lines
 from lightning_cnn.predict.page import Page, find_page
 
-#: The longer side, in pixels, of the picture that is looked at: fine enough for a digit that is a sixth as high, and
-#: the averaged pixels of a photograph are less noisy.
-SIDE = 144
 #: Pages within pages that are looked for: the sheet on a table, and a box on it.
 _MAX_PAGES = 3
 #: The thickness of a thin mark, as a share of the longer side: that of strokes, and less than what they enclose.
@@ -93,7 +90,7 @@ class Ink(NamedTuple):
             np.asarray(Image.fromarray(values).resize(image.size, Image.Resampling.BILINEAR))
             for values in (near, paper)
         )
-        contrast = np.where(near > 0, _contrast(to_grey(image, self.weights), paper, self.dark), 0)
+        contrast = np.where(near > 0, _contrast(_to_grey(image, self.weights), paper, self.dark), 0)
         sharp = np.where(contrast > faintest, contrast, 0)
         return sharp if sharp.any() else self.values
 
@@ -106,17 +103,18 @@ def find_ink(image: Image.Image, dark: bool | None = None) -> Ink | None:
         dark: Whether the ink is darker than the paper; None to find out.
     """
     weights = _weights(image)
-    grey = to_grey(image, weights)
+    grey = _to_grey(image, weights)
     for _ in range(_MAX_PAGES):
         smooth = ndimage.uniform_filter(grey, 3)
-        found = find_page(smooth, otsu(smooth))
+        found = find_page(smooth, _otsu(smooth))
         if found is None:
             break
         grey = _only_page(grey, found)
-    smooth = ndimage.uniform_filter(grey, 3)
+    else:
+        smooth = ndimage.uniform_filter(grey, 3)
     sure = True
     if dark is None:
-        dark, sure = polarity(smooth)
+        dark, sure = _polarity(smooth)
     paper = _paper(grey, smooth, dark)
     contrast = _contrast(grey, paper, dark)
     noise = _contrast_of_noise(grey, smooth, paper, dark)
@@ -124,13 +122,12 @@ def find_ink(image: Image.Image, dark: bool | None = None) -> Ink | None:
     mask = contrast > faintest
     if not mask.any():
         return _two_tones(grey, smooth, weights, dark)
-    strong = otsu(contrast[mask])
+    strong = _otsu(contrast[mask])
     faintest = max(faintest, _FAINTEST * strong)
     mask = contrast > faintest
-    lines = mask & ~without_lines(mask)
-    ink = _connected(mask & ~lines, contrast > strong)
+    ink = _connected(without_lines(mask), contrast > strong)
     if not ink.any():  # all of it is lines
-        lines, ink = np.zeros_like(mask), _connected(mask, contrast > strong)
+        ink = _connected(mask, contrast > strong)
     marks = main_mark(ink, contrast)
     grown = (
         ndimage.binary_dilation(marks.mask, np.ones((_GROWTH, _GROWTH))) & (contrast > faintest / 2) & ~(mask & ~ink)
@@ -160,7 +157,7 @@ def _two_tones(grey: Pixels, smooth: Pixels, weights: Pixels, dark: bool) -> Ink
         return None
     paper = np.full_like(grey, high if dark else low)
     contrast = _contrast(grey, paper, dark)
-    threshold = otsu(contrast)
+    threshold = _otsu(contrast)
     values = np.where(contrast >= threshold, contrast, 0).astype(np.float32)
     return Ink(values, "ink fills the picture", paper, weights, dark, threshold) if values.any() else None
 
@@ -201,7 +198,7 @@ def _weights(image: Image.Image) -> Pixels:
     return axis.astype(np.float32) if (local @ axis).std() > 1.5 * (local @ _LUMINANCE).std() else _LUMINANCE
 
 
-def to_grey(image: Image.Image, weights: Pixels) -> Pixels:
+def _to_grey(image: Image.Image, weights: Pixels) -> Pixels:
     """Return the sum of the weighted colours, 0 or more."""
     if image.mode != "RGB":
         return np.asarray(image, np.float32)
@@ -210,7 +207,7 @@ def to_grey(image: Image.Image, weights: Pixels) -> Pixels:
     return np.asarray(np.asarray(image, np.float32) @ weights - 255 * np.minimum(weights, 0).sum())
 
 
-def otsu(values: Pixels) -> float:
+def _otsu(values: Pixels) -> float:
     """Return the threshold that separates values into two classes with the least variance within them."""
     low, high = float(values.min(initial=0)), float(values.max(initial=0))
     if low == high:
@@ -233,7 +230,7 @@ def _only_page(grey: Pixels, page: Page) -> Pixels:
     return np.where(inside, grey, grey[tuple(nearest)])
 
 
-def polarity(smooth: Pixels) -> tuple[bool, bool]:
+def _polarity(smooth: Pixels) -> tuple[bool, bool]:
     """Return whether the ink is dark, and whether that is sure.
 
     It is if the rim is evenly light, for strokes may be thicker than the gaps between them. Where the rim is not even,

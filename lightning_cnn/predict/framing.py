@@ -9,7 +9,7 @@ from PIL import Image
 from lightning_cnn.data.facts import Framing
 from lightning_cnn.data.image_files import ImageFileError, reduced
 from lightning_cnn.data.mnist import IMAGE_SIZE as IMAGE_SHAPE
-from lightning_cnn.predict.background import corner_level
+from lightning_cnn.predict.background import SIDE, corner_level
 
 _SIZE = IMAGE_SHAPE[0]
 #: The shape of an image that is framed: channels, height, width.
@@ -103,7 +103,7 @@ def _whole(grey: Image.Image, invert: bool | None) -> Framed:
 
 def _foreground(image: Image.Image, framing: Framing, dark: bool | None) -> Framed:
     """Return the foreground, cropped and placed."""
-    from lightning_cnn.predict.foreground import SIDE, find_ink  # scipy.ndimage takes a fifth of a second
+    from lightning_cnn.predict.foreground import find_ink  # scipy.ndimage takes a fifth of a second
     from lightning_cnn.predict.objects import find_object
 
     if image.mode == "F":  # 16 bits, of which only a few may be used

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from lightning_cnn.predict.background import Mask, Pixels, corner_level, rim, surface
+from lightning_cnn.predict.background import SIDE, Mask, Pixels, corner_level, rim, surface
 
 #: The least difference of an object from its backdrop, in standard deviations of that.
 _MIN_DEVIATIONS = 4.0
@@ -44,7 +44,7 @@ class Object(NamedTuple):
         top, left, bottom, right = box
         x, y = (length / own for length, own in zip(image.size, self.values.shape[::-1], strict=True))
         part = image.crop((int(left * x), int(top * y), int(right * x) + 1, int(bottom * y) + 1))
-        part.thumbnail((144, 144), Image.Resampling.BOX)
+        part.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
         found = find_object(part, self.dark)
         return self.values[top:bottom, left:right] if found is None else found.values
 
