@@ -277,7 +277,7 @@ def test_mirrors_of_the_user_come_first_in_their_order(tmp_path, facts, here, ca
     assert official.requests == [f"/{TEST_LABELS}.gz"]
     announced = capsys.readouterr().err
     assert f"{first.address}{TRAIN_IMAGES}.gz is not used: SHA-256 is " in announced
-    assert "404" not in announced  # the files may be in either place
+    assert "404 Not Found" not in announced  # the files may be in either place
 
 
 def test_mirrors_of_the_environment_are_used(tmp_path, facts, here, monkeypatch):
