@@ -20,6 +20,7 @@ from lightning_cnn.config.options import (
 from lightning_cnn.data.image_files import DOCUMENTS, SUFFIXES, ImageFileError
 from lightning_cnn.data.image_paths import find, require_local
 from lightning_cnn.errors import UserError
+from lightning_cnn.predict.model import open_model
 from lightning_cnn.predict.output import STDOUT, Frame, Prediction, draw, writer
 from lightning_cnn.predict.pipeline import Predictor, predict
 from lightning_cnn.run import DEFAULT_ROOT, Run, find_runs, resolve_checkpoint
@@ -81,7 +82,7 @@ def main(argv: list[str]) -> int:
         print(f"lightning-cnn: error: {shorten_words(printable(name))}: {error}", file=sys.stderr, flush=True)
 
     plotted: list[tuple[Frame, Prediction]] = []
-    predictor = Predictor(path, arguments.model)
+    predictor = Predictor(open_model(path, arguments.model))
     for option in ("invert", "crop"):
         if getattr(arguments, option) is not None and not predictor.frames_foreground:
             raise UserError(

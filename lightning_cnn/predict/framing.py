@@ -1,5 +1,6 @@
 """From an image of any size to one like those of a dataset: grey, light foreground on black, 28×28, placed alike."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,8 @@ from PIL import Image
 from lightning_cnn.data.facts import Framing
 from lightning_cnn.data.image_files import ImageFileError, reduced
 from lightning_cnn.data.mnist import IMAGE_SIZE as IMAGE_SHAPE
+from lightning_cnn.data.resize import Resize
+from lightning_cnn.errors import UserError
 from lightning_cnn.predict.background import SIDE, corner_level
 
 _SIZE = IMAGE_SHAPE[0]
@@ -208,3 +211,26 @@ def _pasted(pixels: NDArray[np.float32], top: int, left: int, canvas: NDArray[np
 def _bytes(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Round to bytes; scaling may leave their range."""
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+
+
+def read_framing(recorded: dict[str, object] | None, shape: tuple[int, int, int], path: Path) -> Framing | Resize:
+    """Return the framing that a file describes; if it describes none, as for a folder.
+
+    Args:
+        recorded: Arguments of a `Framing` or a `Resize`; None if the file has none.
+        shape: Channels, height and width of the images of the model.
+        path: The file, for messages.
+
+    Raises:
+        UserError: If it is unknown, or does not make such images.
+    """
+    try:
+        if recorded is None:
+            return Framing() if shape == FRAMED_SHAPE else Resize(shape[1:], "crop", shape[0])
+        found = Resize(**recorded) if "mode" in recorded else Framing(**recorded)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path} has an unknown framing {recorded!r}; use another checkpoint") from error
+    fits = (found.channels, *found.size) == shape if isinstance(found, Resize) else found.side <= min(shape[1:])
+    if not fits or (isinstance(found, Framing) and shape != FRAMED_SHAPE):
+        raise UserError(f"{path} has the framing {recorded!r}, but its model is for {shape}; use another")
+    return found

@@ -1,26 +1,23 @@
 """From image files to predictions: files are read, framed like the training images, and classified in batches.
 
-Used by `commands.predict`; imports torch only when a checkpoint is loaded.
+Used by `commands.predict`; imports neither torch nor another library that computes.
 """
 
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.data.facts import Framing
 from lightning_cnn.data.image_files import ImageFileError, OnError, read_pages, thumbnail
 from lightning_cnn.data.image_paths import find
 from lightning_cnn.data.resize import Resize
 from lightning_cnn.errors import UserError
-from lightning_cnn.predict.framing import FRAMED_SHAPE, Framed, frame
+from lightning_cnn.predict.framing import Framed, frame
+from lightning_cnn.predict.model import Model
 from lightning_cnn.predict.output import Frame, Prediction
-from lightning_cnn.startup import filter_warnings, quick_imports
 
 #: Seconds after which an incomplete batch is classified: large photographs take long to decode.
 _MAX_WAIT = 1.0
@@ -29,35 +26,20 @@ MIN_CONFIDENCE = 0.8
 
 
 class Predictor:
-    """The classifier of a checkpoint.
+    """Frames images like the training images of a model, and classifies them.
 
     Args:
-        checkpoint: A checkpoint of `fit`, or a safetensors file of `export`.
-        model: Class path of a classifier of the user's own; None for the class that the checkpoint names.
+        model: The model, from `model.open_model`.
 
     Attributes:
-        class_names: Names of the classes, in the order of the logits.
+        class_names: Names of the classes, in the order of the probabilities.
         framing: How the training images were made from larger ones.
-
-    Raises:
-        UserError: If the checkpoint cannot be used.
     """
 
-    def __init__(self, checkpoint: Path, model: str | None = None) -> None:
-        with quick_imports():
-            from lightning_cnn.predict.loading import load_classifier
-        filter_warnings()
-        content = checkpoints.read(checkpoint)
-        description: checkpoints.Description = content[checkpoints.KEY]
-        self._classifier = load_classifier(content, model)
-        num_classes = self._classifier.num_classes
-        self.class_names = description.get("class_names") or [str(label) for label in range(num_classes)]
-        if len(self.class_names) != num_classes:
-            raise UserError(
-                f"{checkpoint} has {len(self.class_names)} class names, but its model has {num_classes} classes; "
-                "use another checkpoint"
-            )
-        self.framing = _framing(checkpoint, description.get("framing"), tuple(self._classifier.image_shape))
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.class_names = model.class_names
+        self.framing = model.framing
 
     @property
     def frames_foreground(self) -> bool:
@@ -80,37 +62,25 @@ class Predictor:
         framed = frame(image, self.framing, invert, crop)
         return framed._replace(pixels=framed.pixels[None])
 
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the probability of each class, `(N, num_classes)`, for images `(N, C, H, W)`.
+
+        Raises:
+            UserError: If they are NaN or infinite.
+        """
+        probabilities = self._model.probabilities(images)
+        if not np.isfinite(probabilities).all():
+            raise UserError("the network has outputs that are NaN or infinite, so it predicts nothing; use another one")
+        return probabilities
+
     def classify(self, images: NDArray[np.uint8]) -> list[tuple[str, float, str, float]]:
         """Return the most likely class of each image `(N, C, H, W)`, its probability, and the same of the second."""
-        import torch
-
-        with torch.inference_mode():
-            probabilities = self._classifier(torch.from_numpy(images)).softmax(dim=1)
-        if not probabilities.isfinite().all():
-            raise UserError("the network has outputs that are NaN or infinite, so it predicts nothing; use another one")
-        confidences, labels = (values.tolist() for values in probabilities.topk(2))
+        probabilities = self.probabilities(images)
+        best_two = np.argsort(-probabilities, axis=1, kind="stable")[:, :2].tolist()
         return [
-            (self.class_names[first], confidence, self.class_names[second], second_confidence)
-            for (first, second), (confidence, second_confidence) in zip(labels, confidences, strict=True)
+            (self.class_names[first], float(row[first]), self.class_names[second], float(row[second]))
+            for row, (first, second) in zip(probabilities, best_two, strict=True)
         ]
-
-
-def _framing(checkpoint: Path, recorded: dict[str, Any] | None, shape: tuple[int, ...]) -> Framing | Resize:
-    """Return how the training images were made from larger ones; if that was not recorded, as for a folder.
-
-    Raises:
-        UserError: If the checkpoint says something else than what the model takes.
-    """
-    try:
-        if recorded is None:
-            return Framing() if shape == FRAMED_SHAPE else Resize(shape[1:], "crop", shape[0])  # type: ignore[arg-type]
-        found = Resize(**recorded) if "mode" in recorded else Framing(**recorded)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{checkpoint} has an unknown framing {recorded!r}; use another checkpoint") from error
-    fits = (found.channels, *found.size) == shape if isinstance(found, Resize) else found.side <= min(shape[1:])
-    if not fits or (isinstance(found, Framing) and shape != FRAMED_SHAPE):
-        raise UserError(f"{checkpoint} has the framing {recorded!r}, but its model is for {shape}; use another")
-    return found
 
 
 def predict(

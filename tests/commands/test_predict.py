@@ -22,6 +22,7 @@ from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.idx import decode_images, decode_labels
 from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.predict import pipeline
+from lightning_cnn.predict.model import open_model
 from lightning_cnn.predict.pipeline import Predictor
 
 
@@ -104,7 +105,7 @@ def test_the_framing_is_read_from_the_checkpoint(checkpoint, cli):
     for name, data in (("Fashion", FASHION_MNIST.framing), ("digits", MNIST.framing)):
         framing = {"side": data.side, "by_mass": data.by_mass}
         assert cli("predict", change(checkpoint, framing=framing), "a.png").status == 0
-        saw[name] = Predictor(Path("changed.ckpt")).framing
+        saw[name] = open_model(Path("changed.ckpt")).framing
 
     assert saw == {"Fashion": Framing(28, by_mass=False), "digits": Framing(20, by_mass=True)}
 
@@ -462,7 +463,7 @@ def test_slow_images_are_predicted_before_the_batch_is_full(monkeypatch):
     ],
 )
 def test_a_wrong_argument_is_reported_in_one_line_before_any_work(argv, message, cli, monkeypatch):
-    monkeypatch.setattr(command, "Predictor", lambda *_: pytest.fail("a checkpoint was loaded"))
+    monkeypatch.setattr(command, "open_model", lambda *_: pytest.fail("a checkpoint was loaded"))
 
     outcome = cli("predict", *argv)
 

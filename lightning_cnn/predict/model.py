@@ -1,0 +1,48 @@
+"""A trained model that predicts, whatever file its weights are in.
+
+`open_model` is the one place where a file becomes a model: `pipeline`, and all that answers with predictions, know
+`Model` only. A model is opened with the libraries that its file needs, and no others.
+"""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_cnn.data.facts import Framing
+from lightning_cnn.data.resize import Resize
+from lightning_cnn.startup import filter_warnings, quick_imports
+
+
+class Model(Protocol):
+    """A model with its weights.
+
+    Attributes:
+        class_names: Names of the classes, in the order of the probabilities.
+        image_shape: Channels, height and width of the images.
+        framing: How the training images were made from larger ones.
+    """
+
+    class_names: list[str]
+    image_shape: tuple[int, int, int]
+    framing: Framing | Resize
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the probability of each class, `(N, num_classes)`, for images `(N, C, H, W)` with values 0 to 255."""
+
+
+def open_model(path: Path, class_path: str | None = None) -> Model:
+    """Open the model in a file.
+
+    Args:
+        path: A checkpoint of `fit`, or a safetensors file of `export`.
+        class_path: Class path of a network or classifier of the user's own; None for what the file names.
+
+    Raises:
+        UserError: If the file cannot be used.
+    """
+    with quick_imports():
+        from lightning_cnn.predict.torch_model import TorchModel
+    filter_warnings()
+    return TorchModel(path, class_path)
