@@ -18,10 +18,10 @@ def test_durations_are_recorded_in_one_form_and_read_back(cli, fit, given):
 def test_a_missing_package_is_named(cli, tiny_data, configs, tmp_path, monkeypatch):
     monkeypatch.setattr("lightning_cnn.training.trainer_values.find_spec", lambda name: None)
 
-    outcome = cli("fit", "--config", configs / "mnist/cnn.yaml", "--trainer.callbacks+=RichProgressBar")
+    outcome = cli("fit", "--config", configs / "mnist/cnn.yaml", "--trainer.logger=WandbLogger")
 
     assert outcome.status == 2
-    assert "--trainer.callbacks RichProgressBar needs the package rich, which is not installed" in outcome.err
+    assert "--trainer.logger WandbLogger needs the package wandb, which is not installed" in outcome.err
     assert not list(tmp_path.iterdir())
 
 
