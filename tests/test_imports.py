@@ -27,6 +27,7 @@ COMMON = {
 }
 #: The rooms that each room imports, besides `COMMON`.
 ARROWS = {
+    "__init__": {"predict"},  # for type checkers, and when a name is asked for
     "__main__": {"cli"},
     "cli": {"commands"},
     "commands": {"checkpoint", "config", "data", "predict", "report", "sweep", "training"},
