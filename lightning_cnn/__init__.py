@@ -12,10 +12,11 @@ What this module offers is imported when it is first asked for, so that the comm
 
 __version__ = "0.1.0"
 
-__all__ = ["Prediction", "PredictionList", "TrainedClassifier", "UserError", "load"]
+__all__ = ["Prediction", "PredictionList", "TrainedClassifier", "TrainedRun", "UserError", "fit", "load"]
 
 TYPE_CHECKING = False  # as in `typing`, which is not imported for this alone
 if TYPE_CHECKING:
+    from lightning_cnn.api import TrainedRun, fit
     from lightning_cnn.errors import UserError
     from lightning_cnn.predict.prediction import Prediction, PredictionList
     from lightning_cnn.predict.trained import TrainedClassifier, load
@@ -25,7 +26,9 @@ _MODULES = {
     "Prediction": "lightning_cnn.predict.prediction",
     "PredictionList": "lightning_cnn.predict.prediction",
     "TrainedClassifier": "lightning_cnn.predict.trained",
+    "TrainedRun": "lightning_cnn.api",
     "UserError": "lightning_cnn.errors",
+    "fit": "lightning_cnn.api",
     "load": "lightning_cnn.predict.trained",
 }
 
