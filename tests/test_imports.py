@@ -27,7 +27,9 @@ COMMON = {
 }
 #: The rooms that each room imports, besides `COMMON`.
 ARROWS = {
+    "__init__": {"api", "predict"},  # for type checkers, and when a name is asked for
     "__main__": {"cli"},
+    "api": {"config", "plots", "predict", "report", "training"},
     "cli": {"commands"},
     "commands": {"checkpoint", "config", "data", "predict", "report", "sweep", "training"},
     "sweep": {"cli", "training"},

@@ -167,6 +167,11 @@ def test_the_wheel_has_the_package_and_its_configs_only(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
     (wheel,) = tmp_path.glob("*.whl")
-    names = ZipFile(wheel).namelist()
+    with ZipFile(wheel) as content:
+        names = content.namelist()
+        content.extractall(tmp_path / "installed")
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"lightning_cnn"}
     assert "lightning_cnn/configs/default.yaml" in names
+    code = "from lightning_cnn.files import shipped_configs; print(shipped_configs()['folder'])"
+    found = run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(tmp_path / "installed"))
+    assert found.stdout == f"{tmp_path}/installed/lightning_cnn/configs/folder.yaml\n", found.stderr

@@ -1,7 +1,7 @@
-"""What a command line of `fit`, `validate` or `test` asks for: one tree of settings, and a checkpoint."""
+"""What a command line of `fit`, `validate` or `test` asks for, or a call: one tree of settings, and a checkpoint."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.config.class_settings import arguments, is_class
-from lightning_cnn.config.flags import Flag, read_command_line
+from lightning_cnn.config.flags import CommandLine, Flag
 from lightning_cnn.config.places import places_of, without_places
 from lightning_cnn.config.schema import Schema
 from lightning_cnn.config.settings import Tree, apply_flags, merge, read_settings, texts
@@ -38,13 +38,12 @@ class Request:
     prints_config: bool = False
 
 
-def read_request(command: str, arguments: Sequence[str], schema: Schema) -> Request:
-    """Read the arguments of a command, and all files that they name.
+def read_request(command: str, line: CommandLine, schema: Schema) -> Request:
+    """Read all files that the command line of a command names, and merge the settings in them with its flags.
 
     Raises:
         UserError: If an argument, a config or the checkpoint is wrong.
     """
-    line = read_command_line(arguments)
     if line.checkpoint is None and command != "fit":
         raise UserError(f"{command} needs a checkpoint: {CHECKPOINT_FORMS}")
     flags = [flag for flag in line.flags if flag.name != "print_config"]
@@ -57,7 +56,7 @@ def read_request(command: str, arguments: Sequence[str], schema: Schema) -> Requ
         root = Path((merge(defaults, given).get("trainer") or {}).get("default_root_dir") or DEFAULT_ROOT)
         runs = _runs_with(_class_names(given), root)
         path = resolve_checkpoint(line.checkpoint, runs, folder_means="last" if command == "fit" else "best")
-        named = {*texts(configs), *texts(given), *(flag.value for flag in flags if flag.value)}
+        named = {*texts(configs), *texts(given), *(flag.value for flag in flags if isinstance(flag.value, str))}
         stored = _stored_settings(path, command, named)
     settings = apply_flags(merge(defaults, stored, *configs), flags, schema)
     schema.check(settings)

@@ -170,6 +170,25 @@ def decode(content: bytes, fill: str | None = None) -> Image.Image:
     return page
 
 
+def prepared(image: Image.Image, fill: str | None = None) -> Image.Image:
+    """Return an image of Pillow's as `read` returns those of files; it is not changed.
+
+    Args:
+        image: The image, of any mode; of several frames the current one.
+        fill: The colour of transparent pixels, as for `read`.
+
+    Raises:
+        ImageFileError: If it is too large, empty, or cannot be decoded.
+    """
+    with _as_image_file_errors():
+        if 0 in image.size:
+            raise ImageFileError("empty; give an image with pixels")
+        _check_size(image.size)
+        image = image.copy()
+        _make_upright(image)
+        return _opaque(image, fill)
+
+
 def _open(content: bytes, most: int, fill: str | None) -> _Pages:
     """Return the pages of a file.
 
