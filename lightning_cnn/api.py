@@ -21,7 +21,7 @@ from lightning_cnn.errors import Interrupted
 from lightning_cnn.files import atomic_write
 from lightning_cnn.history import History
 from lightning_cnn.run import Run
-from lightning_cnn.startup import quick_imports
+from lightning_cnn.startup import filter_warnings, quick_imports
 from lightning_cnn.text import READABLE
 
 if TYPE_CHECKING:
@@ -205,6 +205,7 @@ def _run(command: str, line: CommandLine, settings: Mapping[str, Any]) -> "Train
 @contextmanager
 def _quick_imports() -> Iterator[None]:
     """Import quickly, but leave objects of the user to the garbage collector."""
+    filter_warnings()  # of imports
     try:
         with quick_imports():
             yield

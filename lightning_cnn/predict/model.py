@@ -42,7 +42,8 @@ def open_model(path: Path, class_path: str | None = None) -> Model:
     Raises:
         UserError: If the file cannot be used.
     """
+    filter_warnings()  # also of imports
     with quick_imports():
         from lightning_cnn.predict.torch_model import TorchModel
-    filter_warnings()
+    filter_warnings()  # libraries add filters of their own
     return TorchModel(path, class_path)
