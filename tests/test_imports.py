@@ -31,6 +31,7 @@ ARROWS = {
     "cli": {"commands"},
     "commands": {"checkpoint", "config", "data", "predict", "report", "sweep", "training"},
     "sweep": {"cli", "training"},
+    "export": {"checkpoint", "classifiers"},
     "report": {"plots"},
     "predict": {"checkpoint", "classifiers", "config", "data", "plots"},
     "training": {"callbacks", "checkpoint", "classifiers", "config", "data"},
