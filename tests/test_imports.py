@@ -29,9 +29,9 @@ COMMON = {
 ARROWS = {
     "__main__": {"cli"},
     "cli": {"commands"},
-    "commands": {"checkpoint", "config", "data", "predict", "report", "sweep", "training"},
+    "commands": {"config", "data", "export", "predict", "report", "sweep", "training"},
     "sweep": {"cli", "training"},
-    "export": {"checkpoint", "classifiers"},
+    "export": {"checkpoint", "classifiers", "config", "predict", "training"},
     "report": {"plots"},
     "predict": {"checkpoint", "classifiers", "config", "data", "plots"},
     "training": {"callbacks", "checkpoint", "classifiers", "config", "data"},

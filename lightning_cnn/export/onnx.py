@@ -1,5 +1,6 @@
 """A classifier as ONNX, written by torch's exporter, without anything that tells where it was written."""
 
+from copy import deepcopy
 from typing import Any, cast
 
 import torch
@@ -26,7 +27,8 @@ def traced(classifier: ImageClassifier) -> ExportedProgram:
     Raises:
         ExportError: If it is no graph: the network decides by the values of the images, or by their number.
     """
-    program = Program(classifier)
+    program = Program(deepcopy(classifier))
+    program.to(memory_format=torch.contiguous_format)  # torch.export.save expects it
     try:
         with torch.no_grad():
             exported = torch.export.export(program, (program.example(),), dynamic_shapes=({0: Dim("batch")},))
