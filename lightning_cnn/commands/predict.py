@@ -20,14 +20,14 @@ from lightning_cnn.config.options import (
 from lightning_cnn.data.image_files import DOCUMENTS, SUFFIXES, ImageFileError
 from lightning_cnn.data.image_paths import find, require_local
 from lightning_cnn.errors import UserError
-from lightning_cnn.predict.model import open_model
+from lightning_cnn.predict.model import is_onnx, open_model
 from lightning_cnn.predict.output import STDOUT, draw, writer
 from lightning_cnn.predict.pipeline import Predictor, predict
 from lightning_cnn.predict.prediction import Prediction
 from lightning_cnn.predict.views import MAX_SHOWN
 from lightning_cnn.run import DEFAULT_ROOT, Run, find_runs, resolve_checkpoint
 from lightning_cnn.text import printable, shorten_words
-from lightning_cnn.threads import set_num_threads
+from lightning_cnn.threads import num_threads, set_num_threads
 
 _DESCRIPTION = """\
 Predict the classes of your own images: print the most likely class of each image,
@@ -48,6 +48,7 @@ examples:
   lightning-cnn predict logs/mnist-cnn/version_0 digit.png
   lightning-cnn predict --ckpt_path best scans/ --output predictions.csv
   lightning-cnn predict best 'scans/**/*.jpg' --plot seen.png
+  lightning-cnn predict digits.onnx digit.png
   curl https://example.org/digit.png | lightning-cnn predict best - --output - | cut -d, -f2
 """
 
@@ -71,7 +72,8 @@ def main(argv: list[str]) -> int:
     path = resolve_checkpoint(arguments.checkpoint, find_runs(DEFAULT_ROOT), folder_means="best")
     if str(path) != arguments.checkpoint:
         print(f"Checkpoint: {path}", file=sys.stderr)
-    if message := set_num_threads():
+    threads, message = num_threads() if is_onnx(path) else (None, set_num_threads())
+    if message:
         print(message, file=sys.stderr)
     predicted = failed = 0
 
@@ -81,7 +83,7 @@ def main(argv: list[str]) -> int:
         print(f"lightning-cnn: error: {shorten_words(printable(name))}: {error}", file=sys.stderr, flush=True)
 
     plotted: list[Prediction] = []
-    predictor = Predictor(open_model(path, arguments.model))
+    predictor = Predictor(open_model(path, arguments.model, threads))
     for option in ("invert", "crop"):
         if getattr(arguments, option) is not None and not predictor.frames_foreground:
             raise UserError(

@@ -129,6 +129,10 @@ class ImageDataModule(LightningDataModule):
         """Return the name of the file of each image, in the order of `load_images`; nothing if they have none."""
         return []
 
+    def has_images(self, part: Part) -> bool:
+        """Whether there are images of a part; every dataset has them, but a folder."""
+        return True
+
     def split_rows(self) -> list[tuple[str, str, str]]:
         """Return file, label and part of each image, sorted; nothing where the dataset itself says so."""
         return []

@@ -1,12 +1,21 @@
 import json
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
+from checkout import ROOT
 from PIL import Image
 
 from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn import networks
 from lightning_cnn.checkpoint import safetensors as shared
+from lightning_cnn.data import FashionMNISTDataModule
+from lightning_cnn.export import program as export_program
+from lightning_cnn.export import writing
+from lightning_cnn.files import sha256
 
 
 @pytest.fixture
@@ -16,7 +25,9 @@ def image() -> str:
 
 
 def test_an_exported_model_gives_the_same_predictions_and_metrics(run, image, tiny_data, cli):
-    assert cli("export", run, "--output", "shared.safetensors").out == "Written: shared.safetensors\n"
+    assert cli("export", run, "--output", "shared.safetensors").out == (
+        "Compared: all weights equal to the bit\nWritten: shared.safetensors\n"
+    )
 
     predicted = [cli("predict", file, image) for file in (run / "checkpoints/best.ckpt", "shared.safetensors")]
     assert predicted[0].status == 0
@@ -76,13 +87,16 @@ def test_an_existing_file_is_replaced_only_with_overwrite(run, cli):
         (["best"], "no matching run has a checkpoint best.ckpt"),
         (
             ["text.ckpt"],
-            "text.ckpt cannot be read as a checkpoint: it is neither an archive of `torch.save` nor a safetensors file",
+            "cannot be read as a checkpoint: it is neither an archive of `torch.save` nor a safetensors or ONNX file",
         ),
-        (["text.ckpt", "--output", "a.bin"], "--output a.bin: the name must end in .safetensors"),
+        (["text.ckpt", "--output", "a.bin"], "--output a.bin: the name must end in .safetensors, .onnx, .pt2, .pth"),
+        (["text.ckpt", "--output", "a.pth", "--format", "onnx"], "--output a.pth: the name must end in .onnx"),
+        (["text.ckpt", "--format", "onxx"], "did you mean 'onnx'?"),
+        (["text.ckpt", "--data.root", "a"], "--data.root is for --format onnx and torch_export"),
         (["text.ckpt", "--output", "no/a.safetensors"], "--output no/a.safetensors cannot be written"),
         (
             ["text.ckpt", "--overwrit"],
-            "--output, --overwrite); did you mean '--overwrite'?",
+            "--overwrite, --model); did you mean '--overwrite'?",
         ),
     ],
 )
@@ -106,3 +120,104 @@ def test_hyperparameters_that_are_not_plain_cannot_be_exported(run, cli):
     assert outcome.status == 2
     assert "a.ckpt cannot be exported: hyperparameters of its model are not plain values" in outcome.err
     assert not Path("a").with_suffix(shared.SUFFIX).exists()
+
+
+PROGRAMS = {"onnx": ".onnx", "torch_export": ".pt2"}
+
+
+def test_an_onnx_file_is_compared_on_all_test_images_and_says_so(exported, run, tiny_data):
+    found = json.loads(onnx.load(exported).metadata_props[0].value)
+
+    agreement = found["agreement"]
+    assert (agreement["dataset"], agreement["part"]) == ("Fashion-MNIST", "test")
+    assert agreement["images"] == agreement["equal_classes"] == 100
+    assert agreement["largest_difference"] < 1e-5
+    assert agreement["accuracy"] == agreement["checkpoint_accuracy"] > 0.5
+    assert found["class_names"][0] == "T-shirt/top"
+    assert (found["image_shape"], found["parameters"]) == ([1, 28, 28], 669_706)
+    assert found["framing"] == {"side": 28, "by_mass": False}
+    assert found["checkpoint_sha256"] == sha256(run / "checkpoints" / "best.ckpt")
+    assert found["config"]["data"]["class_path"] == "lightning_cnn.data.FashionMNISTDataModule"
+    text = json.dumps(found)
+    assert str(tiny_data) not in text and "default_root_dir" not in text
+
+
+def test_an_onnx_file_predicts_like_its_checkpoint(exported, run, image, cli):
+    predicted = [cli("predict", file, image, "--output", "-") for file in (run, exported)]
+
+    assert predicted[0].status == predicted[1].status == 0
+    assert predicted[0].out == predicted[1].out
+
+
+@pytest.mark.parametrize("kind", PROGRAMS)
+def test_a_program_is_written_beside_the_checkpoint(kind, run, cli, tiny_data):
+    outcome = cli("export", run, "--format", kind)
+
+    assert outcome.status == 0, outcome.err
+    path = (run / "checkpoints/best.ckpt").with_suffix(PROGRAMS[kind])
+    compared, written = outcome.out.splitlines()[:2]
+    assert compared.startswith("Compared: 100 of 100 predicted classes equal, largest difference of a probability ")
+    assert compared.endswith(" (test images of Fashion-MNIST)")
+    assert written == f"Written: {path}"
+    assert path.is_file()
+
+
+def test_torch_alone_computes_a_torch_export_file(run, cli, tiny_data):
+    assert cli("export", run, "--output", "a.pt2").status == 0
+
+    extra = {"lightning_cnn": ""}
+    program = torch.export.load("a.pt2", extra_files=extra).module()
+    logits, probabilities = program(torch.zeros(3, 1, 28, 28, dtype=torch.uint8))
+    assert logits.shape == probabilities.shape == (3, 10)
+    assert json.loads(extra["lightning_cnn"])["class_names"][0] == "T-shirt/top"
+    with zipfile.ZipFile("a.pt2") as archive:
+        assert not any(str(ROOT).encode() in archive.read(name) for name in archive.namelist())
+
+
+def test_a_state_dict_has_the_weights_of_the_network_alone(run, cli):
+    assert cli("export", run, "--output", "a.pth").out.startswith("Compared: all weights equal to the bit\n")
+
+    network = networks.MLP()
+    network.load_state_dict(torch.load("a.pth", weights_only=True))
+
+
+@pytest.mark.parametrize("kind", PROGRAMS)
+def test_a_program_that_predicts_something_else_is_not_kept(kind, run, cli, tiny_data, monkeypatch):
+    traced = export_program.Program.forward
+    monkeypatch.setattr(export_program.Program, "forward", lambda self, images: traced(self, images.roll(1, dims=3)))
+    monkeypatch.setattr(writing, "Network", lambda classifier: lambda images: (None, classifier.predict_step(images)))
+
+    outcome = cli("export", run, "--format", kind, "--output", f"a{PROGRAMS[kind]}")
+
+    assert outcome.status == 1
+    assert "best.ckpt cannot be exported: the file would not predict what the checkpoint does: " in outcome.err
+    assert outcome.err.count("lightning-cnn: error") == 1
+    assert [path.name for path in Path().iterdir()] == ["logs"]
+
+
+def test_other_data_are_chosen_as_for_test(run, cli, tiny_data, monkeypatch):
+    monkeypatch.setenv("LIGHTNING_CNN_DATA_DIR", "nowhere")
+    data = FashionMNISTDataModule.facts
+    monkeypatch.setattr(
+        FashionMNISTDataModule, "facts", replace(data, mirrors=(), debian_package=None, sample_sha256={})
+    )
+
+    missing = cli("export", run, "--output", "a.onnx")
+    outcome = cli("export", run, "--output", "a.onnx", "--data.data_dir", tiny_data)
+
+    assert missing.status == 1
+    assert outcome.status == 0, outcome.err
+
+
+def test_an_exported_program_is_not_exported_again(exported, cli):
+    outcome = cli("export", exported, "--format", "torch_export")
+
+    assert outcome.status == 2
+    assert "clothes.onnx is exported already; give the checkpoint that it was made from" in outcome.err
+
+
+def test_training_is_not_resumed_from_an_onnx_file(exported, cli):
+    outcome = cli("fit", "--ckpt_path", exported)
+
+    assert outcome.status == 2
+    assert "clothes.onnx" in outcome.err.splitlines()[-1]
