@@ -29,7 +29,8 @@ COMMON = {
 ARROWS = {
     "__main__": {"cli"},
     "cli": {"commands"},
-    "commands": {"checkpoint", "config", "data", "predict", "report", "sweep", "training"},
+    "commands": {"checkpoint", "config", "data", "predict", "report", "serve", "sweep", "training"},
+    "serve": {"data", "predict"},
     "sweep": {"cli", "training"},
     "report": {"plots"},
     "predict": {"checkpoint", "classifiers", "config", "data", "plots"},

@@ -121,12 +121,13 @@ def predict(
     for batch in _batches(frames(), batch_size):
         results = predictor.classify(np.stack([framed.pixels for framed in batch]))
         yield [
-            (framed, Prediction(str(framed.path), *result, unclear=framed.unclear or _doubt(result[1])))
+            (framed, Prediction(str(framed.path), *result, unclear=framed.unclear or doubt(result[1])))
             for framed, result in zip(batch, results, strict=True)
         ]
 
 
-def _doubt(confidence: float) -> str:
+def doubt(confidence: float) -> str:
+    """Return why an answer with this confidence is unclear, or an empty text."""
     return "low confidence" if confidence < MIN_CONFIDENCE else ""
 
 
