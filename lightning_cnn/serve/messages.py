@@ -20,7 +20,7 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(None, description="One of the names that /info lists; the first one if it is left out")
-    top_k: int = Field(TOP_K, ge=1, le=1_000, description="The number of classes in `top_k`, the most likely first")
+    top_k: int = Field(TOP_K, ge=1, le=1_000, description="How many classes to answer with, the most likely first")
     seen: bool = Field(False, description="Whether to answer with the image that the network has seen")
 
 
