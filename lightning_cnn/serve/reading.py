@@ -98,6 +98,9 @@ def _decoded(text: str, number: int) -> bytes:
 
 
 async def _form(request: Request, body: bytes, limits: Limits) -> Asked:
+    if not body.rstrip(b"\r\n").endswith(b"--"):  # of which starlette would leave a file open
+        raise HTTPException(400, "the form is cut off; send all of it")
+
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
 

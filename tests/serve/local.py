@@ -10,6 +10,7 @@ from serve.processes import wait_until
 from lightning_cnn.predict.pipeline import Predictor
 from lightning_cnn.serve.app import create_app
 from lightning_cnn.serve.models import ServedModel
+from lightning_cnn.serve.protocol import Protocol
 from lightning_cnn.serve.server import listen
 from lightning_cnn.serve.settings import Settings
 
@@ -23,7 +24,9 @@ def running(models, **options) -> Iterator[str]:
         for name, model in models.items()
     }
     with listen("127.0.0.1", 0) as listening:
-        server = uvicorn.Server(uvicorn.Config(create_app(settings, served), log_level="critical", ws="none"))
+        server = uvicorn.Server(
+            uvicorn.Config(create_app(settings, served), http=Protocol, log_level="critical", ws="none")
+        )
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
         try:
