@@ -46,10 +46,10 @@ def figure(predictions: "Sequence[Prediction]") -> "Figure":
     return plots.seen(steps, channels_last(np.stack([p.seen for p in predictions])), captions)
 
 
-def png(pixels: NDArray[np.uint8]) -> bytes:
-    """Return what a network saw, `(C, H, W)`, as a PNG file in which its pixels are squares."""
+def png(pixels: NDArray[np.uint8], enlarged: bool = True) -> bytes:
+    """Return what a network saw, `(C, H, W)`, as a PNG file; enlarged, its pixels are squares."""
     image = _image(pixels)
-    factor = max(1, _SIDE // max(image.size))
+    factor = max(1, _SIDE // max(image.size)) if enlarged else 1
     file = io.BytesIO()
     image.resize((factor * image.width, factor * image.height), Image.Resampling.NEAREST).save(file, "PNG")
     return file.getvalue()

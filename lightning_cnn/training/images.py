@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_cnn.config.flags import read_command_line
 from lightning_cnn.config.parser import ConstructorError, refusal
 from lightning_cnn.config.request import read_request
 from lightning_cnn.data import ImageDataModule
@@ -35,7 +36,7 @@ class EvaluationImages:
     """
 
     def __init__(self, checkpoint: Path, content: dict[str, Any], flags: Sequence[str]) -> None:
-        line = [str(checkpoint), *flags, "--seed_everything", "false"]  # nothing is random
+        line = read_command_line([str(checkpoint), *flags, "--seed_everything", "false"])  # nothing is random
         cli = SettingsCLI(read_request("test", line, schema("test")))
         try:
             self._data: ImageDataModule = build_data(cli.parser, cli.config, content, "test")
