@@ -1,5 +1,6 @@
 """The processes of a server: how they start, and how they end after they have answered what they have accepted."""
 
+import logging
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from lightning_cnn import signals
@@ -66,7 +68,7 @@ def serve(settings: Settings, listening: socket.socket, title: str, workers: int
         "http": Protocol,
         "ws": "none",
         "workers": workers,
-        "log_level": "info" if access_log else "warning",
+        "log_level": "info" if access_log else "error",  # of malformed requests, clients are told
         "access_log": access_log,
         "server_header": False,
         "proxy_headers": False,  # the address of a client cannot be chosen by it
@@ -76,7 +78,7 @@ def serve(settings: Settings, listening: socket.socket, title: str, workers: int
     }
     if workers == 1:
         os.environ.pop(FOLDER_VARIABLE, None)
-        server = _Server(uvicorn.Config(create_app(settings), **options))
+        server = _Server(uvicorn.Config(_app(settings), **options))
         if "torch" in sys.modules and (message := set_num_threads()):
             print(message, file=sys.stderr)
         print(title, flush=True)
@@ -97,7 +99,12 @@ def serve(settings: Settings, listening: socket.socket, title: str, workers: int
     raise Interrupted(supervisor.received, "; all requests are answered")
 
 
-def _worker_app(settings: Settings) -> Any:
+def _app(settings: Settings) -> FastAPI:
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of damaged forms, which clients are told
+    return create_app(settings)
+
+
+def _worker_app(settings: Settings) -> FastAPI:
     """Return the application of one of several processes, which ends when the one that has started it does."""
     parent = parent_process()
     assert parent is not None
@@ -108,7 +115,7 @@ def _worker_app(settings: Settings) -> Any:
 
     threading.Thread(target=end, name="parent", daemon=True).start()
     try:
-        return create_app(settings)
+        return _app(settings)
     except UserError as error:  # the files have changed since the start
         print(f"lightning-cnn: error: {error}", file=sys.stderr)
         raise SystemExit(3) from error

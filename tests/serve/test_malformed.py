@@ -30,7 +30,7 @@ def test_malformed_requests_are_refused_and_the_memory_stays_the_same():
     assert {"400", "404", "413", "422"} <= set(answers)
     assert after - before < 30
     assert status == 143
-    assert "Traceback" not in out + err
+    assert err.count("\n") == out.count("\n") + 1 == 1  # no client can fill the log
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -43,9 +43,9 @@ const opaque = (data, i, channel) => {
 
 /** Scale the foreground to the size of the training images and to the whole range of grey, and place it. */
 function place(foreground, { side, by_mass: byMass }) {
-  const scale = side / Math.max(foreground.width, foreground.height);
-  const [width, height] = [foreground.width, foreground.height].map((length) => Math.max(1, evenly(length * scale)));
-  const small = scale === 1 ? foreground : resize(foreground, width, height, LANCZOS);
+  const longer = Math.max(foreground.width, foreground.height);
+  const [width, height] = [foreground.width, foreground.height].map((l) => Math.max(1, evenly((l * side) / longer)));
+  const small = longer === side ? foreground : resize(foreground, width, height, LANCZOS);
   const values = small.data.map((value) => Math.max(value, 0));
   const top = values.reduce((a, b) => Math.max(a, b), 0);
   const [rows, columns] = [new Float64Array(small.height), new Float64Array(small.width)];

@@ -16,12 +16,14 @@ export const image = (data, width, height) => ({ data, width, height });
  * Return an image with another size.
  *
  * Bytes stay bytes (a Uint8ClampedArray or Uint8Array), rounded after each direction; all else is float32.
- * `box` is the part to resize: left, top, right and bottom, which need not be whole numbers.
+ * `box` is the part to resize: left, top, right and bottom, which need not be whole numbers. Where both directions
+ * change, Pillow takes the cheaper one first, and here it is always the horizontal one: bytes may differ by 1.
  */
 export function resize(source, width, height, filter, box = [0, 0, source.width, source.height]) {
   const isBytes = source.data.BYTES_PER_ELEMENT === 1;
-  const columns = weights(source.width, box[0], box[2], width, filter, isBytes);
-  const rows = weights(source.height, box[1], box[3], height, filter, isBytes);
+  const [left, top, right, bottom] = box.map(Math.fround);
+  const columns = weights(source.width, left, right, width, filter, isBytes);
+  const rows = weights(source.height, top, bottom, height, filter, isBytes);
   const wide = pass(source.data, source.width, source.height, columns, isBytes);
   const turned = transpose(wide, width, source.height);
   return image(transpose(pass(turned, source.height, width, rows, isBytes), height, width), width, height);
@@ -36,9 +38,9 @@ function weights(length, start, end, count, [filter, support], isBytes) {
     const centre = start + (i + 0.5) * scale;
     const first = Math.max(0, Math.trunc(centre - reach + 0.5));
     const last = Math.min(length, Math.trunc(centre + reach + 0.5));
-    const values = Array.from({ length: last - first }, (_, j) => filter((j + first - centre + 0.5) / stretch));
+    const values = Array.from({ length: last - first }, (_, j) => filter((j + first - centre + 0.5) * (1 / stretch)));
     const sum = values.reduce((a, b) => a + b, 0);
-    const shares = values.map((value) => (sum === 0 ? value : value / sum));
+    const shares = values.map((value) => (sum === 0 ? value : value * (1 / sum)));
     return { first, shares: isBytes ? shares.map((share) => Math.trunc(share * ONE + (share < 0 ? -0.5 : 0.5))) : shares };
   });
 }
