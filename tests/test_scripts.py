@@ -10,8 +10,10 @@ from zipfile import ZipFile
 import pytest
 from checkout import ROOT
 
+#: Not where .venv is a link to that of another checkout, which the script would replace.
 installed = pytest.mark.skipif(
-    not (ROOT / ".venv/bootstrapped").is_file(), reason="this checkout was not installed by scripts/bootstrap"
+    (ROOT / ".venv").is_symlink() or not (ROOT / ".venv/bootstrapped").is_file(),
+    reason="this checkout was not installed by scripts/bootstrap",
 )
 
 
