@@ -31,7 +31,7 @@ ARROWS = {
     "cli": {"commands"},
     "commands": {"config", "data", "export", "predict", "report", "sweep", "training"},
     "sweep": {"cli", "training"},
-    "export": {"checkpoint", "classifiers", "config", "predict", "training"},
+    "export": {"checkpoint", "classifiers", "config", "data", "predict", "training"},
     "report": {"plots"},
     "predict": {"checkpoint", "classifiers", "config", "data", "plots"},
     "training": {"callbacks", "checkpoint", "classifiers", "config", "data"},
