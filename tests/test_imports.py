@@ -34,7 +34,7 @@ ARROWS = {
     "commands": {"config", "data", "export", "predict", "report", "serve", "sweep", "training"},
     "serve": {"data", "predict"},
     "sweep": {"cli", "training"},
-    "export": {"checkpoint", "classifiers", "config", "predict", "training"},
+    "export": {"checkpoint", "classifiers", "config", "data", "predict", "training"},
     "report": {"plots"},
     "predict": {"checkpoint", "classifiers", "config", "data", "plots"},
     "training": {"callbacks", "checkpoint", "classifiers", "config", "data"},

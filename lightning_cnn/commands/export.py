@@ -36,7 +36,7 @@ Write a checkpoint as a file to share, in one of these formats:
 `predict` and `test` accept the first two in place of the checkpoint. The file is loaded
 again by its own runtime. Of a program, the predictions for all test images of the data
 (or all validation images, if there are none) must be those of the checkpoint; otherwise
-it is not kept, and the exit status is 1.
+it is not kept, and the exit status is 1. Beside the file, FILE.md is its model card.
 """
 
 _EXAMPLES = """\
@@ -44,6 +44,7 @@ examples:
   lightning-cnn export logs/mnist-cnn/version_0
   lightning-cnn export best --output digits.onnx
   lightning-cnn export best --format onnx --data.data_dir /datasets
+  lightning-cnn export best --output small.onnx --quantize int8
   lightning-cnn predict digits.onnx scans/
 """
 
@@ -58,8 +59,10 @@ def main(argv: list[str]) -> int:
     path = resolve_checkpoint(arguments.checkpoint, find_runs(DEFAULT_ROOT), folder_means="best")
     kind = _format(arguments, flags)
     output: Path = arguments.output or path.with_suffix(SUFFIXES[kind])
+    card = output.with_name(f"{output.name}.md")
     require_writable("--output", output, SUFFIXES[kind])
-    require_new("--output", output, arguments.overwrite)
+    for written in (output, card):
+        require_new("--output", written, arguments.overwrite)
     filter_warnings()
     try:
         with quick_imports():
@@ -68,13 +71,22 @@ def main(argv: list[str]) -> int:
         raise UserError(f"export needs {error.name}; install it: pip install 'lightning-cnn[export]'") from error
     source = Source.read(path, arguments.model)
     images = source.images(flags) if kind in PROGRAMS else None
+    drop = arguments.max_accuracy_drop if arguments.quantize else None
     try:
-        with atomic_write(output) as temporary:
-            agreement = write(source, kind, temporary, images)
+        with atomic_write(output) as temporary, atomic_write(card) as page:
+            result = write(source, kind, temporary, output.name, images, drop)
+            page.write_text(result.card, encoding="utf-8")
     except UserError as error:
         raise type(error)(f"{path} cannot be exported: {error}") from error
+    agreement, quantization = result.agreement, result.quantization
     print("Compared: all weights equal to the bit" if agreement is None else f"Compared: {agreement}")
-    print(f"Written: {output}")
+    if agreement is not None and quantization is not None:
+        print(f"Quantized: {quantization}")
+        print(
+            f"Accuracy: {100 * agreement.accuracy:.2f} % of the {agreement.images_name}, that of the checkpoint "
+            f"{100 * agreement.checkpoint_accuracy:.2f} %"
+        )
+    print(f"Written: {output}, {card}")
     return 0
 
 
@@ -85,6 +97,8 @@ def _format(arguments: argparse.Namespace, flags: list[str]) -> str:
     if suffix is not None and of_name is None and arguments.format is None:
         raise UserError(f"--output {arguments.output}: the name must end in {', '.join(SUFFIXES.values())}")
     kind: str = arguments.format or of_name or next(iter(SUFFIXES))
+    if arguments.quantize and kind != "onnx":
+        raise UserError(f"--quantize {arguments.quantize} is for --format onnx, not {kind}; leave one of them out")
     if flags and kind not in PROGRAMS:
         raise UserError(
             f"{flags[0]} is for --format {' and '.join(PROGRAMS)}: of {kind}, no images are compared; leave it out"
@@ -110,6 +124,20 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     add_overwrite(parser)
     parser.add_argument(
+        "--quantize",
+        type=lambda value: one_of(("int8",), value, "value of --quantize"),
+        metavar="int8",
+        help="compute with 8-bit integers, per channel, calibrated on validation images; for --format onnx",
+    )
+    parser.add_argument(
+        "--max_accuracy_drop",
+        type=_points,
+        default=0.3,
+        metavar="POINTS",
+        help="percentage points of validation accuracy that --quantize may cost; if it costs more, the file is not "
+        "kept (default: %(default)s)",
+    )
+    parser.add_argument(
         "--model",
         metavar="MODULE.CLASS",
         help="your own network or classifier, such as wide_mlp.WideMLP; its module is imported",
@@ -124,6 +152,16 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     arguments = parser.parse(own)
     arguments.checkpoint = checkpoint_argument(parser, arguments)
     return arguments, flags
+
+
+def _points(text: str) -> float:
+    try:
+        points = float(text)
+    except ValueError:
+        points = -1.0
+    if not 0 <= points <= 100:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 100, got {text!r}")
+    return points
 
 
 def _split(argv: list[str]) -> tuple[list[str], list[str]]:

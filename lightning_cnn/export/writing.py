@@ -9,16 +9,17 @@ from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.checkpoint import onnx
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.config.places import without_places
+from lightning_cnn.data.batches import SequentialLoader
 from lightning_cnn.errors import UserError
 from lightning_cnn.export.agreement import Agreement, compare, computed_by
+from lightning_cnn.export.card import model_card
 from lightning_cnn.export.formats import Onnx, Program, TorchExport, write_safetensors, write_state_dict
 from lightning_cnn.export.program import Program as Network
+from lightning_cnn.export.quantize import Calibration, Quantization, quantized
 from lightning_cnn.files import sha256
 from lightning_cnn.predict.loading import load_classifier
+from lightning_cnn.run import Run
 from lightning_cnn.training.images import EvaluationImages
-
-#: The suffix of each format; the first is the default.
-SUFFIXES = {"safetensors": ".safetensors", "onnx": onnx.SUFFIX, "torch_export": ".pt2", "state_dict": ".pth"}
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Source:
         """Return what a program says about itself: the description of the checkpoint, without the user's folders."""
         description = dict(self.content[checkpoints.KEY])
         description.pop("threads", None)
-        config = without_places(description["config"], is_resumed=False)
+        config = without_places(description["config"], is_resumed=True)  # with its batch sizes
         assert isinstance(config, dict)
         trainer = config.get("trainer")
         if isinstance(trainer, dict):
@@ -82,65 +83,82 @@ class Source:
         }
 
 
-def write(source: Source, kind: str, path: Path, images: EvaluationImages | None = None) -> Agreement | None:
+@dataclass(frozen=True)
+class Written:
+    """What was written.
+
+    Attributes:
+        card: The model card, in Markdown.
+        agreement: How far the program agrees with the checkpoint; None for weights, which are equal to the bit.
+        quantization: What quantization has cost; None without it.
+    """
+
+    card: str
+    agreement: Agreement | None = None
+    quantization: Quantization | None = None
+
+
+def write(
+    source: Source,
+    kind: str,
+    path: Path,
+    name: str,
+    images: EvaluationImages | None = None,
+    max_accuracy_drop: float | None = None,
+) -> Written:
     """Write a checkpoint in a format, load the file again, and compare it with the checkpoint.
 
     Args:
         source: The checkpoint.
-        kind: The format, one of `SUFFIXES`.
+        kind: The format.
         path: Where to write.
+        name: What the file will be called, for the card.
         images: What to compare on, for the formats with a program; the weights of the others are compared.
-
-    Returns:
-        How far the program agrees; None for weights, which are equal to the bit.
+        max_accuracy_drop: For 8-bit integers, in ONNX: the percentage points of accuracy that they may cost.
 
     Raises:
-        DisagreementError: If it does not agree.
+        DisagreementError: If it does not agree, or as an `AccuracyError` if it is too inaccurate.
         ExportError: If the network cannot be written in this format.
         UserError: If the settings of the checkpoint are not plain values.
     """
-    if kind == "safetensors":
-        write_safetensors(source.content, path)
-        return None
-    if kind == "state_dict":
-        write_state_dict(source.content, path)
-        return None
-    assert images is not None
-    program = Onnx.of(source.classifier) if kind == "onnx" else TorchExport(source.classifier)
-    return write_program(program, source, path, images, {})
-
-
-def write_program(
-    program: Program, source: Source, path: Path, images: EvaluationImages, more: dict[str, Any], exact: bool = True
-) -> Agreement:
-    """Write a program, compare the file with the checkpoint, and write it again with the result.
-
-    Args:
-        program: The program.
-        source: The checkpoint.
-        path: Where to write.
-        images: What to compare on.
-        more: Metadata besides those of the source.
-        exact: Whether a disagreement is refused.
-
-    Raises:
-        DisagreementError: If it does not agree, and `exact` is true.
-        UserError: If the settings of the checkpoint are not plain values.
-    """
-    metadata = {**source.metadata(), **more}
+    run, metadata = Run.of_checkpoint(source.path), source.metadata()
+    if images is None:
+        (write_safetensors if kind == "safetensors" else write_state_dict)(source.content, path)
+        return Written(model_card(metadata, kind, name, None, run))
+    quantization = None
+    program: Program = Onnx.of(source.classifier) if kind == "onnx" else TorchExport(source.classifier)
+    metadata["sample"] = images.is_sample
+    if max_accuracy_drop is not None:
+        assert isinstance(program, Onnx)
+        program, quantization = _quantized(program, source, path, images, max_accuracy_drop)
+        metadata["quantization"] = asdict(quantization)
     try:
         program.write(path, metadata)
-        network = Network(source.classifier)
-        agreement = compare(
-            computed_by(lambda pixels: network(pixels)[1]),
-            program.load(path),
-            images.evaluated(),
-            images.title,
-            images.part,
-        )
-        if exact:
+        agreement = _compared(program, source, path, images.evaluated(), images.title, images.part)
+        if quantization is None:
             agreement.require_equal()
-        program.write(path, {**metadata, "sample": images.is_sample, "agreement": asdict(agreement)})
+        program.write(path, {**metadata, "agreement": asdict(agreement)})
     except (TypeError, ValueError) as error:
         raise UserError(f"hyperparameters of its model are not plain values ({error})") from error
-    return agreement
+    return Written(model_card(metadata, kind, name, agreement, run), agreement, quantization)
+
+
+def _quantized(
+    program: Onnx, source: Source, path: Path, images: EvaluationImages, max_accuracy_drop: float
+) -> tuple[Onnx, Quantization]:
+    """Return a program with 8-bit integers, and what they cost."""
+    calibration = Calibration(images.validation())
+    program = Onnx(quantized(program.model, calibration), program.num_threads)
+    program.write(path, {})
+    agreement = _compared(program, source, path, images.validation(), images.title, "val")
+    quantization = Quantization.of(calibration, agreement)
+    quantization.require_accurate(max_accuracy_drop)
+    return program, quantization
+
+
+def _compared(
+    program: Program, source: Source, path: Path, batches: SequentialLoader, dataset: str, part: str
+) -> Agreement:
+    """Return how far the file agrees with the checkpoint, computed by torch in float32."""
+    network = Network(source.classifier)
+    return compare(computed_by(lambda pixels: network(pixels)[1]), program.load(path), batches, dataset, part)

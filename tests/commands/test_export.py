@@ -3,6 +3,7 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -26,7 +27,7 @@ def image() -> str:
 
 def test_an_exported_model_gives_the_same_predictions_and_metrics(run, image, tiny_data, cli):
     assert cli("export", run, "--output", "shared.safetensors").out == (
-        "Compared: all weights equal to the bit\nWritten: shared.safetensors\n"
+        "Compared: all weights equal to the bit\nWritten: shared.safetensors, shared.safetensors.md\n"
     )
 
     predicted = [cli("predict", file, image) for file in (run / "checkpoints/best.ckpt", "shared.safetensors")]
@@ -92,11 +93,14 @@ def test_an_existing_file_is_replaced_only_with_overwrite(run, cli):
         (["text.ckpt", "--output", "a.bin"], "--output a.bin: the name must end in .safetensors, .onnx, .pt2, .pth"),
         (["text.ckpt", "--output", "a.pth", "--format", "onnx"], "--output a.pth: the name must end in .onnx"),
         (["text.ckpt", "--format", "onxx"], "did you mean 'onnx'?"),
+        (["text.ckpt", "--quantize", "int8"], "--quantize int8 is for --format onnx, not safetensors"),
+        (["text.ckpt", "--quantize", "int4"], "'int4' is not a value of --quantize (choose from int8)"),
+        (["text.ckpt", "--max_accuracy_drop", "-1"], "must be a number from 0 to 100, got '-1'"),
         (["text.ckpt", "--data.root", "a"], "--data.root is for --format onnx and torch_export"),
         (["text.ckpt", "--output", "no/a.safetensors"], "--output no/a.safetensors cannot be written"),
         (
             ["text.ckpt", "--overwrit"],
-            "--overwrite, --model); did you mean '--overwrite'?",
+            "--max_accuracy_drop, --model); did you mean '--overwrite'?",
         ),
     ],
 )
@@ -158,8 +162,10 @@ def test_a_program_is_written_beside_the_checkpoint(kind, run, cli, tiny_data):
     compared, written = outcome.out.splitlines()[:2]
     assert compared.startswith("Compared: 100 of 100 predicted classes equal, largest difference of a probability ")
     assert compared.endswith(" (test images of Fashion-MNIST)")
-    assert written == f"Written: {path}"
+    assert written == f"Written: {path}, {path}.md"
     assert path.is_file()
+    card = Path(f"{path}.md").read_text()
+    assert card.startswith("# MLP on Fashion-MNIST\n") and "100 of 100 predicted classes equal" in card
 
 
 def test_torch_alone_computes_a_torch_export_file(run, cli, tiny_data):
@@ -193,6 +199,45 @@ def test_a_program_that_predicts_something_else_is_not_kept(kind, run, cli, tiny
     assert "best.ckpt cannot be exported: the file would not predict what the checkpoint does: " in outcome.err
     assert outcome.err.count("lightning-cnn: error") == 1
     assert [path.name for path in Path().iterdir()] == ["logs"]
+
+
+def test_8_bit_integers_take_a_quarter_of_the_size(run, exported, cli, image):
+    outcome = cli("export", run, "--output", "small.onnx", "--quantize", "int8", "--max_accuracy_drop", "10")
+
+    assert outcome.status == 0, outcome.err
+    assert "Quantized: validation accuracy " in outcome.out and "(50 images)" in outcome.out
+    assert (
+        "Accuracy: " in outcome.out and "% of the test images of Fashion-MNIST, that of the checkpoint" in outcome.out
+    )
+    assert Path("small.onnx").stat().st_size < 0.35 * exported.stat().st_size
+    assert str(ROOT).encode() not in Path("small.onnx").read_bytes()
+    assert "Weights and activations are 8-bit integers" in Path("small.onnx.md").read_text()
+    assert cli("predict", "small.onnx", image).status == 0
+
+
+def test_8_bit_integers_that_cost_too_much_are_not_kept(run, cli, tiny_data, monkeypatch):
+    def quantized(model, images):
+        made = onnx.load_from_string(model)
+        (bias,) = [weight for weight in made.graph.initializer if tuple(weight.dims) == (10,)]
+        bias.raw_data = np.array([1e3] + [0] * 9, np.float32).tobytes()
+        return made.SerializeToString()
+
+    monkeypatch.setattr(writing, "quantized", quantized)
+
+    outcome = cli("export", run, "--output", "small.onnx", "--quantize", "int8")
+
+    assert outcome.status == 1
+    assert "percentage points of accuracy, more than --max_accuracy_drop 0.3: validation accuracy" in outcome.err
+    assert [path.name for path in Path().iterdir()] == ["logs"]
+
+
+def test_a_model_card_is_replaced_only_with_overwrite(run, cli):
+    Path("a.pth.md").write_text("mine")
+
+    assert "--output a.pth.md exists; add --overwrite" in cli("export", run, "--output", "a.pth").err
+    assert not Path("a.pth").exists() and Path("a.pth.md").read_text() == "mine"
+    assert cli("export", run, "--output", "a.pth", "--overwrite").status == 0
+    assert Path("a.pth.md").read_text().startswith("# MLP on FashionMNIST\n")
 
 
 def test_other_data_are_chosen_as_for_test(run, cli, tiny_data, monkeypatch):
