@@ -15,7 +15,7 @@ from lightning_cnn import __version__
 from lightning_cnn.errors import UserError, reason
 from lightning_cnn.files import atomic_write, cache_dir
 from lightning_cnn.predict.model import Model
-from lightning_cnn.predict.pipeline import MIN_CONFIDENCE
+from lightning_cnn.predict.prediction import MIN_CONFIDENCE
 
 #: The npm package that computes models in a browser, with the checksum that npm publishes for this version.
 _PACKAGE, _VERSION = "onnxruntime-web", "1.30.0"
