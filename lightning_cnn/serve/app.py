@@ -35,9 +35,9 @@ _REFUSALS: Refusals = {
     403: {"model": Problem, "description": "The request is for another server"},
     404: {"model": Problem, "description": "There is no such model"},
     408: {"model": Problem, "description": "The request did not arrive in time"},
-    413: {"model": Problem, "description": "Too many bytes or images"},
+    413: {"model": Problem, "description": "Too many bytes"},
     415: {"model": Problem, "description": "The body is neither JSON nor a form"},
-    422: {"model": Problem, "description": "A field or an image cannot be used"},
+    422: {"model": Problem, "description": "A field or an image cannot be used, or there are too many images"},
     429: {"model": Problem, "description": "Too many requests of yours are waiting"},
     503: {"model": Problem, "description": "Too many requests are waiting, or the answer takes too long"},
 }

@@ -37,7 +37,7 @@ async def read_question(request: Request, body: bytes, limits: Limits) -> Asked:
     """Return the question in a body that has been read.
 
     Raises:
-        HTTPException: If it is wrong: 415 if it is of another type, 413 if it has too many images, otherwise 422.
+        HTTPException: If it is wrong: 415 if it is of another type, otherwise 422.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
@@ -128,4 +128,4 @@ async def _of_form(form: FormData, limits: Limits) -> Asked:
 
 def _require_few(count: int, limits: Limits) -> None:
     if count > limits.max_images:
-        raise HTTPException(413, f"{count:,} images, more than {limits.max_images:,}; send several requests")
+        raise HTTPException(422, f"{count:,} images, more than {limits.max_images:,}; send several requests")

@@ -143,7 +143,7 @@ def test_wrong_json_is_refused_in_one_line(serve, body, message):
         ([("images", picture())], {"seen": "x"}, 422, "seen: Input should be a valid boolean"),
         ([("images", picture()), ("seen", picture())], {}, 422, "seen: "),
         ([("images", b"")], {}, 422, "images[0]: empty; send the whole file"),
-        ([("images", picture())] * 3, {}, 413, "3 images, more than 2; send several requests"),
+        ([("images", picture())] * 3, {}, 422, "3 images, more than 2; send several requests"),
         ([("images", picture())] * 9, {}, 400, "Too many files"),
     ],
 )
