@@ -13,6 +13,7 @@ from serve.conftest import base64_of, picture
 from serve.processes import PROGRAM, started, wait_until
 
 from lightning_cnn.serve import protocol
+from lightning_cnn.serve.server import listen
 
 QUESTION = json.dumps({"images": [base64_of(picture())]}).encode()
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
@@ -122,3 +123,10 @@ def test_a_connection_without_a_request_is_closed():
                 answer = read_all(connection)
                 assert time.monotonic() - begun < 4  # uvicorn itself closes idle ones after five seconds
             assert answer.startswith(b"HTTP/1.1 200 OK") == (sent.count(b"GET") == 2)
+
+
+def test_answers_are_not_delayed_by_the_system():
+    with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        connection, _ = listening.accept()
+        with connection:
+            assert connection.proto == socket.IPPROTO_TCP  # otherwise asyncio does not set TCP_NODELAY
