@@ -16,6 +16,7 @@ from lightning_cnn.serve import protocol
 from lightning_cnn.serve.server import listen
 
 QUESTION = json.dumps({"images": [base64_of(picture())]}).encode()
+PREDICTED = 'lightning_cnn_requests_total{method="POST",path="/predict",status="200"} 20.0'
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 
 
@@ -71,18 +72,23 @@ def test_metrics_of_several_processes_are_those_of_all(answering):
             thread.start()
         for thread in threads:
             thread.join()
-        texts = {answering.get(f"{server.address}/metrics", headers={"Connection": "close"}).text for _ in range(8)}
+
+        def read() -> str:
+            return answering.get(f"{server.address}/metrics", headers={"Connection": "close"}).text
+
+        wait_until(lambda: PREDICTED in read())  # a request is counted when its answer has been sent
+        texts = {read() for _ in range(8)}
         first, second = server.children()
         os.kill(first, signal.SIGKILL)
         wait_until(lambda: len(server.children()) == 2 and first not in server.children())
-        after = answering.get(f"{server.address}/metrics", headers={"Connection": "close"}).text
+        wait_until(lambda: "lightning_cnn_requests_in_progress 1.0" in read())  # the one for the metrics
+        after = read()
         status, _, err = server.stop()
 
     for text in (*texts, after):
         assert 'lightning_cnn_predictions_total{label="light",model="model"} 20.0' in text
-        assert 'lightning_cnn_requests_total{method="POST",path="/predict",status="200"} 20.0' in text
+        assert PREDICTED in text
         assert re.search(r'request_seconds_bucket\{le="\+Inf",path="/predict"\} 20\.0', text)
-        assert "lightning_cnn_requests_in_progress 1.0" in text  # the one for the metrics
     assert second and (status, err) == (143, "lightning-cnn: stopped by SIGTERM; all requests are answered\n")
 
 
