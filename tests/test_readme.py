@@ -1,5 +1,6 @@
 """The commands and code of the README run on tiny data, in its order, in one folder."""
 
+import json
 import re
 import shlex
 import shutil
@@ -15,6 +16,8 @@ from checkout import ROOT
 from idx import write_idx_dataset
 from PIL import Image, ImageDraw
 from script import load
+from serve.local import running
+from starlette.testclient import TestClient
 
 from benchmarks import __main__ as benchmark
 from lightning_cnn.cli import main
@@ -24,6 +27,10 @@ from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
 from lightning_cnn.data.facts import DatasetFacts
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.mnist import MNIST
+from lightning_cnn.serve import server
+from lightning_cnn.serve.app import create_app
+from lightning_cnn.serve.models import open_models
+from lightning_cnn.serve.settings import Settings
 from lightning_cnn.startup import filter_warnings
 from lightning_cnn.sweep import trial_process
 from lightning_cnn.sweep.check import check
@@ -124,6 +131,22 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert next(word for word in words if word.startswith("scripts/")) == "scripts/slurm.sbatch"  # in test_slurm.py
     elif words[0] == "torchrun":  # several processes are run in tests/distributed
         run(shlex.join(["python", *words[words.index("-m") :]]), monkeypatch)
+    elif words[0] == "curl":
+        with running(open_models(Settings({"cnn": Path("logs/mnist-cnn/version_0/checkpoints/best.ckpt")}))) as address:
+            words = [word.replace("http://127.0.0.1:8000", address) for word in words]
+            answer = subprocess.run([*words, "--silent", "--noproxy", "*"], check=True, capture_output=True, text=True)
+        assert len(json.loads(answer.stdout)["predictions"][0]["top_k"]) == 3
+    elif words[:2] in (["lightning-cnn", "serve"], ["lightning-cnn", "demo"]):  # they run until a signal comes
+        asked = []
+
+        def ask(settings: Settings, *_: object) -> None:
+            with TestClient(create_app(settings), "http://localhost") as client:
+                asked.extend([client.get("/info").json(), client.get("/")])
+
+        monkeypatch.setattr(server, "serve", ask)
+        assert main([*words[1:], "--port", "0"]) == 0
+        assert len(asked[0]["models"]) == len([word for word in words if "/" in word])
+        assert ("Draw a digit" in asked[1].text) == (words[1] == "demo")
     elif words[0] == "tensorboard":
         subprocess.run([Path(sys.executable).with_name("tensorboard"), "--inspect", *words[1:]], check=True)
     else:

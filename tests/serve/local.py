@@ -20,7 +20,9 @@ def running(models, **options) -> Iterator[str]:
     """Serve models, with the page, and yield the address."""
     settings = Settings(files={}, page=True, **options)
     served = {
-        name: ServedModel(name, Predictor(model), model.image_shape, settings.limits.max_pixels)
+        name: model
+        if isinstance(model, ServedModel)
+        else ServedModel(name, Predictor(model), model.image_shape, settings.limits.max_pixels)
         for name, model in models.items()
     }
     with listen("127.0.0.1", 0) as listening:

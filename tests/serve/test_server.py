@@ -13,8 +13,10 @@ from serve.conftest import base64_of, picture
 from serve.processes import PROGRAM, started, wait_until
 
 from lightning_cnn.serve import protocol
+from lightning_cnn.serve.server import listen
 
 QUESTION = json.dumps({"images": [base64_of(picture())]}).encode()
+PREDICTED = 'lightning_cnn_requests_total{method="POST",path="/predict",status="200"} 20.0'
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 
 
@@ -70,18 +72,23 @@ def test_metrics_of_several_processes_are_those_of_all(answering):
             thread.start()
         for thread in threads:
             thread.join()
-        texts = {answering.get(f"{server.address}/metrics", headers={"Connection": "close"}).text for _ in range(8)}
+
+        def read() -> str:
+            return answering.get(f"{server.address}/metrics", headers={"Connection": "close"}).text
+
+        wait_until(lambda: PREDICTED in read())  # a request is counted when its answer has been sent
+        texts = {read() for _ in range(8)}
         first, second = server.children()
         os.kill(first, signal.SIGKILL)
         wait_until(lambda: len(server.children()) == 2 and first not in server.children())
-        after = answering.get(f"{server.address}/metrics", headers={"Connection": "close"}).text
+        wait_until(lambda: "lightning_cnn_requests_in_progress 1.0" in read())  # the one for the metrics
+        after = read()
         status, _, err = server.stop()
 
     for text in (*texts, after):
         assert 'lightning_cnn_predictions_total{label="light",model="model"} 20.0' in text
-        assert 'lightning_cnn_requests_total{method="POST",path="/predict",status="200"} 20.0' in text
+        assert PREDICTED in text
         assert re.search(r'request_seconds_bucket\{le="\+Inf",path="/predict"\} 20\.0', text)
-        assert "lightning_cnn_requests_in_progress 1.0" in text  # the one for the metrics
     assert second and (status, err) == (143, "lightning-cnn: stopped by SIGTERM; all requests are answered\n")
 
 
@@ -122,3 +129,10 @@ def test_a_connection_without_a_request_is_closed():
                 answer = read_all(connection)
                 assert time.monotonic() - begun < 4  # uvicorn itself closes idle ones after five seconds
             assert answer.startswith(b"HTTP/1.1 200 OK") == (sent.count(b"GET") == 2)
+
+
+def test_answers_are_not_delayed_by_the_system():
+    with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        connection, _ = listening.accept()
+        with connection:
+            assert connection.proto == socket.IPPROTO_TCP  # otherwise asyncio does not set TCP_NODELAY
