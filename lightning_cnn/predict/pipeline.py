@@ -72,15 +72,6 @@ class Predictor:
             raise UserError("the network has outputs that are NaN or infinite, so it predicts nothing; use another one")
         return probabilities
 
-    def classify(self, images: NDArray[np.uint8]) -> list[tuple[str, float, str, float]]:
-        """Return the most likely class of each image `(N, C, H, W)`, its probability, and the same of the second."""
-        probabilities = self.probabilities(images)
-        best_two = np.argsort(-probabilities, axis=1, kind="stable")[:, :2].tolist()
-        return [
-            (self.class_names[first], float(row[first]), self.class_names[second], float(row[second]))
-            for row, (first, second) in zip(probabilities, best_two, strict=True)
-        ]
-
 
 class _Frame(NamedTuple):
     """An image with its name, before it is classified; its thumbnails are None where they are not needed."""
