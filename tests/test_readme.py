@@ -19,6 +19,7 @@ from script import load
 from serve.local import running
 from starlette.testclient import TestClient
 
+import lightning_cnn as lc
 from benchmarks import __main__ as benchmark
 from lightning_cnn.cli import main
 from lightning_cnn.commands import data as data_command
@@ -190,19 +191,37 @@ def test_command(
     assert ("Test accuracy: " in capsys.readouterr().out) == bool(is_test)
 
 
-def test_the_example_in_python(workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = (
-        code for code in re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL) if "fit(" in code
-    )
+def run_example(containing: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """Run the example that contains this, on a few batches, and return its names."""
+    examples = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    (code,) = (code for code in examples if containing in code)
     for name in ("LIMIT_TRAIN_BATCHES", "LIMIT_VAL_BATCHES", "LIMIT_TEST_BATCHES"):
         monkeypatch.setenv(f"PL_TRAINER_{name}", "2")
-    monkeypatch.setenv("PL_TRAINER_DEFAULT_ROOT_DIR", str(tmp_path))
-    monkeypatch.setenv("PL_TRAINER_LOGGER", "False")
     filter_warnings()  # of Lightning's own
+    names: dict[str, object] = {}
+    exec(code, names)
+    return names
 
-    exec(code, {})
 
-    assert (tmp_path / "checkpoints" / "best.ckpt").is_file()
+def test_the_example_with_lightning(workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_TRAINER_DEFAULT_ROOT_DIR", str(tmp_path))
+
+    names = run_example("Trainer(", monkeypatch)
+
+    assert Path(names["best"].best_model_path).is_file()  # type: ignore[attr-defined]
+    assert names["data"].batch_size == 128  # type: ignore[attr-defined]
+
+
+def test_the_example_in_python(workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_TRAINER_DEFAULT_ROOT_DIR", str(tmp_path))
+
+    names = run_example("lc.fit(", monkeypatch)
+
+    run, prediction = names["run"], names["prediction"]
+    assert isinstance(run, lc.TrainedRun) and isinstance(prediction, lc.Prediction)
+    assert run.metrics.keys() >= {"val/acc", "test/acc"}
+    assert (run.folder / "report.html").is_file()
+    assert prediction.label in "0123456789" and prediction.seen.max() == 255
 
 
 def test_the_commands_have_made_these_runs(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:

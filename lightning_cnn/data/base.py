@@ -30,6 +30,7 @@ class ImageDataModule(LightningDataModule):
 
     A batch is uint8 images `(B, C, H, W)` and int64 targets `(B,)`. The test images are used by `test` and `predict`
     only. A subclass says which images there are: `name`, `title`, `class_names`, `image_shape` and `load_images`.
+    Lightning's own Trainer takes it as well, and `Tuner.scale_batch_size` sets `batch_size`.
 
     Args:
         batch_size: Training images per step and device, at least 1.

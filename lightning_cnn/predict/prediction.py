@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 MIN_CONFIDENCE = 0.8
 
 
+def doubt(confidence: float) -> str:
+    """Return why a prediction with this confidence may be wrong; empty if it is high enough."""
+    return "low confidence" if confidence < MIN_CONFIDENCE else ""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """The prediction for an image.
@@ -25,7 +30,7 @@ class Prediction:
         class_names: Names of the K classes, in the order of the probabilities.
         probabilities: Probability of each class, `(K,)`, 0 to 1.
         seen: What the network saw of the image, `(C, H, W)`, 0 to 255.
-        doubt: Why what was cropped to may not be what was meant; empty if it is clear.
+        ambiguity: Why what was cropped to may not be what was meant; empty if it is clear.
         original: Thumbnail of the image, RGB, `(h, w, 3)`; None if it is not needed.
         foreground: What was taken for foreground, RGB, `(h, w, 3)`; None if it is not needed or nothing was cropped.
 
@@ -42,7 +47,7 @@ class Prediction:
     class_names: Sequence[str]
     probabilities: NDArray[np.floating]
     seen: NDArray[np.uint8]
-    doubt: str = ""
+    ambiguity: str = ""
     original: NDArray[np.uint8] | None = None
     foreground: NDArray[np.uint8] | None = None
 
@@ -59,7 +64,7 @@ class Prediction:
     @property
     def unclear(self) -> str:
         """Why the prediction may be wrong: what is in the picture, or a low confidence; empty if it is clear."""
-        return self.doubt or ("low confidence" if self.confidence < MIN_CONFIDENCE else "")
+        return self.ambiguity or doubt(self.confidence)
 
     def top_k(self, k: int = 5) -> list[tuple[str, float]]:
         """Return the k most likely classes, or all if there are fewer, with their probabilities, the highest first.

@@ -28,16 +28,16 @@ def test_k_is_at_least_1():
         prediction(1, 0, 0).top_k(0)
 
 
-def test_a_low_confidence_is_unclear_and_a_doubt_comes_before_it():
+def test_a_low_confidence_is_unclear_and_an_ambiguity_comes_before_it():
     assert prediction(MIN_CONFIDENCE - 0.01, 0.1, 0.1).unclear == "low confidence"
     assert prediction(MIN_CONFIDENCE + 0.01, 0.1, 0.1).unclear == ""
-    assert prediction(0.9, 0.1, 0, doubt="several marks").unclear == "several marks"
-    assert prediction(0.5, 0.5, 0, doubt="several marks").unclear == "several marks"
+    assert prediction(0.9, 0.1, 0, ambiguity="several marks").unclear == "several marks"
+    assert prediction(0.5, 0.5, 0, ambiguity="several marks").unclear == "several marks"
 
 
 def test_the_repr_is_short():
     assert repr(prediction(0, 1, 0)) == "Prediction('dog', 100.0 %, file='a.png')"
-    assert repr(prediction(0, 1, 0, doubt="faint ink")).endswith(", unclear='faint ink')")
+    assert repr(prediction(0, 1, 0, ambiguity="faint ink")).endswith(", unclear='faint ink')")
 
 
 def test_the_picture_shows_each_pixel_that_the_network_saw():
