@@ -152,7 +152,7 @@ def test_a_picture_takes_the_place_of_the_drawing(opened, way):
         transfer(page, way, "#pad" if way == "drop" else "body", content)
 
     wait_for_answers(page, "–", "dark")  # there is no digit in it
-    assert "blank: all its pixels are alike" in page.locator(".card").first.inner_text()
+    page.locator(".card").first.get_by_text("blank: all its pixels are alike").wait_for()
     assert page.get_by_alt_text("Your picture").is_visible()
     draw(page, "7")
     wait_for_answers(page, "7", "light")
