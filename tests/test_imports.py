@@ -29,7 +29,7 @@ COMMON = {
 ARROWS = {
     "__main__": {"cli"},
     "cli": {"commands"},
-    "commands": {"config", "data", "export", "predict", "report", "sweep", "training"},
+    "commands": {"checkpoint", "config", "data", "export", "predict", "report", "sweep", "training"},
     "sweep": {"cli", "training"},
     "export": {"checkpoint", "classifiers", "config", "data", "predict", "training"},
     "report": {"plots"},
