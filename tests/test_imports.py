@@ -31,7 +31,7 @@ ARROWS = {
     "__main__": {"cli"},
     "api": {"config", "plots", "predict", "report", "training"},
     "cli": {"commands"},
-    "commands": {"config", "data", "export", "predict", "report", "serve", "sweep", "training"},
+    "commands": {"checkpoint", "config", "data", "export", "predict", "report", "serve", "sweep", "training"},
     "serve": {"data", "predict"},
     "sweep": {"cli", "training"},
     "export": {"checkpoint", "classifiers", "config", "data", "predict", "training"},

@@ -7,11 +7,13 @@ memory than the file. See https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 import hashlib
 import json
 import math
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lightning_cnn.checkpoint.description import KEY
+from lightning_cnn.checkpoint.description import KEY, class_path
 from lightning_cnn.checkpoint.protobuf import Field, Reader, field, packed
 from lightning_cnn.config import json as strict
 from lightning_cnn.errors import UserError
@@ -25,6 +27,8 @@ MAX_BYTES = 2**29
 MAX_OPERATORS = 10_000
 #: Entries of the metadata that are not part of the description, but of a checkpoint.
 _PROGRESS = ("hyper_parameters", "pytorch-lightning_version", "epoch", "global_step")
+#: The entry for what a data module identifies the images of the training by.
+_STATES = "data_states"
 #: Fields of messages: those that are looked at, and all that a file may have.
 _GRAPH, _METADATA = 7, 14
 _OF_MODEL = {1, 2, 3, 4, 5, 6, _GRAPH, 8, _METADATA}  # neither functions nor training
@@ -61,6 +65,15 @@ _OPERATORS = frozenset(_NAMES.split())
 def is_onnx(data: bytes) -> bool:
     """Whether a file, by its first bytes, is of this format: it begins with its version, unlike safetensors."""
     return data[:1] == b"\x08" and data[8:9] != b"{"
+
+
+def is_onnx_file(path: Path) -> bool:
+    """Whether a file is of this format; one that cannot be read is not, and no pipe is opened, which would block."""
+    with suppress(OSError):
+        if path.is_file():
+            with path.open("rb") as file:
+                return is_onnx(file.read(9))
+    return False
 
 
 def dump(model: bytes, metadata: dict[str, Any]) -> bytes:
@@ -115,15 +128,24 @@ def load(data: bytes) -> dict[str, Any] | None:
 
 
 def as_content(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return metadata in the form of a checkpoint, without weights, as `checkpoint.read` returns it."""
+    """Return metadata in the form of a checkpoint, without weights, as `checkpoint.read` returns it.
+
+    Raises:
+        UserError: If they do not say correctly which images a network was trained on.
+    """
+    states = metadata.get(_STATES, {})
+    if not isinstance(states, dict) or not all(isinstance(state, dict) for state in states.values()):
+        raise UserError(f"its {_STATES} is invalid")
     progress = {name: metadata[name] for name in _PROGRESS if name in metadata}
-    description = {name: value for name, value in metadata.items() if name not in progress}
-    return {**progress, KEY: description, "state_dict": {}}
+    description = {name: value for name, value in metadata.items() if name not in (*progress, _STATES)}
+    return {**states, **progress, KEY: description, "state_dict": {}}
 
 
 def as_metadata(content: dict[str, Any]) -> dict[str, Any]:
     """Return what a checkpoint says about itself as metadata, the opposite of `as_content`."""
-    return {**content[KEY], **{name: content[name] for name in _PROGRESS if name in content}}
+    data = (class_path(content[KEY], "data") or "").rpartition(".")[2]
+    states = {_STATES: {data: content[data]}} if isinstance(content.get(data), dict) else {}
+    return {**content[KEY], **{name: content[name] for name in _PROGRESS if name in content}, **states}
 
 
 def _sha256(model: list[bytes] | list[memoryview], metadata: dict[str, Any]) -> str:

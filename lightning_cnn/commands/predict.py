@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from lightning_cnn.checkpoint.onnx import is_onnx_file
 from lightning_cnn.config.options import (
     Parser,
     add_checkpoint,
@@ -20,7 +21,7 @@ from lightning_cnn.config.options import (
 from lightning_cnn.data.image_files import DOCUMENTS, SUFFIXES, ImageFileError
 from lightning_cnn.data.image_paths import find, require_local
 from lightning_cnn.errors import UserError
-from lightning_cnn.predict.model import is_onnx, open_model
+from lightning_cnn.predict.model import open_model
 from lightning_cnn.predict.output import STDOUT, draw, writer
 from lightning_cnn.predict.pipeline import Predictor, predict
 from lightning_cnn.predict.prediction import Prediction
@@ -72,7 +73,7 @@ def main(argv: list[str]) -> int:
     path = resolve_checkpoint(arguments.checkpoint, find_runs(DEFAULT_ROOT), folder_means="best")
     if str(path) != arguments.checkpoint:
         print(f"Checkpoint: {path}", file=sys.stderr)
-    threads, message = num_threads() if is_onnx(path) else (None, set_num_threads())
+    threads, message = num_threads() if is_onnx_file(path) else (None, set_num_threads())
     if message:
         print(message, file=sys.stderr)
     predicted = failed = 0

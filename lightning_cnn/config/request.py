@@ -4,12 +4,14 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn.checkpoint.onnx import is_onnx_file
 from lightning_cnn.config.class_settings import arguments, is_class
 from lightning_cnn.config.flags import CommandLine, Flag
 from lightning_cnn.config.places import places_of, without_places
@@ -19,6 +21,9 @@ from lightning_cnn.config.trust import trusted_settings
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import shipped_config
 from lightning_cnn.run import CHECKPOINT_FORMS, DEFAULT_ROOT, Run, find_runs, resolve_checkpoint
+
+#: The class in place of the one that the network of an ONNX file was trained with.
+_EXPORTED = "lightning_cnn.classifiers.exported.ExportedClassifier"
 
 
 @dataclass(frozen=True)
@@ -96,17 +101,45 @@ def _stored_settings(path: Path, command: str, named: Iterable[str]) -> Tree:
     Where it is only evaluated, nothing of its training is of use but the precision.
     """
     config: object = checkpoints.read_description(path)["config"]
-    is_resumed = command == "fit"
+    is_resumed, is_exported = command == "fit", is_onnx_file(path)
+    if is_exported and is_resumed:
+        raise UserError(f"{path} is an ONNX file, which cannot be trained; give the checkpoint that it was made from")
     if not is_resumed and isinstance(config, dict):
         trainer = config.get("trainer")
         precision = trainer.get("precision") if isinstance(trainer, dict) else None
         config = {key: config[key] for key in ("model", "data") if key in config} | {
             "trainer": {"precision": precision}
         }
+    if is_exported and isinstance(config, dict):
+        _require_runtime(path)
+        config = _without_network(config)
     config_file = Run.of_checkpoint(path).config_file
     trusted = (set(named), config_file if config_file.is_file() else None)
     stored = trusted_settings(without_places(config, is_resumed), *trusted)
-    return merge(stored, trusted_settings(places_of(path, stored.get("data"), is_resumed), *trusted))
+    own = {"model": {"class_path": _EXPORTED, "init_args": {"path": str(path)}}} if is_exported else {}
+    return merge(stored, trusted_settings(places_of(path, stored.get("data"), is_resumed), *trusted), own)
+
+
+def _require_runtime(path: Path) -> None:
+    """Import the class that computes ONNX files, so that it is one of those that are known."""
+    try:
+        import_module(_EXPORTED.rpartition(".")[0])
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{path} is computed by {error.name}; install it: pip install 'lightning-cnn[export]'"
+        ) from error
+
+
+def _without_network(config: Tree) -> Tree:
+    """Return the settings of an ONNX file, which computes in float32: its network is not built, only evaluated."""
+    model = config.get("model")
+    given = (model.get("init_args") or {}) if isinstance(model, dict) else {}
+    kept = {name: given[name] for name in ("loss", "metrics") if given.get(name) is not None}
+    return {
+        **{name: config[name] for name in ("data",) if name in config},
+        "model": {"class_path": _EXPORTED, "init_args": kept},
+        "trainer": {"precision": "32-true"},
+    }
 
 
 def _runs_with(classes: dict[str, str], root: Path) -> Iterator[Run]:

@@ -4,7 +4,6 @@
 `Model` only. A model is opened with the libraries that its file needs, and no others.
 """
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -46,7 +45,7 @@ def open_model(path: Path, class_path: str | None = None, threads: int | None = 
     Raises:
         UserError: If the file cannot be used.
     """
-    if is_onnx(path):
+    if onnx.is_onnx_file(path):
         if class_path is not None:
             raise UserError(f"--model {class_path} is for checkpoints, and {path} has its network in it; leave it out")
         try:
@@ -61,12 +60,3 @@ def open_model(path: Path, class_path: str | None = None, threads: int | None = 
         from lightning_cnn.predict.torch_model import TorchModel
     filter_warnings()  # libraries add filters of their own
     return TorchModel(path, class_path)
-
-
-def is_onnx(path: Path) -> bool:
-    """Whether a file is ONNX, by its first bytes; one that cannot be read is not."""
-    with suppress(OSError):
-        if path.is_file():  # a pipe would block
-            with path.open("rb") as file:
-                return onnx.is_onnx(file.read(9))
-    return False

@@ -147,6 +147,7 @@ class TrainingCLI(SettingsCLI):
         self.prints_summary = prints_summary
         self.new_run: Run | None = None
         self.description: checkpoints.Description | None = None  # of the checkpoint
+        self.is_exported = False  # an ONNX file, which the model has opened itself
         self.resumed: dict[str, Any] = {}  # the content of the checkpoint to resume from
         self.first_step: int | None = None
         self.run_record: RunRecord | None = None
@@ -162,6 +163,7 @@ class TrainingCLI(SettingsCLI):
         if self.checkpoint is not None:
             content = checkpoints.read(self.checkpoint)
             self.description = content[checkpoints.KEY]
+            self.is_exported = not content["state_dict"]
             self.resumed = content if self.command == "fit" else {}
             if self.command == "fit" and not self.is_without_run:
                 require_resumable(self.checkpoint, content, self.settings, self.settings["overwrite"])
@@ -170,7 +172,8 @@ class TrainingCLI(SettingsCLI):
                 part: Part | None = {"validate": "val", "test": "test"}.get(self.command)  # type: ignore[assignment]
                 self.config["data"] = build_data(self.parser, self.config, content, part)
                 require_same_images(self.checkpoint, content.get("hyper_parameters", {}), self.config["data"])
-                require_same_model(self.parser, self.config, content["state_dict"])
+                if not self.is_exported:
+                    require_same_model(self.parser, self.config, content["state_dict"])
             LightningCLI.instantiate_classes(self)
         except (ValueError, TypeError, RuntimeError, MisconfigurationException, ConstructorError) as error:
             raise UserError(refusal(error, self.settings)) from error
@@ -289,6 +292,10 @@ class TrainingCLI(SettingsCLI):
     def _evaluate(self, checkpoint: Path | None, verbose: bool = True) -> None:
         if self.command != "fit" and self.description is not None:
             self._report_other_data(self.description)
+        if self.is_exported:
+            checkpoint = None
+            if self.test_results is not None and self.description is not None:
+                self.test_results.compare_with(self.description)
         evaluate = self.trainer.validate if self.command == "validate" else self.trainer.test
         evaluate(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, verbose=verbose, weights_only=True)
         if self.test_results is not None and self.prints_summary and self.trainer.is_global_zero:

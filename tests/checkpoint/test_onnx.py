@@ -65,11 +65,18 @@ def test_what_is_not_json_cannot_be_written():
 
 
 def test_metadata_and_the_content_of_a_checkpoint_say_the_same():
-    content = {KEY: {"format": 1, "metrics": {}}, "epoch": 3, "hyper_parameters": {}, "optimizer_states": [1]}
+    config = {"data": {"class_path": "my.Photos"}}
+    own = {KEY: {"format": 1, "config": config}, "epoch": 3, "hyper_parameters": {}, "Photos": {"crc32_of_files": 5}}
 
-    found = as_content(as_metadata(content))
+    found = as_content(as_metadata({**own, "optimizer_states": [1], "EarlyStopping": {"wait": 1}}))
 
-    assert found == {KEY: content[KEY], "epoch": 3, "hyper_parameters": {}, "state_dict": {}}
+    assert found == {**own, "state_dict": {}}
+
+
+@pytest.mark.parametrize("states", ["Photos", {"Photos": "evil"}])
+def test_states_of_data_that_are_none_are_refused(states):
+    with pytest.raises(UserError, match="its data_states is invalid"):
+        as_content({"data_states": states})
 
 
 def _edited(change):

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from chaos.common import write_photos
 from checkout import ROOT
 from PIL import Image
 
@@ -266,3 +267,79 @@ def test_training_is_not_resumed_from_an_onnx_file(exported, cli):
 
     assert outcome.status == 2
     assert "clothes.onnx" in outcome.err.splitlines()[-1]
+
+
+def test_an_onnx_file_is_tested_and_validated_like_its_checkpoint(exported, run, cli, tiny_data):
+    assert cli("test", "--ckpt_path", run).status == 0
+    outcome = cli("test", exported)
+
+    assert outcome.status == 0, outcome.err
+    assert "Written: test_metrics.json, test_predictions.csv" in outcome.out
+    before, after = (json.loads((folder / "test_metrics.json").read_text()) for folder in (run, Path()))
+    assert before["test/acc"] == after["test/acc"]
+    assert before["test/loss"] == pytest.approx(after["test/loss"], rel=1e-5)
+    assert after["checkpoint_sha256"] == sha256(exported)
+    assert before["data"] == after["data"]
+    assert "(validation accuracy in training: " in outcome.out
+    assert cli("report", exported).out == "Written: report.html\n"
+    validated = [cli("validate", file) for file in (run, exported)]
+    assert [outcome.status for outcome in validated] == [0, 0]
+    assert validated[0].out == validated[1].out
+    assert cli("test", exported, "--data", "MNISTDataModule").status == 2  # the results are not replaced
+
+
+OWN = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, num_classes):
+        super().__init__(nn.Flatten(), nn.Linear(784, num_classes))
+"""
+
+
+def test_an_exported_network_of_the_user_needs_its_module_no_more(fit, cli, user_module):
+    name = f"{user_module('own', OWN)}.Net"
+    own = ("--model", "lightning_cnn.classifiers.ImageClassifier", "--model.network", name, "--model.optimizer", "Adam")
+    run = fit("mnist/cnn.yaml", *own, "--model.metrics.f1", "MulticlassF1Score", "--model.loss", "FocalLoss")
+
+    assert cli("export", run, "--output", "own.onnx").status == 2
+    assert cli("export", run, "--output", "own.onnx", "--model", name).status == 0
+    assert cli("test", run, "--model.network", name).status == 0
+    outcome = cli("test", "own.onnx")
+
+    assert outcome.status == 0, outcome.err
+    before, after = (json.loads((folder / "test_metrics.json").read_text()) for folder in (run, Path()))
+    metrics = ("test/acc", "test/f1", "test/loss")
+    assert [before[name] for name in metrics] == pytest.approx([after[name] for name in metrics], rel=1e-5)
+
+
+def test_a_folder_in_colour_is_found_again_at_another_place(cli, tmp_path):
+    write_photos(tmp_path / "photos")
+    network = ("--model.network", "lightning_cnn.networks.ThreeStageCNN")
+    data = ("--data", "ImageFolderDataModule", "--data.root", "photos", "--data.image_size", 32)
+    quick = ("--trainer.max_epochs", 1, "--plots.enabled", "false", "--dashboard.enabled", "false")
+    assert cli("fit", *network, *data, *quick).status == 0
+    (run,) = Path("logs").glob("*/version_0")
+    Path("photos").rename("moved")
+
+    outcome = cli("export", run, "--output", "photos.onnx", "--data.root", "moved")
+    tested = cli("test", "photos.onnx", "--data.root", "moved")
+
+    assert outcome.status == tested.status == 0, outcome.err + tested.err
+    number = json.loads(Path("test_metrics.json").read_text())["images"]
+    assert number == 22  # those that are not trained on, and no others
+    assert f"Compared: {number} of {number} predicted classes equal" in outcome.out
+    assert cli("predict", "photos.onnx", next(Path("moved").glob("*/*.png"))).status == 0
+
+
+def test_without_test_images_those_of_the_validation_are_compared(cli, tmp_path):
+    write_photos(tmp_path / "photos")
+    data = ("--data", "ImageFolderDataModule", "--data.root", "photos", "--data.test_size", 0, "--data.image_size", 28)
+    quick = ("--trainer.max_epochs", 1, "--plots.enabled", "false", "--dashboard.enabled", "false")
+    assert cli("fit", "--model", "MLPClassifier", *data, *quick).status == 0
+    (run,) = Path("logs").glob("*/version_0")
+
+    outcome = cli("export", run, "--output", "photos.onnx")
+
+    assert outcome.status == 0, outcome.err
+    assert outcome.out.splitlines()[0].endswith("(validation images of photos)")

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from onnx_files import SIDE, encoded, model, node
 
-from lightning_cnn.checkpoint.onnx import dump
+from lightning_cnn.checkpoint.onnx import dump, is_onnx_file
 from lightning_cnn.data.facts import Framing
 from lightning_cnn.data.resize import Resize
 from lightning_cnn.errors import ForeignError, UserError
-from lightning_cnn.predict.model import is_onnx, open_model
+from lightning_cnn.predict.model import open_model
 from lightning_cnn.predict.onnx_model import OnnxModel
 from lightning_cnn.predict.pipeline import Predictor
 
@@ -91,11 +91,11 @@ def test_a_network_needs_no_class_of_the_user(write):
 
 
 def test_files_are_told_apart_by_their_content(write, tmp_path):
-    assert is_onnx(write())
+    assert is_onnx_file(write())
     (tmp_path / "b.onnx").write_text("text")
-    assert not is_onnx(tmp_path / "b.onnx")
-    assert not is_onnx(tmp_path)
-    assert not is_onnx(tmp_path / "nowhere.onnx")
+    assert not is_onnx_file(tmp_path / "b.onnx")
+    assert not is_onnx_file(tmp_path)
+    assert not is_onnx_file(tmp_path / "nowhere.onnx")
     with pytest.raises(ForeignError, match="nor a safetensors or ONNX file"):
         open_model(tmp_path / "b.onnx")
 
