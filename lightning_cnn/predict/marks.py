@@ -163,9 +163,11 @@ def main_mark(ink: Mask, weight: NDArray[np.float32]) -> Marks:
 
 
 def _is_frame(mark: Mask) -> bool:
-    """Whether the pixels of a mark are at the sides of its box."""
+    """Whether the pixels of a mark are at the sides of its box, or on an ellipse in it."""
     y, x = (max(1, round(_FRAME * length)) for length in mark.shape)
-    return bool(mark[y:-y, x:-x].sum() < 0.05 * mark.sum())
+    y_axis, x_axis = (np.linspace(-1, 1, length) for length in mark.shape)
+    inner = np.hypot(y_axis[:, None], x_axis) < 1 - 2 * _FRAME
+    return bool(min(mark[y:-y, x:-x].sum(), (mark & inner).sum()) < 0.05 * mark.sum())
 
 
 def _on_rim(box: Box, shape: tuple[int, ...]) -> bool:

@@ -21,8 +21,9 @@ _OTHER = 12
 _PATTERN = 8.0
 #: The level below which a backdrop is black, and the object light on it as in the training images.
 _BLACK = 40
-#: The change from pixel to pixel, in grey values, below which there is no edge: the border of a soft shadow.
-_EDGE = 9.0
+#: The change from pixel to pixel, as a share of the backdrop's light, below which there is no edge: that of a soft
+#: shadow.
+_EDGE = 0.036
 #: The least area of a part of an object, as a share of the largest one.
 _MIN_PART = 0.05
 
@@ -114,7 +115,7 @@ def _shadow(grey: Pixels, light: Pixels, mask: Mask) -> Mask:
         return np.zeros_like(mask)
     smooth = ndimage.uniform_filter(grey, 3)
     change = np.hypot(*np.gradient(smooth))
-    soft = (change < _EDGE) & (smooth < light) & (smooth > 0.5 * light) | ~mask
+    soft = (change < _EDGE * light) & (smooth < light) & (smooth > 0.5 * light) | ~mask
     labels, _ = ndimage.label(soft)
     outside = np.isin(labels, np.unique(rim(labels)[rim(labels) > 0])) & soft
     return np.asarray(dilated_by_cross(outside) & (smooth > 0.5 * light))
