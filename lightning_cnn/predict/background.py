@@ -10,11 +10,15 @@ Pixels = NDArray[np.float32]
 #: Which pixels, `(H, W)`.
 Mask = NDArray[np.bool_]
 
+#: Weights of red, green and blue in the grey value.
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 #: The longer side, in pixels, of the picture that is looked at: fine enough for a digit that is a sixth as high, and
 #: the averaged pixels of a photograph are less noisy.
 SIDE = 144
-#: Iterations of least squares for the surface; more change nothing visible.
+#: Iterations of least squares for the surface, at most, …
 _ITERATIONS = 12
+#: … and the change of a coefficient, as a share of the range of values, below which more change nothing visible.
+_CONVERGED = 2e-3
 #: The deviation from the surface, as a share of the range of values, that noise and pattern make …
 _TOLERANCE = 0.06
 #: … and the share of the rim that must not deviate more: the rest may be foreground.
@@ -46,7 +50,11 @@ def surface(pixels: Pixels) -> Pixels | None:
     coefficients = np.array([np.median(values), 0, 0, 0, 0, 0])
     for _ in range(_ITERATIONS):
         weighted = terms / np.maximum(np.abs(values - coefficients @ terms), scale / 255)
-        coefficients = np.linalg.lstsq(weighted @ terms.T, weighted @ values)[0]  # one of many, if there is but one row
+        moments = weighted @ terms.T
+        moments += 1e-6 * moments[0, 0] * np.eye(6, dtype=np.float32)  # with but one row, there are many solutions
+        last, coefficients = coefficients, np.linalg.solve(moments, weighted @ values)
+        if np.abs(coefficients - last).max() < _CONVERGED * scale:
+            break
     if np.quantile(np.abs(values - coefficients @ terms), _EXPLAINED) > _TOLERANCE * scale:
         return None
     level, by_x, by_y, by_xx, by_xy, by_yy = coefficients.astype(np.float32)

@@ -6,8 +6,9 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from lightning_cnn.predict.background import SIDE, Mask, Pixels, corner_level, rim, surface
+from lightning_cnn.predict.background import LUMINANCE, SIDE, Mask, Pixels, corner_level, rim, surface
 from lightning_cnn.predict.marks import main_mark, without_lines
+from lightning_cnn.predict.morphology import closed, dilated, eroded_by_cross
 from lightning_cnn.predict.page import Page, find_page
 
 #: Pages within pages that are looked for: the sheet on a table, and a box on it.
@@ -23,8 +24,6 @@ _MIN_CONTRAST = 0.1
 _MIN_DEVIATIONS = 8.0
 #: The standard deviation of values that are rounded to whole ones; it hides noise that is smaller.
 _ROUNDING = 0.29
-#: The window, in pixels, in which faint edges of strokes belong to them.
-_GROWTH = 3
 #: The contrast of the faintest parts of a stroke, as a share of what separates ink from paper and lines.
 _FAINTEST = 0.4
 #: The least grey value of paper that contrast is measured with.
@@ -45,7 +44,6 @@ _TWO_TONES = 64.0
 _MAX_WITHIN = 0.15
 #: … and ink with less contrast than this.
 _FAINT_INK = 0.08
-_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 class Ink(NamedTuple):
@@ -74,7 +72,7 @@ class Ink(NamedTuple):
             image: The image.
             box: Top, left, bottom and right in the reduced picture.
         """
-        near = ndimage.maximum_filter((self.values > 0).astype(np.float32), _GROWTH)
+        near = dilated(self.values > 0).astype(np.float32)
         paper = self.paper
         faintest = _MIN_CONTRAST * float(self.values.max())
         if max(image.size) > SIDE:
@@ -129,9 +127,7 @@ def find_ink(image: Image.Image, dark: bool | None = None) -> Ink | None:
     if not ink.any():  # all of it is lines
         ink = _connected(mask, contrast > strong)
     marks = main_mark(ink, contrast)
-    grown = (
-        ndimage.binary_dilation(marks.mask, np.ones((_GROWTH, _GROWTH))) & (contrast > faintest / 2) & ~(mask & ~ink)
-    )
+    grown = dilated(marks.mask) & (contrast > faintest / 2) & ~(mask & ~ink)
     values = np.where(grown, contrast, 0).astype(np.float32)
     if marks.others:
         unclear = "several marks"
@@ -172,8 +168,9 @@ def _connected(mask: Mask, seeds: Mask) -> Mask:
 
 def _contrast_of_noise(grey: Pixels, smooth: Pixels, paper: Pixels, dark: bool) -> float:
     """Return the standard deviation that noise gives the contrast."""
-    noise = 1.4826 * float(np.median(np.abs(grey - smooth))) + _ROUNDING  # 1.4826 is of the normal distribution
-    return noise / (max(float(np.median(paper)), _BLACK) if dark else 255)
+    deviation = float(np.median(np.abs(grey - smooth)[::2, ::2]))
+    noise = 1.4826 * deviation + _ROUNDING  # 1.4826 is of the normal distribution
+    return noise / (max(float(np.median(paper[::2, ::2])), _BLACK) if dark else 255)
 
 
 def _contrast(grey: Pixels, paper: Pixels, dark: bool) -> Pixels:
@@ -189,20 +186,20 @@ def _weights(image: Image.Image) -> Pixels:
     These are of the first principal component of the colours, less their local means.
     """
     if image.mode != "RGB":
-        return _LUMINANCE
+        return LUMINANCE
     colours = np.asarray(image, np.float32)[::2, ::2]
     local = (colours - ndimage.uniform_filter(colours, (15, 15, 0), mode="nearest")).reshape(-1, 3)
     _, axes = np.linalg.eigh(local.T @ local)
     axis = axes[:, -1] / np.abs(axes[:, -1]).sum()
     axis *= np.sign(axis.sum()) or 1
-    return axis.astype(np.float32) if (local @ axis).std() > 1.5 * (local @ _LUMINANCE).std() else _LUMINANCE
+    return axis.astype(np.float32) if (local @ axis).std() > 1.5 * (local @ LUMINANCE).std() else LUMINANCE
 
 
 def _to_grey(image: Image.Image, weights: Pixels) -> Pixels:
     """Return the sum of the weighted colours, 0 or more."""
     if image.mode != "RGB":
         return np.asarray(image, np.float32)
-    if weights is _LUMINANCE:
+    if weights is LUMINANCE:
         return np.asarray(image.convert("L"), np.float32)
     return np.asarray(np.asarray(image, np.float32) @ weights - 255 * np.minimum(weights, 0).sum())
 
@@ -223,7 +220,7 @@ def _otsu(values: Pixels) -> float:
 
 def _only_page(grey: Pixels, page: Page) -> Pixels:
     """Return the page with what is on it, with its paper all around it."""
-    paper, inside = (ndimage.binary_erosion(mask, iterations=2, border_value=1) for mask in page)
+    paper, inside = (eroded_by_cross(mask, 2) for mask in page)
     if not paper.any():
         paper, inside = page
     nearest = ndimage.distance_transform_edt(~paper, return_distances=False, return_indices=True)
@@ -269,22 +266,16 @@ def _paper(grey: Pixels, smooth: Pixels, dark: bool) -> Pixels:
 
 
 def _closed(pixels: Pixels, size: int, dark: bool) -> Pixels:
-    """Return the closing of a picture, or its opening if ink is light.
-
-    The rim is continued, as it is not by `ndimage.grey_closing`: that lightens paper that gets darker towards the rim.
-    """
-    first, second = (ndimage.maximum_filter, ndimage.minimum_filter)[:: 1 if dark else -1]
-    half = size // 2
-    closed = second(first(np.pad(pixels, half, mode="edge"), size, mode="nearest"), size, mode="nearest")
-    return np.asarray(closed[half : half + pixels.shape[0], half : half + pixels.shape[1]])
+    """Return the closing of a picture, or its opening if ink is light."""
+    return closed(pixels, size) if dark else -closed(-pixels, size)
 
 
 def _has_ink(paper: Pixels, smooth: Pixels, dark: bool) -> bool:
     """Whether some of the paper is about as dark as the darkest ink (as light, if ink is light)."""
     low, high = float(smooth.min()), float(smooth.max())
     if dark:
-        return float(np.quantile(paper, 0.005)) < low + 0.25 * (high - low)
-    return float(np.quantile(paper, 0.995)) > high - 0.25 * (high - low)
+        return float(np.quantile(paper[::2, ::2], 0.005)) < low + 0.25 * (high - low)
+    return float(np.quantile(paper[::2, ::2], 0.995)) > high - 0.25 * (high - low)
 
 
 def _odd(size: float) -> int:

@@ -190,7 +190,7 @@ def _offset(mass: NDArray[np.float32], by_mass: bool) -> int:
     """Return the first row, or column, of a foreground with this mass in its rows, so that it is centred."""
     free = _SIZE - len(mass)
     if not by_mass:
-        return free // 2
+        return (free + 1) // 2  # as in Fashion-MNIST's training images
     centre = np.average(np.arange(len(mass)), weights=mass)
     return int(np.clip(round(_SIZE / 2 - centre), 0, free))  # the middle of MNIST's images is pixel 14
 

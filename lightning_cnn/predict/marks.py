@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lightning_cnn.predict.background import Mask
+from lightning_cnn.predict.morphology import dilated
 
 #: The slopes of lines that are looked for: a sheet photographed by hand is up to 11° askew.
 _SLOPES = np.linspace(-0.2, 0.2, 21)
@@ -45,11 +46,13 @@ def _rows(ink: Mask) -> Mask:
     none = np.zeros_like(ink)
     thickness = _runs(ink)
     thin = ink & (thickness <= max(2, _MAX_THICKNESS * max(ink.shape)))
-    y, x = np.nonzero(thin)
     least = max(_MIN_LINE * width, _MIN_SHARE * height)
-    if len(x) < least:
+    if thin.any(axis=0).sum() < least:
         return none
-    wide = ndimage.binary_dilation(thin, np.ones((3, 1), bool))  # lines are not quite straight
+    y, x = np.nonzero(thin)
+    wide = thin.copy()  # lines are not quite straight
+    wide[1:] |= thin[:-1]
+    wide[:-1] |= thin[1:]
     wide_y, wide_x = np.nonzero(wide)
     found = np.zeros(len(x), bool)
     for slope in _SLOPES:
@@ -124,7 +127,7 @@ class Marks(NamedTuple):
 
 def main_mark(ink: Mask, weight: NDArray[np.float32]) -> Marks:
     """Return the largest connected component together with those that belong to it, without specks and far marks."""
-    labels, number = ndimage.label(ndimage.binary_dilation(ink, _NEIGHBOURS), _NEIGHBOURS)
+    labels, number = ndimage.label(dilated(ink), _NEIGHBOURS)
     labels[~ink] = 0
     masses = np.bincount(labels.ravel(), np.where(ink, weight, 0).ravel(), minlength=number + 1)
     boxes = {
@@ -160,9 +163,11 @@ def main_mark(ink: Mask, weight: NDArray[np.float32]) -> Marks:
 
 
 def _is_frame(mark: Mask) -> bool:
-    """Whether the pixels of a mark are at the sides of its box."""
+    """Whether the pixels of a mark are at the sides of its box, or on an ellipse in it."""
     y, x = (max(1, round(_FRAME * length)) for length in mark.shape)
-    return bool(mark[y:-y, x:-x].sum() < 0.05 * mark.sum())
+    y_axis, x_axis = (np.linspace(-1, 1, length) for length in mark.shape)
+    inner = np.hypot(y_axis[:, None], x_axis) < 1 - 2 * _FRAME
+    return bool(min(mark[y:-y, x:-x].sum(), (mark & inner).sum()) < 0.05 * mark.sum())
 
 
 def _on_rim(box: Box, shape: tuple[int, ...]) -> bool:

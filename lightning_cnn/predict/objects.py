@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from lightning_cnn.predict.background import SIDE, Mask, Pixels, corner_level, rim, surface
+from lightning_cnn.predict.background import LUMINANCE, SIDE, Mask, Pixels, corner_level, rim, surface
+from lightning_cnn.predict.morphology import dilated_by_cross, eroded_by_cross
 
 #: The least difference of an object from its backdrop, in standard deviations of that.
 _MIN_DEVIATIONS = 4.0
@@ -20,8 +21,9 @@ _OTHER = 12
 _PATTERN = 8.0
 #: The level below which a backdrop is black, and the object light on it as in the training images.
 _BLACK = 40
-#: The change from pixel to pixel, in grey values, below which there is no edge: the border of a soft shadow.
-_EDGE = 9.0
+#: The change from pixel to pixel, as a share of the backdrop's light, below which there is no edge: that of a soft
+#: shadow.
+_EDGE = 0.036
 #: The least area of a part of an object, as a share of the largest one.
 _MIN_PART = 0.05
 
@@ -69,8 +71,10 @@ def find_object(image: Image.Image, dark: bool | None = None) -> Object | None:
     if not mask.any():
         return None
     level = corner_level(grey)
-    fitted = surface(grey)
-    light = np.full_like(grey, level) if fitted is None else fitted
+    fitted = [backdrop for backdrop in backdrops if backdrop is not None]
+    light = np.full_like(grey, level)
+    if len(fitted) == len(bands):
+        light = fitted[0] if len(bands) == 1 else np.tensordot(LUMINANCE, np.stack(fitted), 1)
     if dark is None:
         dark = level > _BLACK
     whole = _main_parts(mask, pattern)
@@ -111,16 +115,16 @@ def _shadow(grey: Pixels, light: Pixels, mask: Mask) -> Mask:
         return np.zeros_like(mask)
     smooth = ndimage.uniform_filter(grey, 3)
     change = np.hypot(*np.gradient(smooth))
-    soft = (change < _EDGE) & (smooth < light) & (smooth > 0.5 * light) | ~mask
+    soft = (change < _EDGE * light) & (smooth < light) & (smooth > 0.5 * light) | ~mask
     labels, _ = ndimage.label(soft)
     outside = np.isin(labels, np.unique(rim(labels)[rim(labels) > 0])) & soft
-    return np.asarray(ndimage.binary_dilation(outside, iterations=1) & (smooth > 0.5 * light))
+    return np.asarray(dilated_by_cross(outside) & (smooth > 0.5 * light))
 
 
 def _main_parts(mask: Mask, pattern: bool) -> Mask:
     if pattern:
-        mask = ndimage.binary_opening(mask, iterations=2)
-    mask = ndimage.binary_closing(np.pad(mask, 4), iterations=3)[4:-4, 4:-4]
+        mask = dilated_by_cross(~dilated_by_cross(~mask, 2), 2)
+    mask = eroded_by_cross(dilated_by_cross(mask, 3), 3)
     mask = ndimage.binary_fill_holes(mask)
     labels, number = ndimage.label(mask, np.ones((3, 3)))
     areas = np.bincount(labels.ravel(), minlength=number + 1)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lightning_cnn.predict.background import Mask
+from lightning_cnn.predict.morphology import dilated_by_cross
 
 #: The least area of a page, as a share of the picture: the cell of a form, in which a digit is a sixth as high as it.
 _MIN_AREA = 0.005
@@ -81,7 +82,7 @@ def _has_four_corners(inside: Mask, box: tuple[slice, slice], shape: tuple[int, 
 
     The box is the smallest one around the region, of any direction. What lies on the edge of the picture is straight.
     """
-    y, x = np.nonzero(inside & ~ndimage.binary_erosion(inside))
+    y, x = np.nonzero(inside & dilated_by_cross(np.pad(~inside, 1, constant_values=True))[1:-1, 1:-1])
     angles = np.linspace(0, np.pi / 2, 18, endpoint=False)
     across = np.cos(angles)[:, None] * x + np.sin(angles)[:, None] * y
     along = np.cos(angles)[:, None] * y - np.sin(angles)[:, None] * x
