@@ -1,6 +1,7 @@
 """``lightning-cnn export``: a checkpoint as a file for others, for another program or for another machine."""
 
 import argparse
+import tempfile
 from pathlib import Path
 
 from lightning_cnn.config.options import (
@@ -15,13 +16,17 @@ from lightning_cnn.config.options import (
 )
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import atomic_write
-from lightning_cnn.run import DEFAULT_ROOT, find_runs, resolve_checkpoint
+from lightning_cnn.run import DEFAULT_ROOT, Run, find_runs, resolve_checkpoint
 from lightning_cnn.startup import filter_warnings, quick_imports
 
 #: The suffix of each format, the default first.
 SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch_export": ".pt2", "state_dict": ".pth"}
+#: A folder for a web host, in which the program is ONNX.
+WEB = "web"
 #: The formats with a program, which is compared with the checkpoint on the images of its data.
-PROGRAMS = ("onnx", "torch_export")
+PROGRAMS = ("onnx", "torch_export", WEB)
+#: The program in the folder of `WEB`.
+_SITE_MODEL = "model.onnx"
 
 _DESCRIPTION = """\
 Write a checkpoint as a file to share, in one of these formats:
@@ -32,11 +37,14 @@ Write a checkpoint as a file to share, in one of these formats:
                 were framed are in the file
   torch_export  the same for torch.export.load, without this package
   state_dict    the weights of the network alone, for torch.load
+  web           a folder for any static web host, or for a phone without a network: a
+                page that classifies drawings and pictures in the browser
 
 `predict` and `test` accept the first two in place of the checkpoint. The file is loaded
 again by its own runtime. Of a program, the predictions for all test images of the data
 (or all validation images, if there are none) must be those of the checkpoint; otherwise
-it is not kept, and the exit status is 1. Beside the file, FILE.md is its model card.
+it is not kept, and the exit status is 1. Beside the file, FILE.md is its model card. For
+web, npm fetches ONNX Runtime for browsers, the first time.
 """
 
 _EXAMPLES = """\
@@ -45,6 +53,7 @@ examples:
   lightning-cnn export best --output digits.onnx
   lightning-cnn export best --format onnx --data.data_dir /datasets
   lightning-cnn export best --output small.onnx --quantize int8
+  lightning-cnn export best --format web --output site
   lightning-cnn predict digits.onnx scans/
 """
 
@@ -58,24 +67,36 @@ def main(argv: list[str]) -> int:
     arguments, flags = _parse(argv[1:])
     path = resolve_checkpoint(arguments.checkpoint, find_runs(DEFAULT_ROOT), folder_means="best")
     kind = _format(arguments, flags)
-    output: Path = arguments.output or path.with_suffix(SUFFIXES[kind])
-    card = output.with_name(f"{output.name}.md")
-    require_writable("--output", output, SUFFIXES[kind])
+    output: Path = arguments.output or path.with_suffix(SUFFIXES.get(kind, f".{kind}"))
+    card = output / f"{_SITE_MODEL}.md" if kind == WEB else output.with_name(f"{output.name}.md")
+    if kind == WEB:
+        _require_folder(output)
+    else:
+        require_writable("--output", output, SUFFIXES[kind])
     for written in (output, card):
         require_new("--output", written, arguments.overwrite)
     filter_warnings()
     try:
         with quick_imports():
             from lightning_cnn.export.writing import Source, write
+            from lightning_cnn.predict.model import open_model
+            from lightning_cnn.serve.web import build_site
     except ModuleNotFoundError as error:
         raise UserError(f"export needs {error.name}; install it: pip install 'lightning-cnn[export]'") from error
     source = Source.read(path, arguments.model)
     images = source.images(flags) if kind in PROGRAMS else None
     drop = arguments.max_accuracy_drop if arguments.quantize else None
     try:
-        with atomic_write(output) as temporary, atomic_write(card) as page:
-            result = write(source, kind, temporary, output.name, images, drop)
-            page.write_text(result.card, encoding="utf-8")
+        if kind == WEB:
+            with tempfile.TemporaryDirectory(prefix="lightning-cnn-") as scratch:
+                program = Path(scratch) / _SITE_MODEL
+                result = write(source, "onnx", program, program.name, images, drop)
+                name = Run.of_checkpoint(path).folder.parent.name or path.stem
+                build_site(program, output, open_model(program), name, result.card, arguments.overwrite)
+        else:
+            with atomic_write(output) as temporary, atomic_write(card) as page:
+                result = write(source, kind, temporary, output.name, images, drop)
+                page.write_text(result.card, encoding="utf-8")
     except UserError as error:
         raise type(error)(f"{path} cannot be exported: {error}") from error
     agreement, quantization = result.agreement, result.quantization
@@ -97,13 +118,25 @@ def _format(arguments: argparse.Namespace, flags: list[str]) -> str:
     if suffix is not None and of_name is None and arguments.format is None:
         raise UserError(f"--output {arguments.output}: the name must end in {', '.join(SUFFIXES.values())}")
     kind: str = arguments.format or of_name or next(iter(SUFFIXES))
-    if arguments.quantize and kind != "onnx":
-        raise UserError(f"--quantize {arguments.quantize} is for --format onnx, not {kind}; leave one of them out")
+    if arguments.quantize and kind not in ("onnx", WEB):
+        raise UserError(f"--quantize {arguments.quantize} is for --format onnx or web, not {kind}; leave one out")
     if flags and kind not in PROGRAMS:
         raise UserError(
-            f"{flags[0]} is for --format {' and '.join(PROGRAMS)}: of {kind}, no images are compared; leave it out"
+            f"{flags[0]} is for --format {', '.join(PROGRAMS)}: of {kind}, no images are compared; leave it out"
         )
     return kind
+
+
+def _require_folder(folder: Path) -> None:
+    """Refuse a path at which no folder can be written.
+
+    Raises:
+        UserError: If there is a file, or the folder around it does not exist.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--output {folder} is a file; name a new folder")
+    if not folder.absolute().parent.is_dir():
+        raise UserError(f"--output {folder}: there is no folder {folder.parent}; create it, or choose another")
 
 
 def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -112,22 +145,22 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     add_checkpoint(parser)
     parser.add_argument(
         "--format",
-        type=lambda value: one_of(SUFFIXES, value, "value of --format"),
-        metavar="|".join(SUFFIXES),
+        type=lambda value: one_of([*SUFFIXES, WEB], value, "value of --format"),
+        metavar="|".join([*SUFFIXES, WEB]),
         help="what to write (default: what the name of --output says, otherwise safetensors)",
     )
     parser.add_argument(
         "--output",
         type=local,
         metavar="FILE",
-        help="the file to write (default: beside the checkpoint, with its name)",
+        help="the file to write, or the folder of web (default: beside the checkpoint, with its name)",
     )
     add_overwrite(parser)
     parser.add_argument(
         "--quantize",
         type=lambda value: one_of(("int8",), value, "value of --quantize"),
         metavar="int8",
-        help="compute with 8-bit integers, per channel, calibrated on validation images; for --format onnx",
+        help="compute with 8-bit integers, per channel, calibrated on validation images; for onnx and web",
     )
     parser.add_argument(
         "--max_accuracy_drop",

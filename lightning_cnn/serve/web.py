@@ -43,7 +43,7 @@ class SiteError(UserError):
     exit_status = 1
 
 
-def build_site(onnx_path: Path, folder: Path, model: Model, name: str, overwrite: bool = False) -> None:
+def build_site(onnx_path: Path, folder: Path, model: Model, name: str, card: str, overwrite: bool = False) -> None:
     """Write a folder for any static web host, in which a page classifies drawings and pictures in the browser.
 
     Args:
@@ -51,6 +51,7 @@ def build_site(onnx_path: Path, folder: Path, model: Model, name: str, overwrite
         folder: The folder to write; it appears when all of it is written.
         model: The model in the file, for its classes and its framing.
         name: What the page calls it.
+        card: Its model card, in Markdown.
         overwrite: Whether to replace the folder if it exists.
 
     Raises:
@@ -65,6 +66,7 @@ def build_site(onnx_path: Path, folder: Path, model: Model, name: str, overwrite
         _write_page(site)
         _write_runtime(site / "runtime", archive)
         shutil.copyfile(onnx_path, site / "model.onnx")
+        (site / "model.onnx.md").write_text(card, encoding="utf-8")
         facts = {
             "name": name,
             "class_names": model.class_names,

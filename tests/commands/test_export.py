@@ -1,4 +1,6 @@
 import json
+import re
+import tarfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,8 @@ from lightning_cnn.data import FashionMNISTDataModule
 from lightning_cnn.export import program as export_program
 from lightning_cnn.export import writing
 from lightning_cnn.files import sha256
+from lightning_cnn.predict.model import open_model
+from lightning_cnn.serve import web
 
 
 @pytest.fixture
@@ -94,10 +98,10 @@ def test_an_existing_file_is_replaced_only_with_overwrite(run, cli):
         (["text.ckpt", "--output", "a.bin"], "--output a.bin: the name must end in .safetensors, .onnx, .pt2, .pth"),
         (["text.ckpt", "--output", "a.pth", "--format", "onnx"], "--output a.pth: the name must end in .onnx"),
         (["text.ckpt", "--format", "onxx"], "did you mean 'onnx'?"),
-        (["text.ckpt", "--quantize", "int8"], "--quantize int8 is for --format onnx, not safetensors"),
+        (["text.ckpt", "--quantize", "int8"], "--quantize int8 is for --format onnx or web, not safetensors"),
         (["text.ckpt", "--quantize", "int4"], "'int4' is not a value of --quantize (choose from int8)"),
         (["text.ckpt", "--max_accuracy_drop", "-1"], "must be a number from 0 to 100, got '-1'"),
-        (["text.ckpt", "--data.root", "a"], "--data.root is for --format onnx and torch_export"),
+        (["text.ckpt", "--data.root", "a"], "--data.root is for --format onnx, torch_export, web"),
         (["text.ckpt", "--output", "no/a.safetensors"], "--output no/a.safetensors cannot be written"),
         (
             ["text.ckpt", "--overwrit"],
@@ -343,3 +347,49 @@ def test_without_test_images_those_of_the_validation_are_compared(cli, tmp_path)
 
     assert outcome.status == 0, outcome.err
     assert outcome.out.splitlines()[0].endswith("(validation images of photos)")
+
+
+@pytest.fixture
+def runtime(tmp_path, monkeypatch):
+    """In place of the package of npm, an archive with the same files."""
+    archive = tmp_path / "runtime.tgz"
+    with tarfile.open(archive, "w:gz") as package:
+        for name in web._RUNTIME:
+            package.addfile(tarfile.TarInfo(name))
+    monkeypatch.setattr(web, "fetch_runtime", lambda: archive)
+
+
+def test_a_folder_for_the_web_has_the_page_and_a_program_that_agrees(run, runtime, cli, tiny_data):
+    outcome = cli("export", run, "--format", "web", "--output", "site")
+
+    assert outcome.status == 0, outcome.err
+    assert re.search(r"Compared: (\d+) of \1 predicted classes equal", outcome.out)
+    assert "Written: site, site/model.onnx.md" in outcome.out
+    facts = json.loads(Path("site/site.json").read_text())["models"][0]
+    assert (facts["name"], facts["file"]) == ("fashion_mnist-mlp", "model.onnx")
+    assert open_model(Path("site/model.onnx")).class_names == facts["class_names"]
+    assert Path("site/index.html").is_file() and not list(Path().glob(".site*"))
+
+
+def test_a_folder_for_the_web_is_replaced_only_if_that_is_said(run, runtime, cli, tiny_data):
+    Path("site").mkdir()
+
+    kept = cli("export", run, "--format", "web", "--output", "site")
+    replaced = cli("export", run, "--format", "web", "--output", "site", "--overwrite")
+
+    assert (kept.status, replaced.status) == (2, 0)
+    assert "site exists" in kept.err
+    assert Path("site/index.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [("file", "file is a file; name a new folder"), ("no/site", "there is no folder no; create it")],
+)
+def test_a_folder_for_the_web_that_cannot_be_is_refused(output, message, run, cli):
+    Path("file").touch()
+
+    outcome = cli("export", run, "--format", "web", "--output", output)
+
+    assert outcome.status == 2
+    assert message in outcome.err

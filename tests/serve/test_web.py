@@ -62,7 +62,7 @@ def site(tmp_path_factory) -> Path:
         )
         monkeypatch.setenv("LIGHTNING_CNN_CACHE_DIR", str(Path.home() / ".cache" / "lightning_cnn"))
         try:
-            web.build_site(folder / "digits.onnx", folder / "site", model, "digits")
+            web.build_site(folder / "digits.onnx", folder / "site", model, "digits", "# Card")
         except web.SiteError as error:
             pytest.skip(f"npm cannot fetch the runtime: {error}")
     return folder / "site"
@@ -199,7 +199,8 @@ def test_a_digit_that_is_framed_already_is_kept(framed):
 
 
 def test_the_site_has_all_it_needs_and_nothing_of_a_server(site):
-    assert {path.name for path in site.iterdir()} == {"index.html", "model.onnx", "page", "runtime", "site.json"}
+    names = {"index.html", "model.onnx", "model.onnx.md", "page", "runtime", "site.json"}
+    assert {path.name for path in site.iterdir()} == names
     assert not {path.name for path in (site / "page").iterdir()} & {"docs.html", "docs.js", "local.js"}
     (model,) = json.loads((site / "site.json").read_text())["models"]
     assert model["framing"] == {"side": 20, "by_mass": True}
@@ -211,16 +212,16 @@ def test_a_site_is_replaced_only_if_asked_to(tmp_path, cache):
     (tmp_path / "site").mkdir()
 
     with pytest.raises(UserError, match="exists; add --overwrite to replace it") as raised:
-        web.build_site(tmp_path / "a.onnx", tmp_path / "site", Brightness(), "a")
+        web.build_site(tmp_path / "a.onnx", tmp_path / "site", Brightness(), "a", "# Card")
     assert raised.value.exit_status == 2
 
 
 def test_a_failure_of_npm_is_one_line_and_leaves_nothing(tmp_path, cache, monkeypatch):
     with pytest.raises(web.SiteError, match=r"npm cannot fetch .* \(npm error network\); check"):
-        web.build_site(tmp_path / "a.onnx", tmp_path / "site", Brightness(), "a")
+        web.build_site(tmp_path / "a.onnx", tmp_path / "site", Brightness(), "a", "# Card")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(web.SiteError, match="npm, which fetches onnxruntime-web, is not installed"):
-        web.build_site(tmp_path / "a.onnx", tmp_path / "site", Brightness(), "a")
+        web.build_site(tmp_path / "a.onnx", tmp_path / "site", Brightness(), "a", "# Card")
 
     assert not cache.exists() and not (tmp_path / "site").exists()
 
