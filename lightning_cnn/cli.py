@@ -24,7 +24,7 @@ COMMANDS = {
     "test": "Evaluate a checkpoint on the official test images.",
     "sweep": "Search for settings, or repeat a run over seeds or folds, with any number of workers.",
     "predict": "Classify image files of your own with a checkpoint.",
-    "export": "Write a checkpoint as safetensors, to give to others.",
+    "export": "Write a checkpoint as a file for others: safetensors, ONNX, torch.export.",
     "report": "Write a page about a run, or one that compares several.",
     "data": "Fetch a dataset, verify its files, or remove decoded images.",
 }
@@ -52,7 +52,7 @@ examples:
   lightning-cnn test best
   lightning-cnn sweep --config configs/mnist/cnn.yaml --space configs/sweeps/cnn.yaml --n_trials 20
   lightning-cnn predict logs/mnist-cnn/version_0 digits/ --output predictions.csv
-  lightning-cnn export best --output digits.safetensors
+  lightning-cnn export best --output digits.onnx
   lightning-cnn report logs/mnist-cnn/version_0 logs/mnist-cnn/version_1
   lightning-cnn data verify mnist
 
