@@ -26,7 +26,7 @@ COMMANDS = {
     "predict": "Classify image files of your own with a checkpoint.",
     "serve": "Answer requests over HTTP with the predictions of models.",
     "demo": "Serve a page to draw on, which shows what models see and predict.",
-    "export": "Write a checkpoint as safetensors, to give to others.",
+    "export": "Write a checkpoint as a file for others: safetensors, ONNX, torch.export, a web page.",
     "report": "Write a page about a run, or one that compares several.",
     "data": "Fetch a dataset, verify its files, or remove decoded images.",
 }
@@ -56,9 +56,9 @@ examples:
   lightning-cnn test best
   lightning-cnn sweep --config configs/mnist/cnn.yaml --space configs/sweeps/cnn.yaml --n_trials 20
   lightning-cnn predict logs/mnist-cnn/version_0 digits/ --output predictions.csv
-  lightning-cnn serve logs/mnist-cnn/version_0
-  lightning-cnn demo best
-  lightning-cnn export best --output digits.safetensors
+    "serve": "Answer requests over HTTP with the predictions of models.",
+    "demo": "Serve a page to draw on, which shows what models see and predict.",
+    "export": "Write a checkpoint as a file for others: safetensors, ONNX, torch.export, a web page.",
   lightning-cnn report logs/mnist-cnn/version_0 logs/mnist-cnn/version_1
   lightning-cnn data verify mnist
 

@@ -224,6 +224,21 @@ def test_the_example_in_python(workplace: Workplace, tmp_path: Path, monkeypatch
     assert prediction.label in "0123456789" and prediction.seen.max() == 255
 
 
+def test_onnx_runtime_alone_computes_an_exported_model(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = next(code for code in re.findall(r"^```python\n(.*?)^```", README, re.M | re.S) if "onnxruntime" in code)
+    (exported,) = [number for number, command in enumerate(COMMANDS) if command.endswith("--output digits.onnx")]
+    run_up_to(exported + 1, workplace, monkeypatch)
+    capsys.readouterr()
+
+    exec(code, values := {})
+
+    name, probability = capsys.readouterr().out.split()
+    assert name in values["names"] and 0.1 <= float(probability) <= 1
+    assert "lightning_cnn" not in code.replace('["lightning_cnn"]', "") and len(code.splitlines()) <= 12
+
+
 def test_the_commands_have_made_these_runs(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     run_up_to(len(COMMANDS), workplace, monkeypatch)
 

@@ -1,7 +1,6 @@
 """The network of an ONNX file, computed by ONNX Runtime within limits of memory and time; torch is not needed."""
 
 import threading
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,12 @@ from numpy.typing import NDArray
 from lightning_cnn.checkpoint.onnx import INPUT, OUTPUTS
 from lightning_cnn.errors import UserError, reason
 
-#: Bytes that all networks of a process may take, with their weights.
-_MEMORY = 2**30
+#: Bytes that a network may take, besides this many times the size of its file: weights are stored in two orders.
+_MEMORY, _OF_FILE = 2**28, 4
 #: Pixels of all channels that are computed at once, so that most networks stay far below.
-_VALUES = 2**20
+_VALUES = 2**18
+#: The memory of a network is limited by what was registered last when it was opened.
+_opening = threading.Lock()
 #: Seconds after which the first image is given up; a ResNet-152 takes half a second.
 _SECONDS = 5.0
 #: The longest side of an image, as in `data.resize`, and the most classes.
@@ -41,7 +42,6 @@ class Session:
 
     def __init__(self, model: bytes, path: Path, num_threads: int = 1) -> None:
         self._path = path
-        _limit_memory()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads
         options.inter_op_num_threads = 1
@@ -51,12 +51,14 @@ class Session:
         # Otherwise the first bytes could make it a file of another format, which has not been checked.
         options.add_session_config_entry("session.load_model_format", "ONNX")
         try:
-            self._session = onnxruntime.InferenceSession(
-                model,
-                options,
-                providers=["CPUExecutionProvider"],
-                disabled_optimizers=["ConstantFolding"],  # it computes without the limit, when the file is opened
-            )
+            with _opening:
+                _limit_memory(_MEMORY + _OF_FILE * len(model))
+                self._session = onnxruntime.InferenceSession(
+                    model,
+                    options,
+                    providers=["CPUExecutionProvider"],
+                    disabled_optimizers=["ConstantFolding"],  # it computes without the limit, when the file is opened
+                )
         except Exception as error:  # of many types, which have no common base
             raise UserError(f"{path} is not a valid ONNX file: {_in_one_line(error)}; export it again") from error
         self.image_shape = self._image_shape()
@@ -118,19 +120,18 @@ class Session:
         return UserError(f"{self._path} cannot be used: {why}; give a file that `export` wrote")
 
 
-@cache
-def _limit_memory() -> None:
-    """Let all networks of this process take their memory from one place that has a limit."""
+def _limit_memory(most: int) -> None:
+    """Let the networks that are opened from now on take their memory from a place that has a limit."""
     memory = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
     # It grows by what is needed, where the default doubles it.
-    arena = onnxruntime.OrtArenaCfg({"max_mem": _MEMORY, "arena_extend_strategy": 1})
+    arena = onnxruntime.OrtArenaCfg({"max_mem": most, "arena_extend_strategy": 1})
     onnxruntime.create_and_register_allocator(memory, arena)
 
 
 def _in_one_line(error: Exception) -> str:
     text = " ".join(reason(error).split())
     if "Available memory" in text:
-        return f"it needs more than {_MEMORY:,} bytes of memory"
+        return f"it needs more memory than {_MEMORY:,} bytes and {_OF_FILE} times its size"
     return text[-300:]

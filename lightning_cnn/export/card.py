@@ -76,7 +76,7 @@ def model_card(metadata: Mapping[str, Any], kind: str, file: str, agreement: Agr
         keep_trailing_newline=True,
     )
     environment.filters.update(text=as_text, percent=_percent)
-    channels, height, width = metadata["image_shape"]
+    channels, height, width = metadata["image_shape"] or ("C", "H", "W")  # where it was not recorded
     test = run.read_test_metrics() or {}
     is_tested = test.get("checkpoint_sha256") == metadata["checkpoint_sha256"]
     tested = test if is_tested and isinstance(test.get("data"), dict) else {}

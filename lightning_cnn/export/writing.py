@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,14 @@ class Source:
     Attributes:
         path: The file.
         content: What `checkpoint.read` returns for it.
-        classifier: The classifier, in float32 and in eval mode.
         sha256: SHA-256 of the file.
+        model: Class path of a network or classifier of the user's own; None for what the checkpoint names.
     """
 
     path: Path
     content: dict[str, Any]
-    classifier: ImageClassifier
     sha256: str
+    model: str | None
 
     @classmethod
     def read(cls, path: Path, model: str | None) -> "Source":
@@ -52,7 +53,16 @@ class Source:
         content = checkpoints.read(path)
         if not content["state_dict"]:
             raise UserError(f"{path} is exported already; give the checkpoint that it was made from")
-        return cls(path, content, load_classifier(content, model), sha256(path))
+        return cls(path, content, sha256(path), model)
+
+    @cached_property
+    def classifier(self) -> ImageClassifier:
+        """The classifier, in float32 and in eval mode; for the weights alone it is not built.
+
+        Raises:
+            UserError: If it cannot be built.
+        """
+        return load_classifier(self.content, self.model)
 
     def images(self, flags: Sequence[str]) -> EvaluationImages:
         """Return the images that the checkpoint is compared on; `flags` are those of `test` for its data."""
@@ -72,14 +82,31 @@ class Source:
         trainer = config.get("trainer")
         if isinstance(trainer, dict):
             config["trainer"] = {name: value for name, value in trainer.items() if name != "default_root_dir"}
-        names = description["class_names"] or [str(label) for label in range(self.classifier.num_classes)]
         return {
             **onnx.as_metadata({**self.content, checkpoints.KEY: description}),
             "config": config,
-            "class_names": names,
+            "checkpoint_sha256": self.sha256,
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the classifier itself is: class names, shape of the images, number of parameters."""
+        names = self.content[checkpoints.KEY]["class_names"]
+        return {
+            "class_names": names or [str(label) for label in range(self.classifier.num_classes)],
             "image_shape": [*self.classifier.image_shape],
             "parameters": sum(parameter.numel() for parameter in self.classifier.network.parameters()),
-            "checkpoint_sha256": self.sha256,
+        }
+
+    def recorded_facts(self) -> dict[str, Any]:
+        """Return the same, as far as the checkpoint says so."""
+        settings, weights = self.content.get("hyper_parameters", {}), self.content["state_dict"]
+        size, channels = settings.get("image_size"), settings.get("in_channels")
+        sides = [size, size] if isinstance(size, int) else size
+        is_shape = isinstance(sides, list | tuple) and [*map(type, (*sides, channels))] == [int] * 3
+        return {
+            "class_names": self.content[checkpoints.KEY]["class_names"] or [],
+            "image_shape": [channels, *sides] if is_shape else None,
+            "parameters": sum(weight.numel() for name, weight in weights.items() if name.startswith("network.")),
         }
 
 
@@ -124,10 +151,10 @@ def write(
     run, metadata = Run.of_checkpoint(source.path), source.metadata()
     if images is None:
         (write_safetensors if kind == "safetensors" else write_state_dict)(source.content, path)
-        return Written(model_card(metadata, kind, name, None, run))
+        return Written(model_card({**metadata, **source.recorded_facts()}, kind, name, None, run))
     quantization = None
     program: Program = Onnx.of(source.classifier) if kind == "onnx" else TorchExport(source.classifier)
-    metadata["sample"] = images.is_sample
+    metadata |= {**source.facts(), "sample": images.is_sample}
     if max_accuracy_drop is not None:
         assert isinstance(program, Onnx)
         program, quantization = _quantized(program, source, path, images, max_accuracy_drop)

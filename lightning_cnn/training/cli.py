@@ -218,7 +218,16 @@ class TrainingCLI(SettingsCLI):
             folder = Run.of_checkpoint(self.checkpoint).folder
             self.test_results = TestResults(folder, self.checkpoint, self.settings["overwrite"])
             callbacks.append(self.test_results)
-        return {**_with(callbacks), "logger": setup.user_loggers(options["logger"]), "enable_checkpointing": False}
+        # A trainer that restores no checkpoint writes into its own folder.
+        place = {}
+        if self.is_exported and self.checkpoint is not None:
+            place["default_root_dir"] = Run.of_checkpoint(self.checkpoint).folder
+        return {
+            **_with(callbacks),
+            **place,
+            "logger": setup.user_loggers(options["logger"]),
+            "enable_checkpointing": False,
+        }
 
     def _for_training(self, options: Namespace) -> dict[str, Any]:
         """Return the arguments of a trainer for `fit`; unless nothing is to be written, the run folder is opened."""

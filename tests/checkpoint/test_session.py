@@ -62,7 +62,7 @@ REFUSED = {
             [tensor("shape", [2**20, 2**10], np.int64)],
             means="y",
         ),
-        "it needs more than 1,073,741,824 bytes of memory",
+        "it needs more memory than 268,435,456 bytes and 4 times its size",
     ),
 }
 
@@ -96,3 +96,14 @@ def test_a_file_that_also_begins_like_one_of_another_format_is_read_as_onnx():
     data[2:2] = b"\x12\x04ORTM"  # the producer's name, where ONNX Runtime looks for its own format
 
     assert Session(bytes(data), PATH).num_classes == 3
+
+
+def test_each_network_has_a_limit_of_its_own(monkeypatch):
+    nodes = [node("Expand", "means shape", "x"), node("ReduceMax", "x", "y", axes=[0, 1])]
+    data = encoded(model(nodes, [tensor("shape", [1, 2**24], np.int64)], means="y"))
+    allowed = Session(data, PATH)
+    monkeypatch.setattr(session_module, "_MEMORY", 2**24)
+
+    with pytest.raises(UserError, match="it needs more memory than 16,777,216 bytes"):
+        Session(data, PATH)
+    assert allowed(WHITE)[0].shape == (1, 3)

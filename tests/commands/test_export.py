@@ -285,6 +285,8 @@ def test_an_onnx_file_is_tested_and_validated_like_its_checkpoint(exported, run,
     assert after["checkpoint_sha256"] == sha256(exported)
     assert before["data"] == after["data"]
     assert "(validation accuracy in training: " in outcome.out
+    assert {path.name for path in Path("plots").iterdir()} == {path.name for path in (run / "plots").iterdir()}
+    assert {path.name for path in Path("logs").iterdir()} == {"fashion_mnist-mlp"}
     assert cli("report", exported).out == "Written: report.html\n"
     validated = [cli("validate", file) for file in (run, exported)]
     assert [outcome.status for outcome in validated] == [0, 0]
@@ -307,6 +309,8 @@ def test_an_exported_network_of_the_user_needs_its_module_no_more(fit, cli, user
     run = fit("mnist/cnn.yaml", *own, "--model.metrics.f1", "MulticlassF1Score", "--model.loss", "FocalLoss")
 
     assert cli("export", run, "--output", "own.onnx").status == 2
+    assert cli("export", run, "--output", "own.safetensors").status == 0
+    assert "28×28 grey images into 10 classes, with 7,850 numbers" in Path("own.safetensors.md").read_text()
     assert cli("export", run, "--output", "own.onnx", "--model", name).status == 0
     assert cli("test", run, "--model.network", name).status == 0
     outcome = cli("test", "own.onnx")

@@ -28,7 +28,7 @@ WRITES = {
     "validate": (),
     "fit": ("logs", "logs/**/*", "lightning_logs/**/*", "lightning_logs"),
     "predict": ("out.json",),
-    "export": ("out.safetensors",),
+    "export": ("out.safetensors", "out.safetensors.md"),
 }
 EVERY, BUILDS = " ".join(COMMANDS), "test validate fit predict"
 RUNS = "test validate fit"
