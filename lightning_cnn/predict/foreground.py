@@ -22,6 +22,8 @@ _WINDOW = 0.3
 _MIN_CONTRAST = 0.1
 #: The standard deviations of the noise by which ink must differ from the paper.
 _MIN_DEVIATIONS = 8.0
+#: The contrast of noise beyond which the mean of nine pixels is looked at, whose noise is at most half of it.
+_MAX_NOISE = 0.3
 #: The standard deviation of values that are rounded to whole ones; it hides noise that is smaller.
 _ROUNDING = 0.29
 #: The contrast of the faintest parts of a stroke, as a share of what separates ink from paper and lines.
@@ -114,8 +116,10 @@ def find_ink(image: Image.Image, dark: bool | None = None) -> Ink | None:
     if dark is None:
         dark, sure = _polarity(smooth)
     paper = _paper(grey, smooth, dark)
-    contrast = _contrast(grey, paper, dark)
     noise = _contrast_of_noise(grey, smooth, paper, dark)
+    if _MIN_DEVIATIONS * noise > _MAX_NOISE:
+        grey, noise = smooth, noise / 2
+    contrast = _contrast(grey, paper, dark)
     faintest = max(_MIN_CONTRAST * float(contrast.max()), _MIN_DEVIATIONS * noise, 1e-3)
     mask = contrast > faintest
     if not mask.any():
