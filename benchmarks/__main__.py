@@ -52,6 +52,7 @@ def main(argv: list[str]) -> int:
             reference=arguments.reference,
             limit_batches=arguments.limit_batches,
             processes=arguments.processes,
+            models=arguments.models,
         )
         write_uncompressed(options)
         run(sections, options, arguments.output)
@@ -127,6 +128,13 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         metavar="N",
         help=f"numbers of processes that `scale` compares with one process, divisors of {BATCH_SIZE}; they run on GPUs "
         "if there is one for each process, otherwise on the CPU, whose cores they share (default: 2)",
+    )
+    add(
+        "--models",
+        nargs="+",
+        default=[],
+        metavar="MODEL",
+        help="checkpoints and exported files that `serve` compares (default: a `CNN` that was trained for one step)",
     )
     add("--limit_batches", type=positive, metavar="N", help="stop every loop after N batches, for a quick test")
     return parser.parse(argv)

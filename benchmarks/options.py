@@ -1,6 +1,6 @@
 """The options of the benchmark, and the datasets that they select."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ class Options:
         reference: Whether to run PyTorch's MNIST example as well.
         limit_batches: Batches per loop; None for all.
         processes: Numbers of processes to compare with one; each divides `systems.BATCH_SIZE`.
+        models: Checkpoints and exported files to serve; none trains one.
     """
 
     repeats: int
@@ -33,6 +34,7 @@ class Options:
     reference: bool
     limit_batches: int | None
     processes: list[int]
+    models: list[str] = field(default_factory=list)
 
     @property
     def of_data_module(self) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import Any
 
 from lightning_cnn.errors import UserError
 
-_ROOT = str(Path(__file__).parents[1])
+#: The folder of this checkout.
+ROOT = str(Path(__file__).parents[1])
 
 
 class WorkerError(UserError):
@@ -46,13 +47,18 @@ def command(*arguments: str, status: int = 0, variables: Mapping[str, str] | Non
 
 def _run(name: str, arguments: list[str], status: int = 0, variables: Mapping[str, str] | None = None) -> str:
     """Run a module of this checkout, from any current folder, and return its output."""
-    path = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path, **(variables or {})}
-    done = subprocess.run([sys.executable, "-P", "-m", *arguments], capture_output=True, text=True, env=environment)
+    variables = {**environment(), **(variables or {})}
+    done = subprocess.run([sys.executable, "-P", "-m", *arguments], capture_output=True, text=True, env=variables)
     if done.returncode != status:
         lines = done.stderr.strip().splitlines() or ["no output on stderr"]
         raise WorkerError(f"the worker {name} ended with exit status {done.returncode}: {lines[-1].strip()}")
     return done.stdout
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of processes that import this checkout, from any current folder."""
+    path = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path}
 
 
 def progress(text: str) -> None:

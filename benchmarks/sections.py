@@ -10,6 +10,7 @@ from benchmarks.process import call, command, progress
 from benchmarks.report import Table, by, column, pairwise, percent, spread
 from benchmarks.runs import fit_and_test, fit_steps, fit_system
 from benchmarks.section import Measurements, Section, repeats
+from benchmarks.serve import measure_serve, serve_table
 from benchmarks.systems import BATCH_SIZE
 
 #: The configs whose time to accuracy is measured, each with its target for the test accuracy.
@@ -231,4 +232,5 @@ SECTIONS = {
     "precision": Section("Precision beside busy processes", measure_precision, precision_table),
     "folder": Section("A folder of images: decoding, cache, epochs", measure_folder, folder_table),
     "scale": Section("Steps in several processes", measure_scale, scale_table),
+    "serve": Section("Answers over HTTP: one image, batches, and many clients", measure_serve, serve_table),
 }

@@ -2,4 +2,5 @@
 
 from lightning_cnn.cli import run
 
-run()
+if __name__ == "__main__":  # not in the workers of `serve`, which import it
+    run()

@@ -24,19 +24,23 @@ COMMANDS = {
     "test": "Evaluate a checkpoint on the official test images.",
     "sweep": "Search for settings, or repeat a run over seeds or folds, with any number of workers.",
     "predict": "Classify image files of your own with a checkpoint.",
+    "serve": "Answer requests over HTTP with the predictions of models.",
+    "demo": "Serve a page to draw on, which shows what models see and predict.",
     "export": "Write a checkpoint as safetensors, to give to others.",
     "report": "Write a page about a run, or one that compares several.",
     "data": "Fetch a dataset, verify its files, or remove decoded images.",
 }
 #: Commands that compute with a network, in as many threads as there are free cores.
-_COMPUTES = ("fit", "validate", "test", "predict")
+_COMPUTES = ("fit", "validate", "test", "predict", "serve", "demo")
 #: The names that commands have in other projects, and our command.
 _ALIASES = {
     **dict.fromkeys(("train", "training", "resume"), "fit"),
     **dict.fromkeys(("val", "valid", "validation"), "validate"),
     **dict.fromkeys(("eval", "evaluate", "evaluation"), "test"),
     **dict.fromkeys(("tune", "search", "hpo", "optimize"), "sweep"),
-    **dict.fromkeys(("infer", "inference", "classify", "serve", "detect"), "predict"),
+    **dict.fromkeys(("infer", "inference", "classify", "detect"), "predict"),
+    **dict.fromkeys(("server", "deploy", "api"), "serve"),
+    **dict.fromkeys(("gui", "draw", "webui"), "demo"),
     **dict.fromkeys(("convert", "onnx", "save"), "export"),
     **dict.fromkeys(("compare", "plot", "summary"), "report"),
     **dict.fromkeys(("download", "fetch", "prepare", "datasets"), "data"),
@@ -52,6 +56,8 @@ examples:
   lightning-cnn test best
   lightning-cnn sweep --config configs/mnist/cnn.yaml --space configs/sweeps/cnn.yaml --n_trials 20
   lightning-cnn predict logs/mnist-cnn/version_0 digits/ --output predictions.csv
+  lightning-cnn serve logs/mnist-cnn/version_0
+  lightning-cnn demo best
   lightning-cnn export best --output digits.safetensors
   lightning-cnn report logs/mnist-cnn/version_0 logs/mnist-cnn/version_1
   lightning-cnn data verify mnist

@@ -5,7 +5,9 @@ torchrun, SLURM and Lightning set environment variables, which can be read befor
 
 import os
 import platform
+import sys
 from pathlib import Path
+from typing import Any
 
 from lightning_cnn.errors import UserError
 
@@ -81,6 +83,13 @@ def slurm_job_id() -> str:
 def is_requeued_by_slurm() -> bool:
     """Whether SLURM has requeued and restarted this job."""
     return os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook, whose output is no terminal but shows a line being replaced."""
+    ipython: Any = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell is not None and "IPKernelApp" in shell.config
 
 
 def processor_name() -> str:

@@ -152,3 +152,10 @@ def shipped_config(name: str) -> Path:
     package = Path(__file__).parent
     folder = package if (package / "configs").is_dir() else package.parent  # installed as a wheel, or a checkout
     return folder / "configs" / name
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Return the configs of this project that `fit` can be given alone, by their names, for example `mnist/cnn`."""
+    folder = shipped_config("")
+    found = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
+    return {name: path for name, path in found.items() if name != "default" and not name.startswith("sweeps/")}

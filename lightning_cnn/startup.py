@@ -43,6 +43,8 @@ _HARMLESS = (
     r"Glyph \d+ ",
     # It is asked for, and what is disabled has been listed.
     r"You are trying to `self.log\(\)` but `Trainer\(barebones=True\)`",
+    # In a notebook, the bar is text, and needs no widgets.
+    "IProgress not found",
     # A checkpoint is evaluated without the callbacks that wrote it.
     "Be aware that when using `ckpt_path`, callbacks used to create",
 )

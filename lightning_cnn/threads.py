@@ -1,4 +1,4 @@
-"""How many threads torch computes with on a CPU, so that other processes do not stop it.
+"""How many threads torch and ONNX Runtime compute with on a CPU, so that other processes do not stop it.
 
 The threads of an operation wait at its end until all have done their part. If another process keeps one of them from
 its core, the others wait for it: a step can take twenty times as long as with one thread. So there are no more threads
@@ -20,6 +20,8 @@ import psutil
 _MIN_SECONDS = 0.2
 #: How a value of `OMP_NUM_THREADS` begins that OpenMP accepts; it ignores others.
 _OMP_NUMBER = re.compile(r"\s*0*[1-9]")
+#: The most threads that are started, whatever the environment says.
+_MOST_THREADS = 256
 #: The quota of a container, in microseconds per period, as Linux's control groups (version 2) give it.
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -86,12 +88,35 @@ def set_num_threads(recorded: int | None = None) -> str:
     if recorded is not None and recorded <= cores:
         torch.set_num_threads(recorded)
         return ""
-    free = (_usage or CoreUsage()).free_cores()
-    number = max(1, min(most, cores, round(free)))
+    number, message = _free_threads(min(most, cores))
     torch.set_num_threads(number)
-    if number == min(most, cores):
-        return ""
-    return f"Threads: {number} (other processes leave {free:.1f} of {cores} cores free; OMP_NUM_THREADS overrides it)"
+    return message
+
+
+def num_threads() -> tuple[int, str]:
+    """Return the number of threads for what is not computed by torch, likewise, and one line or nothing.
+
+    Example:
+        >>> number, message = num_threads()
+        >>> 1 <= number
+        True
+    """
+    if _OMP_NUMBER.match(given := os.environ.get("OMP_NUM_THREADS", "")):
+        return min(int(given.split(",")[0]), _MOST_THREADS), ""
+    return _free_threads(min(psutil.cpu_count(logical=False) or 1, available_cores()))
+
+
+def _free_threads(most: int) -> tuple[int, str]:
+    """Return how many of so many threads have a free core, at least 1, and one line if that is not all of them."""
+    cores = available_cores()
+    free = (_usage or CoreUsage()).free_cores()
+    number = max(1, min(most, round(free)))
+    if number == most:
+        return number, ""
+    return (
+        number,
+        f"Threads: {number} (other processes leave {free:.1f} of {cores} cores free; OMP_NUM_THREADS overrides it)",
+    )
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -20,6 +21,9 @@ from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.startup import filter_warnings
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the processes of tests would inherit that `nohup` ignores it
+#: What lets MLP learn the tiny data.
+LEARNED = ("--trainer.max_epochs", 10, "--model.optimizer.lr", 0.1, "--trainer.precision", "32-true")
+
 gc.set_threshold(50_000, 20, 50)  # the default takes a tenth of the time: torch's objects are not garbage
 
 
@@ -144,6 +148,21 @@ def fit(cli, tiny_data, configs) -> Callable[..., Path]:
         return Path(line.removeprefix("Run folder: "))
 
     return run
+
+
+@pytest.fixture(scope="session")
+def _learned(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("learned") / "version_0"
+
+
+@pytest.fixture
+def run(_learned, request) -> Path:
+    """The folder of a run that has learned its tiny data; it is trained once, and copied for each test."""
+    folder = Path("logs/fashion_mnist-mlp/version_0")
+    if not _learned.exists():
+        shutil.copytree(request.getfixturevalue("fit")("fashion_mnist/mlp.yaml", *LEARNED), _learned)
+    shutil.copytree(_learned, folder, dirs_exist_ok=True)
+    return folder
 
 
 @pytest.fixture

@@ -1,11 +1,12 @@
 import platform
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lightning_cnn import environment as module
-from lightning_cnn.environment import processor_name
+from lightning_cnn.environment import in_notebook, processor_name
 from lightning_cnn.errors import UserError
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "digits", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "6", "RANK": "0"}
@@ -135,3 +136,17 @@ def test_without_cpuinfo_the_architecture_is_returned(monkeypatch):
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
 
     assert processor_name() == "riscv64"
+
+
+@pytest.mark.parametrize(("config", "expected"), [({"IPKernelApp": {}}, True), ({}, False), (None, False)])
+def test_a_notebook_is_the_kernel_of_ipython(config, expected, monkeypatch):
+    shell = None if config is None else SimpleNamespace(config=config)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+
+    assert in_notebook() is expected
+
+
+def test_without_ipython_there_is_no_notebook(monkeypatch):
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+
+    assert in_notebook() is False

@@ -15,6 +15,7 @@ from lightning_cnn.files import (
     remove_partial_files,
     sha256,
     shipped_config,
+    shipped_configs,
 )
 
 
@@ -134,6 +135,14 @@ def test_sha256(tmp_path):
 
 def test_shipped_configs_are_found(configs):
     assert shipped_config("default.yaml") == configs / "default.yaml"
+
+
+def test_shipped_configs_have_the_names_of_their_files(configs):
+    assert shipped_configs()["mnist/cnn"] == configs / "mnist" / "cnn.yaml"
+    assert [*shipped_configs()] == [
+        *("cifar10_folder", "fashion_mnist/fast", "fashion_mnist/mlp", "fashion_mnist/shallow_cnn"),
+        *("fashion_mnist/simple_cnn", "folder", "mnist/cnn", "mnist/deep_cnn", "mnist/fast"),
+    ]
 
 
 def test_a_leading_tilde_is_the_home_folder(monkeypatch, tmp_path):

@@ -27,10 +27,14 @@ COMMON = {
 }
 #: The rooms that each room imports, besides `COMMON`.
 ARROWS = {
+    "__init__": {"api", "predict"},  # for type checkers, and when a name is asked for
     "__main__": {"cli"},
+    "api": {"config", "plots", "predict", "report", "training"},
     "cli": {"commands"},
-    "commands": {"checkpoint", "config", "data", "predict", "report", "sweep", "training"},
+    "commands": {"checkpoint", "config", "data", "export", "predict", "report", "serve", "sweep", "training"},
+    "serve": {"data", "predict"},
     "sweep": {"cli", "training"},
+    "export": {"checkpoint", "classifiers", "config", "data", "predict", "training"},
     "report": {"plots"},
     "predict": {"checkpoint", "classifiers", "config", "data", "plots"},
     "training": {"callbacks", "checkpoint", "classifiers", "config", "data"},

@@ -1,5 +1,6 @@
 """The commands and code of the README run on tiny data, in its order, in one folder."""
 
+import json
 import re
 import shlex
 import shutil
@@ -15,7 +16,10 @@ from checkout import ROOT
 from idx import write_idx_dataset
 from PIL import Image, ImageDraw
 from script import load
+from serve.local import running
+from starlette.testclient import TestClient
 
+import lightning_cnn as lc
 from benchmarks import __main__ as benchmark
 from lightning_cnn.cli import main
 from lightning_cnn.commands import data as data_command
@@ -24,6 +28,10 @@ from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
 from lightning_cnn.data.facts import DatasetFacts
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.mnist import MNIST
+from lightning_cnn.serve import server
+from lightning_cnn.serve.app import create_app
+from lightning_cnn.serve.models import open_models
+from lightning_cnn.serve.settings import Settings
 from lightning_cnn.startup import filter_warnings
 from lightning_cnn.sweep import trial_process
 from lightning_cnn.sweep.check import check
@@ -124,6 +132,22 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert next(word for word in words if word.startswith("scripts/")) == "scripts/slurm.sbatch"  # in test_slurm.py
     elif words[0] == "torchrun":  # several processes are run in tests/distributed
         run(shlex.join(["python", *words[words.index("-m") :]]), monkeypatch)
+    elif words[0] == "curl":
+        with running(open_models(Settings({"cnn": Path("logs/mnist-cnn/version_0/checkpoints/best.ckpt")}))) as address:
+            words = [word.replace("http://127.0.0.1:8000", address) for word in words]
+            answer = subprocess.run([*words, "--silent", "--noproxy", "*"], check=True, capture_output=True, text=True)
+        assert len(json.loads(answer.stdout)["predictions"][0]["top_k"]) == 3
+    elif words[:2] in (["lightning-cnn", "serve"], ["lightning-cnn", "demo"]):  # they run until a signal comes
+        asked = []
+
+        def ask(settings: Settings, *_: object) -> None:
+            with TestClient(create_app(settings), "http://localhost") as client:
+                asked.extend([client.get("/info").json(), client.get("/")])
+
+        monkeypatch.setattr(server, "serve", ask)
+        assert main([*words[1:], "--port", "0"]) == 0
+        assert len(asked[0]["models"]) == len([word for word in words if "/" in word])
+        assert ("Draw a digit" in asked[1].text) == (words[1] == "demo")
     elif words[0] == "tensorboard":
         subprocess.run([Path(sys.executable).with_name("tensorboard"), "--inspect", *words[1:]], check=True)
     else:
@@ -167,19 +191,37 @@ def test_command(
     assert ("Test accuracy: " in capsys.readouterr().out) == bool(is_test)
 
 
-def test_the_example_in_python(workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = (
-        code for code in re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL) if "fit(" in code
-    )
+def run_example(containing: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """Run the example that contains this, on a few batches, and return its names."""
+    examples = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    (code,) = (code for code in examples if containing in code)
     for name in ("LIMIT_TRAIN_BATCHES", "LIMIT_VAL_BATCHES", "LIMIT_TEST_BATCHES"):
         monkeypatch.setenv(f"PL_TRAINER_{name}", "2")
-    monkeypatch.setenv("PL_TRAINER_DEFAULT_ROOT_DIR", str(tmp_path))
-    monkeypatch.setenv("PL_TRAINER_LOGGER", "False")
     filter_warnings()  # of Lightning's own
+    names: dict[str, object] = {}
+    exec(code, names)
+    return names
 
-    exec(code, {})
 
-    assert (tmp_path / "checkpoints" / "best.ckpt").is_file()
+def test_the_example_with_lightning(workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_TRAINER_DEFAULT_ROOT_DIR", str(tmp_path))
+
+    names = run_example("Trainer(", monkeypatch)
+
+    assert Path(names["best"].best_model_path).is_file()  # type: ignore[attr-defined]
+    assert names["data"].batch_size == 128  # type: ignore[attr-defined]
+
+
+def test_the_example_in_python(workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_TRAINER_DEFAULT_ROOT_DIR", str(tmp_path))
+
+    names = run_example("lc.fit(", monkeypatch)
+
+    run, prediction = names["run"], names["prediction"]
+    assert isinstance(run, lc.TrainedRun) and isinstance(prediction, lc.Prediction)
+    assert run.metrics.keys() >= {"val/acc", "test/acc"}
+    assert (run.folder / "report.html").is_file()
+    assert prediction.label in "0123456789" and prediction.seen.max() == 255
 
 
 def test_the_commands_have_made_these_runs(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,10 @@ from zipfile import ZipFile
 import pytest
 from checkout import ROOT
 
+#: Not where .venv is a link to that of another checkout, which the script would replace.
 installed = pytest.mark.skipif(
-    not (ROOT / ".venv/bootstrapped").is_file(), reason="this checkout was not installed by scripts/bootstrap"
+    (ROOT / ".venv").is_symlink() or not (ROOT / ".venv/bootstrapped").is_file(),
+    reason="this checkout was not installed by scripts/bootstrap",
 )
 
 
@@ -53,6 +55,90 @@ def test_bootstrap_refuses_an_old_python(tmp_path: Path) -> None:
 
 
 @installed
+def test_bootstrap_keeps_what_is_installed(tmp_path: Path) -> None:
+    """Also when the checkout is reached by a link, and another Python comes first."""
+    (tmp_path / "link").symlink_to(ROOT)
+    other = tmp_path / "bin/python3"
+    other.parent.mkdir()
+    other.write_text('#!/bin/sh\n[ "$1" = -V ] && echo Python 3.99.0\n')
+    other.chmod(0o755)
+    before = (ROOT / ".venv/bootstrapped").stat().st_mtime_ns
+
+    done = run(str(tmp_path / "link/scripts/bootstrap"), PATH=f"{other.parent}:{os.environ['PATH']}", PYTHON="")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (ROOT / ".venv/bootstrapped").stat().st_mtime_ns == before
+
+
+def test_bootstrap_names_a_python_that_does_not_start() -> None:
+    done = run("scripts/bootstrap", PYTHON="/nonexistent")
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("scripts/bootstrap: error: Python 3.11 or newer is needed, not /nonexistent")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout, and a `uv` that notes its arguments and how far it may write."""
+    folder = tmp_path / "check out"
+    (folder / "scripts").mkdir(parents=True)
+    shutil.copy(ROOT / "scripts/bootstrap", folder / "scripts")
+    for name in ("pyproject.toml", "requirements.lock"):
+        (folder / name).write_text("")
+    uv = folder / "bin/uv"
+    uv.parent.mkdir()
+    uv.write_text(
+        f"""#!/bin/sh
+echo "$1 $2 cache=$UV_CACHE_DIR" >>uv.log
+sleep 0.3
+[ "$1" != venv ] || {{ mkdir -p .venv/bin && ln -s {sys.executable} .venv/bin/python; }}
+"""
+    )
+    uv.chmod(0o755)
+    return folder
+
+
+def bootstrap(checkout: Path, **environment: str) -> subprocess.Popen[str]:
+    path = f"{checkout}/bin:{os.environ['PATH']}"
+    return subprocess.Popen(
+        ["scripts/bootstrap"], cwd=checkout, env={**os.environ, "PYTHON": "", **environment, "PATH": path}, text=True
+    )
+
+
+def calls(checkout: Path) -> list[str]:
+    """What `uv` was called with."""
+    return [line.partition(" cache=")[0] for line in (checkout / "uv.log").read_text().splitlines()]
+
+
+def test_of_two_bootstraps_at_once_one_waits_for_the_other(checkout: Path) -> None:
+    both = [bootstrap(checkout), bootstrap(checkout)]
+
+    assert [process.wait() for process in both] == [0, 0]
+    assert calls(checkout) == ["venv --quiet", "pip sync", "pip install"]
+
+
+def test_another_lock_is_installed_into_what_is_there(checkout: Path) -> None:
+    bootstrap(checkout).wait()
+    (checkout / "requirements.lock").write_text("# another\n")
+    bootstrap(checkout).wait()
+
+    assert calls(checkout) == ["venv --quiet", "pip sync", "pip install", "pip sync", "pip install"]
+
+
+def test_a_home_that_cannot_be_written_needs_no_cache_there(checkout: Path) -> None:
+    assert bootstrap(checkout, HOME="/proc", UV_CACHE_DIR="", XDG_CACHE_HOME="").wait() == 0
+
+    (cache,) = {line.partition(" cache=")[2] for line in (checkout / "uv.log").read_text().splitlines()}
+    assert cache == f"{checkout}/.uv/cache"
+
+
+def test_a_user_without_a_home_gets_one_in_the_checkout(checkout: Path) -> None:
+    assert bootstrap(checkout, HOME="", UV_CACHE_DIR="", XDG_CACHE_HOME="").wait() == 0
+
+    assert (checkout / ".uv/home/.cache/uv").is_dir()
+
+
+@installed
 def test_test_passes_its_arguments_on() -> None:
     done = run("scripts/test", "--collect-only", "--quiet", "tests/test_scripts.py")
 
@@ -83,6 +169,11 @@ def test_the_wheel_has_the_package_and_its_configs_only(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
     (wheel,) = tmp_path.glob("*.whl")
-    names = ZipFile(wheel).namelist()
+    with ZipFile(wheel) as content:
+        names = content.namelist()
+        content.extractall(tmp_path / "installed")
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"lightning_cnn"}
     assert "lightning_cnn/configs/default.yaml" in names
+    code = "from lightning_cnn.files import shipped_configs; print(shipped_configs()['folder'])"
+    found = run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(tmp_path / "installed"))
+    assert found.stdout == f"{tmp_path}/installed/lightning_cnn/configs/folder.yaml\n", found.stderr

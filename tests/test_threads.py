@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lightning_cnn import threads
-from lightning_cnn.threads import CoreUsage, available_cores, limited_to, set_num_threads, watch
+from lightning_cnn.threads import CoreUsage, available_cores, limited_to, num_threads, set_num_threads, watch
 
 
 class FreeCores:
@@ -199,3 +199,23 @@ def test_without_control_groups_and_affinity_all_cores_count(tmp_path, monkeypat
     monkeypatch.setattr(threads, "_QUOTA", tmp_path / "cpu.max")
 
     assert available_cores() == 5
+
+
+@pytest.mark.parametrize(("free", "number"), [(8, 4), (3.4, 3), (0.0, 1)])
+def test_what_is_not_computed_by_torch_has_as_many_threads_as_free_cores(free, number, cores, monkeypatch):
+    monkeypatch.setattr("psutil.cpu_count", lambda logical: 4)
+    cores(free)
+
+    found, message = num_threads()
+
+    assert found == number
+    assert bool(message) == (number < 4)
+    assert torch.get_num_threads() == 8
+
+
+@pytest.mark.parametrize(("value", "number"), [("3", 3), (" 05,2", 5), ("99999", 256)])
+def test_the_environment_variable_goes_before_in_any_case(value, number, cores, monkeypatch):
+    cores(1.0)
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+
+    assert num_threads() == (number, "")

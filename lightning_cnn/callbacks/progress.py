@@ -1,4 +1,4 @@
-"""Progress of a run: a bar on a terminal, one plain line per epoch in logs and pipes."""
+"""Progress of a run: a bar on a terminal and in a notebook, one plain line per epoch in logs and pipes."""
 
 import logging
 import math
@@ -14,8 +14,10 @@ from lightning.pytorch.callbacks import Timer, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from tqdm.contrib.logging import logging_redirect_tqdm
+from tqdm.std import tqdm
 
 from lightning_cnn.callbacks.monitor import monitor_of
+from lightning_cnn.environment import in_notebook
 from lightning_cnn.text import encodable
 
 #: The bar is also refreshed after this many seconds, for slow batches.
@@ -38,8 +40,8 @@ class _Point(NamedTuple):
 class Progress(TQDMProgressBar):
     """Shows position, speed, time left, loss, and the monitored metric with its best value.
 
-    On a terminal, training has one bar for the whole run, below a line for each finished epoch; `validate` and `test`
-    have a short bar that is removed at the end. Elsewhere only the lines are printed, for example
+    On a terminal and in a notebook, training has one bar for the whole run, below a line for each finished epoch;
+    `validate` and `test` have a short bar that is removed at the end. Elsewhere only the lines are printed, for example
     `epoch 1/5 · 860 steps · 8.4 s · 6,540 images/s · 0:34 left · train/loss 0.5123 · val/loss 0.3512 · val/acc 0.8740,
     best 0.8740`.
 
@@ -65,7 +67,7 @@ class Progress(TQDMProgressBar):
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print above the bar, or as Python's `print` if there is no bar."""
-        with Tqdm.external_write_mode():
+        with tqdm.external_write_mode():
             print(*args, **kwargs)
 
     def init_sanity_tqdm(self) -> Tqdm:
@@ -85,15 +87,16 @@ class Progress(TQDMProgressBar):
         return self._bar("test {bar}| {n_fmt}/{total_fmt} batches")
 
     def _bar(self, bar_format: str, is_visible: bool = True) -> Tqdm:
-        """Return a new bar, which is disabled where standard output is not a terminal."""
-        disable = None if self.is_enabled and is_visible else True
-        bar = Tqdm(bar_format=bar_format, disable=disable, file=sys.stdout, leave=False, dynamic_ncols=True)
+        """Return a new bar, which is disabled where standard output is neither a terminal nor that of a notebook."""
+        disable = (False if in_notebook() else None) if self.is_enabled and is_visible else True
+        # In a notebook, Lightning's would be a widget, which has no text of ours.
+        bar: Any = tqdm(bar_format=bar_format, disable=disable, file=sys.stdout, leave=False, dynamic_ncols=True)
         if not bar.disable:
             names = ("lightning", "lightning.pytorch")
             loggers = [logger for name in names if (logger := logging.getLogger(name)).handlers]
             self._open_bars.enter_context(logging_redirect_tqdm(loggers))
             self._open_bars.enter_context(bar)
-        return bar
+        return bar  # type: ignore[no-any-return]  # which Lightning uses like its own
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock and open the bar."""

@@ -39,8 +39,11 @@ class TestResults(PredictionsCallback):
         self._monitor: str | None = None
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Compare with the metrics in the checkpoint."""
+        self.compare_with(checkpoint[checkpoints.KEY])
+
+    def compare_with(self, description: checkpoints.Description) -> None:
         """Remember the validation metrics of the weights, and which of them is monitored."""
-        description = checkpoint[checkpoints.KEY]
         self._in_training = description["metrics"]
         settings = description["config"].get("checkpoints")
         self._monitor = settings.get("monitor") if isinstance(settings, dict) else None

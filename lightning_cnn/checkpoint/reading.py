@@ -6,10 +6,11 @@ All commands read checkpoints through here. It imports torch only when a file is
 import re
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightning_cnn.checkpoint import onnx
 from lightning_cnn.checkpoint.description import (
     FORMAT,
     KEY,
@@ -33,8 +34,8 @@ def read(path: Path) -> dict[str, Any]:
     """Return the content of a checkpoint without running any code in it; its `Description` is under `KEY`.
 
     Args:
-        path: A checkpoint of `fit`, or a safetensors file of `export`, which has no state of training. Every byte is
-            verified: what is returned is what was written.
+        path: A checkpoint of `fit`, or a safetensors or ONNX file of `export`; these have no state of training, and of
+            an ONNX file the weights stay in the file. Every byte is verified: what is returned is what was written.
 
     Returns:
         Plain types and tensors in main memory: at least `state_dict`, the description, `pytorch-lightning_version`,
@@ -44,19 +45,35 @@ def read(path: Path) -> dict[str, Any]:
         UserError: If the file is damaged, or was written by a newer version; as a `ForeignError`, if it is not a
             checkpoint of this project.
     """
-    data = _read_bytes(path)
-    try:
+    data = read_bytes(path)
+    with refusing(path):
         content = _parse(data)
         if not isinstance(content, dict) or not isinstance(content.get(KEY), dict):
             raise ForeignError("it was not written by lightning-cnn")
-        if _is_count(written := content[KEY].get("format")) and written > FORMAT:
-            raise UserError("it needs a newer lightning-cnn (upgrade to read it)")
-        if invalid := [name for name, is_valid in _checks(content).items() if not is_valid]:
-            raise UserError(f"its {' and '.join(invalid)} {'is' if len(invalid) == 1 else 'are'} missing or invalid")
-        _require_sound(content)
+        require_valid(content)
+    return content
+
+
+@contextmanager
+def refusing(path: Path) -> Iterator[None]:
+    """Let a `UserError` of the block say which file cannot be read, and what to do instead."""
+    try:
+        yield
     except UserError as error:
         raise type(error)(f"{path} cannot be read as a checkpoint: {error}; {_way_out(path)}") from error
-    return content
+
+
+def require_valid(content: dict[str, Any]) -> None:
+    """Refuse the content of a checkpoint with which code that relies on it would fail.
+
+    Raises:
+        UserError: If an entry is missing or invalid, or a newer version wrote it.
+    """
+    if _is_count(written := content[KEY].get("format")) and written > FORMAT:
+        raise UserError("it needs a newer lightning-cnn (upgrade to read it)")
+    if invalid := [name for name, is_valid in _checks(content).items() if not is_valid]:
+        raise UserError(f"its {' and '.join(invalid)} {'is' if len(invalid) == 1 else 'are'} missing or invalid")
+    _require_sound(content)
 
 
 def read_description(path: Path) -> Description:
@@ -85,12 +102,19 @@ def read_progress(path: Path) -> tuple[int, int]:
     return content["epoch"], content["global_step"]
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """Return the bytes of a checkpoint.
+
+    Raises:
+        UserError: If it is no file, too large, or cannot be read.
+    """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise UserError(f"{path} is not a regular file; give a checkpoint that `fit` wrote")
-        if status.st_size > _MAX_BYTES:
+        with path.open("rb") as file:
+            limit = onnx.MAX_BYTES if onnx.is_onnx(file.read(9)) else _MAX_BYTES
+        if status.st_size > limit:
             raise UserError(
                 f"{path} is too large for a checkpoint ({status.st_size:,} bytes); give one that `fit` wrote"
             )
@@ -100,6 +124,8 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _parse(data: bytes) -> Any:
+    if onnx.is_onnx(data):
+        return None if (metadata := onnx.load(data)) is None else onnx.as_content(metadata)
     from lightning_cnn.checkpoint import archive, safetensors  # import torch
 
     if archive.is_archive(data):
@@ -107,14 +133,12 @@ def _parse(data: bytes) -> Any:
     if safetensors.is_safetensors(data):
         return safetensors.load(data)
     if data:
-        raise ForeignError("it is neither an archive of `torch.save` nor a safetensors file")
+        raise ForeignError("it is neither an archive of `torch.save` nor a safetensors or ONNX file")
     raise UserError("it is empty")
 
 
 def _checks(content: dict[str, Any]) -> dict[str, bool]:
     """Return, for each entry of a checkpoint that code relies on, whether it is valid."""
-    from torch import Tensor
-
     description = content[KEY]
     config = description.get("config")
     class_names = description.get("class_names", 0)
@@ -122,7 +146,7 @@ def _checks(content: dict[str, Any]) -> dict[str, bool]:
     threads, loops, callbacks = description.get("threads", 1), content.get("loops", {}), content.get("callbacks", {})
     parts = [config.get(section) for section in ("model", "data", "trainer")] if isinstance(config, dict) else [0]
     return {
-        "state_dict": _is_dict(content.get("state_dict"), Tensor),
+        "state_dict": _are_weights(content.get("state_dict")),
         "hyper_parameters": _is_dict(content.get("hyper_parameters", {}), object),
         "pytorch-lightning_version": bool(_LIGHTNING.fullmatch(str(content.get("pytorch-lightning_version")))),
         **{name: _is_count(content.get(name)) for name in ("epoch", "global_step")},
@@ -164,6 +188,14 @@ def _require_sound(content: dict[str, Any]) -> None:
     classes = content.get("hyper_parameters", {}).get("num_classes")
     if names is not None and type(classes) is int and len(names) != classes:
         raise UserError(f"it has {len(names):,} class names, but its model has {classes:,} classes")
+
+
+def _are_weights(value: object) -> bool:
+    if value == {}:  # of an ONNX file, for which torch is not imported
+        return True
+    from torch import Tensor
+
+    return _is_dict(value, Tensor)
 
 
 def _values(statistic: "Tensor | None") -> list[float]:

@@ -29,7 +29,9 @@ Stage = Literal["train", "val", "test"]
 class ImageClassifier(LightningModule):
     """A network with its preprocessing, loss and metrics: by default cross-entropy and accuracy.
 
-    Mean and standard deviation are buffers, so that every checkpoint and export contains the preprocessing.
+    Mean and standard deviation are buffers, so that every checkpoint and export contains the preprocessing. Lightning's
+    own Trainer trains it as well: `ModelCheckpoint` and `EarlyStopping` can monitor `val/loss` and `val/acc`, and
+    `Tuner.lr_find` sets `lr`.
 
     Args:
         network: Maps float images `(B, C, H, W)` to logits `(B, num_classes)`: a class such as

@@ -1,34 +1,51 @@
-"""``lightning-cnn export``: a checkpoint as a safetensors file, to share."""
+"""``lightning-cnn export``: a checkpoint as a file for others, for another program or for another machine."""
 
 import argparse
 from pathlib import Path
 
-from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.config.options import (
     Parser,
     add_checkpoint,
     add_overwrite,
     checkpoint_argument,
     local,
+    one_of,
     require_new,
     require_writable,
 )
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import atomic_write
 from lightning_cnn.run import DEFAULT_ROOT, find_runs, resolve_checkpoint
-from lightning_cnn.startup import quick_imports
+from lightning_cnn.startup import filter_warnings, quick_imports
+
+#: The suffix of each format, the default first.
+SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch_export": ".pt2", "state_dict": ".pth"}
+#: The formats with a program, which is compared with the checkpoint on the images of its data.
+PROGRAMS = ("onnx", "torch_export")
 
 _DESCRIPTION = """\
-Write the weights of a checkpoint and its description as a safetensors file, which
-cannot contain code. It has no training state, and a checksum of its content.
-`predict`, `validate` and `test` accept it in place of the checkpoint.
+Write a checkpoint as a file to share, in one of these formats:
+
+  safetensors   weights and description, in a format that cannot contain code
+  onnx          the whole program, uint8 images (B, C, H, W) to logits and probabilities,
+                for ONNX Runtime and others; preprocessing, class names and how the images
+                were framed are in the file
+  torch_export  the same for torch.export.load, without this package
+  state_dict    the weights of the network alone, for torch.load
+
+`predict` and `test` accept the first two in place of the checkpoint. The file is loaded
+again by its own runtime. Of a program, the predictions for all test images of the data
+(or all validation images, if there are none) must be those of the checkpoint; otherwise
+it is not kept, and the exit status is 1. Beside the file, FILE.md is its model card.
 """
 
 _EXAMPLES = """\
 examples:
   lightning-cnn export logs/mnist-cnn/version_0
-  lightning-cnn export best --output digits.safetensors
-  lightning-cnn predict digits.safetensors scans/
+  lightning-cnn export best --output digits.onnx
+  lightning-cnn export best --format onnx --data.data_dir /datasets
+  lightning-cnn export best --output small.onnx --quantize int8
+  lightning-cnn predict digits.onnx scans/
 """
 
 
@@ -36,37 +53,127 @@ def main(argv: list[str]) -> int:
     """Run ``export`` with the arguments that follow it and return the exit status.
 
     Raises:
-        UserError: If an argument is wrong, or the checkpoint cannot be read or shared.
+        UserError: If an argument is wrong, or the checkpoint cannot be read or exported.
     """
-    arguments = _parse(argv[1:])
+    arguments, flags = _parse(argv[1:])
     path = resolve_checkpoint(arguments.checkpoint, find_runs(DEFAULT_ROOT), folder_means="best")
-    with quick_imports():
-        from lightning_cnn.checkpoint import safetensors as shared
-    output: Path = arguments.output or path.with_suffix(shared.SUFFIX)
-    require_writable("--output", output, shared.SUFFIX)
-    require_new("--output", output, arguments.overwrite)
+    kind = _format(arguments, flags)
+    output: Path = arguments.output or path.with_suffix(SUFFIXES[kind])
+    card = output.with_name(f"{output.name}.md")
+    require_writable("--output", output, SUFFIXES[kind])
+    for written in (output, card):
+        require_new("--output", written, arguments.overwrite)
+    filter_warnings()
     try:
-        data = shared.dump(checkpoints.read(path))
-    except TypeError as error:
-        raise UserError(
-            f"{path} cannot be exported: hyperparameters of its model are not plain values ({error})"
-        ) from error
-    with atomic_write(output) as temporary:
-        temporary.write_bytes(data)
-    print(f"Written: {output}")
+        with quick_imports():
+            from lightning_cnn.export.writing import Source, write
+    except ModuleNotFoundError as error:
+        raise UserError(f"export needs {error.name}; install it: pip install 'lightning-cnn[export]'") from error
+    source = Source.read(path, arguments.model)
+    images = source.images(flags) if kind in PROGRAMS else None
+    drop = arguments.max_accuracy_drop if arguments.quantize else None
+    try:
+        with atomic_write(output) as temporary, atomic_write(card) as page:
+            result = write(source, kind, temporary, output.name, images, drop)
+            page.write_text(result.card, encoding="utf-8")
+    except UserError as error:
+        raise type(error)(f"{path} cannot be exported: {error}") from error
+    agreement, quantization = result.agreement, result.quantization
+    print("Compared: all weights equal to the bit" if agreement is None else f"Compared: {agreement}")
+    if agreement is not None and quantization is not None:
+        print(f"Quantized: {quantization}")
+        print(
+            f"Accuracy: {100 * agreement.accuracy:.2f} % of the {agreement.images_name}, that of the checkpoint "
+            f"{100 * agreement.checkpoint_accuracy:.2f} %"
+        )
+    print(f"Written: {output}, {card}")
     return 0
 
 
-def _parse(argv: list[str]) -> argparse.Namespace:
+def _format(arguments: argparse.Namespace, flags: list[str]) -> str:
+    """Return the format: that given, or else the one that the name of the output says."""
+    suffix = arguments.output.suffix.lower() if arguments.output else None
+    of_name = next((kind for kind, known in SUFFIXES.items() if known == suffix), None)
+    if suffix is not None and of_name is None and arguments.format is None:
+        raise UserError(f"--output {arguments.output}: the name must end in {', '.join(SUFFIXES.values())}")
+    kind: str = arguments.format or of_name or next(iter(SUFFIXES))
+    if arguments.quantize and kind != "onnx":
+        raise UserError(f"--quantize {arguments.quantize} is for --format onnx, not {kind}; leave one of them out")
+    if flags and kind not in PROGRAMS:
+        raise UserError(
+            f"{flags[0]} is for --format {' and '.join(PROGRAMS)}: of {kind}, no images are compared; leave it out"
+        )
+    return kind
+
+
+def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Return the arguments of this command, and the flags of `test` that choose other data."""
     parser = Parser("lightning-cnn export", _DESCRIPTION, _EXAMPLES)
     add_checkpoint(parser)
+    parser.add_argument(
+        "--format",
+        type=lambda value: one_of(SUFFIXES, value, "value of --format"),
+        metavar="|".join(SUFFIXES),
+        help="what to write (default: what the name of --output says, otherwise safetensors)",
+    )
     parser.add_argument(
         "--output",
         type=local,
         metavar="FILE",
-        help="the .safetensors file to write (default: beside the checkpoint, with its name)",
+        help="the file to write (default: beside the checkpoint, with its name)",
     )
     add_overwrite(parser)
-    arguments = parser.parse(argv)
+    parser.add_argument(
+        "--quantize",
+        type=lambda value: one_of(("int8",), value, "value of --quantize"),
+        metavar="int8",
+        help="compute with 8-bit integers, per channel, calibrated on validation images; for --format onnx",
+    )
+    parser.add_argument(
+        "--max_accuracy_drop",
+        type=_points,
+        default=0.3,
+        metavar="POINTS",
+        help="percentage points of validation accuracy that --quantize may cost; if it costs more, the file is not "
+        "kept (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="MODULE.CLASS",
+        help="your own network or classifier, such as wide_mlp.WideMLP; its module is imported",
+    )
+    parser.add_argument(
+        "--data.NAME",
+        metavar="VALUE",
+        help="a setting of the data to compare on, as of `test`: --data.data_dir, --data.root, or --data for your own "
+        "class (default: those of the checkpoint's run)",
+    )
+    own, flags = _split(argv)
+    arguments = parser.parse(own)
     arguments.checkpoint = checkpoint_argument(parser, arguments)
-    return arguments
+    return arguments, flags
+
+
+def _points(text: str) -> float:
+    try:
+        points = float(text)
+    except ValueError:
+        points = -1.0
+    if not 0 <= points <= 100:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 100, got {text!r}")
+    return points
+
+
+def _split(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Return the arguments without the flags of the data and their values, and these."""
+    own: list[str] = []
+    flags: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if not word.startswith(("--data.", "--data=")) and word != "--data":
+            own.append(word)
+            continue
+        flags.append(word)
+        if "=" not in word and (value := next(words, None)) is not None:
+            flags.append(value)
+    return own, flags

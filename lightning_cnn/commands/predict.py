@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from lightning_cnn.checkpoint.onnx import is_onnx_file
 from lightning_cnn.config.options import (
     Parser,
     add_checkpoint,
@@ -21,14 +22,13 @@ from lightning_cnn.data.image_files import DOCUMENTS, SUFFIXES, ImageFileError
 from lightning_cnn.data.image_paths import find, require_local
 from lightning_cnn.errors import UserError
 from lightning_cnn.predict.model import open_model
-from lightning_cnn.predict.output import STDOUT, Frame, Prediction, draw, writer
+from lightning_cnn.predict.output import STDOUT, draw, writer
 from lightning_cnn.predict.pipeline import Predictor, predict
+from lightning_cnn.predict.prediction import Prediction
+from lightning_cnn.predict.views import MAX_SHOWN
 from lightning_cnn.run import DEFAULT_ROOT, Run, find_runs, resolve_checkpoint
 from lightning_cnn.text import printable, shorten_words
-from lightning_cnn.threads import set_num_threads
-
-#: Images that `--plot` shows.
-_NUM_PLOTTED = 16
+from lightning_cnn.threads import num_threads, set_num_threads
 
 _DESCRIPTION = """\
 Predict the classes of your own images: print the most likely class of each image,
@@ -49,6 +49,7 @@ examples:
   lightning-cnn predict logs/mnist-cnn/version_0 digit.png
   lightning-cnn predict --ckpt_path best scans/ --output predictions.csv
   lightning-cnn predict best 'scans/**/*.jpg' --plot seen.png
+  lightning-cnn predict digits.onnx digit.png
   curl https://example.org/digit.png | lightning-cnn predict best - --output - | cut -d, -f2
 """
 
@@ -72,7 +73,8 @@ def main(argv: list[str]) -> int:
     path = resolve_checkpoint(arguments.checkpoint, find_runs(DEFAULT_ROOT), folder_means="best")
     if str(path) != arguments.checkpoint:
         print(f"Checkpoint: {path}", file=sys.stderr)
-    if message := set_num_threads():
+    threads, message = num_threads() if is_onnx_file(path) else (None, set_num_threads())
+    if message:
         print(message, file=sys.stderr)
     predicted = failed = 0
 
@@ -81,8 +83,8 @@ def main(argv: list[str]) -> int:
         failed += 1
         print(f"lightning-cnn: error: {shorten_words(printable(name))}: {error}", file=sys.stderr, flush=True)
 
-    plotted: list[tuple[Frame, Prediction]] = []
-    predictor = Predictor(open_model(path, arguments.model))
+    plotted: list[Prediction] = []
+    predictor = Predictor(open_model(path, arguments.model, threads))
     for option in ("invert", "crop"):
         if getattr(arguments, option) is not None and not predictor.frames_foreground:
             raise UserError(
@@ -96,13 +98,13 @@ def main(argv: list[str]) -> int:
         invert=arguments.invert,
         crop=arguments.crop,
         batch_size=arguments.batch_size,
-        num_thumbnails=0 if arguments.plot is None else _NUM_PLOTTED,
+        num_thumbnails=0 if arguments.plot is None else MAX_SHOWN,
     )
     with writer(arguments.output, kind) as write:
         for batch in batches:
-            write([prediction for _, prediction in batch])
+            write(batch)
             predicted += len(batch)
-            plotted += [pair for pair in batch if pair[0].original is not None]
+            plotted += [prediction for prediction in batch if prediction.original is not None]
     if plotted:
         draw(arguments.plot, plotted)
     summary = f"{predicted:,} image{'' if predicted == 1 else 's'} predicted"
@@ -161,7 +163,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         "--plot",
         type=local,
         metavar="FILE",
-        help=f"draw the first {_NUM_PLOTTED} images, and what the network sees of them, as .png",
+        help=f"draw the first {MAX_SHOWN} images, and what the network sees of them, as .png",
     )
     add_overwrite(parser)
     parser.add_argument(

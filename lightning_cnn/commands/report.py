@@ -16,6 +16,8 @@ from lightning_cnn.startup import filter_warnings
 from lightning_cnn.text import READABLE, printable
 
 COMPARISON = Path("comparison.html")
+#: Suffixes of checkpoints, and of what `test` takes in place of them.
+_CHECKPOINTS = (".ckpt", ".safetensors", ".onnx")
 #: Patterns of run folders below a folder that is not a run itself, by depth. It is not searched recursively: it may be
 #: a whole disk.
 _BELOW = ("version_*", "*/version_*", "*/*/version_*")
@@ -70,7 +72,7 @@ def _find_run(reference: str) -> Run:
     if reference in CHECKPOINT_NAMES:
         return Run.of_checkpoint(resolve_checkpoint(reference, find_runs(DEFAULT_ROOT), folder_means=reference))
     path = Path(reference)
-    run = Run.of_checkpoint(path) if path.is_file() and path.suffix == ".ckpt" else Run(path)
+    run = Run.of_checkpoint(path) if path.is_file() and path.suffix in _CHECKPOINTS else Run(path)
     if run.exists():
         return run
     if not path.exists():

@@ -192,7 +192,13 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         epilog=_EPILOG,
     )
     add = parser.add_argument
-    add("-c", "--config", type=local, required=True, metavar="FILE", help="the config of all trials")
+    add(
+        *("-c", "--config"),
+        type=lambda text: configs.find_config(local(text)),
+        required=True,
+        metavar="FILE",
+        help="the config of all trials: a file, or a name such as mnist/cnn",
+    )
     add("--space", type=local, metavar="FILE", help="the settings to search, in YAML, as below")
     trials = f"number of trials that end, complete, pruned or diverged, over all workers (default: {_N_TRIALS})"
     add("--n_trials", "--n-trials", type=positive, metavar="N", help=trials)

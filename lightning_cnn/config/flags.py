@@ -1,8 +1,12 @@
-"""The command line of `fit`, `validate` and `test`: read once, into flags and the values that they give."""
+"""The command line of `fit`, `validate` and `test`: read once, into flags and the values that they give.
+
+`keywords` makes the same of the arguments of a call in Python.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lightning_cnn.errors import UserError
 
@@ -17,17 +21,19 @@ _BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")
 
 @dataclass(frozen=True)
 class Flag:
-    """A setting that was given on the command line.
+    """A setting that was given on the command line, or in Python.
 
     Args:
         name: The setting, for example `trainer.max_epochs`.
         value: Its value, as it was given; None if there is none.
         appends: Whether it was given as `--name+=value`, to add to a list.
+        is_parsed: Whether the value was given in Python, of any plain type, and is not to be parsed.
     """
 
     name: str
-    value: str | None
+    value: Any
     appends: bool = False
+    is_parsed: bool = False
 
     def __str__(self) -> str:
         return f"--{self.name}{'+' if self.appends else ''} {self.value or ''}".rstrip()
@@ -49,7 +55,7 @@ class CommandLine:
     flags: list[Flag] = field(default_factory=list)
     asks_for_help: bool = False
 
-    def value(self, name: str) -> str | None:
+    def value(self, name: str) -> Any:
         """Return the last value that was given for a setting, if any."""
         return next((flag.value for flag in reversed(self.flags) if flag.name == name), None)
 

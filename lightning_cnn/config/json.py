@@ -29,22 +29,35 @@ def read_json(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
+        return parse_json(read_limited(path, MAX_BYTES))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not text in UTF-8; repair or delete it") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {error}; repair or delete it") from error
+    except TypeError as error:
+        raise UserError(f"{path} must be a JSON object, {error}; repair or delete it") from error
+
+
+def parse_json(content: bytes) -> dict[str, Any]:
+    """Return the object that JSON in UTF-8 holds, within the limits of `read_json` but that of its size.
+
+    Raises:
+        ValueError: If it is not valid JSON, as a `UnicodeDecodeError` if it is not text, or beyond a limit.
+        TypeError: If it is no object.
+    """
+    try:
         record = json.loads(
-            read_limited(path, MAX_BYTES).decode("utf-8"),
+            content.decode("utf-8"),
             object_pairs_hook=_object,
             parse_constant=_refuse_constant,
             parse_int=_integer,
             parse_float=_float,
         )
-        _require_depth(record)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not text in UTF-8; repair or delete it") from error
     except RecursionError as error:
-        raise UserError(f"{path} is not valid JSON: {_TOO_DEEP}; repair or delete it") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON: {error}; repair or delete it") from error
+        raise ValueError(_TOO_DEEP) from error
+    _require_depth(record)
     if not isinstance(record, dict):
-        raise UserError(f"{path} must be a JSON object, got {record!r:.60}; repair or delete it")
+        raise TypeError(f"got {record!r:.60}")
     return record
 
 

@@ -1,17 +1,19 @@
-"""What a command line of `fit`, `validate` or `test` asks for: one tree of settings, and a checkpoint."""
+"""What a command line of `fit`, `validate` or `test` asks for, or a call: one tree of settings, and a checkpoint."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn.checkpoint.onnx import is_onnx_file
 from lightning_cnn.config.class_settings import arguments, is_class
-from lightning_cnn.config.flags import Flag, read_command_line
+from lightning_cnn.config.flags import CommandLine, Flag
 from lightning_cnn.config.places import places_of, without_places
 from lightning_cnn.config.schema import Schema
 from lightning_cnn.config.settings import Tree, apply_flags, merge, read_settings, texts
@@ -19,6 +21,9 @@ from lightning_cnn.config.trust import trusted_settings
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import shipped_config
 from lightning_cnn.run import CHECKPOINT_FORMS, DEFAULT_ROOT, Run, find_runs, resolve_checkpoint
+
+#: The class in place of the one that the network of an ONNX file was trained with.
+_EXPORTED = "lightning_cnn.classifiers.exported.ExportedClassifier"
 
 
 @dataclass(frozen=True)
@@ -38,13 +43,12 @@ class Request:
     prints_config: bool = False
 
 
-def read_request(command: str, arguments: Sequence[str], schema: Schema) -> Request:
-    """Read the arguments of a command, and all files that they name.
+def read_request(command: str, line: CommandLine, schema: Schema) -> Request:
+    """Read all files that the command line of a command names, and merge the settings in them with its flags.
 
     Raises:
         UserError: If an argument, a config or the checkpoint is wrong.
     """
-    line = read_command_line(arguments)
     if line.checkpoint is None and command != "fit":
         raise UserError(f"{command} needs a checkpoint: {CHECKPOINT_FORMS}")
     flags = [flag for flag in line.flags if flag.name != "print_config"]
@@ -57,7 +61,7 @@ def read_request(command: str, arguments: Sequence[str], schema: Schema) -> Requ
         root = Path((merge(defaults, given).get("trainer") or {}).get("default_root_dir") or DEFAULT_ROOT)
         runs = _runs_with(_class_names(given), root)
         path = resolve_checkpoint(line.checkpoint, runs, folder_means="last" if command == "fit" else "best")
-        named = {*texts(configs), *texts(given), *(flag.value for flag in flags if flag.value)}
+        named = {*texts(configs), *texts(given), *(flag.value for flag in flags if isinstance(flag.value, str))}
         stored = _stored_settings(path, command, named)
     settings = apply_flags(merge(defaults, stored, *configs), flags, schema)
     schema.check(settings)
@@ -97,17 +101,45 @@ def _stored_settings(path: Path, command: str, named: Iterable[str]) -> Tree:
     Where it is only evaluated, nothing of its training is of use but the precision.
     """
     config: object = checkpoints.read_description(path)["config"]
-    is_resumed = command == "fit"
+    is_resumed, is_exported = command == "fit", is_onnx_file(path)
+    if is_exported and is_resumed:
+        raise UserError(f"{path} is an ONNX file, which cannot be trained; give the checkpoint that it was made from")
     if not is_resumed and isinstance(config, dict):
         trainer = config.get("trainer")
         precision = trainer.get("precision") if isinstance(trainer, dict) else None
         config = {key: config[key] for key in ("model", "data") if key in config} | {
             "trainer": {"precision": precision}
         }
+    if is_exported and isinstance(config, dict):
+        _require_runtime(path)
+        config = _without_network(config)
     config_file = Run.of_checkpoint(path).config_file
     trusted = (set(named), config_file if config_file.is_file() else None)
     stored = trusted_settings(without_places(config, is_resumed), *trusted)
-    return merge(stored, trusted_settings(places_of(path, stored.get("data"), is_resumed), *trusted))
+    own = {"model": {"class_path": _EXPORTED, "init_args": {"path": str(path)}}} if is_exported else {}
+    return merge(stored, trusted_settings(places_of(path, stored.get("data"), is_resumed), *trusted), own)
+
+
+def _require_runtime(path: Path) -> None:
+    """Import the class that computes ONNX files, so that it is one of those that are known."""
+    try:
+        import_module(_EXPORTED.rpartition(".")[0])
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{path} is computed by {error.name}; install it: pip install 'lightning-cnn[export]'"
+        ) from error
+
+
+def _without_network(config: Tree) -> Tree:
+    """Return the settings of an ONNX file, which computes in float32: its network is not built, only evaluated."""
+    model = config.get("model")
+    given = (model.get("init_args") or {}) if isinstance(model, dict) else {}
+    kept = {name: given[name] for name in ("loss", "metrics") if given.get(name) is not None}
+    return {
+        **{name: config[name] for name in ("data",) if name in config},
+        "model": {"class_path": _EXPORTED, "init_args": kept},
+        "trainer": {"precision": "32-true"},
+    }
 
 
 def _runs_with(classes: dict[str, str], root: Path) -> Iterator[Run]:

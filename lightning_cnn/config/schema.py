@@ -35,8 +35,8 @@ from lightning_cnn.errors import UserError, did_you_mean
 LOCAL_FOLDERS = ("data_dir", "root", "default_root_dir")
 #: … or also, for Lightning's own classes, elsewhere.
 FOLDERS = (*LOCAL_FOLDERS, "dirpath", "save_dir")
-#: What other programs call some settings.
-_ELSEWHERE = {
+#: What other programs, and calls in Python, call some settings.
+ELSEWHERE = {
     "lr": "model.optimizer.lr",
     "learning_rate": "model.optimizer.lr",
     "optimizer": "model.optimizer",
@@ -88,8 +88,8 @@ class Schema:
                 raise UserError(f"--{key} null: expected {describe_type(self.options[key])}")
         if missing := [key for key in ("model", "data") if tree.get(key) is None]:
             raise UserError(
-                f"{' and '.join(missing)} not given; use --config FILE (see the folder configs), "
-                "or --model and --data with class names"
+                f"{' and '.join(missing)} not given; use --config with a file or a name such as "
+                "mnist/cnn, or --model and --data with class names"
             )
 
     def find(
@@ -124,8 +124,8 @@ class Schema:
         """Return the error about an unknown setting, which suggests one of the schema, or one that is `beside` it."""
         known = [*self.flags(), *(f"--{other}" for other in beside)]
         first, dot, rest = name.partition(".")
-        ours = f"--{_ELSEWHERE.get(first)}{dot}{rest}"
-        meant = f"; did you mean {ours!r}?" if first in _ELSEWHERE else did_you_mean(f"--{name}", known)
+        ours = f"--{ELSEWHERE.get(first)}{dot}{rest}"
+        meant = f"; did you mean {ours!r}?" if first in ELSEWHERE else did_you_mean(f"--{name}", known)
         return UserError(f"there is no option --{name}{meant}")
 
     def _check_group(self, group: str, settings: object) -> None:

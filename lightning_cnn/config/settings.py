@@ -31,6 +31,7 @@ from lightning_cnn.config.schema import FOLDERS, LOCAL_FOLDERS, Schema
 from lightning_cnn.config.yaml import (
     InvalidConfigError,
     describe,
+    find_config,
     is_readable,
     load,
     parse_config,
@@ -46,7 +47,7 @@ _MAX_FILES = 50
 
 
 def read_settings(config: str, schema: Schema) -> Tree:
-    """Return the settings of a `--config`: of a file, or of YAML text.
+    """Return the settings of a `--config`: of a file, of a config of this package by its name, or of YAML text.
 
     Where a group of settings or a class is expected, a file may be named; its content takes the place of its name.
 
@@ -57,6 +58,7 @@ def read_settings(config: str, schema: Schema) -> Tree:
     if not is_readable(path) and (":" in config or config.startswith("{")):
         name, tree = f"--config {describe(config)}", parse_config(config, f"--config {describe(config)}")
     else:
+        path = find_config(path)
         name, tree = config, read_config(path)
     for key in tree:
         if key not in schema.names:
@@ -185,7 +187,7 @@ class _Change:
         first, *rest = (name for name in self.flag.name.split(".") if name not in CLASS_KEYS)  # they may be left out
         if first not in self.schema.names or (rest and first in self.schema.options):
             raise self.schema.no_such_option(self.flag.name)
-        if self.flag.value is None:
+        if self.flag.value is None and not self.flag.is_parsed:
             raise UserError(f"--{self.flag.name} needs a value: --{self.flag.name} VALUE")
         if rest and (group := self.schema.groups.get(first)) is not None:
             return {**tree, first: self._of_settings(tree.get(first) or {}, rest, (first,), group)}
@@ -236,8 +238,11 @@ class _Change:
 
 def _value(flag: Flag, parameter: inspect.Parameter | None) -> Any:
     """Return the value of a flag, parsed as YAML unless the setting takes text."""
-    assert flag.value is not None
-    if not flag.value or (parameter is not None and _is_text(parameter.annotation) and flag.value != "null"):
+    if (
+        flag.is_parsed
+        or not flag.value
+        or (parameter is not None and _is_text(parameter.annotation) and flag.value != "null")
+    ):
         return flag.value
     try:
         return load(flag.value)

@@ -4,6 +4,7 @@ Everything that the package reads as YAML is read here, once. Imports neither to
 """
 
 import math
+import os
 import re
 import stat
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from lightning_cnn.errors import UserError, reason
+from lightning_cnn.errors import UserError, did_you_mean, reason
+from lightning_cnn.files import shipped_configs
 
 #: Size of the largest file in bytes; the configs of this project have a few hundred.
 MAX_BYTES = 100_000
@@ -131,6 +133,19 @@ def dump(content: Any) -> str:
     return text
 
 
+def find_config(path: Path) -> Path:
+    """Return the config that a user has named: what is there, or else the config of this package with this name.
+
+    Example:
+        >>> find_config(Path("mnist/cnn")) == find_config(Path("configs/mnist/cnn.yaml"))
+        True
+        >>> find_config(Path("mine.yaml")).as_posix()
+        'mine.yaml'
+    """
+    is_there = os.path.lexists(path)  # of any text, without errors
+    return path if is_there else shipped_configs().get(_short_name(path), path)
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """Return the settings in a config file.
 
@@ -158,7 +173,8 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path} is not a config: it is not text in UTF-8") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
         raise UserError(
-            f"config {describe(str(path))} cannot be read ({reason(error)}); give a YAML file, such as those in configs"
+            f"config {describe(str(path))} cannot be read ({reason(error)}); give a YAML file, or the name of a config "
+            f"of this package, such as mnist/cnn{did_you_mean(_short_name(path), shipped_configs())}"
         ) from error
     if "\0" in text:
         raise UserError(f"{path} is not a config: it has NUL bytes, so it is not text")
@@ -180,6 +196,10 @@ def is_readable(path: Path) -> bool:
         return not stat.S_ISDIR(path.stat().st_mode)
     except (OSError, ValueError):  # missing, too long, or with a NUL character
         return False
+
+
+def _short_name(path: Path) -> str:
+    return path.as_posix().removeprefix("configs/").removesuffix(".yaml")
 
 
 def describe(value: object) -> str:

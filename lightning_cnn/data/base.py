@@ -30,6 +30,7 @@ class ImageDataModule(LightningDataModule):
 
     A batch is uint8 images `(B, C, H, W)` and int64 targets `(B,)`. The test images are used by `test` and `predict`
     only. A subclass says which images there are: `name`, `title`, `class_names`, `image_shape` and `load_images`.
+    Lightning's own Trainer takes it as well, and `Tuner.scale_batch_size` sets `batch_size`.
 
     Args:
         batch_size: Training images per step and device, at least 1.
@@ -128,6 +129,10 @@ class ImageDataModule(LightningDataModule):
     def files(self, part: Part) -> list[str]:
         """Return the name of the file of each image, in the order of `load_images`; nothing if they have none."""
         return []
+
+    def has_images(self, part: Part) -> bool:
+        """Whether there are images of a part; every dataset has them, but a folder."""
+        return True
 
     def split_rows(self) -> list[tuple[str, str, str]]:
         """Return file, label and part of each image, sorted; nothing where the dataset itself says so."""

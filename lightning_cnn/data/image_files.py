@@ -157,27 +157,51 @@ def _read_stdin() -> bytes:
     return content
 
 
-def decode(content: bytes, fill: str | None = None) -> Image.Image:
+def decode(content: bytes, fill: str | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Return the image that a file with this content has, as `read` does.
+
+    Args:
+        content: The content.
+        fill: The colour of transparent pixels, as for `read`.
+        max_pixels: The most pixels, at most `MAX_PIXELS`; an image with more is not decoded.
 
     Raises:
         ImageFileError: If it is not an image, is damaged, is too large, or has several pages.
     """
-    _, pages = _open(content, 1, fill)
+    _, pages = _open(content, 1, fill, max_pixels)
     page = next(pages)
     if isinstance(page, ImageFileError):
         raise page
     return page
 
 
-def _open(content: bytes, most: int, fill: str | None) -> _Pages:
+def prepared(image: Image.Image, fill: str | None = None) -> Image.Image:
+    """Return an image of Pillow's as `read` returns those of files; it is not changed.
+
+    Args:
+        image: The image, of any mode; of several frames the current one.
+        fill: The colour of transparent pixels, as for `read`.
+
+    Raises:
+        ImageFileError: If it is too large, empty, or cannot be decoded.
+    """
+    with _as_image_file_errors():
+        if 0 in image.size:
+            raise ImageFileError("empty; give an image with pixels")
+        _check_size(image.size, MAX_PIXELS)
+        image = image.copy()
+        _make_upright(image)
+        return _opaque(image, fill)
+
+
+def _open(content: bytes, most: int, fill: str | None, max_pixels: int = MAX_PIXELS) -> _Pages:
     """Return the pages of a file.
 
     Raises:
         ImageFileError: If it has none that can be read, or more than `most`.
     """
     if not (kind := _kind(content)):
-        return 1, iter([_decode(content, fill)])
+        return 1, iter([_decode(content, fill, max_pixels)])
     if kind in _PACKAGES and find_spec(_PACKAGES[kind]) is None:
         raise ImageFileError(
             f"{kind} needs {_PACKAGES[kind]}; pip install 'lightning-cnn[pictures]', or save it as PNG"
@@ -192,11 +216,11 @@ def _open(content: bytes, most: int, fill: str | None) -> _Pages:
 
         if not features.check("avif"):
             raise ImageFileError("AVIF, which this Pillow was built without; save it as PNG")
-    answers = isolated.answers(content, Request(kind, MAX_PIXELS, MAX_SIDE, most, SECONDS, numbers, tiff.COMPRESSIONS))
+    answers = isolated.answers(content, Request(kind, max_pixels, MAX_SIDE, most, SECONDS, numbers, tiff.COMPRESSIONS))
     head, _ = next(answers)
     _require_no_error(head)
     _require_pages(head["pages"], most)
-    return head["pages"], _images(answers, fill)
+    return head["pages"], _images(answers, fill, max_pixels)
 
 
 def _kind(content: bytes) -> str:
@@ -230,24 +254,24 @@ class _File(io.BytesIO):
         return super().read(size)
 
 
-def _decode(content: bytes, fill: str | None) -> Image.Image:
+def _decode(content: bytes, fill: str | None, max_pixels: int) -> Image.Image:
     """Return the image in a file of one of `FORMATS`."""
     with _as_image_file_errors(), Image.open(_File(content), formats=FORMATS) as image:
-        _check_size(image.size)
+        _check_size(image.size, max_pixels)
         _check_passes(image, content)
         image.load()
         _make_upright(image)
         return _opaque(image, fill)
 
 
-def _images(answers: Iterator[Answer], fill: str | None) -> Iterator[Image.Image | ImageFileError]:
+def _images(answers: Iterator[Answer], fill: str | None, max_pixels: int) -> Iterator[Image.Image | ImageFileError]:
     """Yield the pages of a file that another process decodes."""
     for head, pixels in answers:
         page: Image.Image | ImageFileError
         try:
             _require_no_error(head)
             size, mode = (head["size"][0], head["size"][1]), head["mode"]
-            _check_size(size)
+            _check_size(size, max_pixels)
             with _as_image_file_errors():
                 image = Image.frombytes(mode, size, pixels, "raw", mode, head["stride"])
                 page = _opaque(image, fill, head.get("bits", 16), head.get("inverted", False))
@@ -280,10 +304,10 @@ def _as_image_file_errors() -> Iterator[None]:
             raise ImageFileError(_ERRORS["damaged"]) from error
 
 
-def _check_size(size: tuple[int, int]) -> None:
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     """Reject an image, before it is decoded, that would take too much memory."""
-    if size[0] * size[1] > MAX_PIXELS:
-        raise ImageFileError(f"more than {MAX_PIXELS:,} pixels; save it in a smaller size")
+    if size[0] * size[1] > max_pixels:
+        raise ImageFileError(f"more than {max_pixels:,} pixels; save it in a smaller size")
     if max(size) > MAX_SIDE:
         raise ImageFileError(f"more than {MAX_SIDE:,} pixels wide or high; split it")
 

@@ -320,6 +320,10 @@ class ImageFolderDataModule(ImageDataModule):
         """Return the path of each image relative to `root`."""
         return [self.listing.files[i] for i in self.parts[part].tolist()]
 
+    def has_images(self, part: Part) -> bool:
+        """Whether there are images of a part."""
+        return len(self.parts[part]) > 0
+
     def split_rows(self) -> list[tuple[str, str, str]]:
         """Return file, label and part of each image, sorted."""
         listing = self.listing

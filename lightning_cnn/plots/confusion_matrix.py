@@ -21,7 +21,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_cnn.plots.style import LINE, shorten
+from lightning_cnn.plots.style import LINE, new_figure, shorten
 
 _CHARACTER = 0.1  # width of a wide character of a class name, in inches
 _GAP = 0.08  # between the names and the cells, in inches
@@ -58,7 +58,7 @@ def confusion_matrix(counts: ArrayLike, class_names: Sequence[str], title: str =
     heading = textwrap.fill(title, int(width / 0.11))
     heading += f"\n{100 * np.trace(table) / table.sum():.2f} % of {table.sum():,} correct"
     height = bottom + n * cell + (heading.count("\n") + 2) * LINE
-    figure = Figure(figsize=(width, height))
+    figure = new_figure(figsize=(width, height))
     figure.suptitle(heading, y=1 - LINE / 2 / height, fontsize=12, parse_math=False)
     axes = figure.add_axes((left / width, bottom / height, n * cell / width, n * cell / height))
     axes.set_axis_off()

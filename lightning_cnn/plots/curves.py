@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from lightning_cnn.plots.evaluation import Calibration
-from lightning_cnn.plots.style import BLUE, LINE, VERMILION, shorten
+from lightning_cnn.plots.style import BLUE, LINE, VERMILION, new_figure, shorten
 
 # For many runs, the other colours of Okabe and Ito too, with a marker each; grey instead of yellow, too pale on white.
 _COLORS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -104,7 +104,7 @@ def calibration(result: Calibration) -> Figure:
         raise ValueError("the calibration must be that of at least one image, got none")
     left, widths = result.edges[:-1][filled], np.diff(result.edges)[filled]
     accuracy, confidence = result.accuracy[filled], result.confidence[filled]
-    figure = Figure(figsize=(5.5, 6.5), layout="constrained")
+    figure = new_figure(figsize=(5.5, 6.5), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     upper.set_title(f"Expected calibration error: {100 * result.error:.2f} %")
     upper.bar(left, accuracy, widths, align="edge", color=BLUE, alpha=0.35, edgecolor="white")
@@ -147,7 +147,7 @@ def _last(curve: NDArray[np.float64]) -> float:
 
 def _panels(runs: Sequence[Mapping[str, NDArray[np.float64]]], height: float = 6.5) -> Figure:
     """Draw loss above and accuracy below, training left and validation right, with a line for each run."""
-    figure = Figure(figsize=(9.5, height), layout="constrained")
+    figure = new_figure(figsize=(9.5, height), layout="constrained")
     grid = figure.subplots(2, 2, sharex=True, sharey="row")
     last_epoch = max(run["epochs"][-1] for run in runs)
     for axes, (curve, title) in zip(grid.flat, _PANELS.items(), strict=True):

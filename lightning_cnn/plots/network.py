@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from lightning_cnn.plots.style import require_images, shorten, tile
+from lightning_cnn.plots.style import new_figure, require_images, shorten, tile
 
 _MAX_FILTERS = 64
 _MAX_MAPS = 16
@@ -30,7 +30,7 @@ def filters(weights: ArrayLike, title: str) -> Figure:
     rows = math.ceil(len(shown) / columns)
     if len(values) > _MAX_FILTERS:
         title = f"{title}: the first {_MAX_FILTERS} of {len(values)}"
-    figure = Figure(figsize=(max(0.7 * columns, 2.8) + 1.1, 0.7 * max(rows, 2) + 0.6), layout="compressed")
+    figure = new_figure(figsize=(max(0.7 * columns, 2.8) + 1.1, 0.7 * max(rows, 2) + 0.6), layout="compressed")
     axes = figure.subplots()
     axes.set_title(textwrap.fill(title, 10 * max(columns, 3)), parse_math=False)
     limit = float(np.abs(shown).max()) or 1.0
@@ -56,7 +56,7 @@ def feature_maps(image: ArrayLike, layers: Mapping[str, ArrayLike]) -> Figure:
         raise ValueError("layers must have at least one layer, got none")
     maps = {name: require_images(values, f"layer {name!r}", "(K, h, w)") for name, values in layers.items()}
     columns = min(_MAX_MAPS, max(len(values) for values in maps.values()))
-    figure = Figure(figsize=(max(0.65 * columns, 5), 2.2 + 1.05 * len(maps)), layout="constrained")
+    figure = new_figure(figsize=(max(0.65 * columns, 5), 2.2 + 1.05 * len(maps)), layout="constrained")
     first, *others = figure.subplots(1 + len(maps), 1, height_ratios=(1.8, *[1] * len(maps)))
     first.set_title("input", loc="left")
     tile(first, [pixels], 1, cmap="gray")

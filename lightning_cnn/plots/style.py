@@ -1,8 +1,10 @@
 """What the figures share: colours, grids of images, and texts that fit. Used by the modules of `plots` only."""
 
+import io
 import math
 import textwrap
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
 #: Okabe and Ito's blue and vermilion, which colour-blind readers can tell apart.
 BLUE = "#0072B2"
@@ -20,7 +23,37 @@ LINE = 0.22
 TITLE_WIDTH = 22
 
 _SIDE = 2.2  # of an image, in inches
+_DPI = 100  # pixels per inch of a figure as PNG
 _GAP = 0.1  # between tiles, as a share of a tile
+
+
+def new_figure(**options: Any) -> Figure:
+    """Return an empty figure, which a notebook shows: by itself, matplotlib has it so for figures of pyplot only.
+
+    Args:
+        options: Those of matplotlib's `Figure`.
+    """
+    figure = Figure(**options)
+    figure._repr_png_ = partial(png, figure)  # type: ignore[attr-defined]  # IPython asks for it
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as a PNG file."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=_DPI)
+    return file.getvalue()
+
+
+def from_png(content: bytes) -> Figure:
+    """Return a figure that shows a PNG file, and nothing else."""
+    pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+    height, width = pixels.shape[:2]
+    figure = new_figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.imshow(pixels, aspect="auto", interpolation="none")
+    return figure
 
 
 def grid(heading: str, titles: list[str], margin: float = 0.0, images_per_cell: int = 1) -> tuple[Figure, list[Axes]]:
@@ -37,7 +70,7 @@ def grid(heading: str, titles: list[str], margin: float = 0.0, images_per_cell: 
     lines = 1 + max(title.count("\n") for title in titles)
     width = max(images_per_cell * columns, 2)  # in images; the heading is wider than one
     size = (_SIDE * width + margin, rows * (_SIDE + (lines + 0.5) * LINE) + 2 * LINE)
-    figure = Figure(figsize=size, layout="compressed")
+    figure = new_figure(figsize=size, layout="compressed")
     figure.suptitle(textwrap.fill(heading, width * TITLE_WIDTH))
     places: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in places[len(titles) :]:

@@ -5,55 +5,19 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
 from io import TextIOWrapper
 from pathlib import Path
-from typing import NamedTuple, TextIO
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TextIO
 
 from lightning_cnn.files import atomic_write
+from lightning_cnn.predict import views
+from lightning_cnn.predict.prediction import Prediction
 from lightning_cnn.text import printable, spreadsheet_safe, spreadsheet_safe_path
 
-
-class Frame(NamedTuple):
-    """An image, as the network sees it.
-
-    Attributes:
-        path: The file; of the second of several pages, `file[2]`.
-        pixels: The input of the network, 0 to 255, `(C, H, W)`.
-        original: Thumbnail of the file, RGB, `(h, w, 3)`; None if it is not needed.
-        unclear: Why the foreground may not be what was meant; empty if it is clear.
-        foreground: What was taken for foreground, RGB, `(h, w, 3)`; None if it is not needed or nothing was cropped.
-    """
-
-    path: Path
-    pixels: NDArray[np.uint8]
-    original: NDArray[np.uint8] | None
-    unclear: str = ""
-    foreground: NDArray[np.uint8] | None = None
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The most likely class of an image and the second most likely; confidences are probabilities, 0 to 1.
-
-    `unclear` says why the answer may be wrong: what is in the picture, or a low confidence; it is empty if it is clear.
-    """
-
-    file: str
-    predicted: str
-    confidence: float
-    runner_up: str
-    runner_up_confidence: float
-    unclear: str = ""
-
-
 #: Writes the predictions of a batch.
-Write = Callable[[list[Prediction]], None]
-
-
+Write = Callable[[Sequence[Prediction]], None]
+#: The columns of a file.
+_COLUMNS = ("file", "predicted", "confidence", "runner_up", "runner_up_confidence", "unclear")
 #: The `output` that stands for stdout.
 STDOUT = Path("-")
 
@@ -85,20 +49,23 @@ def writer(output: Path | None, kind: str) -> Iterator[Write]:
         yield write
 
 
-def draw(path: Path, predicted: Sequence[tuple[Frame, Prediction]]) -> None:
+def draw(path: Path, predictions: Sequence[Prediction]) -> None:
     """Draw the originals beside the pixels that the network saw, with the predictions, as PNG."""
-    from lightning_cnn.plots import figures as plots  # takes a third of a second
-    from lightning_cnn.plots.style import channels_last
-
-    captions = [
-        f"{printable(frame.path.name)}\n{prediction.predicted}, {100 * prediction.confidence:.1f} %"
-        + (f"\nunclear: {prediction.unclear}" if prediction.unclear else "")
-        for frame, prediction in predicted
-    ]
-    steps = [[image for image in (frame.original, frame.foreground) if image is not None] for frame, _ in predicted]
-    figure = plots.seen(steps, channels_last(np.stack([frame.pixels for frame, _ in predicted])), captions)
+    figure = views.figure(predictions)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
+
+
+def _columns(prediction: Prediction) -> dict[str, str | float]:
+    """Return what is written about a prediction: the most likely class and the second most likely."""
+    (label, confidence), (runner_up, runner_up_confidence) = prediction.top_k(2)
+    return dict(
+        zip(
+            _COLUMNS,
+            (prediction.file, label, confidence, runner_up, runner_up_confidence, prediction.unclear),
+            strict=True,
+        )
+    )
 
 
 def _table() -> Write:
@@ -106,7 +73,7 @@ def _table() -> Write:
     heading = [("file", "class", "confidence", "runner-up", "confidence", "unclear")]
     widths = [0] * len(heading[0])
 
-    def write(predictions: list[Prediction]) -> None:
+    def write(predictions: Sequence[Prediction]) -> None:
         rows = [*heading, *map(_row, predictions)]
         heading.clear()
         for row in rows:
@@ -120,20 +87,20 @@ def _table() -> Write:
 
 
 def _row(prediction: Prediction) -> tuple[str, ...]:
-    values = asdict(prediction).values()
+    values = _columns(prediction).values()
     return tuple(f"{100 * value:.2f} %" if isinstance(value, float) else printable(value) for value in values)
 
 
 @contextmanager
 def _csv(file: TextIO) -> Iterator[Write]:
     writer = csv.writer(file, lineterminator="\n" if file is sys.stdout else "\r\n")  # as programs in a pipe expect
-    writer.writerow(field.name for field in fields(Prediction))
+    writer.writerow(_COLUMNS)
 
-    def write(predictions: list[Prediction]) -> None:
+    def write(predictions: Sequence[Prediction]) -> None:
         for prediction in predictions:
-            row = asdict(prediction)
-            row["file"] = spreadsheet_safe_path(row["file"])
-            row |= {name: spreadsheet_safe(row[name]) for name in ("predicted", "runner_up")}
+            row = _columns(prediction)
+            row["file"] = spreadsheet_safe_path(str(row["file"]))
+            row |= {name: spreadsheet_safe(str(row[name])) for name in ("predicted", "runner_up")}
             writer.writerow(f"{value:.6f}" if isinstance(value, float) else value for value in row.values())
         file.flush()  # for what reads it meanwhile
 
@@ -145,10 +112,10 @@ def _json(file: TextIO) -> Iterator[Write]:
     file.write("[")
     separator = "\n"
 
-    def write(predictions: list[Prediction]) -> None:
+    def write(predictions: Sequence[Prediction]) -> None:
         nonlocal separator
         for prediction in predictions:
-            file.write(separator + json.dumps(asdict(prediction)))
+            file.write(separator + json.dumps(_columns(prediction)))
             separator = ",\n"
         file.flush()
 

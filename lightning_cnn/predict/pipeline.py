@@ -5,6 +5,7 @@ Used by `commands.predict`; imports neither torch nor another library that compu
 
 import time
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +18,10 @@ from lightning_cnn.data.resize import Resize
 from lightning_cnn.errors import UserError
 from lightning_cnn.predict.framing import Framed, frame
 from lightning_cnn.predict.model import Model
-from lightning_cnn.predict.output import Frame, Prediction
+from lightning_cnn.predict.prediction import Prediction
 
 #: Seconds after which an incomplete batch is classified: large photographs take long to decode.
 _MAX_WAIT = 1.0
-#: The confidence below which an answer is called unclear.
-MIN_CONFIDENCE = 0.8
 
 
 class Predictor:
@@ -73,14 +72,13 @@ class Predictor:
             raise UserError("the network has outputs that are NaN or infinite, so it predicts nothing; use another one")
         return probabilities
 
-    def classify(self, images: NDArray[np.uint8]) -> list[tuple[str, float, str, float]]:
-        """Return the most likely class of each image `(N, C, H, W)`, its probability, and the same of the second."""
-        probabilities = self.probabilities(images)
-        best_two = np.argsort(-probabilities, axis=1, kind="stable")[:, :2].tolist()
-        return [
-            (self.class_names[first], float(row[first]), self.class_names[second], float(row[second]))
-            for row, (first, second) in zip(probabilities, best_two, strict=True)
-        ]
+
+class _Frame(NamedTuple):
+    """An image with its name, before it is classified; its thumbnails are None where they are not needed."""
+
+    name: str
+    framed: Framed
+    original: NDArray[np.uint8] | None
 
 
 def predict(
@@ -91,13 +89,50 @@ def predict(
     crop: bool | None = None,
     batch_size: int = 256,
     num_thumbnails: int = 0,
-) -> Iterator[list[tuple[Frame, Prediction]]]:
-    """Yield the predictions of image files, batch by batch, so that any number of files needs little memory.
+) -> Iterator[list[Prediction]]:
+    """Yield the predictions of image files, as `predict_images` does.
 
     Args:
         predictor: The classifier.
         images: Files, folders and patterns, as for `image_paths.find`.
         on_error: Called for each file, folder and pattern that cannot be read, which is then skipped.
+        invert: As for `predict_images`, like the others.
+        crop: As for `predict_images`.
+        batch_size: As for `predict_images`.
+        num_thumbnails: As for `predict_images`.
+    """
+    pages = read_files(images, on_error, predictor.fill)
+    yield from predict_images(predictor, pages, on_error, invert, crop, batch_size, num_thumbnails)
+
+
+def read_files(names: Iterable[str], on_error: OnError, fill: str | None) -> Iterator[tuple[str, Image.Image]]:
+    """Yield the images in files, folders and patterns, each one with its name.
+
+    Args:
+        names: As for `image_paths.find`.
+        on_error: Called for each file, folder and pattern that cannot be read.
+        fill: The colour of transparent pixels, as for `image_files.read`.
+    """
+    for path in find(names, on_error):
+        for page, image in read_pages(path, on_error, fill):
+            yield str(page), image
+
+
+def predict_images(
+    predictor: Predictor,
+    images: Iterable[tuple[str, Image.Image]],
+    on_error: OnError,
+    invert: bool | None = None,
+    crop: bool | None = None,
+    batch_size: int = 256,
+    num_thumbnails: int = 0,
+) -> Iterator[list[Prediction]]:
+    """Yield the predictions of images, batch by batch, so that any number of them needs little memory.
+
+    Args:
+        predictor: The classifier.
+        images: Names and images as `image_files.read` returns them.
+        on_error: Called for each image with nothing in it, which is then skipped.
         invert: Whether the foreground is dark on light; None to detect it.
         crop: Whether to crop to the foreground; None for all images that do not have the size of the training images.
             Both are only for training images that were framed by their foreground, such as MNIST's.
@@ -105,32 +140,29 @@ def predict(
         num_thumbnails: How many of the first images to return with a thumbnail.
     """
 
-    def frames() -> Iterator[Frame]:
+    def frames() -> Iterator[_Frame]:
         needed = num_thumbnails
-        for path in find(images, on_error):
-            for page, image in read_pages(path, on_error, predictor.fill):
-                try:
-                    framed = predictor.frame(image, invert, crop)
-                except ImageFileError as error:
-                    on_error(str(page), error)
-                    continue
-                original, foreground = (thumbnail(image), framed.foreground) if needed > 0 else (None, None)
-                yield Frame(page, framed.pixels, original, framed.unclear, foreground)
-                needed -= 1
+        for name, image in images:
+            try:
+                framed = predictor.frame(image, invert, crop)
+            except ImageFileError as error:
+                on_error(name, error)
+                continue
+            if needed > 0:
+                yield _Frame(name, framed, thumbnail(image))
+            else:
+                yield _Frame(name, framed._replace(foreground=None), None)
+            needed -= 1
 
     for batch in _batches(frames(), batch_size):
-        results = predictor.classify(np.stack([framed.pixels for framed in batch]))
+        probabilities = predictor.probabilities(np.stack([framed.pixels for _, framed, _ in batch]))
         yield [
-            (framed, Prediction(str(framed.path), *result, unclear=framed.unclear or _doubt(result[1])))
-            for framed, result in zip(batch, results, strict=True)
+            Prediction(name, predictor.class_names, row, framed.pixels, framed.unclear, original, framed.foreground)
+            for (name, framed, original), row in zip(batch, probabilities, strict=True)
         ]
 
 
-def _doubt(confidence: float) -> str:
-    return "low confidence" if confidence < MIN_CONFIDENCE else ""
-
-
-def _batches(frames: Iterator[Frame], size: int) -> Iterator[list[Frame]]:
+def _batches(frames: Iterator[_Frame], size: int) -> Iterator[list[_Frame]]:
     batch, start = [], time.monotonic()
     for framed in frames:
         batch.append(framed)

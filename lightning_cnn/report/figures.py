@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from lightning_cnn.history import MAX_POINTS
 from lightning_cnn.plots import figures as plots
 from lightning_cnn.plots.evaluation import Predictions
+from lightning_cnn.plots.style import from_png
 from lightning_cnn.report.summary import RunSummary
 from lightning_cnn.report.template import count, percent
 from lightning_cnn.text import printable
@@ -44,6 +45,18 @@ class EmbeddedImage:
     alt: str
 
 
+def figures_of(run: RunSummary) -> dict[str, Figure]:
+    """Return the figures of a run by name, those that can be drawn, and those of its PNG files."""
+    found: dict[str, Figure] = {}
+    if len(run.history):
+        found["history"] = plots.history(**run.history.thinned().curves())
+    if run.test is not None and (predictions := run.test.predictions) is not None:
+        if len(predictions.class_names) <= MAX_CLASSES:
+            found["confusion_matrix"] = _confusion_matrix(predictions)
+        found["calibration"] = plots.calibration(predictions.calibration)
+    return found | {name: from_png(content) for name, content in run.figures.items()}
+
+
 def history(run: RunSummary) -> EmbeddedImage | None:
     """Draw loss and accuracy over the epochs; None if nothing was logged."""
     if not len(run.history):
@@ -61,10 +74,15 @@ def confusion_matrix(predictions: Predictions) -> EmbeddedImage | None:
     name, worst = max(zip(names, predictions.per_class, strict=True), key=lambda row: row[1].confusions)
     mistake = f"most often {name} was predicted as {names[worst.confused_with]}, {count(worst.confusions, 'time')}"
     return _draw(
-        plots.confusion_matrix(predictions.confusion_matrix, names, "Test images"),
+        _confusion_matrix(predictions),
         f"Confusion matrix of {count(len(names), 'class', 'classes')}: "
         f"{mistake if worst.confusions else 'no mistakes'}.",
     )
+
+
+def _confusion_matrix(predictions: Predictions) -> Figure:
+    names = [printable(name) for name in predictions.class_names]
+    return plots.confusion_matrix(predictions.confusion_matrix, names, "Test images")
 
 
 def calibration(predictions: Predictions) -> EmbeddedImage:

@@ -26,7 +26,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn import signals
 from lightning_cnn.callbacks import RunRecord, TestResults
-from lightning_cnn.config.flags import read_command_line
+from lightning_cnn.config.flags import CommandLine, read_command_line
 from lightning_cnn.config.parser import ConstructorError, in_one_line, refusal
 from lightning_cnn.config.request import Request, read_request
 from lightning_cnn.config.settings import Tree
@@ -73,27 +73,51 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: If an argument is wrong, or the settings cannot be used together.
     """
-    filter_warnings()
-    tune_process()
     command, *arguments = argv
-    if read_command_line(arguments).asks_for_help:
+    line = read_command_line(arguments)
+    if line.asks_for_help:
+        filter_warnings()
         SettingsCLI(Request(command, {}), help_arguments=arguments)  # prints the help, and exits
     peers = PeerProcesses()
+    try:
+        run(command, line, peers)
+    except PeerFailureError as failed:
+        return peers.leave(failed.failure)
+    return 0
+
+
+def run(command: str, line: CommandLine, peers: PeerProcesses, prints_summary: bool = True) -> "TrainingCLI | None":
+    """Run `fit`, `validate` or `test`.
+
+    Args:
+        command: Which of them.
+        line: The command line, or what is given in Python in its place.
+        peers: All processes of the run.
+        prints_summary: Whether to print where the results are, and which commands use them.
+
+    Returns:
+        What has run it; None if only settings were to be printed.
+
+    Raises:
+        UserError: If an argument is wrong, or the settings cannot be used together.
+        PeerFailureError: If another process of the run has failed.
+    """
+    filter_warnings()
+    tune_process()
     trainer: Tree = {}
     try:
         with ExitStack() as stack, peers.supervise():
-            request = read_request(command, arguments, schema(command))
+            request = read_request(command, line, schema(command))
             trainer = request.settings["trainer"]
             if request.prints_config:
                 print(dump(SettingsCLI(request).settings), end="")
-            else:
-                TrainingCLI(request, stack, peers).run()
-    except PeerFailureError as failed:
-        return peers.leave(failed.failure)
+                return None
+            cli = TrainingCLI(request, stack, peers, prints_summary)
+            cli.run()
+            return cli
     # Settings cannot be used together, or need a package that is not installed.
     except (MisconfigurationException, ModuleNotFoundError) as error:
         raise UserError(naming_flags(in_one_line(error), trainer)) from error
-    return 0
 
 
 def _with(callbacks: list[Callback]) -> dict[str, Any]:
@@ -112,15 +136,18 @@ class TrainingCLI(SettingsCLI):
         request: What is asked for.
         stack: Keeps the lock of the run folder.
         peers: All processes of the run.
+        prints_summary: Whether to print where the results are, and which commands use them.
     """
 
     trainer: Trainer
 
-    def __init__(self, request: Request, stack: ExitStack, peers: PeerProcesses) -> None:
+    def __init__(self, request: Request, stack: ExitStack, peers: PeerProcesses, prints_summary: bool = True) -> None:
         self.stack = stack
         self.peers = peers
+        self.prints_summary = prints_summary
         self.new_run: Run | None = None
         self.description: checkpoints.Description | None = None  # of the checkpoint
+        self.is_exported = False  # an ONNX file, which the model has opened itself
         self.resumed: dict[str, Any] = {}  # the content of the checkpoint to resume from
         self.first_step: int | None = None
         self.run_record: RunRecord | None = None
@@ -136,6 +163,7 @@ class TrainingCLI(SettingsCLI):
         if self.checkpoint is not None:
             content = checkpoints.read(self.checkpoint)
             self.description = content[checkpoints.KEY]
+            self.is_exported = not content["state_dict"]
             self.resumed = content if self.command == "fit" else {}
             if self.command == "fit" and not self.is_without_run:
                 require_resumable(self.checkpoint, content, self.settings, self.settings["overwrite"])
@@ -144,7 +172,8 @@ class TrainingCLI(SettingsCLI):
                 part: Part | None = {"validate": "val", "test": "test"}.get(self.command)  # type: ignore[assignment]
                 self.config["data"] = build_data(self.parser, self.config, content, part)
                 require_same_images(self.checkpoint, content.get("hyper_parameters", {}), self.config["data"])
-                require_same_model(self.parser, self.config, content["state_dict"])
+                if not self.is_exported:
+                    require_same_model(self.parser, self.config, content["state_dict"])
             LightningCLI.instantiate_classes(self)
         except (ValueError, TypeError, RuntimeError, MisconfigurationException, ConstructorError) as error:
             raise UserError(refusal(error, self.settings)) from error
@@ -263,9 +292,13 @@ class TrainingCLI(SettingsCLI):
     def _evaluate(self, checkpoint: Path | None, verbose: bool = True) -> None:
         if self.command != "fit" and self.description is not None:
             self._report_other_data(self.description)
+        if self.is_exported:
+            checkpoint = None
+            if self.test_results is not None and self.description is not None:
+                self.test_results.compare_with(self.description)
         evaluate = self.trainer.validate if self.command == "validate" else self.trainer.test
         evaluate(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, verbose=verbose, weights_only=True)
-        if self.test_results is not None and self.trainer.is_global_zero:
+        if self.test_results is not None and self.prints_summary and self.trainer.is_global_zero:
             print(self.test_results.summary)
 
     def _report_other_data(self, description: checkpoints.Description) -> None:
@@ -284,7 +317,7 @@ class TrainingCLI(SettingsCLI):
             self.trainer.callbacks.remove(finder)  # type: ignore[attr-defined]
         is_finished = self.trainer.global_step == self.first_step
         average = self._save_average()
-        if self.trainer.is_global_zero:
+        if self.prints_summary and self.trainer.is_global_zero:
             classes = user_classes(self.model, self.datamodule)
             monitor = self.settings["checkpoints"]["monitor"]
             print(summary(self.current_run, classes, is_finished, self.settings["test"], average, monitor))

@@ -48,9 +48,10 @@ def settings_of(argv: Sequence[str], *others: Sequence[str]) -> dict[str, Any]:
     """
     requests = []
     for command, *arguments in (argv, *others):
-        if read_command_line(arguments).asks_for_help:
+        line = read_command_line(arguments)
+        if line.asks_for_help:
             raise UserError("a flag asks for help only; give it to `lightning-cnn fit`")
-        requests.append(read_request(command, arguments, schema(command)))
+        requests.append(read_request(command, line, schema(command)))
     cli = SettingsCLI(requests[0])
     settings = cli.settings
     cli.require_trainable()

@@ -60,8 +60,8 @@ def test_limited_loops_are_announced_as_such(nothing_heavy, capsys):
         (
             ["system"],
             "'system' is not a section "
-            "(choose from systems, pipeline, accuracy, startup, machine, load, precision, folder, scale); did you mean "
-            "'systems'?",
+            "(choose from systems, pipeline, accuracy, startup, machine, load, precision, folder, scale, serve); "
+            "did you mean 'systems'?",
         ),
         (
             ["systems", "--systems", "CNN", "MPL"],
@@ -88,7 +88,7 @@ def test_limited_loops_are_announced_as_such(nothing_heavy, capsys):
         (
             ["--repeat=2"],
             "'--repeat' is not an option (choose from --help, --repeats, --output, "
-            "--overwrite, --systems, --data_dir, --allow_sample, --reference, --processes, --limit_batches); "
+            "--overwrite, --systems, --data_dir, --allow_sample, --reference, --processes, --models, --limit_batches); "
             "did you mean '--repeats'?",
         ),
     ],

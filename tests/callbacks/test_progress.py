@@ -4,7 +4,9 @@ import os
 import pickle
 import re
 import signal
+import sys
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -546,3 +548,59 @@ def test_it_can_be_pickled():
 def test_refresh_rate_must_be_positive():
     with pytest.raises(ValueError, match="refresh_rate must be at least 1, got 0"):
         Progress(refresh_rate=0)
+
+
+# In a notebook
+
+
+class Output(Terminal):
+    """The output of a notebook: no terminal, but a line can be replaced."""
+
+    def isatty(self):
+        return False
+
+    def fileno(self):
+        raise io.UnsupportedOperation("fileno")
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    """Make this process the kernel of a notebook, or only an IPython shell, and return its output."""
+
+    def make(kernel=True):
+        output = Output()
+        shell = SimpleNamespace(config={"IPKernelApp": {}} if kernel else {})
+        monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+        monkeypatch.setattr("sys.stdout", output)
+        return output
+
+    return make
+
+
+def test_a_notebook_has_a_bar_below_the_lines(watched, notebook):
+    output = notebook()
+    run = watched()
+
+    run.fit(MLPClassifier(), datamodule=data())
+
+    assert any(re.match(r"epoch 2/2 .*7/10", frame) for frame in output.frames)
+    assert [line.partition(" · ")[0] for line in output.screen] == ["epoch 1/2", "epoch 2/2"]  # the bar is removed
+    assert "images/s" in output.screen[-1] and ", best " in output.screen[-1]
+
+
+def test_a_notebook_has_a_bar_for_a_test(watched, notebook):
+    output = notebook()
+    run = watched(monitor=None)
+
+    run.test(MLPClassifier(), datamodule=data(), verbose=False)
+
+    assert re.fullmatch(r"test .*\| \d/[1?] batches", output.frames[-1])
+    assert output.screen == []
+
+
+def test_a_shell_whose_output_is_piped_has_lines_only(watched, notebook):
+    output = notebook(kernel=False)
+
+    watched().fit(MLPClassifier(), datamodule=data())
+
+    assert "\r" not in output.getvalue() and len(output.screen) == 2

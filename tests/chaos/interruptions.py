@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import forks
 from chaos.common import DATASETS, Outcome, differences, write_photos
 from checkout import PYTHONPATH
 from idx import write_idx_dataset
@@ -96,13 +97,13 @@ class Training:
         self.environment = {"CHAOS_DATA": str(data), "PYTHONPATH": PYTHONPATH, "TMPDIR": str(temporary)}
         self.environment["LIGHTNING_CNN_CACHE_DIR"] = str(data / "cache")
 
-    def start(self, kill_at: str = "") -> subprocess.Popen[str]:
+    def start(self, kill_at: str = "", popen: type[subprocess.Popen[str]] = forks.Popen) -> subprocess.Popen[str]:
         """Start the training, or resume it if there is a checkpoint."""
         config, *flags = self.recipe
         needed = NEEDED.get(config, "").format(data=self.environment["CHAOS_DATA"]).split()
         new = ("fit", "--config", str(shipped_config(config)), *SMALL.split(), *needed, *flags)
         variables = {"CHAOS_SAVED": str(self.saved), "CHAOS_KILL": kill_at, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
+        return popen(
             [sys.executable, "-m", "chaos.child", *(new if self.run is None else ("fit", "last"))],
             cwd=self.folder,
             env=os.environ | self.environment | variables,
@@ -111,9 +112,11 @@ class Training:
             text=True,
         )
 
-    def start_ready(self, kill_at: str = "") -> subprocess.Popen[str]:
-        """Start it, and wait until all is imported and the command begins."""
-        process = self.start(kill_at)
+    def start_ready(
+        self, kill_at: str = "", popen: type[subprocess.Popen[str]] = subprocess.Popen
+    ) -> subprocess.Popen[str]:
+        """Start it, by default in a process that imports everything itself, and wait until the command begins."""
+        process = self.start(kill_at, popen)
         assert process.stdout is not None
         process.stdout.readline()
         return process
@@ -197,7 +200,7 @@ def reference(folder: Path, recipe: tuple[str, ...]) -> tuple[Training, float]:
     write_datasets(folder / "data")
     name = hashlib.sha256(" ".join(recipe).encode()).hexdigest()[:16]
     training = Training(folder / f"reference {name}", folder / "data", folder, recipe)
-    end = ended(training.start_ready())
+    end = ended(training.start_ready(popen=forks.Popen))
     if end.status:
         raise RuntimeError(f"{' '.join(recipe)}: {end.output[-500:]}")
     return training, end.seconds

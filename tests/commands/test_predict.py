@@ -192,7 +192,7 @@ def test_a_file_is_complete_or_absent(checkpoint, images, cli, monkeypatch):
     def fail(predictor, images):
         raise RuntimeError("failed")
 
-    monkeypatch.setattr(Predictor, "classify", fail)
+    monkeypatch.setattr(Predictor, "probabilities", fail)
 
     with pytest.raises(RuntimeError, match="failed"):
         cli("predict", checkpoint, "images", "--output", "out.csv")

@@ -45,9 +45,9 @@ WRONG = [
     ("+ --print_confg", r"there is no option --print_confg; did you mean '--print_config'\?"),
     ("+ extra", r"checkpoint extra does not exist; give a file, a run folder"),
     # missing arguments
-    ("fit", r"model and data not given; use --config FILE .*, or --model and --data with class names"),
-    ("fit --model CNNClassifier", r"data not given; use --config FILE"),
-    ("fit --data MNISTDataModule", r"model not given; use --config FILE"),
+    ("fit", r"model and data not given; use --config .* such as mnist/cnn, or --model and --data with class names"),
+    ("fit --model CNNClassifier", r"data not given; use --config"),
+    ("fit --data MNISTDataModule", r"model not given; use --config"),
     ("test", r"test needs a checkpoint: a file, a run folder, `best`, `last` or `previous`"),
     ("validate", r"validate needs a checkpoint: a file, a run folder, `best`, `last` or `previous`"),
     ("fit --config", r"--config needs a value: --config FILE"),
@@ -182,6 +182,7 @@ WRONG = [
     ("+ --trainer.accelerator tpuu", r"accelerator tpuu: there is no such accelerator; did you mean 'tpu'\?"),
     ("+ --trainer.devices 0", r"devices=0"),
     # configs
+    ("fit --config mnist/cn", r"config 'mnist/cn' cannot be read .*, such as mnist/cnn; did you mean 'mnist/cnn'\?$"),
     ("fit --config nowhere.yaml", r"config 'nowhere\.yaml' cannot be read \(no such file or directory\); give a YAML"),
     ("fit --config broken.yaml", r"line 2, column 1"),
     ("fit --config list.yaml", r"list\.yaml is not a config: it must map settings such as trainer to values"),

@@ -5,6 +5,7 @@ import torch
 import yaml
 
 from lightning_cnn import checkpoint
+from lightning_cnn.config.flags import CommandLine
 from lightning_cnn.config.places import places_of, without_places
 from lightning_cnn.config.request import read_request
 from lightning_cnn.errors import UserError
@@ -102,7 +103,7 @@ def test_the_data_folder_of_a_checkpoint_is_not_created(cli, fit, tmp_path, monk
 
     assert outcome.status == 0, outcome.err
     assert not (tmp_path / "evil").exists()
-    found = read_request("fit", ["evil.ckpt"], schema("fit")).settings
+    found = read_request("fit", CommandLine(checkpoint="evil.ckpt"), schema("fit")).settings
     assert not {"devices", "num_nodes"} & found["trainer"].keys()
     assert not {"data_dir", "eval_batch_size"} & found["data"]["init_args"].keys()
 
@@ -129,4 +130,4 @@ def _of_copy(tmp_path):
     copied[checkpoint.KEY]["config"]["data"] = data
     torch.save(copied, tmp_path / "copy.ckpt")
     shutil.copy(tmp_path / "copy.ckpt", tmp_path / "other.ckpt")
-    return read_request("test", ["other.ckpt"], schema("test"))
+    return read_request("test", CommandLine(checkpoint="other.ckpt"), schema("test"))

@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 
+from lightning_cnn.config.flags import read_command_line
 from lightning_cnn.config.request import Request, read_request
 from lightning_cnn.errors import UserError
 from lightning_cnn.training.options import schema
@@ -18,7 +19,7 @@ def mlp_run(fit):
 
 
 def request(command: str, *arguments: object) -> Request:
-    return read_request(command, [str(argument) for argument in arguments], schema(command))
+    return read_request(command, read_command_line([str(argument) for argument in arguments]), schema(command))
 
 
 def config_of(run: Path) -> dict:

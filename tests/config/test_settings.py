@@ -206,6 +206,27 @@ def test_a_flag_may_name_a_file():
     assert applied({"trainer": {"devices": 1}}, "trainer=trainer.yaml")["trainer"] == {"devices": 1, "max_epochs": 2}
 
 
+@pytest.mark.parametrize("name", ["mnist/cnn", "mnist/cnn.yaml", "configs/mnist/cnn.yaml"])
+def test_a_config_of_this_package_has_a_name_in_any_folder(name, configs):
+    assert not Path(name).exists()
+
+    assert read_settings(name, SCHEMA) == read_settings(str(configs / "mnist" / "cnn.yaml"), SCHEMA)
+
+
+def test_a_file_of_the_user_comes_before_a_config_of_this_package():
+    Path("mnist").mkdir()
+    Path("mnist/cnn").write_text("seed_everything: 3\n")
+
+    assert read_settings("mnist/cnn", SCHEMA) == {"seed_everything": 3}
+    assert read_settings("mnist/deep_cnn", SCHEMA)["model"]["class_path"].endswith("DeepCNNClassifier")
+
+
+@pytest.mark.parametrize("name", ["default", "sweeps/cnn", "../configs/mnist/cnn", "mnist"])
+def test_other_names_are_files(name):
+    with pytest.raises(UserError, match=r"^config '.*' cannot be read \(no such file or directory\); give a YAML file"):
+        read_settings(name, SCHEMA)
+
+
 def test_settings_may_be_given_as_text():
     assert read_settings("{seed_everything: 3}", SCHEMA) == {"seed_everything": 3}
 

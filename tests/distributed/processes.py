@@ -1,6 +1,7 @@
 """Commands in several processes on one machine, as Lightning or torchrun start them, on tiny data."""
 
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import forks
 from chaos.interruptions import Ended
 from checkout import PYTHONPATH
 
@@ -28,6 +30,7 @@ def run(
     environment: Mapping[str, str] | None = None,
     module: str = "distributed.child",
     accelerator: Literal["cpu", "gpu"] = "cpu",
+    are_forks: bool = True,
 ) -> Ended:
     """Run `lightning-cnn` in processes of one thread each, and wait until all of them have ended.
 
@@ -43,6 +46,7 @@ def run(
         environment: More environment variables.
         module: The module that they run, like `lightning_cnn`.
         accelerator: The device of each process: the backend is gloo on CPUs, NCCL on GPUs.
+        are_forks: Whether they are forks of one that has imported everything; never with GPUs.
 
     Returns:
         The status of the first node that has not ended with 0, and the output of all nodes, one after the other.
@@ -61,8 +65,9 @@ def run(
         places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)} if nodes > 1 else {}
         start = [sys.executable, "-m", module, *command, *devices]
         commands = [(start, {**places, **({"NODE_RANK": str(node)} if nodes > 1 else {})}) for node in range(nodes)]
+    popen = functools.partial(forks.Popen, has_forks=True) if are_forks and accelerator == "cpu" else subprocess.Popen
     started = [
-        subprocess.Popen(
+        popen(
             command,
             cwd=folder,
             env=_environment(data) | own | dict(environment or {}),

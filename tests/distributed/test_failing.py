@@ -43,7 +43,7 @@ def test_an_error_of_another_process_ends_one_that_hangs(failing, tmp_path):
 
 
 def test_another_process_is_killed(failing, tmp_path):
-    ended = failing("1 train 3 killed")
+    ended = failing("1 train 3 killed", are_forks=False)
     folder = tmp_path / "logs/mnist-cnn/version_0"
 
     (line,) = messages(ended)
@@ -59,7 +59,7 @@ def test_another_process_is_killed(failing, tmp_path):
 
 
 def test_torchrun_reports_the_process_that_failed_first(failing):
-    ended = failing("1 val 1 bug", launcher="torchrun")
+    ended = failing("1 val 1 bug", launcher="torchrun", are_forks=False)
 
     assert ended.output.count("[rank1]: Traceback (most recent call last)") == 1
     assert ended.output.count("[rank1]: ZeroDivisionError: of the user's own") == 1

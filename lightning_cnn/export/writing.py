@@ -1,0 +1,164 @@
+"""From a checkpoint to an exported file, which is kept only if it agrees with the checkpoint."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn.checkpoint import onnx
+from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.config.places import without_places
+from lightning_cnn.data.batches import SequentialLoader
+from lightning_cnn.errors import UserError
+from lightning_cnn.export.agreement import Agreement, compare, computed_by
+from lightning_cnn.export.card import model_card
+from lightning_cnn.export.formats import Onnx, Program, TorchExport, write_safetensors, write_state_dict
+from lightning_cnn.export.program import Program as Network
+from lightning_cnn.export.quantize import Calibration, Quantization, quantized
+from lightning_cnn.files import sha256
+from lightning_cnn.predict.loading import load_classifier
+from lightning_cnn.run import Run
+from lightning_cnn.training.images import EvaluationImages
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint that is exported.
+
+    Attributes:
+        path: The file.
+        content: What `checkpoint.read` returns for it.
+        classifier: The classifier, in float32 and in eval mode.
+        sha256: SHA-256 of the file.
+    """
+
+    path: Path
+    content: dict[str, Any]
+    classifier: ImageClassifier
+    sha256: str
+
+    @classmethod
+    def read(cls, path: Path, model: str | None) -> "Source":
+        """Read a checkpoint.
+
+        Args:
+            path: The file.
+            model: Class path of a network or classifier of the user's own; None for what the checkpoint names.
+
+        Raises:
+            UserError: If it cannot be used, or is itself an exported program.
+        """
+        content = checkpoints.read(path)
+        if not content["state_dict"]:
+            raise UserError(f"{path} is exported already; give the checkpoint that it was made from")
+        return cls(path, content, load_classifier(content, model), sha256(path))
+
+    def images(self, flags: Sequence[str]) -> EvaluationImages:
+        """Return the images that the checkpoint is compared on; `flags` are those of `test` for its data."""
+        network, own = self.classifier.network_config, type(self.classifier)
+        if own is not ImageClassifier:
+            named = ["--model", f"{own.__module__}.{own.__qualname__}"]
+        else:
+            named = ["--model.network", str(network["class_path"])] if network else []
+        return EvaluationImages(self.path, self.content, [*named, *flags])
+
+    def metadata(self) -> dict[str, Any]:
+        """Return what a program says about itself: the description of the checkpoint, without the user's folders."""
+        description = dict(self.content[checkpoints.KEY])
+        description.pop("threads", None)
+        config = without_places(description["config"], is_resumed=True)  # with its batch sizes
+        assert isinstance(config, dict)
+        trainer = config.get("trainer")
+        if isinstance(trainer, dict):
+            config["trainer"] = {name: value for name, value in trainer.items() if name != "default_root_dir"}
+        names = description["class_names"] or [str(label) for label in range(self.classifier.num_classes)]
+        return {
+            **onnx.as_metadata({**self.content, checkpoints.KEY: description}),
+            "config": config,
+            "class_names": names,
+            "image_shape": [*self.classifier.image_shape],
+            "parameters": sum(parameter.numel() for parameter in self.classifier.network.parameters()),
+            "checkpoint_sha256": self.sha256,
+        }
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written.
+
+    Attributes:
+        card: The model card, in Markdown.
+        agreement: How far the program agrees with the checkpoint; None for weights, which are equal to the bit.
+        quantization: What quantization has cost; None without it.
+    """
+
+    card: str
+    agreement: Agreement | None = None
+    quantization: Quantization | None = None
+
+
+def write(
+    source: Source,
+    kind: str,
+    path: Path,
+    name: str,
+    images: EvaluationImages | None = None,
+    max_accuracy_drop: float | None = None,
+) -> Written:
+    """Write a checkpoint in a format, load the file again, and compare it with the checkpoint.
+
+    Args:
+        source: The checkpoint.
+        kind: The format.
+        path: Where to write.
+        name: What the file will be called, for the card.
+        images: What to compare on, for the formats with a program; the weights of the others are compared.
+        max_accuracy_drop: For 8-bit integers, in ONNX: the percentage points of accuracy that they may cost.
+
+    Raises:
+        DisagreementError: If it does not agree, or as an `AccuracyError` if it is too inaccurate.
+        ExportError: If the network cannot be written in this format.
+        UserError: If the settings of the checkpoint are not plain values.
+    """
+    run, metadata = Run.of_checkpoint(source.path), source.metadata()
+    if images is None:
+        (write_safetensors if kind == "safetensors" else write_state_dict)(source.content, path)
+        return Written(model_card(metadata, kind, name, None, run))
+    quantization = None
+    program: Program = Onnx.of(source.classifier) if kind == "onnx" else TorchExport(source.classifier)
+    metadata["sample"] = images.is_sample
+    if max_accuracy_drop is not None:
+        assert isinstance(program, Onnx)
+        program, quantization = _quantized(program, source, path, images, max_accuracy_drop)
+        metadata["quantization"] = asdict(quantization)
+    try:
+        program.write(path, metadata)
+        agreement = _compared(program, source, path, images.evaluated(), images.title, images.part)
+        if quantization is None:
+            agreement.require_equal()
+        program.write(path, {**metadata, "agreement": asdict(agreement)})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"hyperparameters of its model are not plain values ({error})") from error
+    return Written(model_card(metadata, kind, name, agreement, run), agreement, quantization)
+
+
+def _quantized(
+    program: Onnx, source: Source, path: Path, images: EvaluationImages, max_accuracy_drop: float
+) -> tuple[Onnx, Quantization]:
+    """Return a program with 8-bit integers, and what they cost."""
+    calibration = Calibration(images.validation())
+    program = Onnx(quantized(program.model, calibration), program.num_threads)
+    program.write(path, {})
+    agreement = _compared(program, source, path, images.validation(), images.title, "val")
+    quantization = Quantization.of(calibration, agreement)
+    quantization.require_accurate(max_accuracy_drop)
+    return program, quantization
+
+
+def _compared(
+    program: Program, source: Source, path: Path, batches: SequentialLoader, dataset: str, part: str
+) -> Agreement:
+    """Return how far the file agrees with the checkpoint, computed by torch in float32."""
+    network = Network(source.classifier)
+    return compare(computed_by(lambda pixels: network(pixels)[1]), program.load(path), batches, dataset, part)

@@ -1,0 +1,148 @@
+// From an image of any size to the input of a network, as lightning_cnn/predict/framing.py and data/resize.py do.
+
+import { boxOf, evenly, findInk, median, rim, trimmed } from "./ink.js";
+import { BILINEAR, LANCZOS, image, resize } from "./resample.js";
+import { thinned } from "./strokes.js";
+
+const SIZE = 28;
+/** How far an image of 28 pixels may be from the training images, see `_is_framed`. */
+const [FAINT, SIDE_TOLERANCE, CENTRE_TOLERANCE] = [0.05, 3, 0.6];
+/** The least difference of an object from its backdrop, in grey values. */
+const OBJECT = 12;
+
+/** Return the input of a network, bytes of its channels one after the other, and why it is unclear. */
+export function frame(picture, framing) {
+  if ("mode" in framing) return { pixels: fitted(picture, framing), unclear: "" };
+  const grey = greyOf(picture);
+  if (grey.data.every((value) => value === grey.data[0])) {
+    throw new Error("The picture is: blank: all its pixels are alike; give an image with something in it");
+  }
+  if (grey.width === SIZE && grey.height === SIZE && isFramed(grey, framing)) return { pixels: whole(grey), unclear: "" };
+  if (!framing.by_mass) return { pixels: place(findObject(grey), framing), unclear: "" };
+  const found = findInk(grey);
+  if (!found) throw new Error("The picture is: blank: nothing in it stands out; give an image with something in it");
+  return { pixels: place(thinned(found.ink, framing.side), framing), unclear: found.unclear };
+}
+
+/** Return the grey values of an ImageData, on white where it is transparent. */
+export function greyOf({ data, width, height }) {
+  return image(
+    Uint8Array.from({ length: width * height }, (_, i) => {
+      const [red, green, blue] = [0, 1, 2].map((channel) => opaque(data, i, channel));
+      return (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16; // as Pillow does
+    }),
+    width,
+    height,
+  );
+}
+
+const opaque = (data, i, channel) => {
+  const alpha = data[4 * i + 3] / 255;
+  return Math.round(data[4 * i + channel] * alpha + 255 * (1 - alpha));
+};
+
+/** Scale the foreground to the size of the training images and to the whole range of grey, and place it. */
+function place(foreground, { side, by_mass: byMass }) {
+  const longer = Math.max(foreground.width, foreground.height);
+  const [width, height] = [foreground.width, foreground.height].map((l) => Math.max(1, evenly((l * side) / longer)));
+  const small = longer === side ? foreground : resize(foreground, width, height, LANCZOS);
+  const values = small.data.map((value) => Math.max(value, 0));
+  const top = values.reduce((a, b) => Math.max(a, b), 0);
+  const [rows, columns] = [new Float64Array(small.height), new Float64Array(small.width)];
+  values.forEach((value, i) => {
+    rows[Math.floor(i / small.width)] += value;
+    columns[i % small.width] += value;
+  });
+  const [y, x] = [rows, columns].map((mass) => offset(mass, byMass));
+  const pixels = new Uint8Array(SIZE * SIZE);
+  values.forEach((value, i) => {
+    pixels[(y + Math.floor(i / small.width)) * SIZE + x + (i % small.width)] = evenly((value * 255) / top);
+  });
+  return pixels;
+}
+
+/** Return the first row, or column, of a foreground with this mass in its rows, so that it is centred. */
+function offset(mass, byMass) {
+  const free = SIZE - mass.length;
+  if (!byMass) return Math.floor(free / 2);
+  return Math.min(free, Math.max(0, evenly(SIZE / 2 - centreOf(mass))));
+}
+
+function centreOf(mass) {
+  const total = mass.reduce((a, b) => a + b, 0);
+  return mass.reduce((sum, value, i) => sum + value * i, 0) / total;
+}
+
+/** Whether a 28×28 image is darker in its middle than in its corners. */
+function isDark({ data }) {
+  const last = SIZE - 1;
+  const corners = [0, last, SIZE * last, SIZE * SIZE - 1].map((i) => data[i]).sort((a, b) => a - b);
+  return corners[1] + corners[2] > Math.min(...data) + Math.max(...data);
+}
+
+/** Whether the foreground of a 28×28 image has the size and the place of a training image's. */
+function isFramed(grey, { side, by_mass: byMass }) {
+  const [low, high] = [Math.min(...grey.data), Math.max(...grey.data)];
+  const dark = isDark(grey);
+  const light = image(Float32Array.from(grey.data, (value) => (dark ? high - value : value - low)), SIZE, SIZE);
+  const box = boxOf(light, (value) => value > FAINT * (high - low));
+  if (Math.abs(Math.max(box.bottom - box.top, box.right - box.left) - side) > SIDE_TOLERANCE) return false;
+  if (!byMass) return true;
+  const mass = [new Float64Array(SIZE), new Float64Array(SIZE)];
+  light.data.forEach((value, i) => {
+    mass[0][Math.floor(i / SIZE)] += value;
+    mass[1][i % SIZE] += value;
+  });
+  return mass.every((values) => Math.abs(centreOf(values) - SIZE / 2) <= CENTRE_TOLERANCE);
+}
+
+function whole(grey) {
+  return isDark(grey) ? grey.data.map((value) => 255 - value) : grey.data;
+}
+
+/** Return an object on an even backdrop, 255 for black as clothes are in Fashion-MNIST. */
+function findObject(grey) {
+  const backdrop = median(rim(grey));
+  const values = Float32Array.from(grey.data, (value) => {
+    if (Math.abs(value - backdrop) <= OBJECT) return 0;
+    return backdrop > 40 ? Math.max(1, 255 - Math.min(255, (value * 255) / backdrop)) : Math.max(1, value - backdrop);
+  });
+  if (!values.some((value) => value > 0)) throw new Error("The picture is: blank; give an image with something in it");
+  return trimmed(image(values, grey.width, grey.height));
+}
+
+/** Return an image as `data.resize.Resize` makes it. */
+function fitted(picture, { size: [height, width], mode, channels }) {
+  const planes = channels === 1 ? [greyOf(picture)] : [0, 1, 2].map((channel) => planeOf(picture, channel));
+  const pixels = new Uint8Array(channels * width * height);
+  planes.forEach((plane, i) => pixels.set(fit(plane, width, height, mode), i * width * height));
+  return pixels;
+}
+
+function planeOf({ data, width, height }, channel) {
+  return image(Uint8Array.from({ length: width * height }, (_, i) => opaque(data, i, channel)), width, height);
+}
+
+function fit(plane, width, height, mode) {
+  if (plane.width === width && plane.height === height) return plane.data;
+  if (mode === "stretch") return resize(plane, width, height, BILINEAR).data;
+  if (mode === "crop") return resize(plane, width, height, BILINEAR, centred(plane, width, height)).data;
+  const scale = Math.min(width / plane.width, height / plane.height);
+  const [w, h] = [plane.width, plane.height].map((length) => Math.max(1, evenly(length * scale)));
+  const inner = resize(plane, w, h, BILINEAR);
+  const [left, top] = [(width - w) >> 1, (height - h) >> 1];
+  const padded = new Uint8Array(width * height);
+  for (let y = 0; y < h; y++) padded.set(inner.data.subarray(y * w, (y + 1) * w), (top + y) * width + left);
+  return padded;
+}
+
+/** Return which part of an image to resize, as `Resize` does. */
+function centred(plane, width, height) {
+  const tall = plane.width * height < plane.height * width;
+  const scaled = tall
+    ? [width, Math.max(height, Math.floor((width * plane.height) / plane.width))]
+    : [Math.max(width, Math.floor((height * plane.width) / plane.height)), height];
+  const [left, top] = [evenly((scaled[0] - width) / 2), evenly((scaled[1] - height) / 2)];
+  const [x, y] = [plane.width / scaled[0], plane.height / scaled[1]];
+  return [left * x, top * y, Math.min(plane.width, (left + width) * x), Math.min(plane.height, (top + height) * y)];
+}

@@ -1,0 +1,245 @@
+import json
+import os
+import shutil
+import subprocess
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from serve.conftest import Brightness, base64_of
+from serve.digits import STROKES, train
+from serve.drawing import draw, draw_with_a_finger, wait_for_answers
+
+from lightning_cnn.data.facts import Framing
+from lightning_cnn.data.resize import Resize
+from lightning_cnn.errors import UserError
+from lightning_cnn.predict.framing import frame
+from lightning_cnn.serve import web
+
+pytest_plugins = ["browser"]
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """An empty cache, and an npm that cannot fetch anything."""
+    monkeypatch.setenv("LIGHTNING_CNN_CACHE_DIR", str(tmp_path / "cache"))
+    npm = tmp_path / "bin" / "npm"
+    npm.parent.mkdir()
+    npm.write_text("#!/bin/sh\necho npm error network >&2\nexit 1\n")
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{npm.parent}{os.pathsep}{os.environ['PATH']}")
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """A site of a real classifier of digits; the runtime is fetched once per user."""
+    if shutil.which("npm") is None:
+        pytest.skip("there is no npm here: install Node.js")
+    import torch
+
+    folder = tmp_path_factory.mktemp("static")
+    model = train()
+    with pytest.MonkeyPatch.context() as monkeypatch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's exporter uses deprecated names of its own
+        images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
+        torch.onnx.export(
+            model,
+            (images,),
+            folder / "digits.onnx",
+            input_names=["images"],
+            output_names=["logits", "probabilities"],
+            dynamic_shapes=[{0: torch.export.Dim("batch")}],
+            external_data=False,
+            verbose=False,
+        )
+        monkeypatch.setenv("LIGHTNING_CNN_CACHE_DIR", str(Path.home() / ".cache" / "lightning_cnn"))
+        try:
+            web.build_site(folder / "digits.onnx", folder / "site", model, "digits")
+        except web.SiteError as error:
+            pytest.skip(f"npm cannot fetch the runtime: {error}")
+    return folder / "site"
+
+
+@contextmanager
+def hosted(handler) -> Iterator[str]:
+    """Serve what a handler does and yield its address."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def host(site) -> Iterator[str]:
+    """A static host of the site."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    with hosted(partial(Handler, directory=str(site))) as address:
+        yield address
+
+
+@pytest.fixture
+def opened(host, visit):
+    def open_page(**options):
+        seen = visit(host, **options)
+        seen.page.wait_for_selector("body[data-ready]", timeout=120_000)
+        seen.page.set_default_timeout(60_000)
+        return seen
+
+    return open_page
+
+
+def test_digits_are_recognised_without_a_server(opened, host):
+    seen = opened()
+    seen.page.context.set_offline(True)
+
+    for digit in STROKES:
+        draw(seen.page, digit)
+        wait_for_answers(seen.page, digit)
+        seen.page.keyboard.press("Delete")
+        wait_for_answers(seen.page, "–")
+
+    assert seen.errors == []
+    assert all(request.startswith((host, "data:image/png")) for request in seen.requests)
+
+
+def test_digits_are_recognised_on_a_phone(opened):
+    seen = opened(width=390, height=844, has_touch=True, is_mobile=True)
+
+    draw_with_a_finger(seen.page, "7")
+
+    wait_for_answers(seen.page, "7")
+    assert seen.overflow() <= 0
+
+
+def drawn(digit: str, width: int, scale: float, left: float, top: float) -> Image.Image:
+    """The strokes of a digit, of some thickness, size and place, with soft edges."""
+    image = Image.new("L", (1120, 1120), 255)
+    for stroke in STROKES[digit]:
+        points = [(1120 * (left + scale * x), 1120 * (top + scale * y)) for x, y in stroke]
+        ImageDraw.Draw(image).line(points, 0, 4 * width, "curve")
+        for x, y in (points[0], points[-1]):
+            ImageDraw.Draw(image).circle((x, y), 2 * width, 0)
+    return image.resize((280, 280), Image.Resampling.BOX)
+
+
+@pytest.fixture
+def framed(visit, page):
+    """Return the input of the network as the page computes it."""
+    files = {f"/{file.name}": file.read_bytes() for file in page.glob("*.js")}
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/javascript")
+            self.end_headers()
+            self.wfile.write(files.get(self.path, b""))
+
+        def log_message(self, *arguments):
+            pass
+
+    with hosted(Handler) as address:
+        opened = visit(address).page
+
+        def run(image: Image.Image, framing: dict) -> np.ndarray:
+            pixels = opened.evaluate(
+                """async ([text, width, height, framing]) => {
+                  const { frame } = await import("/framing.js");
+                  const data = Uint8ClampedArray.from(atob(text), (character) => character.charCodeAt(0));
+                  return [...frame({ data, width, height }, framing).pixels];
+                }""",
+                [base64_of(image.convert("RGBA").tobytes()), *image.size, framing],
+            )
+            return np.array(pixels)
+
+        yield run
+
+
+@pytest.mark.parametrize("digit", STROKES)
+def test_drawings_are_framed_as_in_python(framed, digit):
+    place = 0.1 + 0.05 * int(digit)
+    for width, scale, left, top in ((20, 1, 0, 0), (20, 0.4, place, 0.3), (34, 0.7, 0.1, 0.25)):
+        image = drawn(digit, width, scale, left, top)
+        here = framed(image, {"side": 20, "by_mass": True}).reshape(28, 28)
+        assert np.abs(here - frame(image, Framing()).pixels.astype(int)).max() <= 1, (width, scale)
+
+
+@pytest.mark.parametrize("mode", ["crop", "pad", "stretch"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_are_resized_as_in_python(framed, mode, channels):
+    rng = np.random.default_rng(0)
+
+    for height, width in ((60, 45), (31, 90), (20, 20), (32, 40)):
+        image = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        framing = {"size": [32, 40], "mode": mode, "channels": channels}
+        here = framed(image, framing).reshape(channels, 32, 40)
+        there = Resize((32, 40), mode, channels)(image)
+        assert np.abs(here - there.astype(int)).max() <= 1, (height, width)
+
+
+def test_a_digit_that_is_framed_already_is_kept(framed):
+    image = Image.fromarray(frame(drawn("5", 20, 1, 0, 0), Framing()).pixels)
+
+    here = framed(image, {"side": 20, "by_mass": True}).reshape(28, 28)
+
+    assert (here == np.asarray(image)).all()
+
+
+def test_the_site_has_all_it_needs_and_nothing_of_a_server(site):
+    assert {path.name for path in site.iterdir()} == {"index.html", "model.onnx", "page", "runtime", "site.json"}
+    assert not {path.name for path in (site / "page").iterdir()} & {"docs.html", "docs.js", "local.js"}
+    (model,) = json.loads((site / "site.json").read_text())["models"]
+    assert model["framing"] == {"side": 20, "by_mass": True}
+    assert model["image_shape"] == [1, 28, 28]
+    assert "MIT License" in (site / "runtime" / "NOTICE.txt").read_text()
+
+
+def test_a_site_is_replaced_only_if_asked_to(tmp_path, cache):
+    (tmp_path / "site").mkdir()
+
+    with pytest.raises(UserError, match="exists; add --overwrite to replace it") as raised:
+        web.build_site(tmp_path / "a.onnx", tmp_path / "site", Brightness(), "a")
+    assert raised.value.exit_status == 2
+
+
+def test_a_failure_of_npm_is_one_line_and_leaves_nothing(tmp_path, cache, monkeypatch):
+    with pytest.raises(web.SiteError, match=r"npm cannot fetch .* \(npm error network\); check"):
+        web.build_site(tmp_path / "a.onnx", tmp_path / "site", Brightness(), "a")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(web.SiteError, match="npm, which fetches onnxruntime-web, is not installed"):
+        web.build_site(tmp_path / "a.onnx", tmp_path / "site", Brightness(), "a")
+
+    assert not cache.exists() and not (tmp_path / "site").exists()
+
+
+def test_another_package_than_the_published_one_is_refused(cache, monkeypatch):
+    def run(command, cwd, **options):
+        Path(cwd, "onnxruntime-web-1.30.0.tgz").write_bytes(b"something else")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(web.subprocess, "run", run)
+
+    with pytest.raises(web.SiteError, match="is not the one that was published"):
+        web.fetch_runtime()
+    assert not cache.exists()
+
+
+def test_a_damaged_copy_in_the_cache_is_fetched_again(cache):
+    cache.mkdir()
+    (cache / "onnxruntime-web-1.30.0.tgz").write_bytes(b"damaged")
+
+    with pytest.raises(web.SiteError, match="npm error network"):
+        web.fetch_runtime()
