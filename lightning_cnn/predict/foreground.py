@@ -22,11 +22,13 @@ _WINDOW = 0.3
 _MIN_CONTRAST = 0.1
 #: The standard deviations of the noise by which ink must differ from the paper.
 _MIN_DEVIATIONS = 8.0
+#: The contrast of noise beyond which the mean of nine pixels is looked at, whose noise is at most half of it.
+_MAX_NOISE = 0.3
 #: The standard deviation of values that are rounded to whole ones; it hides noise that is smaller.
 _ROUNDING = 0.29
 #: The contrast of the faintest parts of a stroke, as a share of what separates ink from paper and lines.
 _FAINTEST = 0.4
-#: The least grey value of paper that contrast is measured with.
+#: The least contrast of black to the paper, or of white, that contrast is measured with.
 _BLACK = 8.0
 #: A rim of paper: how far from the middle between the lightest and the darkest pixel it is at least, …
 _SURE_RIM = 0.3
@@ -114,8 +116,10 @@ def find_ink(image: Image.Image, dark: bool | None = None) -> Ink | None:
     if dark is None:
         dark, sure = _polarity(smooth)
     paper = _paper(grey, smooth, dark)
-    contrast = _contrast(grey, paper, dark)
     noise = _contrast_of_noise(grey, smooth, paper, dark)
+    if _MIN_DEVIATIONS * noise > _MAX_NOISE:
+        grey, noise = smooth, noise / 2
+    contrast = _contrast(grey, paper, dark)
     faintest = max(_MIN_CONTRAST * float(contrast.max()), _MIN_DEVIATIONS * noise, 1e-3)
     mask = contrast > faintest
     if not mask.any():
@@ -170,14 +174,15 @@ def _contrast_of_noise(grey: Pixels, smooth: Pixels, paper: Pixels, dark: bool) 
     """Return the standard deviation that noise gives the contrast."""
     deviation = float(np.median(np.abs(grey - smooth)[::2, ::2]))
     noise = 1.4826 * deviation + _ROUNDING  # 1.4826 is of the normal distribution
-    return noise / (max(float(np.median(paper[::2, ::2])), _BLACK) if dark else 255)
+    level = float(np.median(paper[::2, ::2]))
+    return noise / max(level if dark else 255 - level, _BLACK)
 
 
 def _contrast(grey: Pixels, paper: Pixels, dark: bool) -> Pixels:
-    """Return the contrast to the paper; of dark ink as a share of the light that the paper sends in the same place."""
+    """Return the contrast to the paper, as a share of the contrast of black, or of white, in the same place."""
     if dark:
         return np.asarray(np.maximum(1 - grey / np.maximum(paper, _BLACK), 0))
-    return np.asarray(np.maximum(grey - paper, 0) / 255)
+    return np.asarray(np.maximum(grey - paper, 0) / np.maximum(255 - paper, _BLACK))
 
 
 def _weights(image: Image.Image) -> Pixels:

@@ -27,6 +27,8 @@ _MAX_INNER = 0.3
 _MIN_WIDTH = 0.25
 #: Width of the frame of a box that a box drawn around the digit is in, as a share of its sides.
 _FRAME = 0.15
+#: The least size of what a frame encloses, as a share of its own.
+_MIN_ENCLOSED = 0.25
 _NEIGHBOURS = np.ones((3, 3), bool)
 
 
@@ -127,20 +129,12 @@ class Marks(NamedTuple):
 
 def main_mark(ink: Mask, weight: NDArray[np.float32]) -> Marks:
     """Return the largest connected component together with those that belong to it, without specks and far marks."""
+    ink = _without_frames(ink)
     labels, number = ndimage.label(dilated(ink), _NEIGHBOURS)
     labels[~ink] = 0
     masses = np.bincount(labels.ravel(), np.where(ink, weight, 0).ravel(), minlength=number + 1)
-    boxes = {
-        label: Box(rows.start, columns.start, rows.stop, columns.stop)
-        for label, place in enumerate(ndimage.find_objects(labels), 1)
-        if place is not None and masses[label] >= _MIN_MASS * masses.max()
-        for rows, columns in [place]
-    }
-    for label, box in list(boxes.items()):
-        if any(box.encloses(other) and other.size > 0.25 * box.size for other in boxes.values()) and _is_frame(
-            labels[box.top : box.bottom, box.left : box.right] == label
-        ):
-            del boxes[label]
+    least = _MIN_MASS * masses[1:].max()
+    boxes = {label: box for label, box in _boxes(labels).items() if masses[label] >= least}
     inner = {label: box for label, box in boxes.items() if not _on_rim(box, ink.shape)}
     spanning = [label for label, box in boxes.items() if _spans(box, ink.shape)]
     if spanning and all(masses[label] < _MAX_INNER * masses[spanning].max() for label in inner):
@@ -160,6 +154,30 @@ def main_mark(ink: Mask, weight: NDArray[np.float32]) -> Marks:
         for label in near:
             box = box.united(boxes[label])
     return Marks(np.isin(labels, list(group)), sum(map(similar, rest)))
+
+
+def _boxes(labels: NDArray[np.int32]) -> dict[int, Box]:
+    """Return the bounding box of each label."""
+    places = ndimage.find_objects(labels)
+    return {
+        label: Box(place[0].start, place[1].start, place[0].stop, place[1].stop)
+        for label, place in enumerate(places, 1)
+        if place is not None
+    }
+
+
+def _without_frames(ink: Mask) -> Mask:
+    """Return the ink without boxes and circles that are drawn around other marks, and do not touch them."""
+    labels, _ = ndimage.label(ink, _NEIGHBOURS)
+    boxes = _boxes(labels)
+    frames = [
+        label
+        for label, box in boxes.items()
+        if box.size > _MIN_SIZE * max(ink.shape)
+        and any(box.encloses(other) and other.size > _MIN_ENCLOSED * box.size for other in boxes.values())
+        and _is_frame(labels[box.top : box.bottom, box.left : box.right] == label)
+    ]
+    return ink & ~np.isin(labels, frames) if frames else ink
 
 
 def _is_frame(mark: Mask) -> bool:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from lightning_cnn.predict.background import Mask, Pixels
 
+#: How much darker the rim is at least, as a share of the range of values, where ink touches it.
+_LEAST_INK = 0.25
 _Values = TypeVar("_Values", np.float32, np.bool_)
 
 
@@ -39,21 +41,37 @@ def eroded_by_cross(mask: Mask, iterations: int = 1) -> Mask:
 def closed(pixels: Pixels, size: int) -> Pixels:
     """Return the greyscale closing with a square window: what is dark and narrower than it is filled.
 
+    Beyond the rim, the picture goes on as it is there after closing along the rim, with a window of twice the size: ink
+    that touches the rim ends there, and light that falls off towards it is kept.
+
     Args:
-        pixels: Continued beyond the rim as it is at the rim.
+        pixels: Grey values, `(H, W)`.
         size: The side of the window in pixels, odd.
     """
-    around = np.pad(pixels, 2 * (size // 2), mode="edge")
-    return _windows(_windows(around, size, np.maximum), size, np.minimum)
+    far, wide = 2 * (size // 2), 2 * size + 1
+    least = _LEAST_INK * np.ptp(pixels)
+    around = pixels
+    for _ in range(2):  # below and above, then to the left and right
+        ends = np.pad(around[[0, -1]], ((0, 0), (2 * size, 2 * size)), mode="edge").T
+        filled = _along(_along(ends, wide, np.maximum), wide, np.minimum)
+        ends = ends[2 * size : -2 * size]
+        first, last = np.where(filled - ends > least, filled, ends).T
+        around = np.concatenate([np.tile(first, (far, 1)), around, np.tile(last, (far, 1))]).T
+    return _windows(_windows(np.ascontiguousarray(around), size, np.maximum), size, np.minimum)
 
 
 def _windows(values: NDArray[_Values], size: int, join: np.ufunc) -> NDArray[_Values]:
     """Return the maximum, or minimum, over each window that is inside, `(H - size + 1, W - size + 1)`."""
     for _ in range(2):
-        length, reach = len(values) - size + 1, 1
-        while 2 * reach <= size:
-            values = join(values[:-reach], values[reach:])
-            reach *= 2
-        values = join(values[:length], values[size - reach :][:length])
-        values = np.ascontiguousarray(values.T)
+        values = np.ascontiguousarray(_along(values, size, join).T)
     return values
+
+
+def _along(values: NDArray[_Values], size: int, join: np.ufunc) -> NDArray[_Values]:
+    """Return the same over so many rows, `(H - size + 1, W)`."""
+    length, reach = len(values) - size + 1, 1
+    while 2 * reach <= size:
+        values = join(values[:-reach], values[reach:])
+        reach *= 2
+    joined: NDArray[_Values] = join(values[:length], values[size - reach :][:length])
+    return joined

@@ -17,13 +17,17 @@ _MIN_DEVIATION = 1.5
 _MAX_SHADOW = 0.6
 #: The difference from the corners, in grey values, that is enough if the rim does not show the backdrop.
 _OTHER = 12
-#: A backdrop whose deviations are larger, in grey values, has a pattern: wood, cloth, grass.
-_PATTERN = 8.0
+#: A backdrop whose deviations are larger, as a share of its light, has a pattern: wood, cloth, grass.
+_PATTERN = 0.05
+#: The same, if the outline of the object may not be found.
+_COARSE_PATTERN = 0.1
 #: The level below which a backdrop is black, and the object light on it as in the training images.
 _BLACK = 40
 #: The change from pixel to pixel, as a share of the backdrop's light, below which there is no edge: that of a soft
 #: shadow.
 _EDGE = 0.036
+#: Half of the width of a gap, in pixels, that is closed.
+_GAP = 2
 #: The least area of a part of an object, as a share of the largest one.
 _MIN_PART = 0.05
 
@@ -63,14 +67,14 @@ def find_object(image: Image.Image, dark: bool | None = None) -> Object | None:
         ]
     )
     distance, deviation = _distance(residuals)
-    pattern = deviation > _PATTERN
+    level = corner_level(grey)
+    pattern = deviation > _PATTERN * max(level, _BLACK)
     mask = (ndimage.uniform_filter(distance, 3) if pattern else distance) > _MIN_DEVIATIONS
     if not mask.any():  # the object covers the rim
         pattern = False
         mask = np.max([np.abs(band - corner_level(band)) for band in bands], axis=0) > _OTHER
     if not mask.any():
         return None
-    level = corner_level(grey)
     fitted = [backdrop for backdrop in backdrops if backdrop is not None]
     light = np.full_like(grey, level)
     if len(fitted) == len(bands):
@@ -92,7 +96,8 @@ def find_object(image: Image.Image, dark: bool | None = None) -> Object | None:
     else:
         values = grey - light
     values = np.where(mask, np.maximum(values, 1), 0).astype(np.float32)
-    return Object(values, "the backdrop has a pattern" if pattern else "", dark)
+    unclear = "the backdrop has a pattern" if deviation > _COARSE_PATTERN * max(level, _BLACK) else ""
+    return Object(values, unclear, dark)
 
 
 def _distance(residuals: Pixels) -> tuple[Pixels, float]:
@@ -124,7 +129,7 @@ def _shadow(grey: Pixels, light: Pixels, mask: Mask) -> Mask:
 def _main_parts(mask: Mask, pattern: bool) -> Mask:
     if pattern:
         mask = dilated_by_cross(~dilated_by_cross(~mask, 2), 2)
-    mask = eroded_by_cross(dilated_by_cross(mask, 3), 3)
+    mask = eroded_by_cross(dilated_by_cross(mask, _GAP), _GAP)
     mask = ndimage.binary_fill_holes(mask)
     labels, number = ndimage.label(mask, np.ones((3, 3)))
     areas = np.bincount(labels.ravel(), minlength=number + 1)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lightning_cnn.predict.background import Mask
-from lightning_cnn.predict.morphology import dilated_by_cross
+from lightning_cnn.predict.morphology import dilated_by_cross, eroded_by_cross
 
 #: The least area of a page, as a share of the picture: the cell of a form, in which a digit is a sixth as high as it.
 _MIN_AREA = 0.005
@@ -18,6 +18,10 @@ _MIN_CONTENT = 0.08
 _MIN_STRAIGHT = 0.75
 #: Distance from a side that is still on it, as a share of the diagonal.
 _STRAIGHT = 0.015
+#: Half of the width, in pixels, of a gap in the edge of a sheet that is closed: ink touches the edge there …
+_SEAL = 3
+#: … if the sheet is larger than this share of the picture.
+_MIN_SHEET = 0.1
 #: Regions that are looked at, the largest first.
 _MAX_REGIONS = 6
 
@@ -53,6 +57,9 @@ def find_page(grey: NDArray[np.float32], threshold: float) -> Page | None:
             box = boxes[label - 1]
             paper = labels[box] == label
             inside = ndimage.binary_fill_holes(paper)
+            whole = side is light and areas[label] > _MIN_SHEET * grey.size and not _touches_rim(box, grey.shape)
+            if whole and not _has_content(inside & ~paper):
+                inside = _sealed(paper)
             if (
                 (side is light or not _touches_rim(box, grey.shape))
                 and (inside.size < grey.size or not inside.all())
@@ -63,6 +70,12 @@ def find_page(grey: NDArray[np.float32], threshold: float) -> Page | None:
                 best = Page(np.zeros_like(light), np.zeros_like(light))
                 best.paper[box], best.inside[box] = paper, inside
     return best
+
+
+def _sealed(paper: Mask) -> Mask:
+    """Return the page with ink that nearly touches its edge."""
+    padded = dilated_by_cross(np.pad(paper, _SEAL), _SEAL)
+    return np.asarray(ndimage.binary_fill_holes(eroded_by_cross(padded, _SEAL)[_SEAL:-_SEAL, _SEAL:-_SEAL]))
 
 
 def _touches_rim(box: tuple[slice, slice], shape: tuple[int, ...]) -> bool:

@@ -12,25 +12,32 @@ _QUANTILE = 0.25
 
 
 def thinned(ink: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    """Return ink with strokes that are no thicker than those of the training images, by greyscale erosion.
+    """Return ink with strokes that are no thicker than those of the training images, by erosion.
 
     Args:
         ink: Contrast to the paper, cropped to what is ink, `(H, W)`.
         side: The longer side that it will have among the training images, in pixels.
     """
     pixel = max(ink.shape) / side
-    excess = stroke_thickness(ink > ink.max() / 2) - _WANTED * pixel
-    if excess <= (_THICKEST - _WANTED) * pixel:
+    distance = _distance(ink > ink.max() / 2)
+    excess = _thickness(distance) - _WANTED * pixel
+    if excess <= max((_THICKEST - _WANTED) * pixel, 2):  # less than a pixel on each side would be guessed
         return ink
-    radius = excess / 2
-    y, x = np.ogrid[-int(radius) : int(radius) + 1, -int(radius) : int(radius) + 1]
-    eroded = ndimage.grey_erosion(ink, footprint=x**2 + y**2 <= radius**2, mode="constant")
+    eroded = ink * np.clip(distance - excess / 2, 0, 1).astype(np.float32)
     rows, columns = (np.flatnonzero((eroded > 0).any(axis=axis)) for axis in (1, 0))
     return eroded[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else ink
 
 
 def stroke_thickness(mask: NDArray[np.bool_]) -> float:
     """Return the thickness of the thinner strokes of a mask: twice the distance of their middle lines from its rim."""
-    distance = ndimage.distance_transform_edt(np.pad(mask, 1))
-    middle = (distance == ndimage.maximum_filter(distance, 3)) & (distance > 1)
+    return _thickness(_distance(mask))
+
+
+def _distance(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the distance of each pixel of a mask from the nearest one that is not, 0 elsewhere."""
+    return np.asarray(ndimage.distance_transform_edt(np.pad(mask, 1)))[1:-1, 1:-1]
+
+
+def _thickness(distance: NDArray[np.float64]) -> float:
+    middle = (distance == ndimage.maximum_filter(distance, 3, mode="constant")) & (distance > 1)
     return float(2 * np.quantile(distance[middle], _QUANTILE)) if middle.any() else 1.0
