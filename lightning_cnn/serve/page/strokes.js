@@ -11,32 +11,37 @@ const QUANTILE = 0.25;
 /** Return ink that is no thicker than strokes of images in which its longer side has `side` pixels. */
 export function thinned(ink, side) {
   const pixel = Math.max(ink.width, ink.height) / side;
-  const excess = thickness(ink) - WANTED * pixel;
-  if (excess <= (THICKEST - WANTED) * pixel) return ink;
-  const eroded = erode(ink, excess / 2);
-  if (!eroded.data.some((value) => value > 0)) return ink;
+  const distance = distanceInside(ink);
+  const excess = thickness(distance, ink.width, ink.height) - WANTED * pixel;
+  if (excess <= Math.max((THICKEST - WANTED) * pixel, 2)) return ink; // less than a pixel on each side would be guessed
+  const values = ink.data.map((value, i) => value * Math.min(1, Math.max(0, distance[i] - excess / 2)));
+  if (!values.some((value) => value > 0)) return ink;
+  const eroded = image(values, ink.width, ink.height);
   const { left, top, right, bottom } = boxOf(eroded, (value) => value > 0);
   return crop(eroded, left, top, right, bottom);
 }
 
-function thickness({ data, width, height }) {
+/** Return the distance of each pixel of ink from the nearest one that is none, 0 elsewhere. */
+function distanceInside({ data, width, height }) {
   const half = data.reduce((a, b) => Math.max(a, b), 0) / 2;
-  const [wide, high] = [width + 2, height + 2];
-  const squares = new Float64Array(wide * high);
+  const wide = width + 2;
+  const squares = new Float64Array(wide * (height + 2));
+  const place = (i) => (Math.floor(i / width) + 1) * wide + (i % width) + 1;
   data.forEach((value, i) => {
-    if (value > half) squares[(Math.floor(i / width) + 1) * wide + (i % width) + 1] = Infinity;
+    if (value > half) squares[place(i)] = Infinity;
   });
-  transform(squares, wide, high);
-  const middle = [];
-  for (let y = 1; y <= height; y++) {
-    for (let x = 1; x <= width; x++) {
-      const here = squares[y * wide + x];
-      if (here <= 1) continue;
-      let largest = 0;
-      for (const v of [-1, 0, 1]) for (const u of [-1, 0, 1]) largest = Math.max(largest, squares[(y + v) * wide + x + u]);
-      if (here === largest) middle.push(Math.sqrt(here));
-    }
-  }
+  transform(squares, wide, height + 2);
+  return Float64Array.from(data, (_, i) => Math.sqrt(squares[place(i)]));
+}
+
+/** Return the thickness of the thinner strokes: twice the distance of their middle lines from the rim. */
+function thickness(distance, width, height) {
+  const at = (x, y) => (x < 0 || y < 0 || x >= width || y >= height ? 0 : distance[y * width + x]);
+  const middle = distance.filter((here, i) => {
+    if (here <= 1) return false;
+    const [x, y] = [i % width, Math.floor(i / width)];
+    return [-1, 0, 1].every((v) => [-1, 0, 1].every((u) => at(x + u, y + v) <= here));
+  });
   return middle.length ? 2 * quantile(middle, QUANTILE) : 1;
 }
 
@@ -61,22 +66,4 @@ function quantile(values, share) {
   const at = share * (sorted.length - 1);
   const below = Math.floor(at);
   return sorted[below] + (at - below) * ((sorted[below + 1] ?? sorted[below]) - sorted[below]);
-}
-
-/** Return the least value in a disc around each pixel; outside of the image it is 0. */
-function erode({ data, width, height }, radius) {
-  const reach = Math.trunc(radius);
-  const disc = [];
-  for (let v = -reach; v <= reach; v++) for (let u = -reach; u <= reach; u++) if (u * u + v * v <= radius * radius) disc.push([u, v]);
-  const result = data.map((value, i) => {
-    if (value === 0) return 0;
-    const [x, y] = [i % width, Math.floor(i / width)];
-    let least = value;
-    for (const [u, v] of disc) {
-      const inside = x + u >= 0 && y + v >= 0 && x + u < width && y + v < height;
-      least = Math.min(least, inside ? data[(y + v) * width + x + u] : 0);
-    }
-    return least;
-  });
-  return image(result, width, height);
 }
