@@ -28,7 +28,7 @@ _MAX_NOISE = 0.3
 _ROUNDING = 0.29
 #: The contrast of the faintest parts of a stroke, as a share of what separates ink from paper and lines.
 _FAINTEST = 0.4
-#: The least contrast of black to the paper, or of white, that contrast is measured with.
+#: The least difference of black from the paper, or of white, that contrast is measured with.
 _BLACK = 8.0
 #: A rim of paper: how far from the middle between the lightest and the darkest pixel it is at least, …
 _SURE_RIM = 0.3
@@ -44,7 +44,7 @@ _MAX_INK = 0.5
 _TWO_TONES = 64.0
 #: … and they are of two tones: the variance within them is a smaller share than this (of a gradient, it is a quarter);
 _MAX_WITHIN = 0.15
-#: … and ink with less contrast than this.
+#: … and ink with less contrast than this; of light ink, to white.
 _FAINT_INK = 0.08
 
 
@@ -139,7 +139,7 @@ def find_ink(image: Image.Image, dark: bool | None = None) -> Ink | None:
         unclear = "dark on light, or light on dark"
     elif marks.mask.mean() > _MAX_INK:
         unclear = "ink fills the picture"
-    elif float(contrast[marks.mask].mean()) < _FAINT_INK:
+    elif float((contrast if dark else (grey - paper) / 255)[marks.mask].mean()) < _FAINT_INK:
         unclear = "faint ink"
     else:
         unclear = ""
@@ -174,8 +174,8 @@ def _contrast_of_noise(grey: Pixels, smooth: Pixels, paper: Pixels, dark: bool) 
     """Return the standard deviation that noise gives the contrast."""
     deviation = float(np.median(np.abs(grey - smooth)[::2, ::2]))
     noise = 1.4826 * deviation + _ROUNDING  # 1.4826 is of the normal distribution
-    level = float(np.median(paper[::2, ::2]))
-    return noise / max(level if dark else 255 - level, _BLACK)
+    level = float(np.median(paper[::2, ::2])) if dark else 255 - float(paper.max())  # where it is glaring, most of all
+    return noise / max(level, _BLACK)
 
 
 def _contrast(grey: Pixels, paper: Pixels, dark: bool) -> Pixels:
