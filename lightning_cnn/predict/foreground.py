@@ -7,7 +7,7 @@ from PIL import Image
 from scipy import ndimage
 
 from lightning_cnn.predict.background import LUMINANCE, SIDE, Mask, Pixels, corner_level, rim, surface
-from lightning_cnn.predict.marks import main_mark, without_lines
+from lightning_cnn.predict.marks import components, main_mark, without_lines
 from lightning_cnn.predict.morphology import closed, dilated, eroded_by_cross
 from lightning_cnn.predict.page import Page, find_page
 
@@ -164,7 +164,7 @@ def _two_tones(grey: Pixels, smooth: Pixels, weights: Pixels, dark: bool) -> Ink
 
 def _connected(mask: Mask, seeds: Mask) -> Mask:
     """Return the connected components of the mask that have a seed: thresholding with hysteresis."""
-    labels, number = ndimage.label(mask, np.ones((3, 3)))
+    labels, number = components(mask)
     seeded = np.zeros(number + 1, bool)
     seeded[labels[mask & seeds]] = True
     return np.asarray(seeded[labels])
@@ -192,7 +192,9 @@ def _weights(image: Image.Image) -> Pixels:
     """
     if image.mode != "RGB":
         return LUMINANCE
-    colours = np.asarray(image, np.float32)[::2, ::2]
+    colours = np.asarray(image)[::2, ::2].astype(np.float32)
+    if (colours.min(axis=2) == colours.max(axis=2)).all():
+        return LUMINANCE
     local = (colours - ndimage.uniform_filter(colours, (15, 15, 0), mode="nearest")).reshape(-1, 3)
     _, axes = np.linalg.eigh(local.T @ local)
     axis = axes[:, -1] / np.abs(axes[:, -1]).sum()
