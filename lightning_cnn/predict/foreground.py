@@ -7,7 +7,7 @@ from PIL import Image
 from scipy import ndimage
 
 from lightning_cnn.predict.background import LUMINANCE, SIDE, Mask, Pixels, corner_level, rim, surface
-from lightning_cnn.predict.marks import main_mark, without_lines
+from lightning_cnn.predict.marks import components, main_mark, without_lines
 from lightning_cnn.predict.morphology import closed, dilated, eroded_by_cross
 from lightning_cnn.predict.page import Page, find_page
 
@@ -28,7 +28,7 @@ _MAX_NOISE = 0.3
 _ROUNDING = 0.29
 #: The contrast of the faintest parts of a stroke, as a share of what separates ink from paper and lines.
 _FAINTEST = 0.4
-#: The least contrast of black to the paper, or of white, that contrast is measured with.
+#: The least difference of black from the paper, or of white, that contrast is measured with.
 _BLACK = 8.0
 #: A rim of paper: how far from the middle between the lightest and the darkest pixel it is at least, …
 _SURE_RIM = 0.3
@@ -44,7 +44,7 @@ _MAX_INK = 0.5
 _TWO_TONES = 64.0
 #: … and they are of two tones: the variance within them is a smaller share than this (of a gradient, it is a quarter);
 _MAX_WITHIN = 0.15
-#: … and ink with less contrast than this.
+#: … and ink with less contrast than this; of light ink, to white.
 _FAINT_INK = 0.08
 
 
@@ -139,7 +139,7 @@ def find_ink(image: Image.Image, dark: bool | None = None) -> Ink | None:
         unclear = "dark on light, or light on dark"
     elif marks.mask.mean() > _MAX_INK:
         unclear = "ink fills the picture"
-    elif float(contrast[marks.mask].mean()) < _FAINT_INK:
+    elif float((contrast if dark else (grey - paper) / 255)[marks.mask].mean()) < _FAINT_INK:
         unclear = "faint ink"
     else:
         unclear = ""
@@ -164,7 +164,7 @@ def _two_tones(grey: Pixels, smooth: Pixels, weights: Pixels, dark: bool) -> Ink
 
 def _connected(mask: Mask, seeds: Mask) -> Mask:
     """Return the connected components of the mask that have a seed: thresholding with hysteresis."""
-    labels, number = ndimage.label(mask, np.ones((3, 3)))
+    labels, number = components(mask)
     seeded = np.zeros(number + 1, bool)
     seeded[labels[mask & seeds]] = True
     return np.asarray(seeded[labels])
@@ -174,8 +174,8 @@ def _contrast_of_noise(grey: Pixels, smooth: Pixels, paper: Pixels, dark: bool) 
     """Return the standard deviation that noise gives the contrast."""
     deviation = float(np.median(np.abs(grey - smooth)[::2, ::2]))
     noise = 1.4826 * deviation + _ROUNDING  # 1.4826 is of the normal distribution
-    level = float(np.median(paper[::2, ::2]))
-    return noise / max(level if dark else 255 - level, _BLACK)
+    level = float(np.median(paper[::2, ::2])) if dark else 255 - float(paper.max())  # where it is glaring, most of all
+    return noise / max(level, _BLACK)
 
 
 def _contrast(grey: Pixels, paper: Pixels, dark: bool) -> Pixels:
@@ -192,7 +192,9 @@ def _weights(image: Image.Image) -> Pixels:
     """
     if image.mode != "RGB":
         return LUMINANCE
-    colours = np.asarray(image, np.float32)[::2, ::2]
+    colours = np.asarray(image)[::2, ::2].astype(np.float32)
+    if (colours.min(axis=2) == colours.max(axis=2)).all():
+        return LUMINANCE
     local = (colours - ndimage.uniform_filter(colours, (15, 15, 0), mode="nearest")).reshape(-1, 3)
     _, axes = np.linalg.eigh(local.T @ local)
     axis = axes[:, -1] / np.abs(axes[:, -1]).sum()

@@ -1,4 +1,4 @@
-"""From an image of any size to one like those of a dataset: grey, light foreground on black, 28×28, placed alike."""
+"""From an image of any size to one like those of a dataset: grey, light foreground on black, square, placed alike."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -9,20 +9,17 @@ from PIL import Image
 
 from lightning_cnn.data.facts import Framing
 from lightning_cnn.data.image_files import ImageFileError, reduced
-from lightning_cnn.data.mnist import IMAGE_SIZE as IMAGE_SHAPE
+from lightning_cnn.data.mnist import IMAGE_SIZE
 from lightning_cnn.data.resize import Resize
 from lightning_cnn.errors import UserError
 from lightning_cnn.predict.background import SIDE, corner_level
 
-_SIZE = IMAGE_SHAPE[0]
-#: The shape of an image that is framed: channels, height, width.
-FRAMED_SHAPE = (1, *IMAGE_SHAPE)
-#: What is darker, as a share of the range of values, is background of an image of 28×28: noise, JPEG.
+#: What is darker, as a share of the range of values, is background of an image that may be framed: noise, JPEG.
 _FAINT = 0.05
 #: By how much the side of the foreground may differ from that of a training image: all of MNIST's are at most one
 #: pixel smaller, and of Fashion-MNIST's three.
 _SIDE_TOLERANCE = 3
-#: How far from pixel 14 the centre of mass may be; in MNIST it is at most half a pixel, for it was rounded.
+#: How far from the middle the centre of mass may be; in MNIST it is at most half a pixel, for it was rounded.
 _CENTRE_TOLERANCE = 0.6
 #: Where the foreground is smaller, in pixels of the reduced picture, it is looked at again in the picture itself.
 _MIN_SIDE = 72
@@ -37,7 +34,7 @@ class Framed(NamedTuple):
     """An image, as the network sees it.
 
     Attributes:
-        pixels: The input of the network, 0 to 255, `(28, 28)`.
+        pixels: The input of the network, 0 to 255, `(H, W)`.
         unclear: Why the foreground may not be what was meant; empty if it is clear.
         foreground: What was taken for foreground, and the box that was cropped to, RGB, `(h, w, 3)`; None if nothing
             was cropped.
@@ -48,7 +45,13 @@ class Framed(NamedTuple):
     foreground: NDArray[np.uint8] | None = None
 
 
-def frame(image: Image.Image, framing: Framing, invert: bool | None = None, crop: bool | None = None) -> Framed:
+def frame(
+    image: Image.Image,
+    framing: Framing,
+    invert: bool | None = None,
+    crop: bool | None = None,
+    size: int = IMAGE_SIZE[0],
+) -> Framed:
     """Return the input of the network for an image, light on black.
 
     Args:
@@ -56,7 +59,8 @@ def frame(image: Image.Image, framing: Framing, invert: bool | None = None, crop
         framing: How the training images were made from larger ones.
         invert: Whether the foreground is dark on light; None detects it.
         crop: Whether to crop to the foreground and frame that, or to use the whole image; None crops all images but
-            those of 28×28 with a foreground of the size and at the place of the training images.
+            those of the size of the training images with a foreground of the size and at the place of theirs.
+        size: Height and width of the training images, at least `framing.side`.
 
     Raises:
         ImageFileError: If there is nothing in the image.
@@ -64,9 +68,9 @@ def frame(image: Image.Image, framing: Framing, invert: bool | None = None, crop
     grey = image.convert("L") if image.mode == "RGB" else image
     if all(low == high for low, high in _extrema(image)):
         raise ImageFileError("blank: all its pixels are alike; give an image with something in it")
-    if crop is False or (crop is None and grey.size == IMAGE_SHAPE and _is_framed(grey, framing, invert)):
-        return _whole(grey, invert)
-    return _foreground(image, framing, invert)
+    if crop is False or (crop is None and grey.size == (size, size) and _is_framed(grey, framing, invert)):
+        return _whole(grey, invert, size)
+    return _foreground(image, framing, invert, size)
 
 
 def _extrema(image: Image.Image) -> list[tuple[float, float]]:
@@ -74,7 +78,7 @@ def _extrema(image: Image.Image) -> list[tuple[float, float]]:
 
 
 def _is_framed(grey: Image.Image, framing: Framing, invert: bool | None) -> bool:
-    """Whether the foreground of a 28×28 image has the size and the place of a training image's."""
+    """Whether the foreground of an image of their size has the size and the place of a training image's."""
     pixels = np.asarray(grey, np.float32)
     pixels = pixels.max() - pixels if _is_dark(pixels, invert) else pixels - pixels.min()
     top, left, bottom, right = _box(pixels > _FAINT * pixels.max())
@@ -82,8 +86,8 @@ def _is_framed(grey: Image.Image, framing: Framing, invert: bool | None) -> bool
         return False
     if not framing.by_mass:
         return True  # a foreground as large as that is nowhere else
-    centres = [np.average(np.arange(_SIZE), weights=pixels.sum(axis=axis)) for axis in (0, 1)]
-    return all(abs(centre - _SIZE / 2) <= _CENTRE_TOLERANCE for centre in centres)
+    centres = [np.average(np.arange(len(pixels)), weights=pixels.sum(axis=axis)) for axis in (0, 1)]
+    return all(abs(centre - len(pixels) / 2) <= _CENTRE_TOLERANCE for centre in centres)
 
 
 def _is_dark(pixels: NDArray[np.float32], invert: bool | None) -> bool:
@@ -94,17 +98,17 @@ def _is_dark(pixels: NDArray[np.float32], invert: bool | None) -> bool:
     return 2 * corner_level(pixels) > float(pixels.min()) + float(pixels.max()) if invert is None else invert
 
 
-def _whole(grey: Image.Image, invert: bool | None) -> Framed:
-    """Return the whole image, fitted into 28×28 and centred on its own background."""
+def _whole(grey: Image.Image, invert: bool | None, size: int) -> Framed:
+    """Return the whole image, fitted into a square of this size and centred on its own background."""
     pixels = np.asarray(grey, np.float32)
-    fitted = _fitted(pixels, _SIZE)
-    top, left = ((_SIZE - length) // 2 for length in fitted.shape)
-    canvas = _pasted(fitted, top, left, np.full(IMAGE_SHAPE, corner_level(pixels), np.float32))
+    fitted = _fitted(pixels, size)
+    top, left = ((size - length) // 2 for length in fitted.shape)
+    canvas = _pasted(fitted, top, left, np.full((size, size), corner_level(pixels), np.float32))
     result = _bytes(255 - canvas if _is_dark(pixels, invert) else canvas)
     return Framed(result)
 
 
-def _foreground(image: Image.Image, framing: Framing, dark: bool | None) -> Framed:
+def _foreground(image: Image.Image, framing: Framing, dark: bool | None, size: int) -> Framed:
     """Return the foreground, cropped and placed."""
     from lightning_cnn.predict.foreground import find_ink  # scipy.ndimage takes a fifth of a second
     from lightning_cnn.predict.objects import find_object
@@ -131,7 +135,7 @@ def _foreground(image: Image.Image, framing: Framing, dark: bool | None) -> Fram
         from lightning_cnn.predict.strokes import thinned
 
         cropped = thinned(cropped, framing.side)
-    return Framed(_place(cropped, framing), found.unclear, _shown(values, box))
+    return Framed(_place(cropped, framing, size), found.unclear, _shown(values, box))
 
 
 def _shown(values: NDArray[np.float32], box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
@@ -178,21 +182,21 @@ def _widened(box: tuple[int, int, int, int], shape: tuple[int, ...]) -> tuple[in
     )
 
 
-def _place(foreground: NDArray[np.float32], framing: Framing) -> NDArray[np.uint8]:
+def _place(foreground: NDArray[np.float32], framing: Framing, size: int) -> NDArray[np.uint8]:
     """Scale the foreground to the size of the training images and to the whole range of grey, and place it."""
     fitted = np.maximum(_fitted(foreground, framing.side), 0)
     fitted *= 255 / fitted.max()
-    top, left = (_offset(fitted.sum(axis=axis), framing.by_mass) for axis in (1, 0))
-    return _bytes(_pasted(fitted, top, left, np.zeros(IMAGE_SHAPE, np.float32)))
+    top, left = (_offset(fitted.sum(axis=axis), framing.by_mass, size) for axis in (1, 0))
+    return _bytes(_pasted(fitted, top, left, np.zeros((size, size), np.float32)))
 
 
-def _offset(mass: NDArray[np.float32], by_mass: bool) -> int:
+def _offset(mass: NDArray[np.float32], by_mass: bool, size: int) -> int:
     """Return the first row, or column, of a foreground with this mass in its rows, so that it is centred."""
-    free = _SIZE - len(mass)
+    free = size - len(mass)
     if not by_mass:
         return (free + 1) // 2  # as in Fashion-MNIST's training images
     centre = np.average(np.arange(len(mass)), weights=mass)
-    return int(np.clip(round(_SIZE / 2 - centre), 0, free))  # the middle of MNIST's images is pixel 14
+    return int(np.clip(round(size / 2 - centre), 0, free))  # the middle of MNIST's images is pixel 14
 
 
 def _fitted(pixels: NDArray[np.float32], side: int) -> NDArray[np.float32]:
@@ -226,11 +230,15 @@ def read_framing(recorded: dict[str, object] | None, shape: tuple[int, int, int]
     """
     try:
         if recorded is None:
-            return Framing() if shape == FRAMED_SHAPE else Resize(shape[1:], "crop", shape[0])
+            return Framing() if shape == (1, *IMAGE_SIZE) else Resize(shape[1:], "crop", shape[0])
         found = Resize(**recorded) if "mode" in recorded else Framing(**recorded)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
         raise UserError(f"{path} has an unknown framing {recorded!r}; use another checkpoint") from error
-    fits = (found.channels, *found.size) == shape if isinstance(found, Resize) else found.side <= min(shape[1:])
-    if not fits or (isinstance(found, Framing) and shape != FRAMED_SHAPE):
+    channels, height, width = shape
+    if isinstance(found, Resize):
+        fits = (found.channels, *found.size) == shape
+    else:
+        fits = channels == 1 and found.side <= height == width
+    if not fits:
         raise UserError(f"{path} has the framing {recorded!r}, but its model is for {shape}; use another")
     return found

@@ -32,6 +32,17 @@ _MIN_ENCLOSED = 0.25
 _NEIGHBOURS = np.ones((3, 3), bool)
 
 
+def components(mask: Mask) -> tuple[NDArray[np.int32], int]:
+    """Return the labels of the connected components of a mask, `(H, W)`, and their number; diagonals connect."""
+    labels = np.zeros(mask.shape, np.int32)
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return labels, 0
+    place = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    labels[place], number = ndimage.label(mask[place], _NEIGHBOURS)
+    return labels, number
+
+
 def without_lines(ink: Mask) -> Mask:
     """Return the ink without straight lines across the picture: of ruled or squared paper, of boxes and forms.
 
@@ -46,9 +57,11 @@ def _rows(ink: Mask) -> Mask:
     """Return the pixels of near-horizontal lines."""
     height, width = ink.shape
     none = np.zeros_like(ink)
+    least = max(_MIN_LINE * width, _MIN_SHARE * height)
+    if ink.any(axis=0).sum() < least:
+        return none
     thickness = _runs(ink)
     thin = ink & (thickness <= max(2, _MAX_THICKNESS * max(ink.shape)))
-    least = max(_MIN_LINE * width, _MIN_SHARE * height)
     if thin.any(axis=0).sum() < least:
         return none
     y, x = np.nonzero(thin)
@@ -130,7 +143,7 @@ class Marks(NamedTuple):
 def main_mark(ink: Mask, weight: NDArray[np.float32]) -> Marks:
     """Return the largest connected component together with those that belong to it, without specks and far marks."""
     ink = _without_frames(ink)
-    labels, number = ndimage.label(dilated(ink), _NEIGHBOURS)
+    labels, number = components(dilated(ink))
     labels[~ink] = 0
     masses = np.bincount(labels.ravel(), np.where(ink, weight, 0).ravel(), minlength=number + 1)
     least = _MIN_MASS * masses[1:].max()
@@ -168,7 +181,7 @@ def _boxes(labels: NDArray[np.int32]) -> dict[int, Box]:
 
 def _without_frames(ink: Mask) -> Mask:
     """Return the ink without boxes and circles that are drawn around other marks, and do not touch them."""
-    labels, _ = ndimage.label(ink, _NEIGHBOURS)
+    labels, _ = components(ink)
     boxes = _boxes(labels)
     frames = [
         label

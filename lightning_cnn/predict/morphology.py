@@ -15,14 +15,21 @@ _LEAST_INK = 0.25
 _Values = TypeVar("_Values", np.float32, np.bool_)
 
 
+def padded(mask: Mask, width: int) -> Mask:
+    """Return the mask with a margin that does not belong to it; `np.pad` takes ten times as long."""
+    wide = np.zeros((mask.shape[0] + 2 * width, mask.shape[1] + 2 * width), bool)
+    wide[width : width + mask.shape[0], width : width + mask.shape[1]] = mask
+    return wide
+
+
 def dilated(mask: Mask, radius: int = 1) -> Mask:
     """Return the pixels within a square of `2 * radius + 1` pixels around those of a mask; outside, there are none."""
-    return _windows(np.pad(mask, radius), 2 * radius + 1, np.maximum)
+    return _windows(padded(mask, radius), 2 * radius + 1, np.maximum)
 
 
 def dilated_by_cross(mask: Mask, iterations: int = 1) -> Mask:
     """Return the mask with its neighbours above, below, left and right, so many times."""
-    grown = np.pad(mask, 1)
+    grown = padded(mask, 1)
     for _ in range(iterations):
         last = grown.copy()
         grown[1:] |= last[:-1]
@@ -52,7 +59,8 @@ def closed(pixels: Pixels, size: int) -> Pixels:
     least = _LEAST_INK * np.ptp(pixels)
     around = pixels
     for _ in range(2):  # below and above, then to the left and right
-        ends = np.pad(around[[0, -1]], ((0, 0), (2 * size, 2 * size)), mode="edge").T
+        ends = around[[0, -1]].T
+        ends = np.concatenate([np.tile(ends[0], (2 * size, 1)), ends, np.tile(ends[-1], (2 * size, 1))])
         filled = _along(_along(ends, wide, np.maximum), wide, np.minimum)
         ends = ends[2 * size : -2 * size]
         first, last = np.where(filled - ends > least, filled, ends).T

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lightning_cnn.predict.background import Mask
-from lightning_cnn.predict.morphology import dilated_by_cross, eroded_by_cross
+from lightning_cnn.predict.background import Mask, rim
+from lightning_cnn.predict.morphology import dilated_by_cross, eroded_by_cross, padded
 
 #: The least area of a page, as a share of the picture: the cell of a form, in which a digit is a sixth as high as it.
 _MIN_AREA = 0.005
@@ -56,13 +56,14 @@ def find_page(grey: NDArray[np.float32], threshold: float) -> Page | None:
                 break
             box = boxes[label - 1]
             paper = labels[box] == label
+            if (paper.size == grey.size and rim(paper).all()) or (side is not light and _touches_rim(box, grey.shape)):
+                continue  # nothing is around it, or it is a shadow
             inside = ndimage.binary_fill_holes(paper)
             whole = side is light and areas[label] > _MIN_SHEET * grey.size and not _touches_rim(box, grey.shape)
             if whole and not _has_content(inside & ~paper):
                 inside = _sealed(paper)
             if (
-                (side is light or not _touches_rim(box, grey.shape))
-                and (inside.size < grey.size or not inside.all())
+                (inside.size < grey.size or not inside.all())
                 and _has_content(inside & ~paper)
                 and _has_four_corners(inside, box, grey.shape)
                 and (best is None or inside.sum() < best.inside.sum())
@@ -74,8 +75,8 @@ def find_page(grey: NDArray[np.float32], threshold: float) -> Page | None:
 
 def _sealed(paper: Mask) -> Mask:
     """Return the page with ink that nearly touches its edge."""
-    padded = dilated_by_cross(np.pad(paper, _SEAL), _SEAL)
-    return np.asarray(ndimage.binary_fill_holes(eroded_by_cross(padded, _SEAL)[_SEAL:-_SEAL, _SEAL:-_SEAL]))
+    wide = dilated_by_cross(padded(paper, _SEAL), _SEAL)
+    return np.asarray(ndimage.binary_fill_holes(eroded_by_cross(wide, _SEAL)[_SEAL:-_SEAL, _SEAL:-_SEAL]))
 
 
 def _touches_rim(box: tuple[slice, slice], shape: tuple[int, ...]) -> bool:

@@ -18,7 +18,7 @@ from lightning_cnn.data.resize import Resize
 from lightning_cnn.errors import UserError
 from lightning_cnn.predict.framing import Framed, frame
 from lightning_cnn.predict.model import Model
-from lightning_cnn.predict.prediction import Prediction
+from lightning_cnn.predict.prediction import Prediction, min_confidence
 
 #: Seconds after which an incomplete batch is classified: large photographs take long to decode.
 _MAX_WAIT = 1.0
@@ -33,12 +33,14 @@ class Predictor:
     Attributes:
         class_names: Names of the classes, in the order of the probabilities.
         framing: How the training images were made from larger ones.
+        image_shape: Channels, height and width of the images.
     """
 
     def __init__(self, model: Model) -> None:
         self._model = model
         self.class_names = model.class_names
         self.framing = model.framing
+        self.image_shape = model.image_shape
 
     @property
     def frames_foreground(self) -> bool:
@@ -58,7 +60,7 @@ class Predictor:
         """
         if isinstance(self.framing, Resize):
             return Framed(self.framing(image))
-        framed = frame(image, self.framing, invert, crop)
+        framed = frame(image, self.framing, invert, crop, self.image_shape[1])
         return framed._replace(pixels=framed.pixels[None])
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -154,10 +156,11 @@ def predict_images(
                 yield _Frame(name, framed._replace(foreground=None), None)
             needed -= 1
 
+    least = min_confidence(predictor.framing)
     for batch in _batches(frames(), batch_size):
         probabilities = predictor.probabilities(np.stack([framed.pixels for _, framed, _ in batch]))
         yield [
-            Prediction(name, predictor.class_names, row, framed.pixels, framed.unclear, original, framed.foreground)
+            Prediction(name, predictor.class_names, row, *framed[:2], original, framed.foreground, least)
             for (name, framed, original), row in zip(batch, probabilities, strict=True)
         ]
 

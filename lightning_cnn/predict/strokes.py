@@ -4,6 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lightning_cnn.predict.morphology import dilated, padded
+
 #: Thickness of strokes in pixels of the training images, beyond which they are made thinner, and which they get then.
 #: Of MNIST's first 2,000 test images, 99 % have strokes of at most 4.0 pixels, and half of them at most 2.0.
 _THICKEST, _WANTED = 4.5, 3.2
@@ -18,10 +20,14 @@ def thinned(ink: NDArray[np.float32], side: int) -> NDArray[np.float32]:
         ink: Contrast to the paper, cropped to what is ink, `(H, W)`.
         side: The longer side that it will have among the training images, in pixels.
     """
-    pixel = max(ink.shape) / side
-    distance = _distance(ink > ink.max() / 2)
-    excess = _thickness(distance) - _WANTED * pixel
-    if excess <= max((_THICKEST - _WANTED) * pixel, 2):  # less than a pixel on each side would be guessed
+    pixel, mask = max(ink.shape) / side, ink > ink.max() / 2
+    wanted = _WANTED * pixel
+    thickest = max(_THICKEST * pixel, wanted + 2)  # less than a pixel on each side would be guessed
+    if dilated(~padded(mask, 1), int(thickest / 8**0.5)).all():  # no square in a disc of this diameter fits in
+        return ink
+    distance = _distance(mask)
+    excess = _thickness(distance) - wanted
+    if excess <= thickest - wanted:
         return ink
     eroded = ink * np.clip(distance - excess / 2, 0, 1).astype(np.float32)
     rows, columns = (np.flatnonzero((eroded > 0).any(axis=axis)) for axis in (1, 0))
@@ -35,7 +41,7 @@ def stroke_thickness(mask: NDArray[np.bool_]) -> float:
 
 def _distance(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return the distance of each pixel of a mask from the nearest one that is not, 0 elsewhere."""
-    return np.asarray(ndimage.distance_transform_edt(np.pad(mask, 1)))[1:-1, 1:-1]
+    return np.asarray(ndimage.distance_transform_edt(padded(mask, 1)))[1:-1, 1:-1]
 
 
 def _thickness(distance: NDArray[np.float64]) -> float:

@@ -58,7 +58,14 @@ class ServedModel:
         return [self._prediction(*pair, top_k, seen) for pair in zip(frames, probabilities, strict=True)]
 
     def _prediction(self, framed: Framed, row: NDArray[np.float32], top_k: int, seen: bool) -> Prediction:
-        found = predictions.Prediction("", self._predictor.class_names, row, framed.pixels, framed.unclear)
+        found = predictions.Prediction(
+            "",
+            self._predictor.class_names,
+            row,
+            framed.pixels,
+            framed.unclear,
+            min_confidence=predictions.min_confidence(self._predictor.framing),
+        )
         # The sum of a softmax in float32 may be 1 + 1e-7, and so may be its largest term.
         shares = [Share(label=label, probability=min(share, 1.0)) for label, share in found.top_k(top_k)]
         return Prediction(

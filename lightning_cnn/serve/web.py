@@ -15,7 +15,7 @@ from lightning_cnn import __version__
 from lightning_cnn.errors import UserError, reason
 from lightning_cnn.files import atomic_write, cache_dir
 from lightning_cnn.predict.model import Model
-from lightning_cnn.predict.prediction import MIN_CONFIDENCE
+from lightning_cnn.predict.prediction import min_confidence
 
 #: The npm package that computes models in a browser, with the checksum that npm publishes for this version.
 _PACKAGE, _VERSION = "onnxruntime-web", "1.30.0"
@@ -72,7 +72,7 @@ def build_site(onnx_path: Path, folder: Path, model: Model, name: str, card: str
             "class_names": model.class_names,
             "image_shape": model.image_shape,
             "framing": asdict(model.framing),
-            "min_confidence": MIN_CONFIDENCE,
+            "min_confidence": min_confidence(model.framing),
             "file": "model.onnx",
         }
         text = json.dumps(

@@ -21,13 +21,14 @@ class Nearest(Predictor):
     """In place of a network: the class of the image with the highest correlation."""
 
     def __init__(self, facts):
-        self.class_names, self.framing, sample = facts.classes, facts.framing, sources.load_sample(facts)
+        self.class_names, self.framing, self.image_shape = facts.classes, facts.framing, (1, 28, 28)
+        sample = sources.load_sample(facts)
         self.images, self.labels = sample.test_images.reshape(-1, 784) / np.float32(255), sample.test_labels
 
-    def classify(self, images):
+    def probabilities(self, images):
         norms = np.linalg.norm(self.images, axis=1)
         best = (images.reshape(-1, 784).astype(np.float32) @ self.images.T / norms).argmax(axis=1)
-        return [(self.class_names[self.labels[index]], 0.9, "another", 0.1) for index in best]
+        return np.eye(10)[self.labels[best]] * 0.99
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def accuracy(monkeypatch, capsys):
         subject: (sample.test_images, [FACTS[subject].classes[label] for label in sample.test_labels])
         for subject, sample in samples.items()
     }
-    monkeypatch.setattr(script, "images_of", named.__getitem__)
+    monkeypatch.setattr(script, "images_of", lambda subject, part: named[subject])
     monkeypatch.setattr(script, "_predictor", {"digits": Nearest(MNIST), "clothes": Nearest(FASHION_MNIST)}.get)
 
     def run(*arguments):
@@ -87,7 +88,7 @@ def test_the_cells_of_a_row(accuracy):
         *[answer(False)] * 2,
     ]
 
-    assert accuracy.script.row("some", answers, 0.5) == "| some | 60.0 | 20.0 | 20.0 | 75.0 | 60.0 | 50.0 |"
+    assert accuracy.script.row("some", answers, 0.5) == "| some | 60.0 | 16.7 | 20.0 | 75.0 | 60.0 | 50.0 |"
 
 
 def test_being_told_that_nothing_is_there_is_right(accuracy):

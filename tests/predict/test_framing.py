@@ -252,6 +252,21 @@ def test_dots_that_vanish_in_the_reduced_image_are_blank():
         frame(Image.fromarray(chequered), DIGITS)
 
 
+@pytest.mark.parametrize("size", [20, 28, 40])
+def test_the_image_has_the_size_of_the_training_images(digits, size):
+    seen = framed(paper(digits[0]), Framing(side=16), size=size).pixels
+
+    assert seen.shape == (size, size)
+    assert max(box(seen)[2:]) == 16
+
+
+def test_an_odd_margin_is_wider_on_the_left():
+    page = np.full((300, 200), 255, np.uint8)
+    page[38:262, 50:138] = 60  # 28 pixels high and 11 wide
+
+    assert box(framed(Image.fromarray(page), CLOTHES).pixels) == (0, 9, 28, 11)
+
+
 # The whole datasets
 
 

@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightning_cnn.predict.prediction import MIN_CONFIDENCE, Prediction, PredictionList
+from lightning_cnn.data.fashion_mnist import FASHION_MNIST
+from lightning_cnn.data.mnist import MNIST
+from lightning_cnn.data.resize import Resize
+from lightning_cnn.predict.prediction import MIN_CONFIDENCE, Prediction, PredictionList, min_confidence
 
 NAMES = ["cat", "dog", "<fox>"]
 SEEN = np.arange(28 * 28, dtype=np.uint8).reshape(1, 28, 28)
@@ -32,7 +35,14 @@ def test_a_low_confidence_is_unclear_and_an_ambiguity_comes_before_it():
     assert prediction(MIN_CONFIDENCE - 0.01, 0.1, 0.1).unclear == "low confidence"
     assert prediction(MIN_CONFIDENCE + 0.01, 0.1, 0.1).unclear == ""
     assert prediction(0.9, 0.1, 0, ambiguity="several marks").unclear == "several marks"
+    assert prediction(0.9, 0.1, 0, min_confidence=0.95).unclear == "low confidence"
     assert prediction(0.5, 0.5, 0, ambiguity="several marks").unclear == "several marks"
+
+
+def test_digits_need_more_confidence_than_clothes():
+    digits, clothes = (min_confidence(facts.framing) for facts in (MNIST, FASHION_MNIST))
+
+    assert digits > clothes > MIN_CONFIDENCE == min_confidence(Resize((28, 28), "crop", 1))
 
 
 def test_the_repr_is_short():

@@ -64,7 +64,7 @@ function place(foreground, { side, by_mass: byMass }) {
 /** Return the first row, or column, of a foreground with this mass in its rows, so that it is centred. */
 function offset(mass, byMass) {
   const free = SIZE - mass.length;
-  if (!byMass) return Math.floor(free / 2);
+  if (!byMass) return Math.floor((free + 1) / 2);
   return Math.min(free, Math.max(0, evenly(SIZE / 2 - centreOf(mass))));
 }
 
