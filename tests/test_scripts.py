@@ -91,7 +91,7 @@ def checkout(tmp_path: Path) -> Path:
         f"""#!/bin/sh
 echo "$1 $2 cache=$UV_CACHE_DIR" >>uv.log
 sleep 0.3
-[ "$1" != venv ] || {{ mkdir -p .venv/bin && ln -s {sys.executable} .venv/bin/python; }}
+[ "$1" != venv ] || {{ mkdir -p .venv/bin && ln -s "{sys.executable}" .venv/bin/python; }}
 """
     )
     uv.chmod(0o755)

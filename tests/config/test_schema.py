@@ -26,7 +26,10 @@ def test_a_valid_tree_is_accepted():
         ({"plots": {"enable": True}}, "there is no option --plots.enable; did you mean '--plots.enabled'?"),
         ({"plots": 3}, "--plots 3: this is a group of settings; give one of them, such as --plots.enabled"),
         ({"seed_everything": None}, "--seed_everything null: expected bool or int"),
-        ({"model": None}, "model not given; use --config FILE"),
+        (
+            {"model": None},
+            "model not given; use --config with a file or a name such as mnist/cnn, or --model and --data with class names",
+        ),
         ({"model": 3}, "--model 3: there is no such model class"),
         ({"model": {"class_path": "CNNClassifier", "init_args": {"std": None}}}, "--model.std null: expected float"),
         ({"model": {"init_args": {"std": 1}}}, "--model.std: --model has no class yet"),
