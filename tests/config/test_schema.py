@@ -28,7 +28,7 @@ def test_a_valid_tree_is_accepted():
         ({"seed_everything": None}, "--seed_everything null: expected bool or int"),
         (
             {"model": None},
-            "model not given; use --config with a file or a name such as mnist/cnn, or --model and --data with class names",
+            "model not given; use --config with a file or a name such as mnist/cnn",
         ),
         ({"model": 3}, "--model 3: there is no such model class"),
         ({"model": {"class_path": "CNNClassifier", "init_args": {"std": None}}}, "--model.std null: expected float"),
