@@ -192,9 +192,10 @@ def _weights(image: Image.Image) -> Pixels:
     """
     if image.mode != "RGB":
         return LUMINANCE
-    colours = np.asarray(image)[::2, ::2].astype(np.float32)
-    if (colours.min(axis=2) == colours.max(axis=2)).all():
+    bands = np.asarray(image)[::2, ::2]
+    if np.array_equal(bands[..., 0], bands[..., 1]) and np.array_equal(bands[..., 0], bands[..., 2]):
         return LUMINANCE
+    colours = bands.astype(np.float32)
     local = (colours - ndimage.uniform_filter(colours, (15, 15, 0), mode="nearest")).reshape(-1, 3)
     _, axes = np.linalg.eigh(local.T @ local)
     axis = axes[:, -1] / np.abs(axes[:, -1]).sum()

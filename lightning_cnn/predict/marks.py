@@ -166,7 +166,9 @@ def main_mark(ink: Mask, weight: NDArray[np.float32]) -> Marks:
         rest -= near
         for label in near:
             box = box.united(boxes[label])
-    return Marks(np.isin(labels, list(group)), sum(map(similar, rest)))
+    chosen = np.zeros(number + 1, bool)
+    chosen[list(group)] = True
+    return Marks(chosen[labels], sum(map(similar, rest)))
 
 
 def _boxes(labels: NDArray[np.int32]) -> dict[int, Box]:
