@@ -172,7 +172,7 @@ def _connected(mask: Mask, seeds: Mask) -> Mask:
 
 def _contrast_of_noise(grey: Pixels, smooth: Pixels, paper: Pixels, dark: bool) -> float:
     """Return the standard deviation that noise gives the contrast."""
-    deviation = float(np.median(np.abs(grey - smooth)[::2, ::2]))
+    deviation = float(np.median(np.abs(grey[::2, ::2] - smooth[::2, ::2])))
     noise = 1.4826 * deviation + _ROUNDING  # 1.4826 is of the normal distribution
     level = float(np.median(paper[::2, ::2])) if dark else 255 - float(paper.max())  # where it is glaring, most of all
     return noise / max(level, _BLACK)
