@@ -77,7 +77,8 @@ export function boxOf({ data, width, height }, belongs) {
 }
 
 function contrastOf({ data, width, height }, paper, dark) {
-  const of = dark ? (value) => Math.max(1 - value / Math.max(paper, 8), 0) : (value) => Math.max(value - paper, 0) / 255;
+  const most = Math.max(dark ? paper : 255 - paper, 8);
+  const of = dark ? (value) => Math.max(1 - value / most, 0) : (value) => Math.max(value - paper, 0) / most;
   return image(Float32Array.from(data, of), width, height);
 }
 

@@ -1,40 +1,51 @@
 // Strokes of a thick pen are made as thin as those of the training images, as lightning_cnn/predict/strokes.py does.
 
-import { image, crop } from "./resample.js";
-import { boxOf } from "./ink.js";
+import { image } from "./resample.js";
+import { trimmed } from "./ink.js";
 
 /** Thickness of strokes in pixels of the training images, beyond which they are made thinner, and which they get then. */
 const [THICKEST, WANTED] = [4.5, 3.2];
+/** The pixels of the picture for one of the training images, below which the thickness would be guessed. */
+const FINEST = 1.5;
 /** The thickness that the thinner strokes have: the quantile of the thickness along their middle lines. */
 const QUANTILE = 0.25;
 
 /** Return ink that is no thicker than strokes of images in which its longer side has `side` pixels. */
 export function thinned(ink, side) {
   const pixel = Math.max(ink.width, ink.height) / side;
-  const excess = thickness(ink) - WANTED * pixel;
+  if (pixel < FINEST) return ink;
+  const distance = distances(ink);
+  const excess = thickness(distance, ink) - WANTED * pixel;
   if (excess <= (THICKEST - WANTED) * pixel) return ink;
-  const eroded = erode(ink, excess / 2);
+  const left = (i) => Math.min(1, Math.max(0, distance[place(i, ink)] - excess / 2));
+  const eroded = image(ink.data.map((value, i) => value * left(i)), ink.width, ink.height);
   if (!eroded.data.some((value) => value > 0)) return ink;
-  const { left, top, right, bottom } = boxOf(eroded, (value) => value > 0);
-  return crop(eroded, left, top, right, bottom);
+  return trimmed(eroded);
 }
 
-function thickness({ data, width, height }) {
-  const half = data.reduce((a, b) => Math.max(a, b), 0) / 2;
-  const [wide, high] = [width + 2, height + 2];
-  const squares = new Float64Array(wide * high);
-  data.forEach((value, i) => {
-    if (value > half) squares[(Math.floor(i / width) + 1) * wide + (i % width) + 1] = Infinity;
+/** Return where a pixel is in the picture with a margin of one pixel. */
+const place = (i, { width }) => (Math.floor(i / width) + 1) * (width + 2) + (i % width) + 1;
+
+/** Return the distance of each pixel of ink from the nearest that is none, with a margin of one pixel. */
+function distances(ink) {
+  const half = ink.data.reduce((a, b) => Math.max(a, b), 0) / 2;
+  const squares = new Float64Array((ink.width + 2) * (ink.height + 2));
+  ink.data.forEach((value, i) => {
+    if (value > half) squares[place(i, ink)] = Infinity;
   });
-  transform(squares, wide, high);
+  transform(squares, ink.width + 2, ink.height + 2);
+  return squares.map(Math.sqrt);
+}
+
+function thickness(distance, { width, height }) {
   const middle = [];
   for (let y = 1; y <= height; y++) {
     for (let x = 1; x <= width; x++) {
-      const here = squares[y * wide + x];
-      if (here <= 1) continue;
+      const at = (u, v) => distance[(y + v) * (width + 2) + x + u];
+      if (at(0, 0) <= 1) continue;
       let largest = 0;
-      for (const v of [-1, 0, 1]) for (const u of [-1, 0, 1]) largest = Math.max(largest, squares[(y + v) * wide + x + u]);
-      if (here === largest) middle.push(Math.sqrt(here));
+      for (const v of [-1, 0, 1]) for (const u of [-1, 0, 1]) largest = Math.max(largest, at(u, v));
+      if (at(0, 0) === largest) middle.push(largest);
     }
   }
   return middle.length ? 2 * quantile(middle, QUANTILE) : 1;
@@ -61,22 +72,4 @@ function quantile(values, share) {
   const at = share * (sorted.length - 1);
   const below = Math.floor(at);
   return sorted[below] + (at - below) * ((sorted[below + 1] ?? sorted[below]) - sorted[below]);
-}
-
-/** Return the least value in a disc around each pixel; outside of the image it is 0. */
-function erode({ data, width, height }, radius) {
-  const reach = Math.trunc(radius);
-  const disc = [];
-  for (let v = -reach; v <= reach; v++) for (let u = -reach; u <= reach; u++) if (u * u + v * v <= radius * radius) disc.push([u, v]);
-  const result = data.map((value, i) => {
-    if (value === 0) return 0;
-    const [x, y] = [i % width, Math.floor(i / width)];
-    let least = value;
-    for (const [u, v] of disc) {
-      const inside = x + u >= 0 && y + v >= 0 && x + u < width && y + v < height;
-      least = Math.min(least, inside ? data[(y + v) * width + x + u] : 0);
-    }
-    return least;
-  });
-  return image(result, width, height);
 }
