@@ -1,4 +1,4 @@
-// Finds the ink of a drawing, as lightning_cnn/predict/foreground.py and marks.py do, for paper that is even.
+// Finds the ink of a drawing, as lightning_cnn/predict/foreground.py, paper.py and marks.py do, for paper that is even.
 
 import { BILINEAR, BOX, crop, image, resize } from "./resample.js";
 
