@@ -6,39 +6,23 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from lightning_cnn.predict.background import LUMINANCE, SIDE, Mask, Pixels, corner_level, rim, surface
+from lightning_cnn.predict.background import LUMINANCE, SIDE, Mask, Pixels
 from lightning_cnn.predict.marks import components, main_mark, without_lines
-from lightning_cnn.predict.morphology import closed, dilated, eroded_by_cross
+from lightning_cnn.predict.morphology import dilated, eroded_by_cross
 from lightning_cnn.predict.page import Page, find_page
+from lightning_cnn.predict.paper import contrast_of_noise, contrast_to, find_paper, is_dark
 
 #: Pages within pages that are looked for: the sheet on a table, and a box on it.
 _MAX_PAGES = 3
-#: The thickness of a thin mark, as a share of the longer side: that of strokes, and less than what they enclose.
-_THIN = 0.1
-#: The window of the closing that leaves the paper, as a share of the longer side: wider than strokes, and narrower than
-#: most shadows.
-_WINDOW = 0.3
 #: The share of the largest contrast below which all is paper: JPEG and the other side of the sheet.
 _MIN_CONTRAST = 0.1
 #: The standard deviations of the noise by which ink must differ from the paper.
 _MIN_DEVIATIONS = 8.0
 #: The contrast of noise beyond which the mean of nine pixels is looked at, whose noise is at most half of it.
 _MAX_NOISE = 0.3
-#: The standard deviation of values that are rounded to whole ones; it hides noise that is smaller.
-_ROUNDING = 0.29
 #: The contrast of the faintest parts of a stroke, as a share of what separates ink from paper and lines.
 _FAINTEST = 0.4
-#: The least difference of black from the paper, or of white, that contrast is measured with.
-_BLACK = 8.0
-#: A rim of paper: how far from the middle between the lightest and the darkest pixel it is at least, …
-_SURE_RIM = 0.3
-#: … from its own median at most, …
-_EVEN = 0.15
-#: … and for which share of its pixels.
-_EVEN_SHARE = 0.9
-#: What is unclear: corners nearer than this to the middle between the lightest and the darkest pixel; …
-_SURE_CORNER = 0.15
-#: … ink on more than this share of the picture; …
+#: What is unclear: ink on more than this share of the picture; …
 _MAX_INK = 0.5
 #: … what has no paper around it, if its values differ by so much; …
 _TWO_TONES = 64.0
@@ -90,7 +74,7 @@ class Ink(NamedTuple):
             np.asarray(Image.fromarray(values).resize(image.size, Image.Resampling.BILINEAR))
             for values in (near, paper)
         )
-        contrast = np.where(near > 0, _contrast(_to_grey(image, self.weights), paper, self.dark), 0)
+        contrast = np.where(near > 0, contrast_to(_to_grey(image, self.weights), paper, self.dark), 0)
         sharp = np.where(contrast > faintest, contrast, 0)
         return sharp if sharp.any() else self.values
 
@@ -114,12 +98,12 @@ def find_ink(image: Image.Image, dark: bool | None = None) -> Ink | None:
         smooth = ndimage.uniform_filter(grey, 3)
     sure = True
     if dark is None:
-        dark, sure = _polarity(smooth)
-    paper = _paper(grey, smooth, dark)
-    noise = _contrast_of_noise(grey, smooth, paper, dark)
+        dark, sure = is_dark(smooth)
+    paper = find_paper(grey, smooth, dark)
+    noise = contrast_of_noise(grey, smooth, paper, dark)
     if _MIN_DEVIATIONS * noise > _MAX_NOISE:
         grey, noise = smooth, noise / 2
-    contrast = _contrast(grey, paper, dark)
+    contrast = contrast_to(grey, paper, dark)
     faintest = max(_MIN_CONTRAST * float(contrast.max()), _MIN_DEVIATIONS * noise, 1e-3)
     mask = contrast > faintest
     if not mask.any():
@@ -156,7 +140,7 @@ def _two_tones(grey: Pixels, smooth: Pixels, weights: Pixels, dark: bool) -> Ink
     if within > _MAX_WITHIN * smooth.var():
         return None
     paper = np.full_like(grey, high if dark else low)
-    contrast = _contrast(grey, paper, dark)
+    contrast = contrast_to(grey, paper, dark)
     threshold = _otsu(contrast)
     values = np.where(contrast >= threshold, contrast, 0).astype(np.float32)
     return Ink(values, "ink fills the picture", paper, weights, dark, threshold) if values.any() else None
@@ -170,21 +154,6 @@ def _connected(mask: Mask, seeds: Mask) -> Mask:
     return np.asarray(seeded[labels])
 
 
-def _contrast_of_noise(grey: Pixels, smooth: Pixels, paper: Pixels, dark: bool) -> float:
-    """Return the standard deviation that noise gives the contrast."""
-    deviation = float(np.median(np.abs(grey - smooth)[::2, ::2]))
-    noise = 1.4826 * deviation + _ROUNDING  # 1.4826 is of the normal distribution
-    level = float(np.median(paper[::2, ::2])) if dark else 255 - float(paper.max())  # where it is glaring, most of all
-    return noise / max(level, _BLACK)
-
-
-def _contrast(grey: Pixels, paper: Pixels, dark: bool) -> Pixels:
-    """Return the contrast to the paper, as a share of the contrast of black, or of white, in the same place."""
-    if dark:
-        return np.asarray(np.maximum(1 - grey / np.maximum(paper, _BLACK), 0))
-    return np.asarray(np.maximum(grey - paper, 0) / np.maximum(255 - paper, _BLACK))
-
-
 def _weights(image: Image.Image) -> Pixels:
     """Return the weights of red, green and blue: those of luminance, unless others show far more contrast.
 
@@ -192,9 +161,10 @@ def _weights(image: Image.Image) -> Pixels:
     """
     if image.mode != "RGB":
         return LUMINANCE
-    colours = np.asarray(image)[::2, ::2].astype(np.float32)
-    if (colours.min(axis=2) == colours.max(axis=2)).all():
+    bands = np.asarray(image)[::2, ::2]
+    if np.array_equal(bands[..., 0], bands[..., 1]) and np.array_equal(bands[..., 0], bands[..., 2]):
         return LUMINANCE
+    colours = bands.astype(np.float32)
     local = (colours - ndimage.uniform_filter(colours, (15, 15, 0), mode="nearest")).reshape(-1, 3)
     _, axes = np.linalg.eigh(local.T @ local)
     axis = axes[:, -1] / np.abs(axes[:, -1]).sum()
@@ -232,58 +202,3 @@ def _only_page(grey: Pixels, page: Page) -> Pixels:
         paper, inside = page
     nearest = ndimage.distance_transform_edt(~paper, return_distances=False, return_indices=True)
     return np.where(inside, grey, grey[tuple(nearest)])
-
-
-def _polarity(smooth: Pixels) -> tuple[bool, bool]:
-    """Return whether the ink is dark, and whether that is sure.
-
-    It is if the rim is evenly light, for strokes may be thicker than the gaps between them. Where the rim is not even,
-    it is if thin dark marks are stronger than thin light ones: closing fills thin dark marks, and opening removes thin
-    light ones, whatever the light on the paper is. If neither are, it is if the corners are light.
-    """
-    low, high = float(smooth.min()), float(smooth.max())
-    around = (rim(smooth) - low) / max(high - low, 1e-6)
-    level = float(np.median(around))
-    if abs(level - 0.5) > _SURE_RIM and np.mean(np.abs(around - level) < _EVEN) > _EVEN_SHARE:
-        return level > 0.5, True
-    small = smooth[::2, ::2]
-    size = _odd(_THIN * max(small.shape))
-    dark, light = (float(((_closed(small, size, side) - small) ** 2).sum()) for side in (True, False))
-    corner = (corner_level(smooth) - low) / max(high - low, 1e-6)
-    if max(dark, light) > 2 * min(dark, light):
-        return dark > light, True
-    return corner > 0.5, abs(corner - 0.5) > _SURE_CORNER
-
-
-def _paper(grey: Pixels, smooth: Pixels, dark: bool) -> Pixels:
-    """Return the paper behind the ink.
-
-    Closing (opening, for light ink) keeps the light on the paper, even the hard edge of a shadow, and fills what is
-    narrower than its window. Ink that is wider is left; then the paper is a surface that fits the rim. What is wider
-    than half of the picture is no ink but a shadow.
-    """
-    local = _closed(smooth, _odd(_WINDOW * max(smooth.shape)), dark)
-    if not _has_ink(local, smooth, dark):
-        return np.asarray(ndimage.uniform_filter(local, 3))
-    small = smooth[::2, ::2]
-    if _has_ink(_closed(small, _odd(0.5 * max(small.shape)), dark), small, dark):
-        return np.asarray(ndimage.uniform_filter(local, 3))
-    fitted = surface(grey)
-    return np.full_like(grey, corner_level(grey)) if fitted is None else fitted
-
-
-def _closed(pixels: Pixels, size: int, dark: bool) -> Pixels:
-    """Return the closing of a picture, or its opening if ink is light."""
-    return closed(pixels, size) if dark else -closed(-pixels, size)
-
-
-def _has_ink(paper: Pixels, smooth: Pixels, dark: bool) -> bool:
-    """Whether some of the paper is about as dark as the darkest ink (as light, if ink is light)."""
-    low, high = float(smooth.min()), float(smooth.max())
-    if dark:
-        return float(np.quantile(paper[::2, ::2], 0.005)) < low + 0.25 * (high - low)
-    return float(np.quantile(paper[::2, ::2], 0.995)) > high - 0.25 * (high - low)
-
-
-def _odd(size: float) -> int:
-    return int(size) | 1

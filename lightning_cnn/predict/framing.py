@@ -65,11 +65,12 @@ def frame(
     Raises:
         ImageFileError: If there is nothing in the image.
     """
-    grey = image.convert("L") if image.mode == "RGB" else image
     if all(low == high for low, high in _extrema(image)):
         raise ImageFileError("blank: all its pixels are alike; give an image with something in it")
-    if crop is False or (crop is None and grey.size == (size, size) and _is_framed(grey, framing, invert)):
-        return _whole(grey, invert, size)
+    if crop is False or (crop is None and image.size == (size, size)):
+        grey = image.convert("L") if image.mode == "RGB" else image
+        if crop is False or _is_framed(grey, framing, invert):
+            return _whole(grey, invert, size)
     return _foreground(image, framing, invert, size)
 
 

@@ -145,7 +145,7 @@ def main_mark(ink: Mask, weight: NDArray[np.float32]) -> Marks:
     ink = _without_frames(ink)
     labels, number = components(dilated(ink))
     labels[~ink] = 0
-    masses = np.bincount(labels.ravel(), np.where(ink, weight, 0).ravel(), minlength=number + 1)
+    masses = np.bincount(labels[ink], weight[ink], minlength=number + 1)
     least = _MIN_MASS * masses[1:].max()
     boxes = {label: box for label, box in _boxes(labels).items() if masses[label] >= least}
     inner = {label: box for label, box in boxes.items() if not _on_rim(box, ink.shape)}
@@ -166,7 +166,9 @@ def main_mark(ink: Mask, weight: NDArray[np.float32]) -> Marks:
         rest -= near
         for label in near:
             box = box.united(boxes[label])
-    return Marks(np.isin(labels, list(group)), sum(map(similar, rest)))
+    chosen = np.zeros(number + 1, bool)
+    chosen[list(group)] = True
+    return Marks(chosen[labels], sum(map(similar, rest)))
 
 
 def _boxes(labels: NDArray[np.int32]) -> dict[int, Box]:
@@ -181,7 +183,9 @@ def _boxes(labels: NDArray[np.int32]) -> dict[int, Box]:
 
 def _without_frames(ink: Mask) -> Mask:
     """Return the ink without boxes and circles that are drawn around other marks, and do not touch them."""
-    labels, _ = components(ink)
+    labels, number = components(ink)
+    if number == 1:
+        return ink
     boxes = _boxes(labels)
     frames = [
         label

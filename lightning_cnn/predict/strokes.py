@@ -9,6 +9,8 @@ from lightning_cnn.predict.morphology import dilated, padded
 #: Thickness of strokes in pixels of the training images, beyond which they are made thinner, and which they get then.
 #: Of MNIST's first 2,000 test images, 99 % have strokes of at most 4.0 pixels, and half of them at most 2.0.
 _THICKEST, _WANTED = 4.5, 3.2
+#: The pixels of the picture for one of the training images, below which the thickness would be guessed.
+_FINEST = 1.5
 #: The thickness that the thinner strokes of a foreground have: the quantile of the thickness along its middle lines.
 _QUANTILE = 0.25
 
@@ -21,8 +23,9 @@ def thinned(ink: NDArray[np.float32], side: int) -> NDArray[np.float32]:
         side: The longer side that it will have among the training images, in pixels.
     """
     pixel, mask = max(ink.shape) / side, ink > ink.max() / 2
-    wanted = _WANTED * pixel
-    thickest = max(_THICKEST * pixel, wanted + 2)  # less than a pixel on each side would be guessed
+    if pixel < _FINEST:
+        return ink
+    wanted, thickest = _WANTED * pixel, _THICKEST * pixel
     if dilated(~padded(mask, 1), int(thickest / 8**0.5)).all():  # no square in a disc of this diameter fits in
         return ink
     distance = _distance(mask)

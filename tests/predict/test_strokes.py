@@ -33,6 +33,12 @@ def test_thick_strokes_become_thin_and_gaps_between_them_wide():
     assert 60 <= max(thin.shape) < 100  # the ends become shorter by half of the excess, too
 
 
+def test_strokes_of_a_few_pixels_are_left():
+    ink = bar(7, length=20)
+
+    assert thinned(ink, side=20) is ink
+
+
 def test_a_blob_is_not_lost():
     assert thinned(np.ones((90, 90), np.float32), side=20).any()
 

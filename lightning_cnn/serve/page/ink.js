@@ -1,4 +1,4 @@
-// Finds the ink of a drawing, as lightning_cnn/predict/foreground.py and marks.py do, for paper that is even.
+// Finds the ink of a drawing, as lightning_cnn/predict/foreground.py, paper.py and marks.py do, for paper that is even.
 
 import { BILINEAR, BOX, crop, image, resize } from "./resample.js";
 
@@ -77,7 +77,8 @@ export function boxOf({ data, width, height }, belongs) {
 }
 
 function contrastOf({ data, width, height }, paper, dark) {
-  const of = dark ? (value) => Math.max(1 - value / Math.max(paper, 8), 0) : (value) => Math.max(value - paper, 0) / Math.max(255 - paper, 8);
+  const most = Math.max(dark ? paper : 255 - paper, 8);
+  const of = dark ? (value) => Math.max(1 - value / most, 0) : (value) => Math.max(value - paper, 0) / most;
   return image(Float32Array.from(data, of), width, height);
 }
 

@@ -1,47 +1,53 @@
 // Strokes of a thick pen are made as thin as those of the training images, as lightning_cnn/predict/strokes.py does.
 
-import { image, crop } from "./resample.js";
-import { boxOf } from "./ink.js";
+import { image } from "./resample.js";
+import { trimmed } from "./ink.js";
 
 /** Thickness of strokes in pixels of the training images, beyond which they are made thinner, and which they get then. */
 const [THICKEST, WANTED] = [4.5, 3.2];
+/** The pixels of the picture for one of the training images, below which the thickness would be guessed. */
+const FINEST = 1.5;
 /** The thickness that the thinner strokes have: the quantile of the thickness along their middle lines. */
 const QUANTILE = 0.25;
 
 /** Return ink that is no thicker than strokes of images in which its longer side has `side` pixels. */
 export function thinned(ink, side) {
   const pixel = Math.max(ink.width, ink.height) / side;
-  const distance = distanceInside(ink);
-  const excess = thickness(distance, ink.width, ink.height) - WANTED * pixel;
-  if (excess <= Math.max((THICKEST - WANTED) * pixel, 2)) return ink; // less than a pixel on each side would be guessed
-  const values = ink.data.map((value, i) => value * Math.min(1, Math.max(0, distance[i] - excess / 2)));
-  if (!values.some((value) => value > 0)) return ink;
-  const eroded = image(values, ink.width, ink.height);
-  const { left, top, right, bottom } = boxOf(eroded, (value) => value > 0);
-  return crop(eroded, left, top, right, bottom);
+  if (pixel < FINEST) return ink;
+  const distance = distances(ink);
+  const excess = thickness(distance, ink) - WANTED * pixel;
+  if (excess <= (THICKEST - WANTED) * pixel) return ink;
+  const left = (i) => Math.min(1, Math.max(0, distance[place(i, ink)] - excess / 2));
+  const eroded = image(ink.data.map((value, i) => value * left(i)), ink.width, ink.height);
+  if (!eroded.data.some((value) => value > 0)) return ink;
+  return trimmed(eroded);
 }
 
-/** Return the distance of each pixel of ink from the nearest one that is none, 0 elsewhere. */
-function distanceInside({ data, width, height }) {
-  const half = data.reduce((a, b) => Math.max(a, b), 0) / 2;
-  const wide = width + 2;
-  const squares = new Float64Array(wide * (height + 2));
-  const place = (i) => (Math.floor(i / width) + 1) * wide + (i % width) + 1;
-  data.forEach((value, i) => {
-    if (value > half) squares[place(i)] = Infinity;
+/** Return where a pixel is in the picture with a margin of one pixel. */
+const place = (i, { width }) => (Math.floor(i / width) + 1) * (width + 2) + (i % width) + 1;
+
+/** Return the distance of each pixel of ink from the nearest that is none, with a margin of one pixel. */
+function distances(ink) {
+  const half = ink.data.reduce((a, b) => Math.max(a, b), 0) / 2;
+  const squares = new Float64Array((ink.width + 2) * (ink.height + 2));
+  ink.data.forEach((value, i) => {
+    if (value > half) squares[place(i, ink)] = Infinity;
   });
-  transform(squares, wide, height + 2);
-  return Float64Array.from(data, (_, i) => Math.sqrt(squares[place(i)]));
+  transform(squares, ink.width + 2, ink.height + 2);
+  return squares.map(Math.sqrt);
 }
 
-/** Return the thickness of the thinner strokes: twice the distance of their middle lines from the rim. */
-function thickness(distance, width, height) {
-  const at = (x, y) => (x < 0 || y < 0 || x >= width || y >= height ? 0 : distance[y * width + x]);
-  const middle = distance.filter((here, i) => {
-    if (here <= 1) return false;
-    const [x, y] = [i % width, Math.floor(i / width)];
-    return [-1, 0, 1].every((v) => [-1, 0, 1].every((u) => at(x + u, y + v) <= here));
-  });
+function thickness(distance, { width, height }) {
+  const middle = [];
+  for (let y = 1; y <= height; y++) {
+    for (let x = 1; x <= width; x++) {
+      const at = (u, v) => distance[(y + v) * (width + 2) + x + u];
+      if (at(0, 0) <= 1) continue;
+      let largest = 0;
+      for (const v of [-1, 0, 1]) for (const u of [-1, 0, 1]) largest = Math.max(largest, at(u, v));
+      if (at(0, 0) === largest) middle.push(largest);
+    }
+  }
   return middle.length ? 2 * quantile(middle, QUANTILE) : 1;
 }
 
