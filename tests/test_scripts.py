@@ -8,7 +8,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
-from checkout import ROOT
+from checkout import ROOT, unmeasured
 
 #: Not where .venv is a link to that of another checkout, which the script would replace.
 installed = pytest.mark.skipif(
@@ -175,5 +175,6 @@ def test_the_wheel_has_the_package_and_its_configs_only(tmp_path: Path) -> None:
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"lightning_cnn"}
     assert "lightning_cnn/configs/default.yaml" in names
     code = "from lightning_cnn.files import shipped_configs; print(shipped_configs()['folder'])"
-    found = run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(tmp_path / "installed"))
-    assert found.stdout == f"{tmp_path}/installed/lightning_cnn/configs/folder.yaml\n", found.stderr
+    environment = unmeasured(PYTHONPATH=str(tmp_path / "installed"))
+    found = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, env=environment, text=True)
+    assert found == f"{tmp_path}/installed/lightning_cnn/configs/folder.yaml\n"

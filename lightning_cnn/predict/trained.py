@@ -81,7 +81,7 @@ class TrainedClassifier:
         >>> picture = Image.new("L", (90, 60), "white")
         >>> picture.paste("black", (40, 10, 45, 50))
         >>> classifier.predict(picture)
-        Prediction('dark', 94.9 %, file='[0]')
+        Prediction('dark', 94.9 %, file='[0]', unclear='low confidence')
     """
 
     def __init__(self, model: Model, checkpoint: Path) -> None:
