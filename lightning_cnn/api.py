@@ -185,7 +185,7 @@ def _run(command: str, line: CommandLine, settings: Mapping[str, Any]) -> "Train
         import torch
 
         from lightning_cnn.config.keywords import read_keywords
-        from lightning_cnn.training.cli import run
+        from lightning_cnn.training.commands import run
         from lightning_cnn.training.distributed import PeerProcesses
         from lightning_cnn.training.options import schema
     line.flags += read_keywords(settings, schema(command))
@@ -198,7 +198,7 @@ def _run(command: str, line: CommandLine, settings: Mapping[str, Any]) -> "Train
         raise KeyboardInterrupt(str(interrupted)) from interrupted
     finally:
         torch.set_num_threads(threads)
-    assert cli is not None  # `print_config` is no setting
+    assert cli is not None  # `print_config` is not a setting
     return cli
 
 

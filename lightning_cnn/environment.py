@@ -86,7 +86,7 @@ def is_requeued_by_slurm() -> bool:
 
 
 def in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook, whose output is no terminal but shows a line being replaced."""
+    """Whether this process is the kernel of a notebook, where a progress bar works although there is no terminal."""
     ipython: Any = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     return shell is not None and "IPKernelApp" in shell.config

@@ -115,7 +115,7 @@ def read_limited(path: Path, limit: int) -> bytes:
     """Return the content of a file of at most `limit` bytes; no pipe or device is opened, which may block.
 
     Raises:
-        UserError: If it is no file, or larger; the message names it.
+        UserError: If it is not a file, or larger; the message names it.
         OSError: If it cannot be read.
     """
     status = path.stat()

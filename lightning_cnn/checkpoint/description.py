@@ -84,7 +84,7 @@ def require_class_names(names: Sequence[str]) -> None:
 
 
 def are_statistics(mean: Iterable[float], std: Iterable[float]) -> bool:
-    """Whether images can be normalised with these: NaN and infinity are no numbers, and 0 is no divisor."""
+    """Whether images can be normalised with these: NaN and infinity are not numbers, and 0 is not a divisor."""
     return all(abs(value) <= _LARGEST for value in mean) and all(_SMALLEST <= value <= _LARGEST for value in std)
 
 

@@ -1,4 +1,7 @@
-"""Protocol buffers from strangers: the fields of a message, without a library and without copies.
+"""Untrusted protocol buffers: the fields of a message, without a library and without copies.
+
+The package `onnx` would read them as well, but its import takes a fifth of the half second in which `predict` starts
+with an ONNX file.
 
 A message is a sequence of fields, each a number and a value; what a field means, and whether its value is a message
 itself, only the reader knows. Nothing is nested here, so that no file can make it so.
@@ -40,12 +43,12 @@ class Field(NamedTuple):
     def integer(self) -> int:
         """The whole number; raises `UserError` if it is something else."""
         if not isinstance(self.value, int):
-            raise UserError(f"its content is inconsistent (field {self.number} is no number)")
+            raise UserError(f"its content is inconsistent (field {self.number} is not a number)")
         return self.value
 
     @property
     def text(self) -> str:
-        """The text; raises `UserError` if it is none."""
+        """The text; raises `UserError` if it is not valid UTF-8."""
         try:
             return bytes(self.content).decode("utf-8")
         except UnicodeDecodeError as error:

@@ -106,7 +106,7 @@ def read_bytes(path: Path) -> bytes:
     """Return the bytes of a checkpoint.
 
     Raises:
-        UserError: If it is no file, too large, or cannot be read.
+        UserError: If it is not a file, too large, or cannot be read.
     """
     try:
         status = path.stat()

@@ -85,7 +85,7 @@ def require_class_weights(weights: str | Sequence[float] | None, num_classes: in
 class ClassWeights:
     """Weights of the classes in the cross-entropy of training.
 
-    The tensor of them is made once. It is no buffer: these are averaged and swapped with the weights of the network.
+    The tensor of them is made once. It is not a buffer: these are averaged and swapped with the weights of the network.
 
     Args:
         weights: One for each class, at least 0.

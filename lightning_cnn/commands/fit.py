@@ -1,5 +1,5 @@
 """``lightning-cnn fit``: train a classifier."""
 
-from lightning_cnn.training.cli import main
+from lightning_cnn.training.commands import main
 
 __all__ = ["main"]

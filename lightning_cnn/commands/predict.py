@@ -18,12 +18,13 @@ from lightning_cnn.config.options import (
     require_new,
     require_writable,
 )
-from lightning_cnn.data.image_files import DOCUMENTS, SUFFIXES, ImageFileError
+from lightning_cnn.data.image_files import DOCUMENTS, SUFFIXES
 from lightning_cnn.data.image_paths import find, require_local
+from lightning_cnn.data.pillow_images import ImageFileError
 from lightning_cnn.errors import UserError
 from lightning_cnn.predict.model import open_model
 from lightning_cnn.predict.output import STDOUT, draw, writer
-from lightning_cnn.predict.pipeline import Predictor, predict
+from lightning_cnn.predict.pipeline import Predictor, predict_images, read_files
 from lightning_cnn.predict.prediction import Prediction
 from lightning_cnn.predict.views import MAX_SHOWN
 from lightning_cnn.run import DEFAULT_ROOT, Run, find_runs, resolve_checkpoint
@@ -91,9 +92,9 @@ def main(argv: list[str]) -> int:
                 f"--{option} is for images that are framed by their foreground, as MNIST's; {path} was trained on "
                 "whole images, so leave it out"
             )
-    batches = predict(
+    batches = predict_images(
         predictor,
-        arguments.images,
+        read_files(arguments.images, on_error, predictor.fill),
         on_error,
         invert=arguments.invert,
         crop=arguments.crop,

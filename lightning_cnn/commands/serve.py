@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from ipaddress import ip_address
 
 from lightning_cnn.config.options import Parser, integer, positive
-from lightning_cnn.data.image_files import MAX_PIXELS
+from lightning_cnn.data.pillow_images import MAX_PIXELS
 from lightning_cnn.errors import UserError
 from lightning_cnn.run import DEFAULT_ROOT, find_runs, resolve_checkpoint
 from lightning_cnn.serve.settings import KEY_VARIABLE, LOOPBACK, Limits, Settings, name_models, read_key
@@ -78,13 +78,13 @@ def run(arguments: argparse.Namespace, page: bool) -> None:
     host, port = listening.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     if not settings.local and not settings.key:
-        print(f"Everybody who reaches {address} can use it; {KEY_VARIABLE} sets a key", flush=True)
+        print(f"Anyone who can reach {address} can use it; {KEY_VARIABLE} sets a key", flush=True)
     with listening:
         serve(settings, listening, f"{', '.join(settings.files)}: {address}", arguments.workers, arguments.access_log)
 
 
 def require_packages() -> None:
-    """Refuse to go on without the packages of the extra `serve`.
+    """Require the packages of the extra `serve`.
 
     Raises:
         UserError: If one is missing.

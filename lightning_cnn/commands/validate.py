@@ -1,5 +1,5 @@
 """``lightning-cnn validate``: measure a checkpoint on the validation images."""
 
-from lightning_cnn.training.cli import main
+from lightning_cnn.training.commands import main
 
 __all__ = ["main"]

@@ -159,7 +159,7 @@ def _require_kind(found: object, kind: str, given: str) -> None:
         raise UserError(f"{given}: this is {wanted}, but of the type {type(found).__name__}; {_others(kind)}")
     if not builds and not issubclass(cast(type, found), BASES[kind]):
         wanted = " or ".join(f"{base.__module__.partition('.')[0]}'s {base.__name__}" for base in BASES[kind])
-        raise UserError(f"{given}: this class is no subclass of {wanted}; {_others(kind)}")
+        raise UserError(f"{given}: this class is not a subclass of {wanted}; {_others(kind)}")
     if kind == "model.metrics" and next(iter(arguments(cast(type[Any], found))), None) != _OF_METRICS:
         raise UserError(
             f"{given}: this metric does not take num_classes as its first argument, as those of "

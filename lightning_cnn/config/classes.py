@@ -57,7 +57,7 @@ def trusted_class(
         return cast(type[Any], found)
     if not isinstance(found, type) or not issubclass(found, bases) or _may_download(found):
         return None
-    # A layer alone is no network, no loss and no transform, and can be as large as its arguments say.
+    # A layer alone is neither a network nor a loss nor a transform, and can be as large as its arguments say.
     is_layer = _within(found.__module__, ("torch.nn",)) and found.__module__ != _LOSSES
     return found if _within(found.__module__, _PACKAGES) and not is_layer else None
 

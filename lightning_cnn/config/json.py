@@ -43,7 +43,7 @@ def parse_json(content: bytes) -> dict[str, Any]:
 
     Raises:
         ValueError: If it is not valid JSON, as a `UnicodeDecodeError` if it is not text, or beyond a limit.
-        TypeError: If it is no object.
+        TypeError: If it is not an object.
     """
     try:
         record = json.loads(

@@ -58,7 +58,7 @@ class ImageDataModule(LightningDataModule):
     test_set: Images
     #: Whether each process loads the images itself, because they are mapped into memory, which processes share.
     is_mapped: ClassVar[bool] = False
-    #: Arguments that are no plain values, which a checkpoint does not contain.
+    #: Arguments that are not plain values, which a checkpoint does not contain.
     not_hyperparameters: ClassVar[tuple[str, ...]] = ()
 
     def __init__(

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from lightning_cnn import signals
 from lightning_cnn.data import image_files
-from lightning_cnn.data.image_files import ImageFileError
 from lightning_cnn.data.listing import Listing, stats_of
+from lightning_cnn.data.pillow_images import ImageFileError
 from lightning_cnn.data.resize import Resize
 from lightning_cnn.errors import DataError
 from lightning_cnn.threads import available_cores

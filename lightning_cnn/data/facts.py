@@ -22,7 +22,7 @@ class Framing:
         by_mass: Whether the foreground is centred by its centre of mass, or else by its bounding box.
 
     Raises:
-        ValueError: If `side` is no whole number in its range, or `by_mass` no bool.
+        ValueError: If `side` is not a whole number in its range, or `by_mass` is not a bool.
     """
 
     side: int = 20

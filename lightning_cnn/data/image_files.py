@@ -1,6 +1,7 @@
 """How any image file of the user is decoded safely. Used by `predict` and `decoding`; `image_paths` finds the files.
 
-It must be safe for arbitrary bytes: limits on memory and time, and one error for all failures.
+It must be safe for arbitrary bytes: limits on memory and time, and one error for all failures. `pillow_images` has what
+becomes of a decoded image.
 """
 
 # ruff: noqa: PTH116, PTH123  # pathlib raises where a path is too long or not accessible
@@ -9,19 +10,26 @@ import io
 import os
 import stat
 import sys
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from lightning_cnn.data import isolated, tiff
 from lightning_cnn.data.decoder_process import Answer, Request
+from lightning_cnn.data.pillow_images import (
+    DAMAGED,
+    MAX_PIXELS,
+    MAX_SIDE,
+    TOO_LARGE,
+    ImageFileError,
+    as_image_file_errors,
+    make_upright,
+    opaque,
+    require_moderate_size,
+)
 from lightning_cnn.errors import reason
 
 #: The formats that are left to Pillow, by its names; its other decoders are not exposed to untrusted files.
@@ -32,10 +40,6 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 DOCUMENTS = (".pdf",)
 #: What `predict` reads where it is given `-`.
 STDIN = Path("<stdin>")
-#: Larger images are rejected before decoding: 50 megapixels take up to 0.6 GB of memory.
-MAX_PIXELS = 50_000_000
-#: Maximum width and height, the limit of JPEG and GIF: resizing a line of millions of pixels would take gigabytes.
-MAX_SIDE = 65_535
 MAX_BYTES = 256 * 2**20
 #: Maximum of pages of a file: what a scanner makes of a book.
 MAX_PAGES = 1_000
@@ -47,7 +51,6 @@ _MAX_WORK = 200 * MAX_PIXELS
 _START_OF_PASS = b"\xff\xda"
 #: Maximum of reads by Pillow, whose parsers of headers take seconds for a million tiny parts.
 _MAX_READS = 1_000_000
-_READ = "PNG, JPEG, GIF, BMP, WebP, TIFF, AVIF, HEIC and PDF are read"
 #: The packages of the extra `pictures` that decode other formats.
 _PACKAGES = {"HEIC": "pillow_heif", "PDF": "pypdfium2"}
 #: The brands of files that are images of these formats, in the standard of both (ISO/IEC 23008-12).
@@ -57,8 +60,8 @@ _BRANDS = {
 }
 #: What the errors of `decoder_process` mean.
 _ERRORS = {
-    "damaged": "damaged or truncated; save or copy it again",
-    "memory": "too large for the memory; save it in a smaller size",
+    "damaged": DAMAGED,
+    "memory": TOO_LARGE,
     "password": "protected by a password; save it without one",
     "time": f"takes more than {SECONDS} s to decode; save it as PNG or JPEG",
     "crash": "too large for the memory of its decoder, or made to crash it; save it as PNG or JPEG",
@@ -67,10 +70,6 @@ _ERRORS = {
     "lab": "a TIFF in the colour space Lab; save it in RGB",
     "import": "needs a package that cannot be imported; pip install 'lightning-cnn[pictures]' again",
 }
-
-
-class ImageFileError(Exception):
-    """A file cannot be predicted. The message follows the file's name and gives the reason and a way out."""
 
 
 #: Called with the name of what cannot be found or read, and the reason.
@@ -143,7 +142,7 @@ def read_bytes(path: Path | str) -> bytes:
     except OSError as error:
         raise ImageFileError(f"cannot be read ({reason(error)}); change its permissions or leave it out") from error
     except MemoryError as error:
-        raise ImageFileError("too large for the memory; save it in a smaller size") from error
+        raise ImageFileError(TOO_LARGE) from error
 
 
 def _read_stdin() -> bytes:
@@ -175,25 +174,6 @@ def decode(content: bytes, fill: str | None = None, max_pixels: int = MAX_PIXELS
     return page
 
 
-def prepared(image: Image.Image, fill: str | None = None) -> Image.Image:
-    """Return an image of Pillow's as `read` returns those of files; it is not changed.
-
-    Args:
-        image: The image, of any mode; of several frames the current one.
-        fill: The colour of transparent pixels, as for `read`.
-
-    Raises:
-        ImageFileError: If it is too large, empty, or cannot be decoded.
-    """
-    with _as_image_file_errors():
-        if 0 in image.size:
-            raise ImageFileError("empty; give an image with pixels")
-        _check_size(image.size, MAX_PIXELS)
-        image = image.copy()
-        _make_upright(image)
-        return _opaque(image, fill)
-
-
 def _open(content: bytes, most: int, fill: str | None, max_pixels: int = MAX_PIXELS) -> _Pages:
     """Return the pages of a file.
 
@@ -208,7 +188,7 @@ def _open(content: bytes, most: int, fill: str | None, max_pixels: int = MAX_PIX
         )
     numbers = [0]
     if kind == "TIFF":
-        with _as_image_file_errors():
+        with as_image_file_errors():
             numbers = tiff.pages(content, most)
         _require_pages(len(numbers), most)
     if kind == "AVIF":
@@ -256,12 +236,12 @@ class _File(io.BytesIO):
 
 def _decode(content: bytes, fill: str | None, max_pixels: int) -> Image.Image:
     """Return the image in a file of one of `FORMATS`."""
-    with _as_image_file_errors(), Image.open(_File(content), formats=FORMATS) as image:
-        _check_size(image.size, max_pixels)
+    with as_image_file_errors(), Image.open(_File(content), formats=FORMATS) as image:
+        require_moderate_size(image.size, max_pixels)
         _check_passes(image, content)
         image.load()
-        _make_upright(image)
-        return _opaque(image, fill)
+        make_upright(image)
+        return opaque(image, fill)
 
 
 def _images(answers: Iterator[Answer], fill: str | None, max_pixels: int) -> Iterator[Image.Image | ImageFileError]:
@@ -271,10 +251,10 @@ def _images(answers: Iterator[Answer], fill: str | None, max_pixels: int) -> Ite
         try:
             _require_no_error(head)
             size, mode = (head["size"][0], head["size"][1]), head["mode"]
-            _check_size(size, max_pixels)
-            with _as_image_file_errors():
+            require_moderate_size(size, max_pixels)
+            with as_image_file_errors():
                 image = Image.frombytes(mode, size, pixels, "raw", mode, head["stride"])
-                page = _opaque(image, fill, head.get("bits", 16), head.get("inverted", False))
+                page = opaque(image, fill, head.get("bits", 16), head.get("inverted", False))
         except ImageFileError as error:
             page = error
         yield page
@@ -285,84 +265,9 @@ def _require_no_error(head: dict[str, Any]) -> None:
         raise ImageFileError(_ERRORS[error].format(what=head.get("what")))
 
 
-@contextmanager
-def _as_image_file_errors() -> Iterator[None]:
-    """Raise `ImageFileError` for whatever Pillow raises."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of oddities that do not prevent decoding
-        try:
-            yield
-        except ImageFileError:
-            raise
-        except UnidentifiedImageError as error:
-            raise ImageFileError(f"not an image; {_READ}") from error
-        except Image.DecompressionBombError as error:
-            raise ImageFileError(f"more than {MAX_PIXELS:,} pixels; save it in a smaller size") from error
-        except MemoryError as error:
-            raise ImageFileError(_ERRORS["memory"]) from error
-        except Exception as error:  # Pillow's decoders raise whatever struct, zlib and their own bugs raise
-            raise ImageFileError(_ERRORS["damaged"]) from error
-
-
-def _check_size(size: tuple[int, int], max_pixels: int) -> None:
-    """Reject an image, before it is decoded, that would take too much memory."""
-    if size[0] * size[1] > max_pixels:
-        raise ImageFileError(f"more than {max_pixels:,} pixels; save it in a smaller size")
-    if max(size) > MAX_SIDE:
-        raise ImageFileError(f"more than {MAX_SIDE:,} pixels wide or high; split it")
-
-
 def _check_passes(image: Image.Image, content: bytes) -> None:
     """Reject a JPEG, before it is decoded, that would take too much time."""
     if image.format in ("JPEG", "MPO"):
         passes = content.count(_START_OF_PASS)
         if passes * image.width * image.height > _MAX_WORK:
             raise ImageFileError(f"has {passes:,} passes over its pixels, too slow to decode; save it again")
-
-
-def _make_upright(image: Image.Image) -> None:
-    """Apply the orientation in the EXIF data, unless that is damaged."""
-    try:
-        ImageOps.exif_transpose(image, in_place=True)  # a copy would take as much memory again
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001  # Pillow's EXIF reader raises whatever struct and others raise
-        return
-
-
-def _opaque(image: Image.Image, fill: str | None, bits: int = 16, inverted: bool = False) -> Image.Image:
-    """Return the image in RGB, or in greyscale if it is so, on an opaque background.
-
-    Args:
-        image: The image.
-        fill: The colour of transparent pixels, as for `read`.
-        bits: Those of grey in mode I;16, which may be fewer than 16.
-        inverted: Whether the greatest value is black, in modes of more than 8 bits.
-    """
-    if image.mode.startswith(("I", "F")):  # more than 8 bits of grey
-        levels = tiff.levels(np.asarray(image, np.float32), bits if image.mode.startswith("I;") else 0, inverted)
-        if not np.isfinite(levels).all():
-            raise ImageFileError("has pixels that are NaN or infinite; save it with 8 or 16 bits")
-        return Image.fromarray(levels)
-    if not image.has_transparency_data:
-        return image.convert("L" if image.mode in ("1", "L") else "RGB")
-    image = image.convert("RGBA")
-    if fill is None:
-        small = reduced(image, 256)  # averaged in proportion to opacity
-        brightness, opacity = (np.asarray(band, np.float64) for band in (small.convert("L"), small.getchannel("A")))
-        fill = "white" if (brightness * opacity).sum() < 128 * opacity.sum() else "black"
-    opaque = Image.new("RGB", image.size, fill)
-    opaque.paste(image, mask=image)
-    return opaque
-
-
-def reduced(image: Image.Image, side: int) -> Image.Image:
-    """Return the image averaged over whole blocks of pixels, so that neither side is longer than `side`."""
-    factor = -(-max(image.size) // side)
-    return image.reduce(factor) if factor > 1 else image
-
-
-def thumbnail(image: Image.Image) -> NDArray[np.uint8]:
-    """Return a small version of an image from `read`: RGB, `(h, w, 3)`, neither side longer than 200 pixels."""
-    small = reduced(image, 200)
-    return np.asarray((small.convert("L") if small.mode == "F" else small).convert("RGB"))

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from lightning_cnn.data.image_files import DOCUMENTS, STDIN, SUFFIXES, ImageFileError, OnError
+from lightning_cnn.data.image_files import DOCUMENTS, STDIN, SUFFIXES, OnError
+from lightning_cnn.data.pillow_images import ImageFileError
 from lightning_cnn.errors import UserError, reason
 
 #: What a folder stands for.

@@ -62,7 +62,7 @@ def user_mirrors(given: Sequence[str] | str | None) -> list[str]:
         given: The addresses, in a list or separated by commas; None for those in $LIGHTNING_CNN_MIRRORS.
 
     Raises:
-        UserError: If one of them is no web address.
+        UserError: If one of them is not a web address.
 
     Example:
         >>> user_mirrors("https://example.org/data/, http://localhost:8000")
@@ -74,7 +74,7 @@ def user_mirrors(given: Sequence[str] | str | None) -> list[str]:
     for address in addresses:
         if not re.fullmatch(r"https?://[^\s/]\S*", address):
             raise UserError(
-                f"{what}: {address!r} is no web address; give those of folders, such as https://example.org/data, "
+                f"{what}: {address!r} is not a web address; give those of folders, such as https://example.org/data, "
                 "separated by commas"
             )
     return [address.rstrip("/") for address in addresses]

@@ -298,4 +298,4 @@ class _ArrayUnpickler(pickle.Unpickler):
         ):
             module = module.replace("numpy.core", "numpy._core")  # where they were when the files were written
             return super().find_class(module, name)
-        raise DataError(f"a file of CIFAR-10 has {module}.{name}, which is no array; fetch it again")
+        raise DataError(f"a file of CIFAR-10 has {module}.{name}, which is not an array; fetch it again")

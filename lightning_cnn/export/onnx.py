@@ -25,7 +25,7 @@ def traced(classifier: ImageClassifier) -> ExportedProgram:
     """Return the program of a classifier as a graph for any number of images.
 
     Raises:
-        ExportError: If it is no graph: the network decides by the values of the images, or by their number.
+        ExportError: If it is not a graph: the network decides by the values of the images, or by their number.
     """
     program = Program(deepcopy(classifier))
     program.to(memory_format=torch.contiguous_format)  # torch.export.save expects it

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lightning_cnn.data.facts import Framing
-from lightning_cnn.data.image_files import ImageFileError, reduced
 from lightning_cnn.data.mnist import IMAGE_SIZE
+from lightning_cnn.data.pillow_images import ImageFileError, reduced
 from lightning_cnn.data.resize import Resize
 from lightning_cnn.errors import UserError
 from lightning_cnn.predict.background import SIDE, corner_level

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lightning_cnn.data.image_files import ImageFileError, OnError, prepared
+from lightning_cnn.data.image_files import OnError
 from lightning_cnn.data.image_paths import require_local
+from lightning_cnn.data.pillow_images import ImageFileError, prepared
 from lightning_cnn.errors import UserError
 from lightning_cnn.predict.pipeline import read_files
 
@@ -51,7 +52,7 @@ def named_images(
         on_error: Called for what cannot be read.
 
     Raises:
-        UserError: If something is no image, or the address of one.
+        UserError: If something is not an image, or the address of one.
     """
     position = 0
     for item in _items(images):
@@ -106,7 +107,7 @@ def to_bytes(pixels: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _items(images: object) -> Iterable[object]:
-    """Return the items of a sequence, or what is no sequence as the only item."""
+    """Return the items of a sequence, or what is not a sequence as the only item."""
     is_item = isinstance(images, str | os.PathLike | Image.Image) or as_array(images) is not None
     if not is_item and isinstance(images, Iterable):
         return images
@@ -119,8 +120,8 @@ def _in_memory(item: object, shape: tuple[int, int, int]) -> Iterable[Image.Imag
         return [item]
     if (array := as_array(item)) is None:
         raise UserError(
-            f"{type(item).__name__} is no image; give a file, a folder, a pattern, a NumPy array, a tensor, an image "
-            "of Pillow, or a list of these"
+            f"{type(item).__name__} is not an image; give a file, a folder, a pattern, a NumPy array, a tensor, an "
+            "image of Pillow, or a list of these"
         )
     return map(Image.fromarray, _split(array, shape))
 

@@ -210,7 +210,7 @@ def _on_rim(box: Box, shape: tuple[int, ...]) -> bool:
 
 
 def _spans(box: Box, shape: tuple[int, ...]) -> bool:
-    """Whether a mark reaches from one side of the picture to the other, and is no strip along a third one."""
+    """Whether a mark reaches from one side of the picture to the other, and is not a strip along a third one."""
     height, width = shape
     if box.top == 0 and box.bottom == height:
         return box.right - box.left > _MIN_WIDTH * width

@@ -51,7 +51,7 @@ def find_paper(grey: Pixels, smooth: Pixels, dark: bool) -> Pixels:
 
     Closing (opening, for light ink) keeps the light on the paper, even the hard edge of a shadow, and fills what is
     narrower than its window. Ink that is wider is left; then the paper is a surface that fits the rim. What is wider
-    than half of the picture is no ink but a shadow.
+    than half of the picture is not ink but a shadow.
     """
     local = _closed(smooth, _odd(_WINDOW * max(smooth.shape)), dark)
     if not _has_ink(local, smooth, dark):

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lightning_cnn.data.facts import Framing
-from lightning_cnn.data.image_files import ImageFileError, OnError, read_pages, thumbnail
+from lightning_cnn.data.image_files import OnError, read_pages
 from lightning_cnn.data.image_paths import find
+from lightning_cnn.data.pillow_images import ImageFileError, thumbnail
 from lightning_cnn.data.resize import Resize
 from lightning_cnn.errors import UserError
 from lightning_cnn.predict.framing import Framed, frame
@@ -81,30 +82,6 @@ class _Frame(NamedTuple):
     name: str
     framed: Framed
     original: NDArray[np.uint8] | None
-
-
-def predict(
-    predictor: Predictor,
-    images: Iterable[str],
-    on_error: OnError,
-    invert: bool | None = None,
-    crop: bool | None = None,
-    batch_size: int = 256,
-    num_thumbnails: int = 0,
-) -> Iterator[list[Prediction]]:
-    """Yield the predictions of image files, as `predict_images` does.
-
-    Args:
-        predictor: The classifier.
-        images: Files, folders and patterns, as for `image_paths.find`.
-        on_error: Called for each file, folder and pattern that cannot be read, which is then skipped.
-        invert: As for `predict_images`, like the others.
-        crop: As for `predict_images`.
-        batch_size: As for `predict_images`.
-        num_thumbnails: As for `predict_images`.
-    """
-    pages = read_files(images, on_error, predictor.fill)
-    yield from predict_images(predictor, pages, on_error, invert, crop, batch_size, num_thumbnails)
 
 
 def read_files(names: Iterable[str], on_error: OnError, fill: str | None) -> Iterator[tuple[str, Image.Image]]:

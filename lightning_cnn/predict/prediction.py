@@ -33,7 +33,7 @@ class Prediction:
     """The prediction for an image.
 
     Args:
-        file: The file; of the second of several pages `file[2]`; of images that are no files their position, `[0]`.
+        file: The file; of the second of several pages `file[2]`; of images that are not files their position, `[0]`.
         class_names: Names of the K classes, in the order of the probabilities.
         probabilities: Probability of each class, `(K,)`, 0 to 1.
         seen: What the network saw of the image, `(C, H, W)`, 0 to 255.

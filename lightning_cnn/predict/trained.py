@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lightning_cnn.data.image_files import ImageFileError
+from lightning_cnn.data.pillow_images import ImageFileError
 from lightning_cnn.errors import UserError, did_you_mean
 from lightning_cnn.predict.images import Images, as_array, is_one, named_images, to_bytes
 from lightning_cnn.predict.model import Model, open_model
@@ -155,7 +155,7 @@ class TrainedClassifier:
             A prediction for a single image, a list of them for all else; a file with several pages has one for each.
 
         Raises:
-            UserError: If an image cannot be read, something is no image, or an argument is wrong.
+            UserError: If an image cannot be read, something is not an image, or an argument is wrong.
         """
         self._require_valid(on_error, invert, crop, batch_size)
         single = is_one(images, self.image_shape)

@@ -14,7 +14,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from lightning_cnn import __version__
-from lightning_cnn.data.image_files import ImageFileError
+from lightning_cnn.data.pillow_images import ImageFileError
 from lightning_cnn.errors import UserError
 from lightning_cnn.serve.files import add_pages
 from lightning_cnn.serve.gate import Gate

@@ -6,7 +6,8 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_cnn.data.image_files import ImageFileError, decode
+from lightning_cnn.data.image_files import decode
+from lightning_cnn.data.pillow_images import ImageFileError
 from lightning_cnn.predict import prediction as predictions
 from lightning_cnn.predict import views
 from lightning_cnn.predict.framing import Framed

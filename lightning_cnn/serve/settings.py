@@ -20,7 +20,7 @@ class Limits:
     Attributes:
         max_bytes: Bytes of the body of a request, at least 1.
         max_images: Images of a request, at least 1.
-        max_pixels: Pixels of an image, at least 1, and at most `data.image_files.MAX_PIXELS`.
+        max_pixels: Pixels of an image, at least 1, and at most `data.pillow_images.MAX_PIXELS`.
         max_waiting: Requests that a process works on or keeps waiting, at least 1; half of them, rounded up, from one
             address.
         timeout: Seconds in which a request must arrive, and again in which it must be answered, more than 0.

@@ -21,16 +21,22 @@ def test_broken_images_are_named_and_valid_ones_are_predicted_as_before(tmp_path
 
 @pytest.mark.usefixtures("_one_thread")
 def test_missing_errors_false_predictions_and_other_output_are_reported(tmp_path, monkeypatch):
-    predict, read_pages = command.predict, pipeline.read_pages
+    predict_images, read_files, read_pages = command.predict_images, command.read_files, pipeline.read_pages
 
-    def predict_and_warn(predictor, images, on_error, **options):
+    def reporting(on_error):
         def report(name, error):
             if "empty" not in str(error):
                 on_error(name, error)
             if "blank" in str(error):
                 print("a warning", file=sys.stderr)
 
-        return predict(predictor, images, report, **options)
+        return report
+
+    def predict_and_warn(predictor, images, on_error, **options):
+        return predict_images(predictor, images, reporting(on_error), **options)
+
+    def read_and_warn(names, on_error, fill):
+        return read_files(names, reporting(on_error), fill)
 
     def read_anything(path, on_error, fill):
         failures = []
@@ -43,7 +49,8 @@ def test_missing_errors_false_predictions_and_other_output_are_reported(tmp_path
             image.paste(255, (9, 9, 20, 20))
             yield path, image
 
-    monkeypatch.setattr(command, "predict", predict_and_warn)
+    monkeypatch.setattr(command, "predict_images", predict_and_warn)
+    monkeypatch.setattr(command, "read_files", read_and_warn)
     monkeypatch.setattr(pipeline, "read_pages", read_anything)
     monkeypatch.setattr(broken_images, "ONCE", ())
 

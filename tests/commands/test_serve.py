@@ -70,7 +70,7 @@ def test_only_this_machine_is_answered_unless_another_address_is_given(cli, tmp_
     assert [started[1].getsockname()[0] if started[1].fileno() > 0 else "" for started in no_server] == ["", "", ""]
     assert [started[0].local for started in no_server] == [True, False, False]
     assert [bool(started[0].key) for started in no_server] == [False, False, True]
-    assert "Everybody who reaches http://0.0.0.0:" in open_to_all.out
+    assert "Anyone who can reach http://0.0.0.0:" in open_to_all.out
     assert alone.out == with_key.out == ""
 
 

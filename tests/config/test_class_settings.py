@@ -25,7 +25,7 @@ def test_a_class_is_found_by_its_name_and_by_its_path():
         (
             ("model", "optimizer"),
             "torch.nn.Linear",
-            "this class is no subclass of torch's Optimizer; name another",
+            "this class is not a subclass of torch's Optimizer; name another",
         ),
         (
             ("model", "optimizer"),

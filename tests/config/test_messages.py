@@ -73,7 +73,7 @@ WRONG = [
     ),
     (
         "+ --model.optimizer torch.nn.Linear",
-        r"--model\.optimizer.*: this class is no subclass of torch's Opt.*",
+        r"--model\.optimizer.*: this class is not a subclass of torch's Opt.*",
     ),
     ("+ --trainer.callbacks 3", r"--trainer\.callbacks 3: (expected list|there is no such callback class)"),
     (

@@ -15,7 +15,8 @@ from PIL import Image, ImageOps
 
 from lightning_cnn.data import image_files
 from lightning_cnn.data.facts import Framing
-from lightning_cnn.data.image_files import MAX_BYTES, STDIN, SUFFIXES, ImageFileError, read, reduced, thumbnail
+from lightning_cnn.data.image_files import MAX_BYTES, STDIN, SUFFIXES, read
+from lightning_cnn.data.pillow_images import ImageFileError, thumbnail
 from lightning_cnn.predict.framing import frame
 
 #: Grey values 0 to 255, with no symmetry.
@@ -134,20 +135,6 @@ def test_damaged_exif_data_is_ignored(tmp_path, exif_data):
     assert grey(tmp_path / "a.jpg").shape == RAMP.shape
 
 
-def test_thumbnails_are_small_and_in_colour():
-    assert thumbnail(Image.new("RGB", (3000, 1500), "red")).shape == (100, 200, 3)
-    assert thumbnail(Image.new("RGB", (3000, 1500), "red"))[50, 50].tolist() == [255, 0, 0]
-    assert thumbnail(Image.new("L", (20, 30), 7)).tolist() == [[[7, 7, 7]] * 20] * 30
-
-
-def test_reduced_keeps_small_images_and_shrinks_long_ones():
-    image = Image.new("L", (256, 3))
-
-    assert reduced(image, 256) is image
-    assert reduced(Image.new("L", (257, 100)), 256).size == (129, 50)
-    assert reduced(Image.new("L", (60_000, 3)), 256).size == (256, 1)
-
-
 # Rejected files
 
 
@@ -221,7 +208,7 @@ def png_of(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("size", [(10_000, 5_001), (10_000, 10_000), (100_000, 100_000), (2**31 - 1, 2**31 - 1)])
 def test_too_many_pixels_are_rejected_before_decoding(tmp_path, size, monkeypatch):
-    monkeypatch.setattr(image_files, "_make_upright", lambda image: pytest.fail("was decoded"))
+    monkeypatch.setattr(image_files, "make_upright", lambda image: pytest.fail("was decoded"))
     (tmp_path / "a.png").write_bytes(png_of(*size))
 
     assert refusal(tmp_path / "a.png") == "more than 50,000,000 pixels; save it in a smaller size"
@@ -263,7 +250,7 @@ def test_a_lack_of_memory_is_not_reported_as_damage(tmp_path, monkeypatch):
         raise MemoryError
 
     (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(RAMP), "PNG"))
-    monkeypatch.setattr(image_files, "_make_upright", refuse)
+    monkeypatch.setattr(image_files, "make_upright", refuse)
 
     assert refusal(tmp_path / "a.png") == "too large for the memory; save it in a smaller size"
 

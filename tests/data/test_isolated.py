@@ -13,7 +13,8 @@ from documents import forms, page, pages, pdf, tiling
 from PIL import Image, ImageOps, features
 
 from lightning_cnn.data import image_files, isolated
-from lightning_cnn.data.image_files import ImageFileError, read, read_pages
+from lightning_cnn.data.image_files import read, read_pages
+from lightning_cnn.data.pillow_images import ImageFileError
 
 pytest.importorskip("pypdfium2")
 pillow_heif = pytest.importorskip("pillow_heif")

@@ -77,7 +77,7 @@ def test_mirrors_of_the_user(monkeypatch, given, addresses):
 
 @pytest.mark.parametrize("given", ["data", "file:///etc/passwd", "ftp://a/b", "https://", "http://a b", "http:///x"])
 def test_mirrors_are_web_addresses(monkeypatch, given):
-    with pytest.raises(UserError, match="is no web address; give those of folders, such as"):
+    with pytest.raises(UserError, match="is not a web address; give those of folders, such as"):
         user_mirrors(given)
     monkeypatch.setenv("LIGHTNING_CNN_MIRRORS", f"http://a,{given}")
     with pytest.raises(UserError, match="LIGHTNING_CNN_MIRRORS: "):

@@ -134,7 +134,7 @@ def test_cifar10(written):
 def test_code_in_a_file_of_cifar10_is_not_run(written):
     contents = dict.fromkeys(CIFAR10DataModule.md5, pickle.dumps(print, protocol=2))
 
-    with pytest.raises(DataError, match="is no array"):
+    with pytest.raises(DataError, match="is not an array"):
         loaded(CIFAR10DataModule(written(CIFAR10DataModule, contents)))
 
 

@@ -8,7 +8,8 @@ from documents import LONG, SHORT, grey, tiff
 from PIL import Image
 
 from lightning_cnn.data import image_files
-from lightning_cnn.data.image_files import ImageFileError, read, read_pages
+from lightning_cnn.data.image_files import read, read_pages
+from lightning_cnn.data.pillow_images import ImageFileError
 
 #: Grey values 0 to 255, with no symmetry.
 RAMP = np.add.outer(np.arange(0, 160, 4), np.arange(0, 96, 4)).astype(np.uint8)

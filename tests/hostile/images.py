@@ -1,4 +1,4 @@
-"""Image files that mean harm, for `predict`: bombs, lies, damage, names, and what is no file at all."""
+"""Image files that mean harm, for `predict`: bombs, lies, damage, names, and what is not a file at all."""
 
 import io
 import os

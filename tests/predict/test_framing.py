@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw
 from lightning_cnn.data import sources
 from lightning_cnn.data.facts import Framing
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
-from lightning_cnn.data.image_files import ImageFileError
 from lightning_cnn.data.mnist import MNIST
+from lightning_cnn.data.pillow_images import ImageFileError
 from lightning_cnn.predict.framing import frame as framed
 
 

@@ -146,7 +146,7 @@ def test_a_dash_is_a_file_like_any_other():
 
 @pytest.mark.parametrize("given", [3, None, [3], [["a.png"]]])
 def test_other_objects_are_refused(given):
-    with pytest.raises(UserError, match="is no image; give a file, a folder, a pattern, a NumPy array"):
+    with pytest.raises(UserError, match="is not an image; give a file, a folder, a pattern, a NumPy array"):
         images_of(given)
 
 

@@ -13,8 +13,9 @@ from sklearn.svm import SVC
 from lightning_cnn.data import sources
 from lightning_cnn.data.facts import DatasetFacts
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
-from lightning_cnn.data.image_files import ImageFileError, decode
+from lightning_cnn.data.image_files import decode
 from lightning_cnn.data.mnist import MNIST
+from lightning_cnn.data.pillow_images import ImageFileError
 from lightning_cnn.predict.framing import Framed, frame
 
 #: The pictures that are drawn of each kind: of 1, 8, 5, 2 and 9, if these are digits.

@@ -147,7 +147,7 @@ def test_a_network_of_torchvision_for_colour_images_learns_from_grey_ones(cli, t
         ),
         (
             "--model.network os.PathLike",
-            r"--model\.network os\.PathLike: this class is no subclass of torch's Module; .*",
+            r"--model\.network os\.PathLike: this class is not a subclass of torch's Module; .*",
         ),
         (
             "--model.network CNN --model.metrics.f1 MulticlassF1Scor",

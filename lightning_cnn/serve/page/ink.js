@@ -14,7 +14,7 @@ const FAINTEST = 0.4;
 /** The least mass of a mark, as a share of the largest one's. */
 const MIN_MASS = 0.03;
 
-/** Return the ink of a grey image, cropped, and why it is unclear; null if there is none. */
+/** Return the ink of a grey image, cropped, and why it is unclear; null if the image is blank. */
 export function findInk(grey) {
   const scale = SIDE / Math.max(grey.width, grey.height);
   const [width, height] = [grey.width, grey.height].map((length) => Math.max(1, evenly(length * scale)));

@@ -26,7 +26,7 @@ export function thinned(ink, side) {
 /** Return where a pixel is in the picture with a margin of one pixel. */
 const place = (i, { width }) => (Math.floor(i / width) + 1) * (width + 2) + (i % width) + 1;
 
-/** Return the distance of each pixel of ink from the nearest that is none, with a margin of one pixel. */
+/** Return the distance of each pixel of ink to the nearest background pixel, with a margin of one pixel. */
 function distances(ink) {
   const half = ink.data.reduce((a, b) => Math.max(a, b), 0) / 2;
   const squares = new Float64Array((ink.width + 2) * (ink.height + 2));

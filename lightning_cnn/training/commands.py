@@ -1,0 +1,72 @@
+"""`fit`, `validate` and `test`, from their arguments to the end of the run: on the command line and in Python."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from lightning_cnn.config.flags import CommandLine, read_command_line
+from lightning_cnn.config.parser import in_one_line
+from lightning_cnn.config.request import Request, read_request
+from lightning_cnn.config.settings import Tree
+from lightning_cnn.config.yaml import dump
+from lightning_cnn.errors import UserError
+from lightning_cnn.startup import filter_warnings, tune_process
+from lightning_cnn.training.cli import TrainingCLI
+from lightning_cnn.training.distributed import PeerFailureError, PeerProcesses
+from lightning_cnn.training.options import schema
+from lightning_cnn.training.parsing import SettingsCLI
+from lightning_cnn.training.refusals import naming_flags
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `fit`, `validate` or `test` with the arguments that follow it.
+
+    Raises:
+        UserError: If an argument is wrong, or the settings cannot be used together.
+    """
+    command, *arguments = argv
+    line = read_command_line(arguments)
+    if line.asks_for_help:
+        filter_warnings()
+        SettingsCLI(Request(command, {}), help_arguments=arguments)  # prints the help, and exits
+    peers = PeerProcesses()
+    try:
+        run(command, line, peers)
+    except PeerFailureError as failed:
+        return peers.leave(failed.failure)
+    return 0
+
+
+def run(command: str, line: CommandLine, peers: PeerProcesses, prints_summary: bool = True) -> TrainingCLI | None:
+    """Run `fit`, `validate` or `test`.
+
+    Args:
+        command: Which of them.
+        line: The command line, or what is given in Python in its place.
+        peers: All processes of the run.
+        prints_summary: Whether to print where the results are, and which commands use them.
+
+    Returns:
+        What has run it; None if only settings were to be printed.
+
+    Raises:
+        UserError: If an argument is wrong, or the settings cannot be used together.
+        PeerFailureError: If another process of the run has failed.
+    """
+    filter_warnings()
+    tune_process()
+    trainer: Tree = {}
+    try:
+        with ExitStack() as stack, peers.supervise():
+            request = read_request(command, line, schema(command))
+            trainer = request.settings["trainer"]
+            if request.prints_config:
+                print(dump(SettingsCLI(request).settings), end="")
+                return None
+            cli = TrainingCLI(request, stack, peers, prints_summary)
+            cli.run()
+            return cli
+    # Settings cannot be used together, or need a package that is not installed.
+    except (MisconfigurationException, ModuleNotFoundError) as error:
+        raise UserError(naming_flags(in_one_line(error), trainer)) from error
