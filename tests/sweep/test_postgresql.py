@@ -1,4 +1,5 @@
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -60,7 +61,10 @@ def test_a_restart_of_the_server_during_trials_is_survived(tmp_path: Path):
         outcomes = [worker.communicate(timeout=scenario.TIMEOUT) for worker in workers]
 
     assert [(worker.returncode, errors) for worker, (_, errors) in zip(workers, outcomes, strict=True)] == [(0, "")] * 2
-    assert [row["state"] for row in scenario.results(tmp_path)] == ["complete"] * scenario.N_TRIALS
+    states = Counter(row["state"] for row in scenario.results(tmp_path))
+    resumed = sum(output.count("is resumed: the connection to the storage was lost") for output, _ in outcomes)
+    # a connection that breaks in the middle of a transaction interrupts the trial, and the worker resumes it
+    assert states == Counter({"complete": scenario.N_TRIALS, "interrupted": resumed})
 
 
 def test_a_server_that_stays_away_ends_worker_and_trial(tmp_path: Path, monkeypatch):
