@@ -1,0 +1,41 @@
+"""How Sphinx builds the documentation; `scripts/docs` runs it."""
+
+import sys
+from pathlib import Path
+
+from lightning_cnn import __version__
+
+sys.path.insert(0, str(Path(__file__).parent / "extensions"))
+
+project = "lightning_cnn"
+author = "The lightning_cnn developers"
+project_copyright = author
+version = release = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "command_line"]
+exclude_patterns = ["_build"]
+# Single backticks of docstrings are code.
+default_role = "literal"
+# Two dashes are an option.
+smartquotes = False
+# Headings are targets: `page.md#a-heading`.
+myst_heading_anchors = 3
+myst_enable_extensions = ["colon_fence", "deflist"]
+
+# An example belongs to its class, and a class has one entry: what it is called with, and its docstring.
+autodoc_class_signature = "mixed"
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+
+nitpicky = True
+# What other packages document is not linked, as nothing is downloaded for a build; what is private is not documented.
+nitpick_ignore_regex = [("py:.*", r"(?!lightning_cnn\.).*|.*\._.*")]
+
+html_theme = "furo"
+html_title = f"lightning_cnn {version}"
+html_static_path = ["static"]
+html_css_files = ["tables.css"]
+html_copy_source = False
+html_show_sourcelink = False
