@@ -16,8 +16,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "comma
 exclude_patterns = ["_build"]
 # Single backticks of docstrings are code.
 default_role = "literal"
-# Two dashes are an option.
-smartquotes = False
+# Dashes, but no quotes, which are part of types: autodoc writes two hyphens after the name of an argument.
+smartquotes_action = "D"
 # Headings are targets: `page.md#a-heading`.
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence", "deflist"]
@@ -39,3 +39,5 @@ html_static_path = ["static"]
 html_css_files = ["tables.css"]
 html_copy_source = False
 html_show_sourcelink = False
+# Summaries of search results are fetched, which browsers refuse for pages that are files.
+html_show_search_summary = False

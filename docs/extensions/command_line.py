@@ -25,7 +25,7 @@ from lightning_cnn.cli import main
 _CLASSES = re.compile(r",?\s*known subclasses: [^)]*")
 
 #: Code within a text.
-_CODE = re.compile(r"(`[^`]+`|(?<!\S)--[a-z][\w.+]*\w)")
+_CODE = re.compile(r"(`[^`]+`|(?<![\w-])--[a-z][\w.+]*\w)")
 
 
 def parser_of(command: str) -> argparse.ArgumentParser:
@@ -82,9 +82,9 @@ def is_documented(action: argparse.Action) -> bool:
 def item(command: str, action: argparse.Action, formatter: argparse.HelpFormatter) -> nodes.definition_list_item:
     """Return an option, which can be linked to, and its help."""
     names = [name for name in action.option_strings if not name.endswith("+")]
-    value = (
-        "" if action.nargs == 0 else formatter._format_args(action, formatter._get_default_metavar_for_optional(action))
-    )
+    metavar = formatter._get_default_metavar_for_optional(action)
+    shape = formatter._format_args(action, metavar).lstrip("\b")  # with which jsonargparse hides a space
+    value = "" if action.nargs == 0 else shape
     shown = ", ".join(names) or str(action.metavar or action.dest)
     anchor = nodes.make_id(f"{command} {(names or [shown])[-1]}")
     term = nodes.term("", "", nodes.literal("", f"{shown} {value}".strip() if names else shown), ids=[anchor])
