@@ -1,7 +1,10 @@
 """How Sphinx builds the documentation; `scripts/docs` runs it."""
 
+import re
 import sys
 from pathlib import Path
+
+from sphinx.application import Sphinx
 
 from lightning_cnn import __version__
 
@@ -26,6 +29,8 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 autodoc_class_signature = "mixed"
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+# An argument on each line, where one line is too short.
+maximum_signature_line_length = 80
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
@@ -41,3 +46,18 @@ html_copy_source = False
 html_show_sourcelink = False
 # Summaries of search results are fetched, which browsers refuse for pages that are files.
 html_show_search_summary = False
+
+
+def readable(
+    _app: Sphinx, _kind: str, _name: str, _of: object, _options: object, arguments: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """Return a signature in which classes have their names; the parser of the command line sees a network as a dict."""
+    if arguments:
+        arguments = re.sub(r"<class '[\w.]*?(\w+)'>", r"\1", arguments)
+        arguments = arguments.replace("network: dict[str, ~typing.Any]", "network: ~typing.Callable | ~torch.nn.Module")
+    return arguments, returned
+
+
+def setup(app: Sphinx) -> None:
+    """Make signatures readable."""
+    app.connect("autodoc-process-signature", readable)

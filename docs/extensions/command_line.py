@@ -33,7 +33,7 @@ def parser_of(command: str) -> argparse.ArgumentParser:
     with mock.patch.object(argparse.ArgumentParser, "print_help", autospec=True) as print_help:
         main([command, "--help"])
     parser: argparse.ArgumentParser = print_help.call_args.args[0]
-    parser.color = False  # type: ignore[attr-defined]  # which Python 3.14 has in terminals
+    parser.color = False  # which Python 3.14 has in terminals
     return parser
 
 
