@@ -39,7 +39,7 @@ def fit(
 
     A setting has the name of its flag: `**{"model.optimizer.lr": 0.01}` is `--model.optimizer.lr 0.01`. Arguments of
     the trainer, the data and the model need no group: `max_epochs=3`, `batch_size=128`, `optimizer="AdamW"`; and `lr`
-    is the learning rate. Settings beat the config, and the config beats the defaults.
+    is the learning rate. Settings override the config, and the config overrides the defaults.
 
     Args:
         config: A YAML file, or the name of a config of this package, such as `mnist/cnn`.

@@ -56,9 +56,7 @@ examples:
   lightning-cnn test best
   lightning-cnn sweep --config configs/mnist/cnn.yaml --space configs/sweeps/cnn.yaml --n_trials 20
   lightning-cnn predict logs/mnist-cnn/version_0 digits/ --output predictions.csv
-    "serve": "Answer requests over HTTP with the predictions of models.",
-    "demo": "Serve a page to draw on, which shows what models see and predict.",
-    "export": "Write a checkpoint as a file for others: safetensors, ONNX, torch.export, a web page.",
+  lightning-cnn demo best
   lightning-cnn report logs/mnist-cnn/version_0 logs/mnist-cnn/version_1
   lightning-cnn data verify mnist
 

@@ -24,7 +24,9 @@ def test_help_names_all_commands_and_examples(argv, capsys):
     printed = capsys.readouterr().out
     assert printed.startswith("usage: lightning-cnn COMMAND [options]\n")
     assert all(f"\n  {name} " in printed for name in COMMANDS)
-    assert "lightning-cnn fit --config configs/mnist/cnn.yaml" in printed
+    examples = printed.partition("examples:\n")[2].partition("\n\n")[0].splitlines()
+    assert "  lightning-cnn fit --config configs/mnist/cnn.yaml" in examples
+    assert [line for line in examples if line.split()[1] not in COMMANDS] == []
 
 
 def test_version(capsys):

@@ -1,4 +1,4 @@
-"""The commands and code of the README run on tiny data, in its order, in one folder."""
+"""The commands and code of the README and the documentation run on tiny data, in their order, in one folder."""
 
 import json
 import re
@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from checkout import ROOT
 from idx import write_idx_dataset
+from pages import COMMANDS, EXAMPLES, FILES, TEXT
 from PIL import Image, ImageDraw
 from script import load
 from serve.local import running
@@ -36,11 +37,6 @@ from lightning_cnn.startup import filter_warnings
 from lightning_cnn.sweep import trial_process
 from lightning_cnn.sweep.check import check
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
-COMMANDS = [command for block in BLOCKS for line in block.splitlines() if (command := line.partition("#")[0].strip())]
-PYTHON = {name: code for code in re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-          for name in re.findall(r"^class (\w+)", code, re.MULTILINE)}  # fmt: skip
 #: More images than the default validation set has.
 N_TRAIN = 5_200
 FASTER = ("--trainer.limit_val_batches=1", "--trainer.limit_train_batches=3", "--data.eval_batch_size=100")
@@ -50,7 +46,7 @@ ONE_DEVICE = ("--trainer.devices", "1", "--trainer.strategy", "auto")
 
 @dataclass
 class Workplace:
-    """A folder like a fresh checkout, and how many of the README's commands have run in it."""
+    """A folder like a fresh checkout, and how many of the commands have run in it."""
 
     folder: Path
     n_done: int = 0
@@ -77,11 +73,11 @@ def checkout_with_tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Iterato
             for i in range(12):
                 Image.new("RGB", (40 + i, 50), color).save(folder / "photos" / name / f"{i}.jpg")
         monkeypatch.setenv("LIGHTNING_CNN_CACHE_DIR", str(folder / "cache"))
-        (folder / "wide_mlp.py").write_text(PYTHON["WideMLP"])
-        (folder / "seams.py").write_text(PYTHON["TopThree"])
+        for name, code in FILES.items():
+            (folder / name).write_text(code)
         facts = DatasetFacts("letters", "Letters", "Letters", MNIST.classes, 0.17, 0.33, {})
         letters = write_idx_dataset(folder / "data", facts, n_train=N_TRAIN)
-        code = PYTHON["LettersDataModule"]
+        code = FILES["letters.py"]
         for file, digest in letters.sha256.items():
             assert f'"{file}": "…"' in code
             code = code.replace(f'"{file}": "…"', f'"{file}": "{digest}"')
@@ -116,7 +112,7 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     elif words[:2] == [".venv/bin/python", "scripts/pictures"]:
         if shutil.which("chromium"):
             run_script("pictures", words[2:], monkeypatch)
-            assert Path("docs/dashboard.png").is_file()
+            assert Path("docs/pictures/dashboard.png").is_file()
     elif words[:2] == [".venv/bin/python", "scripts/chaos"]:
         run_script("chaos", [*words[2:], "divergence", "--share", "0.05"], monkeypatch)
     elif words[:2] == [".venv/bin/python", "scripts/image_files"]:
@@ -146,7 +142,8 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr(server, "serve", ask)
         assert main([*words[1:], "--port", "0"]) == 0
-        assert len(asked[0]["models"]) == len([word for word in words if "/" in word])
+        models = [word for word in words[2:] if word == "best" or "/" in word]
+        assert len(asked[0]["models"]) == len(models)
         assert ("Draw a digit" in asked[1].text) == (words[1] == "demo")
     elif words[0] == "tensorboard":
         subprocess.run([Path(sys.executable).with_name("tensorboard"), "--inspect", *words[1:]], check=True)
@@ -193,8 +190,7 @@ def test_command(
 
 def run_example(containing: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """Run the example that contains this, on a few batches, and return its names."""
-    examples = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    (code,) = (code for code in examples if containing in code)
+    (code,) = (code for code in EXAMPLES if containing in code)
     for name in ("LIMIT_TRAIN_BATCHES", "LIMIT_VAL_BATCHES", "LIMIT_TEST_BATCHES"):
         monkeypatch.setenv(f"PL_TRAINER_{name}", "2")
     filter_warnings()  # of Lightning's own
@@ -227,7 +223,7 @@ def test_the_example_in_python(workplace: Workplace, tmp_path: Path, monkeypatch
 def test_onnx_runtime_alone_computes_an_exported_model(
     workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = next(code for code in re.findall(r"^```python\n(.*?)^```", README, re.M | re.S) if "onnxruntime" in code)
+    (code,) = (code for code in EXAMPLES if "onnxruntime" in code)
     (exported,) = [number for number, command in enumerate(COMMANDS) if command.endswith("--output digits.onnx")]
     run_up_to(exported + 1, workplace, monkeypatch)
     capsys.readouterr()
@@ -251,7 +247,22 @@ def test_the_commands_have_made_these_runs(workplace: Workplace, monkeypatch: py
     }  # fmt: skip
 
 
-def test_the_files_that_the_readme_names_exist() -> None:
-    named = set(re.findall(r"\b(?:benchmarks|configs|docs|scripts|lightning_cnn|tests)/[\w./]+\w", README))
+@pytest.mark.parametrize("code", [code for code in EXAMPLES if "assert " in code])
+def test_an_example_with_assertions(code: str) -> None:
+    exec(code, {})
 
-    assert {name for name in named if not (ROOT / name).exists()} == set()
+
+def test_all_code_is_run() -> None:
+    run_above = [code for code in EXAMPLES if any(part in code for part in ("Trainer(", "lc.fit(", "onnxruntime"))]
+    used = {
+        name for name in FILES if any(f" {Path(name).stem}." in f"{command.replace('=', ' ')}" for command in COMMANDS)
+    }
+
+    assert [code for code in EXAMPLES if code not in run_above and "assert " not in code] == []
+    assert used == {*FILES}
+
+
+def test_the_files_that_are_named_exist() -> None:
+    named = set(re.findall(r"(?<![\w/.])(?:benchmarks|configs|docs|scripts|lightning_cnn|tests)/[\w./]+\w", TEXT))
+
+    assert {name for name in named if not (ROOT / name).exists()} == {"docs/_build"}

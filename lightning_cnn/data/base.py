@@ -145,7 +145,7 @@ class ImageDataModule(LightningDataModule):
 
     @property
     def in_channels(self) -> int:
-        """The number of channels of every image: 1 if they are grey, 3 if they are RGB."""
+        """The number of channels of every image, 1 if they are grey and 3 if they are RGB."""
         return self.image_shape[0]
 
     @property
