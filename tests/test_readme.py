@@ -117,6 +117,8 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
         if shutil.which("chromium"):
             run_script("pictures", words[2:], monkeypatch)
             assert Path("docs/dashboard.png").is_file()
+    elif words[:2] == [".venv/bin/python", "scripts/results"]:
+        run_script("results", ["--check"], monkeypatch)
     elif words[:2] == [".venv/bin/python", "scripts/chaos"]:
         run_script("chaos", [*words[2:], "divergence", "--share", "0.05"], monkeypatch)
     elif words[:2] == [".venv/bin/python", "scripts/image_files"]:
@@ -247,7 +249,7 @@ def test_the_commands_have_made_these_runs(workplace: Workplace, monkeypatch: py
         "mnist-cnn", "fashion_mnist-cnn", "mnist-mlp", "mnist-wide_mlp", "letters-cnn", "mnist-fast_cnn",
         "fashion_mnist-fast_cnn", "fashion_mnist-simple_cnn", "fashion_mnist-shallow_cnn", "fashion_mnist-mlp",
         "sweep-cnn", "folds-cnn", "seeds-fast", "seeds-cnn", "seeds-deep_cnn", "seeds-mlp", "seeds-shallow_cnn",
-        "seeds-simple_cnn", "float32", "rate", "found", "shipped",
+        "seeds-simple_cnn", "float32", "rate", "found", "shipped", "results-mnist-fast", "results-fashion_mnist-fast",
     }  # fmt: skip
 
 

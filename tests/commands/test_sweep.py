@@ -124,7 +124,7 @@ def test_results_are_recorded_and_only_missing_seeds_are_run(cli):
 
 @pytest.mark.usefixtures("_stubs", "checked")
 def test_a_row_that_was_not_written_is_taken_from_the_sweep(cli):
-    arguments = "sweep -c cnn.yaml --seeds 2 --test true --results results".split()
+    arguments = ("sweep", "-c", "cnn.yaml", "--seeds", 2, "--test", "true", "--results", "results")
     assert cli(*arguments).status == 0
     written = Path("results/cnn.csv").read_text()
     Path("results/cnn.csv").unlink()
@@ -137,7 +137,7 @@ def test_a_row_that_was_not_written_is_taken_from_the_sweep(cli):
 
 @pytest.mark.usefixtures("_stubs")
 def test_rows_of_other_settings_are_refused_before_anything_is_run(cli, monkeypatch, tmp_path):
-    arguments = "sweep -c cnn.yaml --seeds 2 --test true --results results".split()
+    arguments = ("sweep", "-c", "cnn.yaml", "--seeds", 2, "--test", "true", "--results", "results")
     for size in (64, 32):
         settings = {**SETTINGS, "data": {"batch_size": size}}
         monkeypatch.setattr(sweep, "CHECK", (sys.executable, "-c", f"print({json.dumps(settings)!r})"))
