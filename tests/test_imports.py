@@ -37,7 +37,7 @@ ARROWS = {
     "export": {"checkpoint", "classifiers", "config", "data", "predict", "training"},
     "report": {"plots"},
     "predict": {"checkpoint", "classifiers", "config", "data", "plots"},
-    "training": {"callbacks", "checkpoint", "classifiers", "config", "data"},
+    "training": {"callbacks", "checkpoint", "classifiers", "config", "data", "plots"},
     "config": {"callbacks", "checkpoint", "classifiers", "data", "networks"},
     "callbacks": {"checkpoint", "classifiers", "data", "plots"},
     "classifiers": {"checkpoint", "networks"},

@@ -241,6 +241,22 @@ class ImageClassifier(LightningModule):
             return weights.cross_entropy(logits, targets, weights.tensor(self.mean), self.label_smoothing)
         return functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
 
+    def measure(self, logits: Tensor, targets: Tensor) -> dict[str, float]:
+        """Return the metrics of the test, `test/acc` and `test/loss` among them, for logits from elsewhere.
+
+        Args:
+            logits: `(N, num_classes)` of all test images.
+            targets: Their classes `(N,)`.
+        """
+        metrics = self._metrics("test")
+        metrics.reset()
+        metrics.add(self._loss(logits, targets, "test"), logits, targets)
+        metrics.flush()
+        measured = {"loss": metrics.loss, "acc": metrics.acc, **metrics.others}
+        values = {f"test/{name}": metric.compute().item() for name, metric in measured.items()}
+        metrics.reset()
+        return values
+
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _add_to_metrics(self, stage: Stage, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
         if stage == "train" and (trainer := self._attached_trainer()):

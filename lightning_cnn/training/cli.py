@@ -81,6 +81,8 @@ class TrainingCLI(SettingsCLI):
     """
 
     trainer: Trainer
+    #: What writes the results of a test.
+    results_class = TestResults
 
     def __init__(self, request: Request, stack: ExitStack, peers: PeerProcesses, prints_summary: bool = True) -> None:
         self.stack = stack
@@ -157,7 +159,7 @@ class TrainingCLI(SettingsCLI):
         if self.command == "test":
             assert self.checkpoint is not None
             folder = Run.of_checkpoint(self.checkpoint).folder
-            self.test_results = TestResults(folder, self.checkpoint, self.settings["overwrite"])
+            self.test_results = self.results_class(folder, self.checkpoint, self.settings["overwrite"])
             callbacks.append(self.test_results)
         # A trainer that restores no checkpoint writes into its own folder.
         place = {}

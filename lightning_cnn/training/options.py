@@ -46,7 +46,7 @@ OPTIONS["test"] |= {
 DESCRIPTION = {
     "fit": "Train a classifier, or resume a run.",
     "validate": "Evaluate a checkpoint on the validation images.",
-    "test": "Evaluate a checkpoint on the official test images.",
+    "test": "Evaluate a checkpoint on the official test images, or of several the mean of their probabilities.",
 }
 #: What `--ckpt_path` is for.
 CKPT_PATH = {
