@@ -23,6 +23,7 @@ COMMON = {
     "startup",
     "text",
     "threads",
+    "weights",
     "config.yaml",
 }
 #: The rooms that each room imports, besides `COMMON`.

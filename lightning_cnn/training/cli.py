@@ -159,6 +159,7 @@ class TrainingCLI(SettingsCLI):
         if self.command == "test":
             assert self.checkpoint is not None
             folder = Run.of_checkpoint(self.checkpoint).folder
+            folder.mkdir(parents=True, exist_ok=True)  # of weights of this package
             self.test_results = self.results_class(folder, self.checkpoint, self.settings["overwrite"])
             callbacks.append(self.test_results)
         # A trainer that restores no checkpoint writes into its own folder.
