@@ -19,6 +19,7 @@ from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.classifiers import arguments, losses, optimizers
 from lightning_cnn.classifiers import network as networks
 from lightning_cnn.classifiers.metrics import MetricCallable, StageMetrics
+from lightning_cnn.classifiers.pretrained import load_pretrained
 from lightning_cnn.errors import DivergenceError, UserError
 from lightning_cnn.networks.sizes import IMAGE_SIZE
 
@@ -61,6 +62,10 @@ class ImageClassifier(LightningModule):
             `test/f1`.
         test_time_flip: Whether the logits outside of training are the mean of those for the image and for its mirror
             image.
+        weights: Weights that the network starts from: a checkpoint or an exported file, a run folder (for its best
+            checkpoint), `best`, `last` or `previous` of the newest run in `logs`, or weights of this package, such as
+            `mnist`. Layers of another shape, such as the last one for other classes, start anew. A checkpoint of this
+            classifier has weights of its own, and replaces them.
 
     Raises:
         ValueError: If an argument is out of its range, or does not fit another.
@@ -91,6 +96,7 @@ class ImageClassifier(LightningModule):
         loss: nn.Module | None = None,
         metrics: dict[str, MetricCallable] | None = None,
         test_time_flip: bool = False,
+        weights: str | None = None,
     ) -> None:
         mean, std = arguments.statistics(mean, std, in_channels)
         if num_classes < 2:
@@ -105,11 +111,13 @@ class ImageClassifier(LightningModule):
             raise ValueError("loss takes neither class_weights nor label_smoothing: both are of cross-entropy")
         super().__init__()
         # Plain values only: a checkpoint that contains objects cannot be loaded with `weights_only=True`.
-        self.save_hyperparameters(ignore=["network", "optimizer", "scheduler", "loss", "metrics"])
+        self.save_hyperparameters(ignore=["network", "optimizer", "scheduler", "loss", "metrics", "weights"])
         shape = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
         self.network_name, self.network_config = networks.name_of(network), networks.config_of(network)
         # Changes the strides of the weights only; on a CPU, convolutions are 1.0 to 1.4 times as fast.
         self.network = networks.build(network, shape).to(memory_format=torch.channels_last)
+        if weights is not None:
+            load_pretrained(self.network, weights)
         self.optimizer = optimizer
         self.scheduler = scheduler
         self._lr: float | None = None  # in place of that of the optimizer

@@ -170,6 +170,8 @@ class _Copier:
             value = {key: item for key, item in value.items() if key not in PRETRAINED or str(item) in self.named}
         if place == ("model", "init_args"):
             value = {key: item for key, item in value.items() if key not in LINKED}
+            if isinstance(file := value.get("weights"), str) and file not in self.named:
+                del value["weights"]
         if is_class(value) and (cls := self._class(value["class_path"], place)) is not None:
             owners = {"init_args": cls}
         return {

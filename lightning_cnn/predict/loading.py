@@ -40,7 +40,8 @@ def load_classifier(content: dict[str, Any], model: str | None = None) -> ImageC
     has_network = "network" in known
     if "kwargs" in known:  # which are forwarded to the base
         known |= set(inspect.signature(ImageClassifier).parameters)
-    known -= {"network", "optimizer", "scheduler", "loss", "metrics"}  # no hyperparameters: predicting needs no others
+    # No hyperparameters: predicting needs no others, and reads no file that a checkpoint names.
+    known -= {"network", "optimizer", "scheduler", "loss", "metrics", "weights"}
     settings = {name: value for name, value in content.get("hyper_parameters", {}).items() if name in known}
     if has_network:
         settings["network"] = _network(description, cls, model)

@@ -1,7 +1,7 @@
 """`TrainingCLI`: LightningCLI, and what a run of `fit`, `validate` or `test` needs around it. `commands` starts it."""
 
 import signal
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -112,6 +112,8 @@ class TrainingCLI(SettingsCLI):
                 require_resumable(self.checkpoint, content, self.settings, self.settings["overwrite"])
         try:
             if self.checkpoint is not None:
+                if "weights" in self.config["model"].get("init_args", {}):  # it has its own
+                    self.config["model"]["init_args"]["weights"] = None
                 part: Part | None = {"validate": "val", "test": "test"}.get(self.command)  # type: ignore[assignment]
                 self.config["data"] = build_data(self.parser, self.config, content, part)
                 require_same_images(self.checkpoint, content.get("hyper_parameters", {}), self.config["data"])
@@ -225,9 +227,20 @@ class TrainingCLI(SettingsCLI):
         record = {name: value for name, value in self.settings.items() if name not in RUN_OPTIONS}
         record["trainer"] = {**self.settings["trainer"], **decided}
         if self.description is not None:
-            record["model"] = with_pretrained(record["model"], self.description["config"].get("model"))
+            before = self.description["config"].get("model")
+            record["model"] = with_pretrained(record["model"], before, self._own_model())
         require_recordable(record)
         return record
+
+    def _own_model(self) -> Any:
+        """Return the settings of the model in the `config.yaml` of the run that is resumed, if there are any."""
+        assert self.checkpoint is not None
+        run = Run.of_checkpoint(self.checkpoint)
+        if not run.has_checkpoint(self.checkpoint) or not run.config_file.is_file():
+            return None
+        with suppress(UserError):  # it is damaged, and is written anew
+            return run.read_config().get("model")
+        return None
 
     @property
     def current_run(self) -> Run:

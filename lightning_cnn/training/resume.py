@@ -6,6 +6,7 @@ from shlex import quote
 from typing import Any
 
 from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn import weights as shipped
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.classifiers.network import PRETRAINED
 from lightning_cnn.config.class_settings import is_class
@@ -198,6 +199,8 @@ def _kept(config: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
 
 def _without_pretrained(model: Any) -> Any:
     """Return the settings of a model without those that load weights into its network: a checkpoint has its own."""
+    if is_class(model):
+        model = {**model, "init_args": {k: v for k, v in (model.get("init_args") or {}).items() if k != "weights"}}
     if (network := _network_of(model)) is None:
         return model
     given = {name: value for name, value in (network.get("init_args") or {}).items() if name not in PRETRAINED}
@@ -210,21 +213,31 @@ def _network_of(model: Any) -> dict[str, Any] | None:
     return network if is_class(network) else None
 
 
-def with_pretrained(model: Any, before: Any) -> Any:
+def with_pretrained(model: Any, before: Any, own: Any) -> Any:
     """Return the settings of a resumed model with what its network was pretrained with, as a record.
 
-    The network is built without, because the checkpoint has its weights. Only names are kept, no paths or addresses.
+    The network is built without, because the checkpoint has its weights. Of a checkpoint, only names are kept, no paths
+    or addresses.
 
     Args:
         model: The settings of the model.
         before: Those in the checkpoint.
+        own: Those in the `config.yaml` of the run that is resumed; None for a checkpoint from elsewhere.
     """
+    if is_class(model) and "weights" in (given := model.get("init_args") or {}):
+        start = name if (name := _weights_of(before)) in shipped.read_manifest() else None
+        model = {**model, "init_args": {**given, "weights": _weights_of(own) or start}}
     old, new = (_network_of(before), _network_of(model))
     if old is None or new is None:
         return model
     given = {name: v for name, v in (old.get("init_args") or {}).items() if name in PRETRAINED and _NAME.match(str(v))}
     network = {**new, "init_args": given | (new.get("init_args") or {})}
     return {**model, "init_args": {**model["init_args"], "network": network}}
+
+
+def _weights_of(model: Any) -> Any:
+    """Return what a model starts from, by its settings."""
+    return (model.get("init_args") or {}).get("weights") if is_class(model) else None
 
 
 def _first_difference(before: object, now: object) -> tuple[str, tuple[object, object]] | None:
