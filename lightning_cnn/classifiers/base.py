@@ -3,7 +3,7 @@
 It works with Lightning's Trainer as well as with ours, and must not import `lightning_cnn.data`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Literal, get_args
 
@@ -130,6 +130,8 @@ class ImageClassifier(LightningModule):
         is_list = class_weights is not None and not isinstance(class_weights, str)
         self._class_weights = losses.ClassWeights(class_weights) if is_list else None  # type: ignore[arg-type]
         self.example_input_array = torch.zeros(1, in_channels, height, width, dtype=torch.uint8)
+        #: Maps images, logits and loss of a training batch to the loss in its place; `Distillation` sets it.
+        self.distill: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
         self._counted: tuple[int, int] | None = None  # the step and the batch that the training metrics have last
         self.metrics = nn.ModuleDict(
             {f"{stage}_metrics": StageMetrics(num_classes, metrics) for stage in get_args(Stage)}
@@ -234,6 +236,8 @@ class ImageClassifier(LightningModule):
             networks.require_several_images(self.network_name, error)
             raise
         loss = self._loss(logits, targets, stage)
+        if stage == "train" and self.distill is not None:
+            loss = self.distill(images, logits, loss)
         self._add_to_metrics(stage, loss, logits, targets)
         return loss, logits
 

@@ -183,7 +183,7 @@ class TrainingCLI(SettingsCLI):
         require_trainable(options, self.model, self.datamodule, self.settings["test"])
         precision = setup.choose_precision(vars(options), self.model, self.datamodule.batch_size)
         if options["barebones"]:
-            self.parser.callback_keys = []  # neither plots nor dashboard
+            self.parser.callback_keys = ["distillation"]  # neither plots nor dashboard
             return {"precision": precision}
         folder = self._open_run(Path(options["default_root_dir"] or "."))
         loggers = setup.make_loggers(options["logger"], Run(folder), self.first_step)

@@ -132,6 +132,11 @@ def require_resumable(path: Path, content: dict[str, Any], config: dict[str, Any
             f"{path} has no training state to resume; `test` and `predict` can use it, for `fit` start a new run"
         )
     before = content[checkpoints.KEY]["config"]
+    if _has_teachers(before) and not _has_teachers(config):
+        raise UserError(
+            f"{path} was trained with teachers, whose files a checkpoint does not name; add --distillation.teachers "
+            "[TEACHER, …]"
+        )
     changed = _first_difference(_kept(before, before), _kept(config, before))
     if changed is not None:
         flag, (old, new) = changed
@@ -191,10 +196,18 @@ def _kept(config: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
     if "trainer" not in stored:  # Lightning's Trainer stores the classes and their numbers only
         return {name: (config.get(name) or {}).get("class_path") for name in ("model", "data") if name in stored}
     kept = {name: config.get(name) for name in ("seed_everything", "model", "data")}
+    if _has_teachers(config):
+        kept["distillation"] = {**config["distillation"], "teachers": len(config["distillation"]["teachers"])}
     kept["model"] = _without_pretrained(kept["model"])
     if isinstance(kept["data"], dict) and isinstance(kept["data"].get("init_args"), dict):
         kept["data"] = {**kept["data"], "init_args": kept["data"]["init_args"] | dict.fromkeys(_FREE)}
     return kept
+
+
+def _has_teachers(config: dict[str, Any]) -> bool:
+    distillation = config.get("distillation")
+    teachers = distillation.get("teachers") if isinstance(distillation, dict) else None
+    return isinstance(teachers, list) and bool(teachers)
 
 
 def _without_pretrained(model: Any) -> Any:

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn.config.loading import load_classifier
 from lightning_cnn.data import MNISTDataModule
-from lightning_cnn.predict.loading import load_classifier
 from lightning_cnn.run import Run
 
 FOLDER = Path("logs/mnist-ensemble/version_0")

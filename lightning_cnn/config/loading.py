@@ -1,7 +1,7 @@
 """From the content of a checkpoint to a classifier with its weights, without running code that the checkpoint names.
 
-Used by `pipeline`. `checkpoint.read` has verified the content: `state_dict` maps names to dense tensors in main memory,
-and `hyper_parameters` is a dictionary of plain values.
+Used by `predict` and by distillation. `checkpoint.read` has verified the content: `state_dict` maps names to dense
+tensors in main memory, and `hyper_parameters` is a dictionary of plain values.
 """
 
 import inspect
