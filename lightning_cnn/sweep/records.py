@@ -65,7 +65,7 @@ def settings_hash(settings: Mapping[str, Any]) -> str:
 
     Example:
         >>> settings_hash({"model": {"lr": 0.1}, "trainer": {"precision": "auto", "max_time": None}})
-        'b7fc0d9b0d6e'
+        '1bb9226452c8'
     """
     deciding = {}
     for group, content in settings.items():
