@@ -54,11 +54,9 @@ examples:
   lightning-cnn fit --config configs/mnist/cnn.yaml --trainer.max_epochs 1 --model.optimizer.lr 0.01
   lightning-cnn fit last
   lightning-cnn test best
+  lightning-cnn test logs/mnist-cnn/version_0 logs/mnist-cnn/version_1
   lightning-cnn sweep --config configs/mnist/cnn.yaml --space configs/sweeps/cnn.yaml --n_trials 20
   lightning-cnn predict logs/mnist-cnn/version_0 digits/ --output predictions.csv
-    "serve": "Answer requests over HTTP with the predictions of models.",
-    "demo": "Serve a page to draw on, which shows what models see and predict.",
-    "export": "Write a checkpoint as a file for others: safetensors, ONNX, torch.export, a web page.",
   lightning-cnn report logs/mnist-cnn/version_0 logs/mnist-cnn/version_1
   lightning-cnn data verify mnist
 

@@ -46,7 +46,7 @@ def write(study: Study, folder: Path, fit_config: dict[str, Any]) -> str:
             them that the sweep changes for its trials.
     """
     (monitor,) = study.metric_names or [""]
-    with _locked(folder):
+    with locked(folder):
         trials, ranked = _write_tables(study, folder, fit_config)
         if study.user_attrs["kind"] == "repeat":
             return "\n".join([*_averages(trials, monitor), *_overview(folder, trials)])
@@ -67,11 +67,11 @@ def write_tables(study: Study, folder: Path, fit_config: dict[str, Any]) -> None
         folder: As in `write`.
         fit_config: As in `write`.
     """
-    with _locked(folder):
+    with locked(folder):
         _write_tables(study, folder, fit_config)
 
 
-def _locked(folder: Path) -> BaseFileLock:
+def locked(folder: Path) -> BaseFileLock:
     """A lock, without which older results could be written last."""
     return FileLock(folder / ".results.lock")
 

@@ -22,7 +22,7 @@ from lightning_cnn.errors import Interrupted, UserError
 from lightning_cnn.run import Run
 from lightning_cnn.sweep import trial_process
 from lightning_cnn.sweep.records import Records, record
-from lightning_cnn.sweep.results import name_in_test, trial_line, write_tables
+from lightning_cnn.sweep.results import locked, name_in_test, trial_line, write_tables
 from lightning_cnn.sweep.storage import ConnectionLostError, Storage, StorageError
 from lightning_cnn.sweep.tasks import DIVERGED, ENDED, Repetition, Search, SweepError, has_failed, original_number
 from lightning_cnn.sweep.trial_main import DIVERGED as DIVERGED_STATUS
@@ -232,7 +232,8 @@ class Worker:
         """Write the rows of all seeds that have ended, also of other workers, into the file of the records."""
         if self.records is not None:
             ended = [trial for trial in self._trials() if trial.state in ENDED and "record" in trial.user_attrs]
-            self.records.add({t.user_attrs["settings"]["seed_everything"]: t.user_attrs["record"] for t in ended})
+            with locked(self.folder):
+                self.records.add({t.user_attrs["settings"]["seed_everything"]: t.user_attrs["record"] for t in ended})
 
     def _end_diverged(self, trial: Trial, message: str) -> NoReturn:
         """End a trial that has diverged, a result of its settings: samplers learn from pruned trials, not from failed.

@@ -79,6 +79,7 @@ class SettingsCLI(LightningCLI):
         self.command = request.command
         self.checkpoint = request.checkpoint
         self.settings: dict[str, Any] = {}
+        several = " ..." if self.command == "test" else ""
         super().__init__(
             ImageClassifier,
             ImageDataModule,
@@ -92,7 +93,7 @@ class SettingsCLI(LightningCLI):
             parser_class=SettingsParser,
             parser_kwargs={
                 "prog": f"lightning-cnn {self.command}",
-                "usage": f"lightning-cnn {self.command} [CHECKPOINT] [--config FILE] [--NAME VALUE ...]",
+                "usage": f"lightning-cnn {self.command} [CHECKPOINT{several}] [--config FILE] [--NAME VALUE ...]",
                 "description": DESCRIPTION[self.command],
                 "allow_abbrev": False,
             },
