@@ -101,14 +101,17 @@ def config_name(path: Path) -> str:
     return Path(*inside, path.stem).as_posix()
 
 
-def record(run: Run, monitor: str, mode: str, seconds: float | None) -> dict[str, str]:
+def record(run: Run, monitor: str, mode: str, seconds: float | None, has_diverged: bool = False) -> dict[str, str]:
     """Return the row of a run, without the keys: its metrics, those of validation at its best epoch, and its machine.
+
+    A run that has diverged has no metrics, whatever it had reached before.
 
     Args:
         run: A run that has ended.
         monitor: The metric that decides which epoch is the best.
         mode: `max` or `min`.
         seconds: How long it took, from the start of its process to its end; None if it was interrupted.
+        has_diverged: Whether its training has diverged.
 
     Raises:
         UserError: If its files are damaged.
@@ -123,7 +126,7 @@ def record(run: Run, monitor: str, mode: str, seconds: float | None) -> dict[str
     }
     row = {name: _text(values.get(name, "")) for name in _RUN}
     monitored = history.metrics[monitor]
-    if np.isfinite(monitored).any():
+    if np.isfinite(monitored).any() and not has_diverged:
         best = int(np.nanargmax(monitored) if mode == "max" else np.nanargmin(monitored))
         found = {name: float(numbers[best]) for name, numbers in history.metrics.items() if name.startswith("val/")}
         found |= {name: v for name, v in (run.read_test_metrics() or {}).items() if name.startswith("test/")}

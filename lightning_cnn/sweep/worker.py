@@ -204,7 +204,8 @@ class Worker:
             with trial_process.start(arguments, folder) as process:
                 status = self._follow(trial, process, folder)
         if self.records is not None and status in (0, DIVERGED_STATUS):
-            self._record(trial, trial_process.newest_run(folder), time.monotonic() - started if is_new else None)
+            seconds = time.monotonic() - started if is_new else None
+            self._record(trial, trial_process.newest_run(folder), seconds, status == DIVERGED_STATUS)
         if status == DIVERGED_STATUS:
             self._end_diverged(trial, trial_process.error_message(status, folder))
         if status != 0:
@@ -222,11 +223,11 @@ class Worker:
         best = max if self.study.direction == StudyDirection.MAXIMIZE else min
         return best(value for _, value in values)
 
-    def _record(self, trial: Trial, run: Run | None, seconds: float | None) -> None:
+    def _record(self, trial: Trial, run: Run | None, seconds: float | None, has_diverged: bool) -> None:
         """Keep the row of a run with its trial, so that any worker can write it."""
         if run is not None:
             mode = self.fit_config["checkpoints"]["mode"]
-            trial.set_user_attr("record", record(run, self.monitor, mode, seconds))
+            trial.set_user_attr("record", record(run, self.monitor, mode, seconds, has_diverged))
 
     def write_records(self) -> None:
         """Write the rows of all seeds that have ended, also of other workers, into the file of the records."""
