@@ -66,7 +66,7 @@ def read_command_line(arguments: Sequence[str], several: bool = False) -> Comman
     """Read the arguments after the command.
 
     Args:
-        arguments: They.
+        arguments: Everything after the command.
         several: Whether more than one checkpoint is allowed.
 
     Raises:
