@@ -53,6 +53,7 @@ def main(argv: list[str]) -> int:
             limit_batches=arguments.limit_batches,
             processes=arguments.processes,
             models=arguments.models,
+            seeds=arguments.seeds,
         )
         write_uncompressed(options)
         run(sections, options, arguments.output)
@@ -101,6 +102,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("sections", nargs="*", metavar="SECTION", help=f"what to measure: {', '.join(SECTIONS)} (default: all)")
     add("--repeats", type=positive, default=3, metavar="N", help="repeats of each measurement (default: %(default)s)")
+    add(
+        "--seeds", type=positive, default=10, metavar="N", help="seeds of `accuracy`, 0 to N − 1 (default: %(default)s)"
+    )
     add("--output", type=Path, metavar="FILE", help="a JSON file for the single measurements")
     add_overwrite(parser)
     names = ", ".join(SYSTEMS)

@@ -24,6 +24,7 @@ class Options:
         limit_batches: Batches per loop; None for all.
         processes: Numbers of processes to compare with one; each divides `systems.BATCH_SIZE`.
         models: Checkpoints and exported files to serve; none trains one.
+        seeds: Seeds of each config whose time to accuracy is measured, from 0 on, at least 1.
     """
 
     repeats: int
@@ -35,6 +36,7 @@ class Options:
     limit_batches: int | None
     processes: list[int]
     models: list[str] = field(default_factory=list)
+    seeds: int = 10
 
     @property
     def of_data_module(self) -> dict[str, Any]:

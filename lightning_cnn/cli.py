@@ -54,6 +54,7 @@ examples:
   lightning-cnn fit --config configs/mnist/cnn.yaml --trainer.max_epochs 1 --model.optimizer.lr 0.01
   lightning-cnn fit last
   lightning-cnn test best
+  lightning-cnn test logs/mnist-cnn/version_0 logs/mnist-cnn/version_1
   lightning-cnn sweep --config configs/mnist/cnn.yaml --space configs/sweeps/cnn.yaml --n_trials 20
   lightning-cnn predict logs/mnist-cnn/version_0 digits/ --output predictions.csv
   lightning-cnn demo best

@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lightning_cnn import history
+from lightning_cnn import history, weights
 from lightning_cnn.config.json import read_json
 from lightning_cnn.config.yaml import read_config
 from lightning_cnn.errors import UserError, reason
@@ -80,7 +80,10 @@ class Run:
         """Return the run that a checkpoint file belongs to, or else its own folder as a run.
 
         The file may be in a subfolder of `checkpoints`: `ModelCheckpoint` makes one of a slash in the name of a metric.
+        Weights that ship with this package have a folder in `logs`, which need not exist.
         """
+        if (name := weights.name_of(checkpoint)) is not None:
+            return cls(DEFAULT_ROOT / "weights" / name.replace("/", "-"))
         for folder in checkpoint.parents:
             run = cls(folder.parent)
             if folder == run.checkpoints_folder and (folder == checkpoint.parent or run.exists()):
@@ -210,7 +213,8 @@ def resolve_checkpoint(reference: str, runs: Iterable[Run], folder_means: str) -
     """Return the checkpoint file that `reference` refers to.
 
     Args:
-        reference: A file, a run folder, or `best`, `last` or `previous` (the one before the last) of the newest run.
+        reference: A file, a run folder, or `best`, `last` or `previous` (the one before the last) of the newest run; if
+            there is no such file or folder, the name of weights of this package, such as `mnist` or `mnist/tiny`.
         runs: The runs in which to look for such a name, newest first.
         folder_means: The checkpoint for which a run folder stands, `best` or `last`.
 
@@ -227,9 +231,13 @@ def resolve_checkpoint(reference: str, runs: Iterable[Run], folder_means: str) -
         if path.is_dir():
             path = Run(path).checkpoint(folder_means)
             if not path.is_file():
-                raise UserError(f"{reference!r} is not a run folder: there is no {path}; give {CHECKPOINT_FORMS}")
+                raise UserError(
+                    f"{reference!r} is not a run folder: there is no {path}; give {CHECKPOINT_FORMS}{weights.listed()}"
+                )
         if not path.exists():
-            raise UserError(f"checkpoint {path} does not exist; give {CHECKPOINT_FORMS}")
+            if not path.is_symlink() and (shipped := weights.find(reference)) is not None:
+                return shipped
+            raise UserError(f"checkpoint {path} does not exist; give {CHECKPOINT_FORMS}{weights.listed()}")
     except OSError as error:
         raise UserError(f"checkpoint {path} cannot be read ({reason(error)}); give {CHECKPOINT_FORMS}") from error
     return path

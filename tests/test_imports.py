@@ -23,6 +23,7 @@ COMMON = {
     "startup",
     "text",
     "threads",
+    "weights",
     "config.yaml",
 }
 #: The rooms that each room imports, besides `COMMON`.
@@ -34,10 +35,10 @@ ARROWS = {
     "commands": {"checkpoint", "config", "data", "export", "predict", "report", "serve", "sweep", "training"},
     "serve": {"data", "predict"},
     "sweep": {"cli", "training"},
-    "export": {"checkpoint", "classifiers", "config", "data", "predict", "training"},
+    "export": {"checkpoint", "classifiers", "config", "data", "training"},
     "report": {"plots"},
-    "predict": {"checkpoint", "classifiers", "config", "data", "plots"},
-    "training": {"callbacks", "checkpoint", "classifiers", "config", "data"},
+    "predict": {"checkpoint", "config", "data", "plots"},
+    "training": {"callbacks", "checkpoint", "classifiers", "config", "data", "plots"},
     "config": {"callbacks", "checkpoint", "classifiers", "data", "networks"},
     "callbacks": {"checkpoint", "classifiers", "data", "plots"},
     "classifiers": {"checkpoint", "networks"},

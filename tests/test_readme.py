@@ -22,6 +22,7 @@ from starlette.testclient import TestClient
 
 import lightning_cnn as lc
 from benchmarks import __main__ as benchmark
+from lightning_cnn import weights
 from lightning_cnn.cli import main
 from lightning_cnn.commands import data as data_command
 from lightning_cnn.commands import sweep as sweep_command
@@ -72,6 +73,8 @@ def checkout_with_tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Iterato
             (folder / "photos" / name).mkdir(parents=True)
             for i in range(12):
                 Image.new("RGB", (40 + i, 50), color).save(folder / "photos" / name / f"{i}.jpg")
+        (folder / "weights").mkdir()
+        monkeypatch.setattr(weights, "FOLDER", folder / "weights")
         monkeypatch.setenv("LIGHTNING_CNN_CACHE_DIR", str(folder / "cache"))
         for name, code in FILES.items():
             (folder / name).write_text(code)
@@ -113,6 +116,10 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
         if shutil.which("chromium"):
             run_script("pictures", words[2:], monkeypatch)
             assert Path("docs/pictures/dashboard.png").is_file()
+    elif words[:2] == [".venv/bin/python", "scripts/results"]:
+        run_script("results", ["--check"], monkeypatch)
+    elif words[:2] == [".venv/bin/python", "scripts/weights"]:
+        run_script("weights", words[2:], monkeypatch)
     elif words[:2] == [".venv/bin/python", "scripts/chaos"]:
         run_script("chaos", [*words[2:], "divergence", "--share", "0.05"], monkeypatch)
     elif words[:2] == [".venv/bin/python", "scripts/image_files"]:
@@ -184,7 +191,7 @@ def test_command(
 
     run_up_to(number + 1, workplace, monkeypatch)
 
-    is_test = re.search(r"lightning-cnn test|lightning_cnn test|fit .*--test true", COMMANDS[number])
+    is_test = re.search(r"lightning-cnn test|lightning_cnn test|fit .*--test true|scripts/weights", COMMANDS[number])
     assert ("Test accuracy: " in capsys.readouterr().out) == bool(is_test)
 
 
@@ -243,7 +250,8 @@ def test_the_commands_have_made_these_runs(workplace: Workplace, monkeypatch: py
         "mnist-cnn", "fashion_mnist-cnn", "mnist-mlp", "mnist-wide_mlp", "letters-cnn", "mnist-fast_cnn",
         "fashion_mnist-fast_cnn", "fashion_mnist-simple_cnn", "fashion_mnist-shallow_cnn", "fashion_mnist-mlp",
         "sweep-cnn", "folds-cnn", "seeds-fast", "seeds-cnn", "seeds-deep_cnn", "seeds-mlp", "seeds-shallow_cnn",
-        "seeds-simple_cnn", "float32", "rate", "found", "shipped",
+        "seeds-simple_cnn", "float32", "rate", "found", "shipped", "results-mnist-fast", "results-fashion_mnist-fast",
+        "mnist-ensemble",
     }  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from lightning_cnn.environment import job_id, processor_name
 from lightning_cnn.files import atomic_write
 from lightning_cnn.run import Run
 from lightning_cnn.text import spreadsheet_safe, spreadsheet_safe_path
+from lightning_cnn.threads import available_cores
 
 #: What must stay the same for a bit-exact resume: other machines, devices and versions round differently.
 _BIT_EXACT = ("processor", "device", "precision", "processes", "threads", "versions")
@@ -104,6 +105,7 @@ def environment_record(trainer: Trainer, pl_module: LightningModule) -> dict[str
         "precision": trainer.precision,
         "processes": trainer.world_size,
         "threads": torch.get_num_threads(),
+        "cores": available_cores(),
         "seed": None if seed is None else int(seed),
         "git_revision": _git_revision(),
         "job": job_id() or None,

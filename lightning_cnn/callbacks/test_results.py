@@ -66,22 +66,9 @@ class TestResults(PredictionsCallback):
             run.test_metrics_file, run.test_predictions_file, run.plots_folder, *run.plots_folder.glob("*")
         )
         # The checksum is taken now, because a training that is still running may replace the file during the test.
-        self._record = self._describe(trainer)
+        self._record = describe_test(trainer, self.checkpoint)
         if not self.overwrite:
             self._require_repetition()
-
-    def _describe(self, trainer: Trainer) -> dict[str, Any]:
-        """Return what is tested on which data, in plain types."""
-        datamodule = getattr(trainer, "datamodule", None)
-        assert isinstance(datamodule, ImageDataModule)
-        assert trainer.test_dataloaders is not None
-        return {
-            "class_names": list(datamodule.class_names),
-            "checkpoint": str(self.checkpoint),
-            "checkpoint_sha256": sha256(self.checkpoint),
-            "shortened": sum(trainer.num_test_batches) < len(trainer.test_dataloaders),
-            "data": datamodule.record,
-        }
 
     def _require_repetition(self) -> None:
         """Refuse to replace results of a whole test by different ones."""
@@ -92,7 +79,7 @@ class TestResults(PredictionsCallback):
             if before is None or before["shortened"]:
                 return
             tested, weights, data = before["checkpoint"], before["checkpoint_sha256"], before["data"]["dataset"]
-            tested_on, tests_on = _identity(before["data"]), _identity(now["data"])
+            tested_on, tests_on = identity_of_data(before["data"]), identity_of_data(now["data"])
         except (UserError, LookupError, TypeError, AttributeError) as error:
             raise UserError(f"{path} is damaged or incomplete; {way_out}") from error
         if now["shortened"]:
@@ -107,19 +94,14 @@ class TestResults(PredictionsCallback):
     def on_predictions(
         self, trainer: Trainer, pl_module: LightningModule, stage: Stage, predictions: Predictions
     ) -> None:
-        """Write both files; neither is left half-written."""
-        metrics = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
-        numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}  # no NaN in JSON
-        record = {**numbers, "images": len(predictions), **self._record}
-        json_file, csv_file = self.run.test_metrics_file, self.run.test_predictions_file
-        with atomic_write(json_file) as metrics_path, atomic_write(csv_file) as predictions_path:
-            metrics_path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-            predictions.write_csv(predictions_path)
+        """Write both files."""
+        metrics = metrics_of_test(trainer)
+        written = write_results(self.run, metrics, predictions, self._record)
         in_training = self._validation("acc")
         self.summary = (
             f"Test accuracy: {100 * metrics['test/acc']:.2f} % of {len(predictions):,} images{in_training}\n"
             f"{self._monitored(metrics)}"
-            f"Written: {json_file}, {csv_file}"
+            f"{written}"
         )
 
     def _monitored(self, metrics: dict[str, float]) -> str:
@@ -138,6 +120,43 @@ class TestResults(PredictionsCallback):
         return f" (validation {name} in training: {value:.4f})"
 
 
-def _identity(data: dict[str, Any]) -> tuple[Any, ...]:
+def describe_test(trainer: Trainer, checkpoint: Path) -> dict[str, Any]:
+    """Return what is tested on which data, in plain types."""
+    datamodule = getattr(trainer, "datamodule", None)
+    assert isinstance(datamodule, ImageDataModule)
+    assert trainer.test_dataloaders is not None
+    return {
+        "class_names": list(datamodule.class_names),
+        "checkpoint": str(checkpoint),
+        "checkpoint_sha256": sha256(checkpoint),
+        "shortened": sum(trainer.num_test_batches) < len(trainer.test_dataloaders),
+        "data": datamodule.record,
+    }
+
+
+def metrics_of_test(trainer: Trainer) -> dict[str, float]:
+    """Return the metrics of the test that has ended."""
+    return {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
+
+
+def write_results(run: Run, metrics: dict[str, float], predictions: Predictions, record: dict[str, Any]) -> str:
+    """Write the metrics and predictions of a test, and return a line that names the files; neither is half-written.
+
+    Args:
+        run: Where to write.
+        metrics: The metrics, `test/acc` among them.
+        predictions: The predictions for all images.
+        record: What `describe_test` returns.
+    """
+    numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}  # no NaN in JSON
+    content = {**numbers, "images": len(predictions), **record}
+    json_file, csv_file = run.test_metrics_file, run.test_predictions_file
+    with atomic_write(json_file) as metrics_path, atomic_write(csv_file) as predictions_path:
+        metrics_path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        predictions.write_csv(predictions_path)
+    return f"Written: {json_file}, {csv_file}"
+
+
+def identity_of_data(data: dict[str, Any]) -> tuple[Any, ...]:
     """Return what the same test images have in common; a folder may have got others."""
     return data["dataset"], data["sample"], data.get("images", {}).get("test")

@@ -3,7 +3,7 @@
 It works with Lightning's Trainer as well as with ours, and must not import `lightning_cnn.data`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Literal, get_args
 
@@ -19,6 +19,7 @@ from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.classifiers import arguments, losses, optimizers
 from lightning_cnn.classifiers import network as networks
 from lightning_cnn.classifiers.metrics import MetricCallable, StageMetrics
+from lightning_cnn.classifiers.pretrained import load_pretrained
 from lightning_cnn.errors import DivergenceError, UserError
 from lightning_cnn.networks.sizes import IMAGE_SIZE
 
@@ -61,6 +62,10 @@ class ImageClassifier(LightningModule):
             `test/f1`.
         test_time_flip: Whether the logits outside of training are the mean of those for the image and for its mirror
             image.
+        weights: Weights that the network starts from: a checkpoint or an exported file, a run folder (for its best
+            checkpoint), `best`, `last` or `previous` of the newest run in `logs`, or weights of this package, such as
+            `mnist`. Layers of another shape, such as the last one for other classes, start anew. A checkpoint of this
+            classifier has weights of its own, and replaces them.
 
     Raises:
         ValueError: If an argument is out of its range, or does not fit another.
@@ -91,6 +96,7 @@ class ImageClassifier(LightningModule):
         loss: nn.Module | None = None,
         metrics: dict[str, MetricCallable] | None = None,
         test_time_flip: bool = False,
+        weights: str | None = None,
     ) -> None:
         mean, std = arguments.statistics(mean, std, in_channels)
         if num_classes < 2:
@@ -105,11 +111,13 @@ class ImageClassifier(LightningModule):
             raise ValueError("loss takes neither class_weights nor label_smoothing: both are of cross-entropy")
         super().__init__()
         # Plain values only: a checkpoint that contains objects cannot be loaded with `weights_only=True`.
-        self.save_hyperparameters(ignore=["network", "optimizer", "scheduler", "loss", "metrics"])
+        self.save_hyperparameters(ignore=["network", "optimizer", "scheduler", "loss", "metrics", "weights"])
         shape = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
         self.network_name, self.network_config = networks.name_of(network), networks.config_of(network)
         # Changes the strides of the weights only; on a CPU, convolutions are 1.0 to 1.4 times as fast.
         self.network = networks.build(network, shape).to(memory_format=torch.channels_last)
+        if weights is not None:
+            load_pretrained(self.network, weights)
         self.optimizer = optimizer
         self.scheduler = scheduler
         self._lr: float | None = None  # in place of that of the optimizer
@@ -122,6 +130,8 @@ class ImageClassifier(LightningModule):
         is_list = class_weights is not None and not isinstance(class_weights, str)
         self._class_weights = losses.ClassWeights(class_weights) if is_list else None  # type: ignore[arg-type]
         self.example_input_array = torch.zeros(1, in_channels, height, width, dtype=torch.uint8)
+        #: Maps images, logits and loss of a training batch to the loss in its place; `Distillation` sets it.
+        self.distill: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
         self._counted: tuple[int, int] | None = None  # the step and the batch that the training metrics have last
         self.metrics = nn.ModuleDict(
             {f"{stage}_metrics": StageMetrics(num_classes, metrics) for stage in get_args(Stage)}
@@ -226,6 +236,8 @@ class ImageClassifier(LightningModule):
             networks.require_several_images(self.network_name, error)
             raise
         loss = self._loss(logits, targets, stage)
+        if stage == "train" and self.distill is not None:
+            loss = self.distill(images, logits, loss)
         self._add_to_metrics(stage, loss, logits, targets)
         return loss, logits
 
@@ -240,6 +252,22 @@ class ImageClassifier(LightningModule):
         if (weights := self._class_weights) is not None:
             return weights.cross_entropy(logits, targets, weights.tensor(self.mean), self.label_smoothing)
         return functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+
+    def measure(self, logits: Tensor, targets: Tensor) -> dict[str, float]:
+        """Return the metrics of the test, `test/acc` and `test/loss` among them, for logits from elsewhere.
+
+        Args:
+            logits: `(N, num_classes)` of all test images.
+            targets: Their classes `(N,)`.
+        """
+        metrics = self._metrics("test")
+        metrics.reset()
+        metrics.add(self._loss(logits, targets, "test"), logits, targets)
+        metrics.flush()
+        measured = {"loss": metrics.loss, "acc": metrics.acc, **metrics.others}
+        values = {f"test/{name}": metric.compute().item() for name, metric in measured.items()}
+        metrics.reset()
+        return values
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _add_to_metrics(self, stage: Stage, loss: Tensor, logits: Tensor, targets: Tensor) -> None:

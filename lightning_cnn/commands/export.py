@@ -4,6 +4,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from lightning_cnn import weights
 from lightning_cnn.config.options import (
     Parser,
     add_checkpoint,
@@ -67,7 +68,8 @@ def main(argv: list[str]) -> int:
     arguments, flags = _parse(argv[1:])
     path = resolve_checkpoint(arguments.checkpoint, find_runs(DEFAULT_ROOT), folder_means="best")
     kind = _format(arguments, flags)
-    output: Path = arguments.output or path.with_suffix(SUFFIXES.get(kind, f".{kind}"))
+    beside = path if weights.name_of(path) is None else Path(path.name)  # not into the package
+    output: Path = arguments.output or beside.with_suffix(SUFFIXES.get(kind, f".{kind}"))
     card = output / f"{_SITE_MODEL}.md" if kind == WEB else output.with_name(f"{output.name}.md")
     if kind == WEB:
         _require_folder(output)

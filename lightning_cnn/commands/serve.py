@@ -102,8 +102,9 @@ def add_options(parser: Parser, models: str) -> None:
         nargs=models,
         metavar="MODEL",
         default=["best"],
-        help="a checkpoint, an exported file, a run folder (for its best checkpoint), or best, last or previous of the "
-        "newest run in logs; requests name one of several, or get the first" + (" (default: best)" * (models == "*")),
+        help="a checkpoint, an exported file, a run folder (for its best checkpoint), best, last or previous of the "
+        "newest run in logs, or weights of this package, such as mnist; requests name one of several, or get the first"
+        + (" (default: best)" * (models == "*")),
     )
     add("--host", default=LOOPBACK[0], metavar="ADDRESS", help="where to listen (default: %(default)s)")
     add("--port", type=integer(0, 65_535), default=8000, metavar="N", help="0 for a free one (default: %(default)s)")

@@ -17,6 +17,7 @@ from typing import Any
 from lightning_cnn.config import yaml as configs
 from lightning_cnn.config.options import Parser, integer, local, positive
 from lightning_cnn.errors import Interrupted, UserError, did_you_mean, reason
+from lightning_cnn.sweep.records import Records, config_name, decides_result
 from lightning_cnn.sweep.trial_process import RESERVED, Value, command, short_name
 from lightning_cnn.text import printable
 
@@ -29,7 +30,7 @@ _N_TRIALS = 20
 _MAX_RUNS = 1000
 _NAME = re.compile(r"[\w+-][\w.+-]{0,99}")
 #: Options of a sweep, as suggestions for unknown ones.
-_OPTIONS = ("--config", "--space", "--n_trials", "--seed", "--seeds", "--folds", "--name", "--storage")
+_OPTIONS = ("--config", "--space", "--n_trials", "--seed", "--seeds", "--folds", "--results", "--name", "--storage")
 
 _EPILOG = """\
 a space:
@@ -46,6 +47,7 @@ starts; OMP_NUM_THREADS overrides that.
 examples:
   lightning-cnn sweep --config configs/mnist/cnn.yaml --space configs/sweeps/cnn.yaml --n_trials 20
   lightning-cnn sweep --config configs/mnist/cnn.yaml --seeds 5 --test true
+  lightning-cnn sweep --config configs/mnist/cnn.yaml --seeds 10 --test true --results results
   lightning-cnn sweep --config configs/mnist/cnn.yaml --folds 5
   lightning-cnn sweep --config configs/mnist/cnn.yaml --space configs/sweeps/cnn.yaml --storage postgresql://me@host/db
 """
@@ -80,6 +82,15 @@ def main(argv: list[str]) -> int:
     }
     storage = None if arguments.storage is None else Storage(arguments.storage)
     fit_config = _check(arguments, flags, [plan[0], plan[-1]] if space is None else space.examples())
+    metric = fit_config["checkpoints"]
+    records = None
+    if arguments.results is not None:
+        records = Records.of(arguments.results, arguments.config, fit_config)
+        purpose["other settings of --results"] = records.hash
+        if not (missing := records.missing(range(arguments.seeds))):
+            print(f"All seeds are recorded.\n{results.records_line(records, metric['monitor'])}")
+            return 0
+        plan = [{"seed_everything": seed} for seed in missing]
     folder = Path(fit_config["trainer"]["default_root_dir"] or ".", arguments.name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,9 +102,8 @@ def main(argv: list[str]) -> int:
     if storage is None:
         storage = Storage(f"sqlite:///{folder.absolute() / _DATABASE}")
     task = Repetition(plan) if space is None else Search(space, arguments.n_trials, arguments.seed)
-    metric = fit_config["checkpoints"]
     study, backend = open_study(storage, arguments.name, task, metric["monitor"], metric["mode"], purpose)
-    worker = Worker(storage, study, backend, folder, task, arguments.config, flags, fit_config)
+    worker = Worker(storage, study, backend, folder, task, arguments.config, flags, fit_config, records)
     print(f"Sweep folder: {printable(str(folder))}", flush=True)
     try:
         worker.run()
@@ -109,7 +119,10 @@ def main(argv: list[str]) -> int:
         note = f"{interrupted.note}; resume with: {_program()} {shlex.join(argv)}"
         raise Interrupted(interrupted.received, note) from interrupted
     with storage.failing_clearly():
+        worker.write_records()
         print("\n" + results.write(study, folder, fit_config))
+        if records is not None:
+            print(results.records_line(records, metric["monitor"]))
         worker.require_complete()
     return 0
 
@@ -130,6 +143,20 @@ def _require_free(flags: Sequence[str], varied: Sequence[str], is_search: bool) 
             raise UserError(f"--{name} cannot be given to a sweep, which sets it for each trial; leave it out")
         if name in varied:
             raise UserError(f"--{name} is varied by this sweep; leave it out, or remove it from the space")
+
+
+def _require_recordable(arguments: argparse.Namespace, flags: Sequence[str]) -> None:
+    """Check that the rows of `--results` are those of the config alone, with validation and test."""
+    if arguments.seeds is None or arguments.folds is not None:
+        raise UserError("--results records seeds; give --seeds K, and neither --folds nor --space")
+    for name in map(_name, flags):
+        if name != "test" and decides_result(name):
+            raise UserError(
+                f"--{name} changes the result, and --results records that of the config alone; write it into a config, "
+                "or leave --results out"
+            )
+    if "--test=true" not in flags:
+        raise UserError("--results records the test as well; add --test true")
 
 
 def _check(arguments: argparse.Namespace, flags: Sequence[str], examples: Sequence[dict[str, Value]]) -> dict[str, Any]:
@@ -211,7 +238,14 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         metavar="K",
         help="cross-validation: validate on each of K parts of the training data; with --seeds, once for each seed",
     )
-    add("--name", help="name of the sweep and its folder (default: sweep-, seeds- or folds-CONFIG)")
+    add(
+        "--results",
+        type=local,
+        metavar="DIR",
+        help="with --seeds and --test true: record each seed in a row of DIR/CONFIG.csv, and run only the seeds that "
+        "have none; the settings of the config must be those of the rows",
+    )
+    add("--name", help="name of the sweep and its folder (default: sweep-, seeds-, folds- or results-CONFIG)")
     storage = (
         "database that the workers share (default: an SQLite file in the folder of the sweep, for one machine); "
         "for several machines postgresql://USER@HOST/DATABASE, with the password in ~/.pgpass or $PGPASSWORD"
@@ -227,6 +261,10 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     if arguments.space is None and arguments.n_trials is not None:
         raise UserError("--n_trials is for --space; --seeds and --folds set the number of trials themselves")
     arguments.n_trials = arguments.n_trials or _N_TRIALS
+    flags = _join(rest)
+    if arguments.results is not None:
+        _require_recordable(arguments, flags)
+        arguments.name = arguments.name or f"results-{config_name(arguments.config).replace('/', '-')}"
     if arguments.name is None:
         arguments.name = f"{'-'.join(tasks).replace('space', 'sweep')}-{arguments.config.stem}"
     if not _NAME.fullmatch(arguments.name):
@@ -234,4 +272,4 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
             f"--name {configs.describe(arguments.name)} must be the name of a folder: at most 100 letters, digits "
             "and _ - . +, and no leading dot"
         )
-    return arguments, _join(rest)
+    return arguments, flags

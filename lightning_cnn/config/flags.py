@@ -46,12 +46,14 @@ class CommandLine:
     Attributes:
         configs: The files, or YAML texts, of `--config`, in their order.
         checkpoint: What `--ckpt_path`, or the argument without a flag, refers to; None if neither was given.
+        more_checkpoints: Further ones, where several are allowed.
         flags: All other settings, in their order.
         asks_for_help: Whether help is wanted: `--help`, or `--model.help` and the like.
     """
 
     configs: list[str] = field(default_factory=list)
     checkpoint: str | None = None
+    more_checkpoints: list[str] = field(default_factory=list)
     flags: list[Flag] = field(default_factory=list)
     asks_for_help: bool = False
 
@@ -60,11 +62,15 @@ class CommandLine:
         return next((flag.value for flag in reversed(self.flags) if flag.name == name), None)
 
 
-def read_command_line(arguments: Sequence[str]) -> CommandLine:
+def read_command_line(arguments: Sequence[str], several: bool = False) -> CommandLine:
     """Read the arguments after the command.
 
+    Args:
+        arguments: Everything after the command.
+        several: Whether more than one checkpoint is allowed.
+
     Raises:
-        UserError: If a file has no name, or there is more than one checkpoint.
+        UserError: If a file has no name, or there is a checkpoint too many.
 
     Example:
         >>> line = read_command_line(["best", "--trainer.max_epochs=3"])
@@ -81,7 +87,7 @@ def read_command_line(arguments: Sequence[str]) -> CommandLine:
         if not argument.startswith("-"):
             if Path(argument).suffix in (".yaml", ".yml"):
                 raise UserError(f"{argument} looks like a config; give it with --config {argument}")
-            _take_checkpoint(line, argument)
+            _take_checkpoint(line, argument, several)
             continue
         name, given, value = argument.partition("=")
         _take_flag(line, name, value if given else _value_of(name, rest))
@@ -108,7 +114,10 @@ def _take_flag(line: CommandLine, name: str, value: str | None) -> None:
         line.flags.append(Flag(name.lstrip("-").removesuffix("+"), value, appends=name.endswith("+")))
 
 
-def _take_checkpoint(line: CommandLine, argument: str) -> None:
+def _take_checkpoint(line: CommandLine, argument: str, several: bool = False) -> None:
+    if line.checkpoint is not None and several:
+        line.more_checkpoints.append(argument)
+        return
     if line.checkpoint is not None:
         raise UserError(
             f"{argument!r} is one argument too many: there is already the checkpoint {line.checkpoint!r}; "

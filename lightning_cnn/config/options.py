@@ -87,8 +87,8 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
         "checkpoint",
         nargs="?",
         metavar="CHECKPOINT",
-        help="a checkpoint file, a run folder (for its best checkpoint), or best, last or previous of the newest run "
-        "in logs",
+        help="a checkpoint file, a run folder (for its best checkpoint), best, last or previous of the newest run in "
+        "logs, or weights of this package, such as mnist",
     )
     parser.add_argument("--ckpt_path", metavar="CHECKPOINT", help="the same, in place of the positional argument")
 

@@ -37,6 +37,8 @@ def without_places(config: object, is_resumed: bool) -> object:
     kept = dict(config)
     if isinstance(trainer := config.get("trainer"), dict):
         kept["trainer"] = {name: value for name, value in trainer.items() if name not in PROCESSES}
+    if isinstance(distillation := config.get("distillation"), dict):
+        kept["distillation"] = {name: value for name, value in distillation.items() if name != "teachers"}
     data = config.get("data")
     if isinstance(data, dict) and isinstance(given := data.get("init_args"), dict):
         kept["data"] = {**data, "init_args": {k: v for k, v in given.items() if _is_kept(k, v, is_resumed)}}
@@ -72,6 +74,25 @@ def places_of(checkpoint: Path, data: object, is_resumed: bool) -> Tree:
         arguments = {k: v for k, v in given.items() if _is_of_use(k, v, is_resumed)} if isinstance(given, dict) else {}
         found["data"] = {"class_path": own["class_path"], "init_args": arguments}
     return found
+
+
+def teachers_of(checkpoint: Path) -> Tree:
+    """Return the teachers in the `config.yaml` of the run that a checkpoint belongs to: files that are the user's.
+
+    Args:
+        checkpoint: The file; if it is a copy elsewhere, nothing is returned.
+    """
+    run = Run.of_checkpoint(checkpoint)
+    if not run.has_checkpoint(checkpoint) or not run.config_file.is_file():
+        return {}
+    config: Tree = {}
+    with suppress(UserError):
+        config = run.read_config()
+    own = config.get("distillation")
+    names = own.get("teachers") if isinstance(own, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return {}
+    return {"distillation": {"teachers": names}}
 
 
 def _is_of_use(name: str, value: Any, is_resumed: bool) -> bool:

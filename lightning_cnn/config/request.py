@@ -14,7 +14,7 @@ from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.checkpoint.onnx import is_onnx_file
 from lightning_cnn.config.class_settings import arguments, is_class
 from lightning_cnn.config.flags import CommandLine, Flag
-from lightning_cnn.config.places import places_of, without_places
+from lightning_cnn.config.places import places_of, teachers_of, without_places
 from lightning_cnn.config.schema import Schema
 from lightning_cnn.config.settings import Tree, apply_flags, merge, read_settings, texts
 from lightning_cnn.config.trust import trusted_settings
@@ -117,7 +117,8 @@ def _stored_settings(path: Path, command: str, named: Iterable[str]) -> Tree:
     trusted = (set(named), config_file if config_file.is_file() else None)
     stored = trusted_settings(without_places(config, is_resumed), *trusted)
     own = {"model": {"class_path": _EXPORTED, "init_args": {"path": str(path)}}} if is_exported else {}
-    return merge(stored, trusted_settings(places_of(path, stored.get("data"), is_resumed), *trusted), own)
+    places = trusted_settings(places_of(path, stored.get("data"), is_resumed), *trusted)
+    return merge(stored, places, teachers_of(path) if is_resumed else {}, own)
 
 
 def _require_runtime(path: Path) -> None:

@@ -31,7 +31,7 @@ from lightning_cnn.data import arrays, datamodules, image_folder, published  # n
 from lightning_cnn.errors import UserError
 
 #: The settings of a run; nothing else is taken from a checkpoint.
-SECTIONS = ("seed_everything", "trainer", "model", "data", "checkpoints", "plots", "dashboard")
+SECTIONS = ("seed_everything", "trainer", "model", "data", "checkpoints", "distillation", "plots", "dashboard")
 #: Settings of the trainer that say where to write: in a folder, or on a server.
 _PLACES = ("default_root_dir", "model_registry")
 #: Settings that are text, and may look like a name in a module or the name of a file.
@@ -170,6 +170,8 @@ class _Copier:
             value = {key: item for key, item in value.items() if key not in PRETRAINED or str(item) in self.named}
         if place == ("model", "init_args"):
             value = {key: item for key, item in value.items() if key not in LINKED}
+            if isinstance(file := value.get("weights"), str) and file not in self.named:
+                del value["weights"]
         if is_class(value) and (cls := self._class(value["class_path"], place)) is not None:
             owners = {"init_args": cls}
         return {
@@ -199,7 +201,7 @@ class _Copier:
         is_text = setting in _TEXTS or (argument is not None and _is_text(argument))
         if not is_text and _can_be_imported(text):
             self._require_class(text, place)
-        elif "://" in text or (not is_text and _is_more_than_text(text)):
+        elif "://" in text or setting == "teachers" or (not is_text and _is_more_than_text(text)):
             raise UserError(
                 f"the checkpoint has {describe(text)} for {_flag(place)}; files, addresses and YAML text that a "
                 f"checkpoint names are not read; if you trust it, {self._way_out(text, place)}"

@@ -9,6 +9,7 @@ from typing import Any
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.checkpoint import onnx
 from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.config.loading import load_classifier
 from lightning_cnn.config.places import without_places
 from lightning_cnn.data.batches import SequentialLoader
 from lightning_cnn.errors import UserError
@@ -18,7 +19,6 @@ from lightning_cnn.export.formats import Onnx, Program, TorchExport, write_safet
 from lightning_cnn.export.program import Program as Network
 from lightning_cnn.export.quantize import Calibration, Quantization, quantized
 from lightning_cnn.files import sha256
-from lightning_cnn.predict.loading import load_classifier
 from lightning_cnn.run import Run
 from lightning_cnn.training.images import EvaluationImages
 

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn.config.loading import load_classifier
 from lightning_cnn.errors import UserError
 from lightning_cnn.predict.framing import read_framing
-from lightning_cnn.predict.loading import load_classifier
 
 
 class TorchModel:

@@ -39,8 +39,8 @@ def load(checkpoint: str | os.PathLike[str] = "best", *, model: str | None = Non
     """Load a trained classifier.
 
     Args:
-        checkpoint: A checkpoint or another file with a model, a run folder (for its best checkpoint), or `best`, `last`
-            or `previous` of the newest run in `logs`.
+        checkpoint: A checkpoint or another file with a model, a run folder (for its best checkpoint), `best`, `last` or
+            `previous` of the newest run in `logs`, or weights of this package, such as `mnist`.
         model: Your own network or classifier, such as `wide_mlp.WideMLP`, if the file is to be trusted to name it; its
             module is imported.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lightning_cnn.errors import UserError
 from lightning_cnn.run import Run
+from lightning_cnn.weights import name_of
 
 #: The environment variable of the key: a command line can be read by other users of the machine.
 KEY_VARIABLE = "LIGHTNING_CNN_API_KEY"
@@ -82,6 +83,8 @@ def read_key() -> str:
 def name_models(paths: list[Path]) -> dict[str, Path]:
     """Return the files by names that tell them apart: of a run, its folder, and otherwise the file's name.
 
+    Weights of this package have their own, such as `mnist/tiny`.
+
     Example:
         >>> list(name_models([Path("logs/mnist-cnn/version_0/checkpoints/best.ckpt"), Path("digits.onnx")]))
         ['mnist-cnn/version_0', 'digits']
@@ -89,7 +92,7 @@ def name_models(paths: list[Path]) -> dict[str, Path]:
     named: dict[str, Path] = {}
     for path in paths:
         run = Run.of_checkpoint(path)
-        name = path.stem
+        name = name_of(path) or path.stem
         if run.has_checkpoint(path):
             name = "/".join(run.folder.absolute().parts[-2:]) + ("" if path.stem == "best" else f"/{path.stem}")
         unique, number = name, 2

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lightning_cnn.config.yaml import dump
 from lightning_cnn.files import atomic_write
+from lightning_cnn.sweep.records import Records, has_no_metrics
 from lightning_cnn.sweep.statistics import estimate
 from lightning_cnn.sweep.tasks import has_diverged, original_number
 from lightning_cnn.text import spreadsheet_safe
@@ -45,7 +46,7 @@ def write(study: Study, folder: Path, fit_config: dict[str, Any]) -> str:
             them that the sweep changes for its trials.
     """
     (monitor,) = study.metric_names or [""]
-    with _locked(folder):
+    with locked(folder):
         trials, ranked = _write_tables(study, folder, fit_config)
         if study.user_attrs["kind"] == "repeat":
             return "\n".join([*_averages(trials, monitor), *_overview(folder, trials)])
@@ -66,11 +67,11 @@ def write_tables(study: Study, folder: Path, fit_config: dict[str, Any]) -> None
         folder: As in `write`.
         fit_config: As in `write`.
     """
-    with _locked(folder):
+    with locked(folder):
         _write_tables(study, folder, fit_config)
 
 
-def _locked(folder: Path) -> BaseFileLock:
+def locked(folder: Path) -> BaseFileLock:
     """A lock, without which older results could be written last."""
     return FileLock(folder / ".results.lock")
 
@@ -254,18 +255,30 @@ def _average(monitor: str, runs: Sequence[tuple[FrozenTrial, float]]) -> str:
         by_fold[_settings(trial).get("data.fold")].append(value)
     is_folded = None not in by_fold
     samples = [fmean(fold) for fold in by_fold.values()] if is_folded else [value for _, value in runs]
-    result = estimate(samples, (0.0, 1.0) if is_share(monitor) else (-math.inf, math.inf))
     what = _count(len(samples), "fold" if is_folded else "seed")
     if len(runs) > len(samples):
         what += f", {_count(len(runs), 'run')}"
+    return _estimate(monitor, samples, what, "rough " if is_folded else "")
+
+
+def _estimate(monitor: str, samples: Sequence[float], what: str, rough: str = "") -> str:
+    result = estimate(samples, (0.0, 1.0) if is_share(monitor) else (-math.inf, math.inf))
     if len(samples) == 1:
         return f"{format_metric(monitor, result.mean)} ({what})"
     mean, deviation, low, high = (format_metric(monitor, value) for value in result)
-    rough = "rough " if is_folded else ""
     return (
         f"{mean.removesuffix(' %')} ± {deviation} ({what}; {rough}95 % confidence interval of the mean "
         f"{low.removesuffix(' %')} to {high})"
     )
+
+
+def records_line(records: Records, monitor: str) -> str:
+    """Return one line about the records of a config: their file, and the average of the test."""
+    name, rows = name_in_test(monitor), records.read()
+    values = [float(row[name]) for row in rows if row.get(name)]
+    n_diverged = len([row for row in rows if has_no_metrics(row)])
+    what = _count(len(values), "seed") + (f" without {n_diverged} that diverged" if n_diverged else "")
+    return f"Records:    {records.file}" + (f": {name} {_estimate(name, values, what)}" if values else "")
 
 
 def _overview(folder: Path, trials: Sequence[FrozenTrial]) -> list[str]:

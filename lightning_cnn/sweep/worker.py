@@ -21,7 +21,8 @@ from lightning_cnn import signals
 from lightning_cnn.errors import Interrupted, UserError
 from lightning_cnn.run import Run
 from lightning_cnn.sweep import trial_process
-from lightning_cnn.sweep.results import name_in_test, trial_line, write_tables
+from lightning_cnn.sweep.records import Records, record
+from lightning_cnn.sweep.results import locked, name_in_test, trial_line, write_tables
 from lightning_cnn.sweep.storage import ConnectionLostError, Storage, StorageError
 from lightning_cnn.sweep.tasks import DIVERGED, ENDED, Repetition, Search, SweepError, has_failed, original_number
 from lightning_cnn.sweep.trial_main import DIVERGED as DIVERGED_STATUS
@@ -52,6 +53,7 @@ class Worker:
         config: The config of all trials.
         flags: The flags of `fit` for all trials.
         fit_config: All settings of `fit`, for the results, which are written after every trial.
+        records: Where the seeds of a repetition are recorded; None if they are not.
     """
 
     storage: Storage
@@ -62,6 +64,7 @@ class Worker:
     config: Path
     flags: Sequence[str]
     fit_config: dict[str, Any]
+    records: Records | None = None
 
     def __post_init__(self) -> None:
         (self.monitor,) = self.study.metric_names or [""]
@@ -196,8 +199,13 @@ class Worker:
 
     def _train(self, trial: Trial, folder: Path, arguments: Sequence[str]) -> float:
         folder.mkdir(parents=True, exist_ok=True)
-        with _exclusive(trial, folder), trial_process.start(arguments, folder) as process:
-            status = self._follow(trial, process, folder)
+        with _exclusive(trial, folder):
+            is_new, started = trial_process.newest_run(folder) is None, time.monotonic()
+            with trial_process.start(arguments, folder) as process:
+                status = self._follow(trial, process, folder)
+        if self.records is not None and status in (0, DIVERGED_STATUS):
+            seconds = time.monotonic() - started if is_new else None
+            self._record(trial, trial_process.newest_run(folder), seconds, status == DIVERGED_STATUS)
         if status == DIVERGED_STATUS:
             self._end_diverged(trial, trial_process.error_message(status, folder))
         if status != 0:
@@ -214,6 +222,19 @@ class Worker:
             trial.set_user_attr("test", tested)
         best = max if self.study.direction == StudyDirection.MAXIMIZE else min
         return best(value for _, value in values)
+
+    def _record(self, trial: Trial, run: Run | None, seconds: float | None, has_diverged: bool) -> None:
+        """Keep the row of a run with its trial, so that any worker can write it."""
+        if run is not None:
+            mode = self.fit_config["checkpoints"]["mode"]
+            trial.set_user_attr("record", record(run, self.monitor, mode, seconds, has_diverged))
+
+    def write_records(self) -> None:
+        """Write the rows of all seeds that have ended, also of other workers, into the file of the records."""
+        if self.records is not None:
+            ended = [trial for trial in self._trials() if trial.state in ENDED and "record" in trial.user_attrs]
+            with locked(self.folder):
+                self.records.add({t.user_attrs["settings"]["seed_everything"]: t.user_attrs["record"] for t in ended})
 
     def _end_diverged(self, trial: Trial, message: str) -> NoReturn:
         """End a trial that has diverged, a result of its settings: samplers learn from pruned trials, not from failed.
@@ -255,6 +276,7 @@ class Worker:
 
     def _report(self, study: Study, trial: FrozenTrial) -> None:
         write_tables(study, self.folder, self.fit_config)
+        self.write_records()
         print(trial_line(trial, self.monitor), flush=True)
 
     def _is_running(self, trial: Trial) -> bool:

@@ -1,7 +1,7 @@
 """`TrainingCLI`: LightningCLI, and what a run of `fit`, `validate` or `test` needs around it. `commands` starts it."""
 
 import signal
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -81,6 +81,8 @@ class TrainingCLI(SettingsCLI):
     """
 
     trainer: Trainer
+    #: What writes the results of a test.
+    results_class = TestResults
 
     def __init__(self, request: Request, stack: ExitStack, peers: PeerProcesses, prints_summary: bool = True) -> None:
         self.stack = stack
@@ -110,6 +112,8 @@ class TrainingCLI(SettingsCLI):
                 require_resumable(self.checkpoint, content, self.settings, self.settings["overwrite"])
         try:
             if self.checkpoint is not None:
+                if "weights" in self.config["model"].get("init_args", {}):  # it has its own
+                    self.config["model"]["init_args"]["weights"] = None
                 part: Part | None = {"validate": "val", "test": "test"}.get(self.command)  # type: ignore[assignment]
                 self.config["data"] = build_data(self.parser, self.config, content, part)
                 require_same_images(self.checkpoint, content.get("hyper_parameters", {}), self.config["data"])
@@ -157,7 +161,8 @@ class TrainingCLI(SettingsCLI):
         if self.command == "test":
             assert self.checkpoint is not None
             folder = Run.of_checkpoint(self.checkpoint).folder
-            self.test_results = TestResults(folder, self.checkpoint, self.settings["overwrite"])
+            folder.mkdir(parents=True, exist_ok=True)  # of weights of this package
+            self.test_results = self.results_class(folder, self.checkpoint, self.settings["overwrite"])
             callbacks.append(self.test_results)
         # A trainer that restores no checkpoint writes into its own folder.
         place = {}
@@ -178,7 +183,7 @@ class TrainingCLI(SettingsCLI):
         require_trainable(options, self.model, self.datamodule, self.settings["test"])
         precision = setup.choose_precision(vars(options), self.model, self.datamodule.batch_size)
         if options["barebones"]:
-            self.parser.callback_keys = []  # neither plots nor dashboard
+            self.parser.callback_keys = ["distillation"]  # neither plots nor dashboard
             return {"precision": precision}
         folder = self._open_run(Path(options["default_root_dir"] or "."))
         loggers = setup.make_loggers(options["logger"], Run(folder), self.first_step)
@@ -222,9 +227,20 @@ class TrainingCLI(SettingsCLI):
         record = {name: value for name, value in self.settings.items() if name not in RUN_OPTIONS}
         record["trainer"] = {**self.settings["trainer"], **decided}
         if self.description is not None:
-            record["model"] = with_pretrained(record["model"], self.description["config"].get("model"))
+            before = self.description["config"].get("model")
+            record["model"] = with_pretrained(record["model"], before, self._own_model())
         require_recordable(record)
         return record
+
+    def _own_model(self) -> Any:
+        """Return the settings of the model in the `config.yaml` of the run that is resumed, if there are any."""
+        assert self.checkpoint is not None
+        run = Run.of_checkpoint(self.checkpoint)
+        if not run.has_checkpoint(self.checkpoint) or not run.config_file.is_file():
+            return None
+        with suppress(UserError):  # it is damaged, and is written anew
+            return run.read_config().get("model")
+        return None
 
     @property
     def current_run(self) -> Run:

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from lightning_cnn.config.flags import CommandLine, read_command_line
+from lightning_cnn.config.flags import CommandLine, Flag, read_command_line
 from lightning_cnn.config.parser import in_one_line
 from lightning_cnn.config.request import Request, read_request
 from lightning_cnn.config.settings import Tree
@@ -14,6 +15,7 @@ from lightning_cnn.errors import UserError
 from lightning_cnn.startup import filter_warnings, tune_process
 from lightning_cnn.training.cli import TrainingCLI
 from lightning_cnn.training.distributed import PeerFailureError, PeerProcesses
+from lightning_cnn.training.ensemble import MemberCLI, require_agreement, write
 from lightning_cnn.training.options import schema
 from lightning_cnn.training.parsing import SettingsCLI
 from lightning_cnn.training.refusals import naming_flags
@@ -26,19 +28,44 @@ def main(argv: Sequence[str]) -> int:
         UserError: If an argument is wrong, or the settings cannot be used together.
     """
     command, *arguments = argv
-    line = read_command_line(arguments)
+    line = read_command_line(arguments, several=command == "test")
     if line.asks_for_help:
         filter_warnings()
         SettingsCLI(Request(command, {}), help_arguments=arguments)  # prints the help, and exits
     peers = PeerProcesses()
     try:
-        run(command, line, peers)
+        if line.more_checkpoints:
+            _test_ensemble(line)
+        else:
+            run(command, line, peers)
     except PeerFailureError as failed:
         return peers.leave(failed.failure)
     return 0
 
 
-def run(command: str, line: CommandLine, peers: PeerProcesses, prints_summary: bool = True) -> TrainingCLI | None:
+def _test_ensemble(line: CommandLine) -> None:
+    """Test several checkpoints, and the mean of their probabilities."""
+    quiet = [Flag("plots.enabled", "false"), Flag("verbose", "false")]
+    members: list[MemberCLI] = []
+    for checkpoint in (line.checkpoint, *line.more_checkpoints):
+        one = replace(line, checkpoint=checkpoint, more_checkpoints=[], flags=[*line.flags, *quiet])
+        member = run("test", one, PeerProcesses(), prints_summary=False, kind=MemberCLI)
+        if not isinstance(member, MemberCLI):  # only settings were to be printed
+            return
+        for before in members:
+            require_agreement(before.results, member.results)
+        print(member.results.summary, flush=True)
+        members.append(member)
+    print(write(members))
+
+
+def run(
+    command: str,
+    line: CommandLine,
+    peers: PeerProcesses,
+    prints_summary: bool = True,
+    kind: type[TrainingCLI] = TrainingCLI,
+) -> TrainingCLI | None:
     """Run `fit`, `validate` or `test`.
 
     Args:
@@ -46,6 +73,7 @@ def run(command: str, line: CommandLine, peers: PeerProcesses, prints_summary: b
         line: The command line, or what is given in Python in its place.
         peers: All processes of the run.
         prints_summary: Whether to print where the results are, and which commands use them.
+        kind: What is to run it.
 
     Returns:
         What has run it; None if only settings were to be printed.
@@ -64,7 +92,7 @@ def run(command: str, line: CommandLine, peers: PeerProcesses, prints_summary: b
             if request.prints_config:
                 print(dump(SettingsCLI(request).settings), end="")
                 return None
-            cli = TrainingCLI(request, stack, peers, prints_summary)
+            cli = kind(request, stack, peers, prints_summary)
             cli.run()
             return cli
     # Settings cannot be used together, or need a package that is not installed.

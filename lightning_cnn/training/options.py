@@ -4,10 +4,17 @@ from typing import Any, Literal
 
 from lightning_cnn.callbacks import Checkpoints, Dashboard, Plots
 from lightning_cnn.config.schema import Schema
+from lightning_cnn.training.distillation import Distillation
 from lightning_cnn.training.trainer import Trainer
 
 #: The groups of settings, each of the arguments of a class.
-GROUPS = {"trainer": Trainer, "checkpoints": Checkpoints, "plots": Plots, "dashboard": Dashboard}
+GROUPS = {
+    "trainer": Trainer,
+    "checkpoints": Checkpoints,
+    "distillation": Distillation,
+    "plots": Plots,
+    "dashboard": Dashboard,
+}
 #: The other settings of a command, with their types, defaults and help.
 OPTIONS: dict[str, dict[str, tuple[Any, Any, str]]] = {
     command: {
@@ -46,7 +53,7 @@ OPTIONS["test"] |= {
 DESCRIPTION = {
     "fit": "Train a classifier, or resume a run.",
     "validate": "Evaluate a checkpoint on the validation images.",
-    "test": "Evaluate a checkpoint on the official test images.",
+    "test": "Evaluate a checkpoint on the official test images, or of several the mean of their probabilities.",
 }
 #: What `--ckpt_path` is for.
 CKPT_PATH = {

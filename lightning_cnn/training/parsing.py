@@ -28,6 +28,7 @@ from lightning_cnn.data import ImageDataModule
 from lightning_cnn.environment import is_requeued_by_slurm
 from lightning_cnn.errors import UserError
 from lightning_cnn.run import Run
+from lightning_cnn.training.distillation import Distillation
 from lightning_cnn.training.options import CKPT_PATH, DESCRIPTION, OPTIONS, schema
 from lightning_cnn.training.refusals import require_trainable
 from lightning_cnn.training.resume import finds_batch_size, run_to_resume
@@ -78,6 +79,7 @@ class SettingsCLI(LightningCLI):
         self.command = request.command
         self.checkpoint = request.checkpoint
         self.settings: dict[str, Any] = {}
+        several = " ..." if self.command == "test" else ""
         super().__init__(
             ImageClassifier,
             ImageDataModule,
@@ -91,7 +93,7 @@ class SettingsCLI(LightningCLI):
             parser_class=SettingsParser,
             parser_kwargs={
                 "prog": f"lightning-cnn {self.command}",
-                "usage": f"lightning-cnn {self.command} [CHECKPOINT] [--config FILE] [--NAME VALUE ...]",
+                "usage": f"lightning-cnn {self.command} [CHECKPOINT{several}] [--config FILE] [--NAME VALUE ...]",
                 "description": DESCRIPTION[self.command],
                 "allow_abbrev": False,
             },
@@ -102,6 +104,7 @@ class SettingsCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add our groups of settings, and the options of the command."""
         parser.add_class_arguments(Checkpoints, "checkpoints")
+        parser.add_lightning_class_args(Distillation, "distillation")
         parser.add_lightning_class_args(Plots, "plots")
         parser.add_lightning_class_args(Dashboard, "dashboard")  # after the plots, which it shows
         for name in LINKED:

@@ -6,6 +6,7 @@ from shlex import quote
 from typing import Any
 
 from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn import weights as shipped
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.classifiers.network import PRETRAINED
 from lightning_cnn.config.class_settings import is_class
@@ -131,6 +132,11 @@ def require_resumable(path: Path, content: dict[str, Any], config: dict[str, Any
             f"{path} has no training state to resume; `test` and `predict` can use it, for `fit` start a new run"
         )
     before = content[checkpoints.KEY]["config"]
+    if _has_teachers(before) and not _has_teachers(config):
+        raise UserError(
+            f"{path} was trained with teachers, whose files a checkpoint does not name; add --distillation.teachers "
+            "[TEACHER, …]"
+        )
     changed = _first_difference(_kept(before, before), _kept(config, before))
     if changed is not None:
         flag, (old, new) = changed
@@ -190,14 +196,24 @@ def _kept(config: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
     if "trainer" not in stored:  # Lightning's Trainer stores the classes and their numbers only
         return {name: (config.get(name) or {}).get("class_path") for name in ("model", "data") if name in stored}
     kept = {name: config.get(name) for name in ("seed_everything", "model", "data")}
+    if _has_teachers(config):
+        kept["distillation"] = {**config["distillation"], "teachers": len(config["distillation"]["teachers"])}
     kept["model"] = _without_pretrained(kept["model"])
     if isinstance(kept["data"], dict) and isinstance(kept["data"].get("init_args"), dict):
         kept["data"] = {**kept["data"], "init_args": kept["data"]["init_args"] | dict.fromkeys(_FREE)}
     return kept
 
 
+def _has_teachers(config: dict[str, Any]) -> bool:
+    distillation = config.get("distillation")
+    teachers = distillation.get("teachers") if isinstance(distillation, dict) else None
+    return isinstance(teachers, list) and bool(teachers)
+
+
 def _without_pretrained(model: Any) -> Any:
     """Return the settings of a model without those that load weights into its network: a checkpoint has its own."""
+    if is_class(model):
+        model = {**model, "init_args": {k: v for k, v in (model.get("init_args") or {}).items() if k != "weights"}}
     if (network := _network_of(model)) is None:
         return model
     given = {name: value for name, value in (network.get("init_args") or {}).items() if name not in PRETRAINED}
@@ -210,21 +226,31 @@ def _network_of(model: Any) -> dict[str, Any] | None:
     return network if is_class(network) else None
 
 
-def with_pretrained(model: Any, before: Any) -> Any:
+def with_pretrained(model: Any, before: Any, own: Any) -> Any:
     """Return the settings of a resumed model with what its network was pretrained with, as a record.
 
-    The network is built without, because the checkpoint has its weights. Only names are kept, no paths or addresses.
+    The network is built without, because the checkpoint has its weights. Of a checkpoint, only names are kept, no paths
+    or addresses.
 
     Args:
         model: The settings of the model.
         before: Those in the checkpoint.
+        own: Those in the `config.yaml` of the run that is resumed; None for a checkpoint from elsewhere.
     """
+    if is_class(model) and "weights" in (given := model.get("init_args") or {}):
+        start = name if (name := _weights_of(before)) in shipped.read_manifest() else None
+        model = {**model, "init_args": {**given, "weights": _weights_of(own) or start}}
     old, new = (_network_of(before), _network_of(model))
     if old is None or new is None:
         return model
     given = {name: v for name, v in (old.get("init_args") or {}).items() if name in PRETRAINED and _NAME.match(str(v))}
     network = {**new, "init_args": given | (new.get("init_args") or {})}
     return {**model, "init_args": {**model["init_args"], "network": network}}
+
+
+def _weights_of(model: Any) -> Any:
+    """Return what a model starts from, by its settings."""
+    return (model.get("init_args") or {}).get("weights") if is_class(model) else None
 
 
 def _first_difference(before: object, now: object) -> tuple[str, tuple[object, object]] | None:

@@ -18,6 +18,7 @@ def options(tmp_path) -> Options:
         reference=True,
         limit_batches=None,
         processes=[2, 4],
+        seeds=2,
     )
 
 

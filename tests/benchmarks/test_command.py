@@ -87,7 +87,7 @@ def test_limited_loops_are_announced_as_such(nothing_heavy, capsys):
         ),
         (
             ["--repeat=2"],
-            "'--repeat' is not an option (choose from --help, --repeats, --output, "
+            "'--repeat' is not an option (choose from --help, --repeats, --seeds, --output, "
             "--overwrite, --systems, --data_dir, --allow_sample, --reference, --processes, --models, --limit_batches); "
             "did you mean '--repeats'?",
         ),

@@ -12,7 +12,7 @@ RESULTS = {
     "fit_system": {"precision": "bf16-mixed", "first_step_seconds": 8.0},
     "plain.read_images": {"train_images": 100},
     "bare.read_images": {"train_images": 100},
-    "fit_and_test": {"test_acc": 0.99},
+    "fit_and_test": {"test_acc": 0.99, "cpu_seconds": 1.5},
     "reference.train": {"target": 0.99, "epochs": [{"test_acc": 0.98}, {"test_acc": 0.991}]},
     "fit_steps": {"precision": "bf16-mixed", "step_seconds": 0.01},
     "machine.step_rate": {"flops": 4e9, "gflops_per_second": 50.0},
@@ -97,9 +97,9 @@ def test_time_to_accuracy_has_all_seeds_and_the_example(options, calls):
 
     assert [arguments.get("seed") for _, arguments in calls] == [0, 1, 0, 1, None]
     assert table.rows == [
-        ["mnist/fast.yaml", "99.0 %", "99.00 ± 0.00 %", "1.5 (1.0–2.0)", ""],
-        ["fashion_mnist/fast.yaml", "90.0 %", "99.00 ± 0.00 %", "3.5 (3.0–4.0)", ""],
-        ["PyTorch's MNIST example", "99.0 %", "99.10 %", "5.0", "3.8 × (2.5–5.0)"],
+        ["mnist/fast.yaml", "99.0 %", "2 of 2", "99.00 ± 0.00 %", "1.5 (1.0–2.0)", "1.5 (1.5–1.5)", ""],
+        ["fashion_mnist/fast.yaml", "90.0 %", "2 of 2", "99.00 ± 0.00 %", "3.5 (3.0–4.0)", "1.5 (1.5–1.5)", ""],
+        ["PyTorch's MNIST example", "99.0 %", "1 of 1", "99.10 %", "5.0", "", "3.8 × (2.5–5.0)"],
     ]
 
 
@@ -108,7 +108,18 @@ def test_the_example_may_miss_its_target():
 
     table = SECTIONS["accuracy"].table([run])
 
-    assert table.rows == [["PyTorch's MNIST example", "99.0 %", "98.00 %", "not in 14 epochs", ""]]
+    assert table.rows == [["PyTorch's MNIST example", "99.0 %", "0 of 1", "98.00 %", "not in 14 epochs", "", ""]]
+
+
+def test_targets_of_one_config_share_its_runs_and_those_without_one_are_left_out(options, calls, monkeypatch, capsys):
+    fast = "mnist/fast.yaml"
+    monkeypatch.setattr(sections, "TARGETS", (("MNIST", 0.99, fast), ("MNIST", 0.994, fast), ("MNIST", 0.995, None)))
+
+    table = SECTIONS["accuracy"].table(SECTIONS["accuracy"].measure(replace(options, reference=False)))
+
+    assert len(calls) == 2
+    assert [row[:3] for row in table.rows] == [[fast, "99.0 %", "2 of 2"], [fast, "99.4 %", "0 of 2"]]
+    assert "MNIST, 99.5 %: no config yet" in capsys.readouterr().err
 
 
 def test_startup_has_a_row_for_each_command(options, calls):

@@ -1,3 +1,4 @@
+import csv
 import json
 import os
 import signal
@@ -100,9 +101,64 @@ def test_another_sweep_needs_another_name(cli):
     assert on_another_machine.status == 0
 
 
+@pytest.mark.usefixtures("_stubs", "checked")
+def test_results_are_recorded_and_only_missing_seeds_are_run(cli):
+    def run(k, *flags):
+        return cli("sweep", "-c", "cnn.yaml", "--seeds", k, "--test", "true", "--results", "results", *flags)
+
+    assert run(2).status == 0
+    Path("logs").rename("another_machine")
+    outcome = run(3, "--trainer.precision", "32-true")
+
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "trial 0  complete" in outcome.out and "trial 1" not in outcome.out  # of this machine
+    assert Path("logs/results-cnn").is_dir()
+    with Path("results/cnn.csv").open() as file:
+        rows = [*csv.DictReader(file)]
+    assert [row["seed"] for row in rows] == ["0", "1", "2"]
+    assert {(row["test/acc"], row["val/acc"]) for row in rows} == {("0.5", "0.7875")}
+    assert "Records:    results/cnn.csv: test/acc 50.00 ± 0.00 % (3 seeds; " in outcome.out
+    again = run(3)
+    assert (again.status, again.out.split("\n")[0]) == (0, "All seeds are recorded.")
+
+
+@pytest.mark.usefixtures("_stubs", "checked")
+def test_a_row_that_was_not_written_is_taken_from_the_sweep(cli):
+    arguments = ("sweep", "-c", "cnn.yaml", "--seeds", 2, "--test", "true", "--results", "results")
+    assert cli(*arguments).status == 0
+    written = Path("results/cnn.csv").read_text()
+    Path("results/cnn.csv").unlink()
+
+    outcome = cli(*arguments)
+
+    assert outcome.status == 0 and "trial 0  complete" not in outcome.out
+    assert Path("results/cnn.csv").read_text() == written
+
+
+@pytest.mark.usefixtures("_stubs")
+def test_rows_of_other_settings_are_refused_before_anything_is_run(cli, monkeypatch, tmp_path):
+    arguments = ("sweep", "-c", "cnn.yaml", "--seeds", 2, "--test", "true", "--results", "results")
+    for size in (64, 32):
+        settings = {**SETTINGS, "data": {"batch_size": size}}
+        monkeypatch.setattr(sweep, "CHECK", (sys.executable, "-c", f"print({json.dumps(settings)!r})"))
+        outcome = cli(*arguments)
+
+    assert (outcome.status, outcome.out) == (2, "")
+    assert "results/cnn.csv has records of other settings of cnn (hash " in outcome.err
+    assert outcome.err.endswith("; restore the config, or delete the file to run all seeds again\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ("--config cnn.yaml --seeds 2 --results r", "--results records the test as well; add --test true"),
+        ("--config cnn.yaml --folds 2 --test true --results r", "--results records seeds; give --seeds K, and neither"),
+        ("--config cnn.yaml --seeds 2 --folds 2 --test true --results r", "--results records seeds; give --seeds K"),
+        (
+            "--config cnn.yaml --seeds 2 --test true --results r --model.optimizer.lr 1",
+            "--model.optimizer.lr changes the result, and --results records that of the config alone; write it into",
+        ),
+        ("--config cnn.yaml --seeds 2 --test true --results s3://r", "argument --results: s3://r is an address"),
         ("--space space.yaml", "the following arguments are required: -c/--config"),
         ("--config cnn.yaml", "sweep needs --space FILE, --seeds K or --folds K"),
         ("--config no.yaml --seeds 2", "config 'no.yaml' cannot be read"),

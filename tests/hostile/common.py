@@ -105,7 +105,7 @@ def prepared(folder: Path) -> Iterator[Path]:
         import lightning_cnn.commands.fit
         import lightning_cnn.commands.predict
         import lightning_cnn.commands.report
-        import lightning_cnn.predict.loading  # noqa: F401
+        import lightning_cnn.config.loading  # noqa: F401
     import torch
 
     torch.set_num_threads(1)

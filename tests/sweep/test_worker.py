@@ -13,6 +13,7 @@ from sweep import scenario
 from sweep.program import SETTINGS
 
 from lightning_cnn.errors import UserError
+from lightning_cnn.sweep.records import Records, has_no_metrics
 from lightning_cnn.sweep.space import build_space
 from lightning_cnn.sweep.storage import Storage
 from lightning_cnn.sweep.study import open_study
@@ -401,3 +402,23 @@ def test_the_trial_of_a_stopped_worker_is_resumed_by_the_next(tmp_path, signum):
     assert [*(tmp_path / "logs/sweep-cnn").glob("trial-*/mnist-cnn/version_*")] == [
         tmp_path / "logs/sweep-cnn/trial-0000/mnist-cnn/version_0"
     ]
+
+
+def test_seeds_are_recorded_also_those_that_diverge_and_only_runs_without_a_break_have_a_time(make_worker, tmp_path):
+    task = Repetition(repetitions(2, None))
+    worker = make_worker(task)
+    worker.records = Records(tmp_path / "cnn.csv", "cnn", "0123")
+    begun = tmp_path / "sweep/trial-0000/mnist-cnn/version_0"
+    begun.mkdir(parents=True)
+    (begun / "config.yaml").touch()
+
+    worker.run()
+
+    resumed, whole = worker.records.read()
+    assert (resumed["val/acc"], whole["val/acc"]) == ("0.7875", "0.7875")
+    assert resumed["seconds"] == "" and float(whole["seconds"]) >= 0
+
+    failing = make_worker(task, f"--stub.dies={DIVERGED}", name="diverging")
+    failing.records = Records(tmp_path / "other.csv", "other", "0123")
+    failing.run()
+    assert [(row["seed"], has_no_metrics(row)) for row in failing.records.read()] == [("0", True), ("1", True)]

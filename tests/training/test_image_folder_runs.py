@@ -18,8 +18,8 @@ from torch.nn import functional
 from lightning_cnn import checkpoint
 from lightning_cnn.callbacks import Checkpoints
 from lightning_cnn.cli import main
+from lightning_cnn.config.loading import load_classifier
 from lightning_cnn.data import ImageFolderDataModule
-from lightning_cnn.predict.loading import load_classifier
 from lightning_cnn.training.parsing import settings_of
 
 PLAIN = (

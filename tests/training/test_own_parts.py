@@ -11,7 +11,7 @@ from PIL import Image
 
 from lightning_cnn import checkpoint
 from lightning_cnn.callbacks import Checkpoints
-from lightning_cnn.predict.loading import load_classifier
+from lightning_cnn.config.loading import load_classifier
 
 OWN = """
 from torch import nn

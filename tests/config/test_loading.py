@@ -13,9 +13,9 @@ from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn import classifiers
 from lightning_cnn.classifiers import FastCNNClassifier, ImageClassifier, MLPClassifier
 from lightning_cnn.classifiers.network import config_of
+from lightning_cnn.config.loading import load_classifier
 from lightning_cnn.errors import UserError
 from lightning_cnn.networks import CNN
-from lightning_cnn.predict.loading import load_classifier
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*mnist/*.yaml"))
 IMAGES = torch.randint(256, (4, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -134,7 +134,7 @@ def test_a_class_that_the_checkpoint_names_is_not_imported(wide_mlp, content):
         "lightning_cnn.cli.main",
         "lightning_cnn.__main__.run",
         "lightning_cnn.classifiers.base.os",
-        "lightning_cnn.predict.loading.import_module",
+        "lightning_cnn.config.loading.import_module",
         "lightning_cnn.classifiers.zoo.CNN",
         "MLPClassifier",
     ],

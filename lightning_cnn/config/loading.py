@@ -1,7 +1,7 @@
 """From the content of a checkpoint to a classifier with its weights, without running code that the checkpoint names.
 
-Used by `pipeline`. `checkpoint.read` has verified the content: `state_dict` maps names to dense tensors in main memory,
-and `hyper_parameters` is a dictionary of plain values.
+Used by `predict` and by distillation. `checkpoint.read` has verified the content: `state_dict` maps names to dense
+tensors in main memory, and `hyper_parameters` is a dictionary of plain values.
 """
 
 import inspect
@@ -40,7 +40,8 @@ def load_classifier(content: dict[str, Any], model: str | None = None) -> ImageC
     has_network = "network" in known
     if "kwargs" in known:  # which are forwarded to the base
         known |= set(inspect.signature(ImageClassifier).parameters)
-    known -= {"network", "optimizer", "scheduler", "loss", "metrics"}  # no hyperparameters: predicting needs no others
+    # No hyperparameters: predicting needs no others, and reads no file that a checkpoint names.
+    known -= {"network", "optimizer", "scheduler", "loss", "metrics", "weights"}
     settings = {name: value for name, value in content.get("hyper_parameters", {}).items() if name in known}
     if has_network:
         settings["network"] = _network(description, cls, model)
