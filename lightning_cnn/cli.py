@@ -11,7 +11,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import NoReturn
 
-from lightning_cnn import __version__, signals
+from lightning_cnn import __version__, everyday, signals
 from lightning_cnn.environment import require_valid
 from lightning_cnn.errors import DataError, Interrupted, UserError, did_you_mean
 from lightning_cnn.startup import end_with_parent, quick_imports, set_environment
@@ -139,6 +139,9 @@ def _dispatch(argv: list[str]) -> int:
     if (command := argv[0]) not in COMMANDS:
         meant = f"; did you mean {_ALIASES[command]!r}?" if command in _ALIASES else did_you_mean(command, COMMANDS)
         raise UserError(f"there is no command {command!r} (see `lightning-cnn --help`){meant}")
+    if everyday.is_asked_for(argv):
+        print(everyday.short_help(command), end="")
+        return 0
     _require_working_process()
     if command in _COMPUTES:
         import_module("lightning_cnn.threads").watch()

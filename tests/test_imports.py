@@ -16,6 +16,7 @@ COMMON = {
     "__version__",
     "environment",
     "errors",
+    "everyday",
     "files",
     "history",
     "run",
@@ -108,7 +109,7 @@ def test_networks_import_torch_only(path):
         assert name.split(".")[0] == "torch" or name.startswith("lightning_cnn.networks.")
 
 
-@pytest.mark.parametrize("name", ["cli.py", "environment.py", "errors.py", "files.py", "__init__.py"])
+@pytest.mark.parametrize("name", ["cli.py", "everyday.py", "environment.py", "errors.py", "files.py", "__init__.py"])
 def test_modules_of_every_command_import_no_packages(name):
     roots = {imported_name.split(".")[0] for imported_name in imported(PACKAGE / name)}
 

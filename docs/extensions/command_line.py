@@ -20,6 +20,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from lightning_cnn.cli import main
+from lightning_cnn.everyday import EVERYDAY, HELP_ALL
 
 #: What jsonargparse says beside the help: classes of other packages that an option takes, which `--NAME.help` lists.
 _CLASSES = re.compile(r",?\s*known subclasses: [^)]*")
@@ -29,9 +30,9 @@ _CODE = re.compile(r"(`[^`]+`|(?<![\w-])--[a-z][\w.+]*\w)")
 
 
 def parser_of(command: str) -> argparse.ArgumentParser:
-    """Return the parser that prints the help of a command."""
+    """Return the parser that prints the whole help of a command."""
     with mock.patch.object(argparse.ArgumentParser, "print_help", autospec=True) as print_help:
-        main([command, "--help"])
+        main([command, HELP_ALL if command in EVERYDAY else "--help"])
     parser: argparse.ArgumentParser = print_help.call_args.args[0]
     parser.color = False  # which Python 3.14 has in terminals
     return parser

@@ -14,7 +14,7 @@ from lightning_cnn.config.options import (
     require_new,
     require_writable,
 )
-from lightning_cnn.errors import UserError
+from lightning_cnn.errors import UserError, install_extra
 from lightning_cnn.files import atomic_write
 from lightning_cnn.run import DEFAULT_ROOT, Run, find_runs, resolve_checkpoint
 from lightning_cnn.startup import filter_warnings, quick_imports
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
             from lightning_cnn.predict.model import open_model
             from lightning_cnn.serve.web import build_site
     except ModuleNotFoundError as error:
-        raise UserError(f"export needs {error.name}; install it: pip install 'lightning-cnn[export]'") from error
+        raise UserError(f"export needs {error.name}; {install_extra('export')}") from error
     source = Source.read(path, arguments.model)
     images = source.images(flags) if kind in PROGRAMS else None
     drop = arguments.max_accuracy_drop if arguments.quantize else None

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 from lightning_cnn.config.options import Parser, integer, positive
 from lightning_cnn.data.pillow_images import MAX_PIXELS
-from lightning_cnn.errors import UserError
+from lightning_cnn.errors import UserError, install_extra
 from lightning_cnn.run import DEFAULT_ROOT, find_runs, resolve_checkpoint
 from lightning_cnn.serve.settings import KEY_VARIABLE, LOOPBACK, Limits, Settings, name_models, read_key
 
@@ -90,7 +90,7 @@ def require_packages() -> None:
         UserError: If one is missing.
     """
     if missing := [package for package in _PACKAGES if find_spec(package) is None]:
-        raise UserError(f"a server needs {missing[0].replace('_', '-')}; pip install 'lightning-cnn[serve]'")
+        raise UserError(f"a server needs {missing[0].replace('_', '-')}; {install_extra('serve')}")
 
 
 def add_options(parser: Parser, models: str) -> None:

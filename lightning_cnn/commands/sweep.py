@@ -16,7 +16,7 @@ from typing import Any
 
 from lightning_cnn.config import yaml as configs
 from lightning_cnn.config.options import Parser, integer, local, positive
-from lightning_cnn.errors import Interrupted, UserError, did_you_mean, reason
+from lightning_cnn.errors import Interrupted, UserError, did_you_mean, install_extra, reason
 from lightning_cnn.sweep.trial_process import RESERVED, Value, command, short_name
 from lightning_cnn.text import printable
 
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
         from lightning_cnn.sweep.tasks import Repetition, Search, repetitions
         from lightning_cnn.sweep.worker import Worker
     except ModuleNotFoundError as error:
-        raise UserError(f"sweep needs {error.name}; install it: pip install 'lightning-cnn[sweep]'") from error
+        raise UserError(f"sweep needs {error.name}; {install_extra('sweep')}") from error
     content = None if arguments.space is None else configs.read_config(arguments.space)
     space = None if content is None else build_space(content, str(arguments.space))
     plan = repetitions(arguments.seeds, arguments.folds)

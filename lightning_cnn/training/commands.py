@@ -11,6 +11,7 @@ from lightning_cnn.config.request import Request, read_request
 from lightning_cnn.config.settings import Tree
 from lightning_cnn.config.yaml import dump
 from lightning_cnn.errors import UserError
+from lightning_cnn.everyday import HELP_ALL
 from lightning_cnn.startup import filter_warnings, tune_process
 from lightning_cnn.training.cli import TrainingCLI
 from lightning_cnn.training.distributed import PeerFailureError, PeerProcesses
@@ -29,7 +30,8 @@ def main(argv: Sequence[str]) -> int:
     line = read_command_line(arguments)
     if line.asks_for_help:
         filter_warnings()
-        SettingsCLI(Request(command, {}), help_arguments=arguments)  # prints the help, and exits
+        given = ["--help" if argument == HELP_ALL else argument for argument in arguments]
+        SettingsCLI(Request(command, {}), help_arguments=given)  # prints the help, and exits
     peers = PeerProcesses()
     try:
         run(command, line, peers)

@@ -82,7 +82,7 @@ def test_the_tables_are_those_of_the_files(page):
     environment = dict(rows(page, "environment"))
     assert environment["Processor"] == "AMD EPYC"
     assert environment["Threads"] == "2"
-    assert environment["Git revision"] == "not recorded"
+    assert environment["Git revision of lightning_cnn"] == "not recorded"
     assert environment["torch"] == "2.15.0"
 
 
