@@ -41,7 +41,7 @@ class Structure(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.elements.append((tag, dict(attrs)))
-        if tag not in ("meta", "link", "img", "wbr"):
+        if tag not in ("meta", "link", "img", "source", "wbr"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
