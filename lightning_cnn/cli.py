@@ -136,6 +136,11 @@ def _dispatch(argv: list[str]) -> int:
     if argv[0] == "--version":
         print(f"lightning-cnn {__version__}")
         return 0
+    if argv[0] == "--print_shtab":
+        from lightning_cnn.completion import script  # imports shtab
+
+        print(script(argv[1] if argv[1:] else "SHELL", COMMANDS))
+        return 0
     if (command := argv[0]) not in COMMANDS:
         meant = f"; did you mean {_ALIASES[command]!r}?" if command in _ALIASES else did_you_mean(command, COMMANDS)
         raise UserError(f"there is no command {command!r} (see `lightning-cnn --help`){meant}")
@@ -173,5 +178,7 @@ def _help() -> str:
         "usage: lightning-cnn COMMAND [options]\n\n"
         "Train, test and compare five published image classifiers on MNIST and Fashion-MNIST.\n\n"
         f"commands:\n{commands}\n\n"
-        f"options:\n  -h, --help  Show this.\n  --version   Show the version.\n\n{_EXAMPLES}"
+        "options:\n  -h, --help           Show this.\n  --version            Show the version.\n"
+        "  --print_shtab SHELL  Print a script for bash, zsh or fish that completes commands and options.\n\n"
+        f"{_EXAMPLES}"
     )

@@ -31,7 +31,8 @@ ARROWS = {
     "__init__": {"api", "predict"},  # for type checkers, and when a name is asked for
     "__main__": {"cli"},
     "api": {"config", "plots", "predict", "report", "training"},
-    "cli": {"commands"},
+    "cli": {"commands", "completion"},
+    "completion": {"commands"},
     "commands": {"checkpoint", "config", "data", "export", "predict", "report", "serve", "sweep", "training"},
     "serve": {"data", "predict"},
     "sweep": {"cli", "training"},

@@ -13,14 +13,13 @@ import io
 import logging
 import re
 from collections.abc import Iterator
-from unittest import mock
+from importlib import import_module
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from lightning_cnn.cli import main
-from lightning_cnn.everyday import EVERYDAY, HELP_ALL
 
 #: What jsonargparse says beside the help: classes of other packages that an option takes, which `--NAME.help` lists.
 _CLASSES = re.compile(r",?\s*known subclasses: [^)]*")
@@ -30,10 +29,8 @@ _CODE = re.compile(r"(`[^`]+`|(?<![\w-])--[a-z][\w.+]*\w)")
 
 
 def parser_of(command: str) -> argparse.ArgumentParser:
-    """Return the parser that prints the whole help of a command."""
-    with mock.patch.object(argparse.ArgumentParser, "print_help", autospec=True) as print_help:
-        main([command, HELP_ALL if command in EVERYDAY else "--help"])
-    parser: argparse.ArgumentParser = print_help.call_args.args[0]
+    """Return the parser of a command."""
+    parser: argparse.ArgumentParser = import_module(f"lightning_cnn.commands.{command}").build_parser()
     parser.color = False  # which Python 3.14 has in terminals
     return parser
 

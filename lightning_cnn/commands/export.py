@@ -139,8 +139,8 @@ def _require_folder(folder: Path) -> None:
         raise UserError(f"--output {folder}: there is no folder {folder.parent}; create it, or choose another")
 
 
-def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Return the arguments of this command, and the flags of `test` that choose other data."""
+def build_parser() -> Parser:
+    """Return the parser of this command."""
     parser = Parser("lightning-cnn export", _DESCRIPTION, _EXAMPLES)
     add_checkpoint(parser)
     parser.add_argument(
@@ -181,6 +181,12 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         help="a setting of the data to compare on, as of `test`: --data.data_dir, --data.root, or --data for your own "
         "class (default: those of the checkpoint's run)",
     )
+    return parser
+
+
+def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Return the arguments of this command, and the flags of `test` that choose other data."""
+    parser = build_parser()
     own, flags = _split(argv)
     arguments = parser.parse(own)
     arguments.checkpoint = checkpoint_argument(parser, arguments)

@@ -182,8 +182,8 @@ def _tasks(arguments: argparse.Namespace) -> list[str]:
     return [name for name in ("space", "seeds", "folds") if getattr(arguments, name) is not None]
 
 
-def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Return the arguments of the sweep, and the flags of `fit`."""
+def build_parser() -> Parser:
+    """Return the parser of this command."""
     parser = Parser(
         prog="lightning-cnn sweep",
         usage="lightning-cnn sweep --config FILE (--space FILE | --seeds K | --folds K) [options] [flags of fit]",
@@ -218,7 +218,12 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     add("--storage", metavar="URL", help=storage)
     add("--trainer.default_root_dir", dest="root", metavar="DIR", help="parent of the sweep's folder (default: logs)")
-    arguments, rest = parser.parse_known_args(argv)
+    return parser
+
+
+def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Return the arguments of the sweep, and the flags of `fit`."""
+    arguments, rest = build_parser().parse_known_args(argv)
     tasks = _tasks(arguments)
     if not tasks:
         raise UserError("sweep needs --space FILE, --seeds K or --folds K (see `lightning-cnn sweep --help`)")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_cnn.config.flags import CommandLine, read_command_line
 from lightning_cnn.config.parser import in_one_line
@@ -38,6 +39,13 @@ def main(argv: Sequence[str]) -> int:
     except PeerFailureError as failed:
         return peers.leave(failed.failure)
     return 0
+
+
+def parser_of(command: str) -> LightningArgumentParser:
+    """Return the parser of `fit`, `validate` or `test`, with all options."""
+    required = {"model": "lightning_cnn.classifiers.CNNClassifier", "data": "lightning_cnn.data.MNISTDataModule"}
+    settings: Tree = {name: {"class_path": path} for name, path in required.items()}
+    return SettingsCLI(Request(command, {"seed_everything": False, **settings})).parser
 
 
 def run(command: str, line: CommandLine, peers: PeerProcesses, prints_summary: bool = True) -> TrainingCLI | None:
