@@ -1,5 +1,6 @@
 """How Sphinx builds the documentation; `scripts/docs` runs it."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ author = "The lightning_cnn developers"
 project_copyright = author
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "command_line"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "command_line"]
 exclude_patterns = ["_build"]
 # Single backticks of docstrings are code.
 default_role = "literal"
@@ -24,6 +25,13 @@ smartquotes_action = "D"
 # Headings are targets: `page.md#a-heading`.
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence", "deflist"]
+
+# Notebooks are committed without outputs. They run in a temporary folder, on the sample, with a network or without.
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+nb_output_stderr = "remove"
+os.environ |= dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
 
 # An example belongs to its class, and a class has one entry: what it is called with, and its docstring.
 autodoc_class_signature = "mixed"

@@ -11,7 +11,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import NoReturn
 
-from lightning_cnn import __version__, signals
+from lightning_cnn import __version__, everyday, signals
 from lightning_cnn.environment import require_valid
 from lightning_cnn.errors import DataError, Interrupted, UserError, did_you_mean
 from lightning_cnn.startup import end_with_parent, quick_imports, set_environment
@@ -137,9 +137,17 @@ def _dispatch(argv: list[str]) -> int:
     if argv[0] == "--version":
         print(f"lightning-cnn {__version__}")
         return 0
+    if argv[0] == "--print_shtab":
+        from lightning_cnn.completion import script  # imports shtab
+
+        print(script(argv[1] if argv[1:] else "SHELL", COMMANDS))
+        return 0
     if (command := argv[0]) not in COMMANDS:
         meant = f"; did you mean {_ALIASES[command]!r}?" if command in _ALIASES else did_you_mean(command, COMMANDS)
         raise UserError(f"there is no command {command!r} (see `lightning-cnn --help`){meant}")
+    if everyday.is_asked_for(argv):
+        print(everyday.short_help(command), end="")
+        return 0
     _require_working_process()
     if command in _COMPUTES:
         import_module("lightning_cnn.threads").watch()
@@ -171,5 +179,7 @@ def _help() -> str:
         "usage: lightning-cnn COMMAND [options]\n\n"
         "Train, test and compare five published image classifiers on MNIST and Fashion-MNIST.\n\n"
         f"commands:\n{commands}\n\n"
-        f"options:\n  -h, --help  Show this.\n  --version   Show the version.\n\n{_EXAMPLES}"
+        "options:\n  -h, --help           Show this.\n  --version            Show the version.\n"
+        "  --print_shtab SHELL  Print a script for bash, zsh or fish that completes commands and options.\n\n"
+        f"{_EXAMPLES}"
     )

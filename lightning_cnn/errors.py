@@ -56,3 +56,8 @@ def reason(error: BaseException) -> str:
     if not text:
         return type(error).__name__
     return text[:1].lower() + text[1:] if text[1:2].islower() else text
+
+
+def install_extra(name: str) -> str:
+    """Return how to install an extra of this project, which is on no package index: from its checkout."""
+    return f"run scripts/bootstrap in the checkout of lightning_cnn, or pip install '.[{name}]' there"

@@ -14,7 +14,8 @@ def below(page: Path) -> Iterator[Path]:
     yield page
     for tree in blocks("{toctree}", page.read_text(encoding="utf-8")):
         for name in re.findall(r"^[\w/]+$", tree, re.MULTILINE):
-            yield from below(page.parent / f"{name}.md")
+            if (page.parent / f"{name}.md").is_file():  # not a notebook
+                yield from below(page.parent / f"{name}.md")
 
 
 def blocks(language: str, text: str) -> list[str]:

@@ -44,6 +44,7 @@ ENVIRONMENT = {
     "threads": 2,
     "seed": 3,
     "git_revision": None,
+    "working_directory_revision": None,
     "versions": {"lightning-cnn": "0.1.0", "torch": "2.15.0"},
     "parameters": 402986,
 }

@@ -16,6 +16,7 @@ COMMON = {
     "__version__",
     "environment",
     "errors",
+    "everyday",
     "files",
     "history",
     "run",
@@ -31,7 +32,8 @@ ARROWS = {
     "__init__": {"api", "predict"},  # for type checkers, and when a name is asked for
     "__main__": {"cli"},
     "api": {"config", "plots", "predict", "report", "training"},
-    "cli": {"commands"},
+    "cli": {"commands", "completion"},
+    "completion": {"commands"},
     "commands": {"checkpoint", "config", "data", "export", "predict", "report", "serve", "sweep", "training"},
     "serve": {"data", "predict"},
     "sweep": {"cli", "training"},
@@ -109,7 +111,7 @@ def test_networks_import_torch_only(path):
         assert name.split(".")[0] == "torch" or name.startswith("lightning_cnn.networks.")
 
 
-@pytest.mark.parametrize("name", ["cli.py", "environment.py", "errors.py", "files.py", "__init__.py"])
+@pytest.mark.parametrize("name", ["cli.py", "everyday.py", "environment.py", "errors.py", "files.py", "__init__.py"])
 def test_modules_of_every_command_import_no_packages(name):
     roots = {imported_name.split(".")[0] for imported_name in imported(PACKAGE / name)}
 

@@ -22,7 +22,8 @@ def tested_run(fit) -> Path:
 @pytest.fixture
 def address(tested_run: Path) -> Iterator[str]:
     """The address at which TensorBoard serves the logs of the run."""
-    with load("pictures").tensorboard(tested_run.parents[1]) as address:
+    options = ("--host", "127.0.0.1", "--port", "0", "--load_fast", "false")
+    with load("pictures").server("tensorboard.main", "--logdir", str(tested_run.parents[1]), *options) as address:
         yield address
 
 

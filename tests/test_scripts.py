@@ -5,10 +5,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from zipfile import ZipFile
 
 import pytest
-from checkout import ROOT, unmeasured
+from checkout import ROOT
 
 #: Not where .venv is a link to that of another checkout, which the script would replace.
 installed = pytest.mark.skipif(
@@ -162,19 +161,3 @@ def test_quickstart_trains_and_tests(real_data_dir: Path, tmp_path: Path) -> Non
     assert f"Run folder: {tmp_path}/fashion_mnist-simple_cnn/version_0" in done.stdout
     assert ".venv/bin/tensorboard --logdir" in done.stdout
     assert (tmp_path / "fashion_mnist-simple_cnn/version_0/test_metrics.json").is_file()
-
-
-def test_the_wheel_has_the_package_and_its_configs_only(tmp_path: Path) -> None:
-    done = run(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path))
-    assert done.returncode == 0, done.stderr
-
-    (wheel,) = tmp_path.glob("*.whl")
-    with ZipFile(wheel) as content:
-        names = content.namelist()
-        content.extractall(tmp_path / "installed")
-    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"lightning_cnn"}
-    assert "lightning_cnn/configs/default.yaml" in names
-    code = "from lightning_cnn.files import shipped_configs; print(shipped_configs()['folder'])"
-    environment = unmeasured(PYTHONPATH=str(tmp_path / "installed"))
-    found = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, env=environment, text=True)
-    assert found == f"{tmp_path}/installed/lightning_cnn/configs/folder.yaml\n"

@@ -55,7 +55,7 @@ class Dashboard(PredictionsCallback):
     figures drawn by `Plots`, and an embedding of 500 images by the features of the last layer.
 
     Args:
-        enabled: Whether to write all this; the logged metrics are written in any case.
+        enabled: Whether to write all this; metrics and hyperparameters are written in any case.
         histograms: Whether to write histograms of all weights and gradients after each epoch; this takes time.
     """
 
@@ -82,14 +82,16 @@ class Dashboard(PredictionsCallback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show what is known before the first step; not earlier, because a resumed run may still be refused."""
-        if (writer := self._writer(trainer)) is None:
+        if (writer := _writer(trainer)) is None:
             return
         config = _config(trainer, pl_module)
         names = _metric_names(monitor_of(trainer))
-        writer.add_custom_scalars(_LAYOUT)
-        writer.add_text("config", f"```yaml\n{yaml.dump(config)}```")
         tags = [*(_best_tag(f"val/{name}") for name in names), *(f"test/{name}" for name in names)]
         add_hyperparameters(writer, hyperparameters(config), tags)
+        if not self.enabled:
+            return
+        writer.add_custom_scalars(_LAYOUT)
+        writer.add_text("config", f"```yaml\n{yaml.dump(config)}```")
         if trainer.ckpt_path is None:
             _add_plots(writer, trainer, Run(Path(trainer.default_root_dir)), "training", ("samples",), step=0)
 
@@ -97,7 +99,7 @@ class Dashboard(PredictionsCallback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
         """Show histograms at the end of an epoch, before validation clears the gradients."""
-        if not self.histograms or not trainer.is_last_batch or (writer := self._writer(trainer)) is None:
+        if not self.histograms or not trainer.is_last_batch or (writer := _writer(trainer)) is None:
             return
         for name, parameter in pl_module.named_parameters():
             for kind, values in (("weights", parameter), ("gradients", parameter.grad)):
@@ -110,25 +112,33 @@ class Dashboard(PredictionsCallback):
         """Show the results of a validation or a test."""
         assert isinstance(pl_module, ImageClassifier)
         if stage == "val":
-            if (writer := self._writer(trainer)) is not None:
-                self._add_validation(writer, trainer, pl_module, predictions)
-        elif self.enabled and trainer.ckpt_path is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            if (writer := _writer(trainer)) is not None:
+                self._add_best(writer, trainer)
+                if self.enabled:
+                    self._add_validation(writer, trainer, pl_module, predictions)
+        elif trainer.ckpt_path is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             run = Run.of_checkpoint(Path(trainer.ckpt_path))
             if run.event_files():  # only beside those of the training
                 with SummaryWriter(run.folder) as writer:
-                    self._add_test(writer, trainer, pl_module, predictions)
+                    for name, value in trainer.callback_metrics.items():
+                        if name.startswith("test/"):
+                            writer.add_scalar(name, value.item(), self._tested_step)
+                    if self.enabled:
+                        self._add_test(writer, trainer, pl_module, predictions)
 
-    def _add_validation(
-        self, writer: SummaryWriter, trainer: Trainer, pl_module: ImageClassifier, predictions: Predictions
-    ) -> None:
-        step = _last_step(trainer)
+    def _add_best(self, writer: SummaryWriter, trainer: Trainer) -> None:
         if (monitor := monitor_of(trainer)) is not None:
             found = {f"val/{name}": trainer.callback_metrics.get(f"val/{name}") for name in _metric_names(monitor)}
             metrics = {name: value.item() for name, value in found.items() if value is not None}
             if monitor.metric in metrics and monitor.is_better(metrics[monitor.metric]):
                 self._best = {_best_tag(name): value for name, value in metrics.items()}
         for tag, value in self._best.items():
-            writer.add_scalar(tag, value, step)
+            writer.add_scalar(tag, value, _last_step(trainer))
+
+    def _add_validation(
+        self, writer: SummaryWriter, trainer: Trainer, pl_module: ImageClassifier, predictions: Predictions
+    ) -> None:
+        step = _last_step(trainer)
         names = pl_module.class_names
         for name, of_class in zip(names, predictions.per_class, strict=True):
             writer.add_scalar(f"val_acc_per_class/{name.replace('/', ' or ')}", of_class.accuracy, step)
@@ -143,9 +153,6 @@ class Dashboard(PredictionsCallback):
         self, writer: SummaryWriter, trainer: Trainer, pl_module: ImageClassifier, predictions: Predictions
     ) -> None:
         step = self._tested_step
-        for name, value in trainer.callback_metrics.items():
-            if name.startswith("test/"):
-                writer.add_scalar(name, value.item(), step)
         writer.add_scalar("test/calibration_error", predictions.calibration.error, step)
         names = pl_module.class_names
         probabilities = predictions.probabilities
@@ -165,7 +172,7 @@ class Dashboard(PredictionsCallback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the graph, the filters and the feature maps of the network."""
         datamodule = getattr(trainer, "datamodule", None)
-        if not isinstance(datamodule, ImageDataModule) or (writer := self._writer(trainer)) is None:
+        if not self.enabled or not isinstance(datamodule, ImageDataModule) or (writer := _writer(trainer)) is None:
             return
         from lightning_cnn.plots import figures
 
@@ -184,11 +191,12 @@ class Dashboard(PredictionsCallback):
             figure = figures.feature_maps(drawable(image)[0], of_image)
             add_figure(writer, "training/feature_maps", figure, step)
 
-    def _writer(self, trainer: Trainer) -> SummaryWriter | None:
-        """Return the writer of our logger while training; None if there is nothing to write."""
-        if not self.enabled or not trainer.is_global_zero or trainer.state.fn != "fit":
-            return None
-        return next((logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoard)), None)
+
+def _writer(trainer: Trainer) -> SummaryWriter | None:
+    """Return the writer of our logger while training; None if there is nothing to write."""
+    if not trainer.is_global_zero or trainer.state.fn != "fit":
+        return None
+    return next((logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoard)), None)
 
 
 def _metric_names(monitor: Monitor | None) -> list[str]:
@@ -198,7 +206,8 @@ def _metric_names(monitor: Monitor | None) -> list[str]:
 
 
 def _best_tag(metric: str) -> str:
-    return f"best/{metric.replace('/', '_')}"
+    """Return the tag of a metric of the best checkpoint: TensorBoard sorts sections, and training comes first."""
+    return f"val_best/{metric.removeprefix('val/')}"
 
 
 def _last_step(trainer: Trainer) -> int:

@@ -112,7 +112,7 @@ class Progress(TQDMProgressBar):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the line of the epoch before, whose last metrics are logged after its `on_train_epoch_end`."""
-        self._print_epoch(trainer)
+        self._print_epoch(trainer, self._line_width())
         self._start_epoch(trainer, 0)
         self._refresh(trainer)
 
@@ -130,8 +130,9 @@ class Progress(TQDMProgressBar):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Replace the bar by the line of the last epoch."""
+        width = self._line_width()
         self._open_bars.close()
-        self._print_epoch(trainer, is_last=True)
+        self._print_epoch(trainer, width, is_last=True)
 
     def on_validation_batch_end(self, *_: Any) -> None:
         """Advance the bar: there are too few batches for `refresh_rate`."""
@@ -179,20 +180,21 @@ class Progress(TQDMProgressBar):
                 self._validation[monitor.metric] += f", best {best:.4f}"
                 self._best = f"best {best:.3f}"
 
-    def _print_epoch(self, trainer: Trainer, is_last: bool = False) -> None:
+    def _print_epoch(self, trainer: Trainer, width: float, is_last: bool = False) -> None:
         start, now = self._epoch_start, self._now(trainer)
         if not self.is_enabled or (now.images == start.images and not self._validation):
             return  # the run was resumed at the end of the epoch
         steps, loss = now.step - start.step, trainer.callback_metrics.get("train/loss")
-        parts = [
-            self._epoch,
-            f"{steps:,} step{'' if steps == 1 else 's'}",
-            f"{now.seconds - start.seconds:,.1f} s",
-            _speed(trainer, start, now),
-            "" if is_last or not self.train_progress_bar.disable else self._time_left(trainer, now),  # the bar has it
-            "" if loss is None else f"train/loss {loss.item():.4f}",
-            *self._validation.values(),
-        ]
+        length = f"{steps:,} step{'' if steps == 1 else 's'}"
+        seconds = f"{now.seconds - start.seconds:,.1f} s"
+        speed = _speed(trainer, start, now)
+        left = "" if is_last or not self.train_progress_bar.disable else self._time_left(trainer, now)  # the bar has it
+        training = "" if loss is None else f"train/loss {loss.item():.4f}"
+        parts = [self._epoch, length, seconds, speed, left, training, *self._validation.values()]
+        others = (text for text in self._validation.values() if "best" not in text)
+        for part in (speed, length, seconds, training, *others):  # `metrics.csv` has all values
+            if len(_join(parts)) > width:
+                parts.remove(part)
         self.print(_join(parts), flush=True)
 
     def _refresh(self, trainer: Trainer) -> None:
@@ -206,13 +208,22 @@ class Progress(TQDMProgressBar):
         short = [self._epoch, steps, *values]
         forms = [[self._epoch, f"{steps} steps", _speed(trainer, self._run_start, now), *values]]
         forms += [short[:n] for n in range(len(short), 1, -1)]
-        width = (bar.format_dict["ncols"] or _DEFAULT_WIDTH) - _MARGIN
+        width = self._width()
         text = next((text for form in forms if len(text := _join(form)) <= width), _join(forms[-1]))
         if bar.total is not None and len(text) + _MIN_BAR_WIDTH <= width:
             text = text.replace(encodable(" · ", sys.stdout.encoding), " {bar}| ", 1) + " " * _MARGIN
         bar.bar_format = text
         bar.refresh()
         self._refreshed = perf_counter()
+
+    def _width(self) -> int:
+        """Return how many columns a text may take."""
+        return (self.train_progress_bar.format_dict["ncols"] or _DEFAULT_WIDTH) - _MARGIN
+
+    def _line_width(self) -> float:
+        """Return how long a line may be: a terminal would wrap it, a file or a notebook does not."""
+        is_terminal = not (self.train_progress_bar.disable or in_notebook())
+        return self._width() if is_terminal else math.inf
 
     def _mean_loss(self, trainer: Trainer) -> str:
         if not self._losses:

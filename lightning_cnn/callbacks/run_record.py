@@ -92,7 +92,7 @@ def _write_split(path: Path, rows: Sequence[tuple[str, str, str]]) -> None:
 
 
 def environment_record(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-    """Return what a repetition needs besides the config, as plain types: machine, versions, seed and git revision.
+    """Return what a repetition needs besides the config, as plain types: machine, versions, seed and git revisions.
 
     Also where loggers of the user write, so that they go on there when the run is resumed.
     """
@@ -107,7 +107,8 @@ def environment_record(trainer: Trainer, pl_module: LightningModule) -> dict[str
         "threads": torch.get_num_threads(),
         "cores": available_cores(),
         "seed": None if seed is None else int(seed),
-        "git_revision": _git_revision(),
+        "git_revision": _project_revision(),
+        "working_directory_revision": _git_revision(Path()),
         "job": job_id() or None,
         "parameters": sum(parameter.numel() for parameter in pl_module.parameters()),
         "versions": checkpoints.describe(pl_module)["versions"],
@@ -134,14 +135,23 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def _git_revision() -> str | None:
-    """Return the commit of the working directory, with `-dirty` after changes; None without git or a commit."""
-    git = shutil.which("git")
-    if git is None:
-        return None
-    describe = [git, "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
-    done = subprocess.run(describe, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
+def _project_revision() -> str | None:
+    """Return the commit of this project; None if it is installed, for example within the repository of another one."""
+    here = Path(__file__)
+    return _git_revision(here.parent) if _git(here.parent, "ls-files", here.name) else None
+
+
+def _git_revision(folder: Path) -> str | None:
+    """Return the commit of the repository of a folder, with `-dirty` after changes; None without git or a commit."""
+    return _git(folder, "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40") or None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """Return what git prints of a folder; nothing without git or a repository."""
+    if (git := shutil.which("git")) is None:
+        return ""
+    done = subprocess.run([git, "-C", folder, *arguments], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

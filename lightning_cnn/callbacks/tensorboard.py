@@ -1,9 +1,10 @@
 """The logger that writes TensorBoard's event files, and what `SummaryWriter` has no method for; used by `Dashboard`."""
 
 import io
+import re
 import shutil
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ from lightning_cnn.run import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+#: How names of learning rates begin, of which TensorBoard would make a section before that of training.
+_TAG = re.compile(r"^lr-")
 #: Columns of every run in the HParams tab, which takes its columns from one run only. Values stand for their types.
 _COLUMNS: dict[str, str | float | bool] = {
     "seed_everything": 0,
@@ -50,6 +53,13 @@ class TensorBoard(TensorBoardLogger):
         self._is_closed = False
         if first_step is not None:
             _keep_in_order(Run(folder).event_files())
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write metrics, the learning rate beside those of training; the number of the epoch is worth no chart."""
+        shown = {_TAG.sub("train/lr-", name): value for name, value in metrics.items() if name != "epoch"}
+        if shown:
+            super().log_metrics(shown, step)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

@@ -1,6 +1,5 @@
 """``lightning-cnn data``: download a dataset, verify the local files, or remove decoded images."""
 
-import argparse
 from pathlib import Path
 
 from lightning_cnn.config.options import Parser, add_data_dir, one_of
@@ -22,7 +21,7 @@ def main(argv: list[str]) -> int:
     Raises:
         UserError: If an argument is wrong, or the dataset is not available.
     """
-    arguments = _parse(argv[1:])
+    arguments = build_parser().parse(argv[1:])
     verb = one_of(("fetch", "verify", "clear"), arguments.verb, "verb")
     if verb == "clear":
         return _clear(arguments.dataset)
@@ -94,7 +93,8 @@ def _verdict(source: Source, file: str, facts: DatasetFacts, sha256: dict[str, s
     return f"valid    {path} ({kind}, {path.stat().st_size:,} bytes)"
 
 
-def _parse(argv: list[str]) -> argparse.Namespace:
+def build_parser() -> Parser:
+    """Return the parser of this command."""
     parser = Parser(
         prog="lightning-cnn data",
         description="Download a dataset, or verify the local files: the exit status is 0 if they are valid, or else 1. "
@@ -117,4 +117,4 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         *("--allow_sample", "--data.allow_sample"),
         help="whether to accept the small sample that ships with this package",
     )
-    return parser.parse(argv)
+    return parser

@@ -24,7 +24,12 @@ def main(argv: list[str]) -> int:
         UserError: If an argument is wrong, a model cannot be used, or a package is missing.
         Interrupted: When a signal has ended the server.
     """
+    run(build_parser().parse(argv[1:]), page=True)
+    return 0
+
+
+def build_parser() -> Parser:
+    """Return the parser of this command."""
     parser = Parser("lightning-cnn demo", _DESCRIPTION, _EXAMPLES)
     add_options(parser, models="*")
-    run(parser.parse(argv[1:]), page=True)
-    return 0
+    return parser

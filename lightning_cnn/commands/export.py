@@ -15,7 +15,7 @@ from lightning_cnn.config.options import (
     require_new,
     require_writable,
 )
-from lightning_cnn.errors import UserError
+from lightning_cnn.errors import UserError, install_extra
 from lightning_cnn.files import atomic_write
 from lightning_cnn.run import DEFAULT_ROOT, Run, find_runs, resolve_checkpoint
 from lightning_cnn.startup import filter_warnings, quick_imports
@@ -84,7 +84,7 @@ def main(argv: list[str]) -> int:
             from lightning_cnn.predict.model import open_model
             from lightning_cnn.serve.web import build_site
     except ModuleNotFoundError as error:
-        raise UserError(f"export needs {error.name}; install it: pip install 'lightning-cnn[export]'") from error
+        raise UserError(f"export needs {error.name}; {install_extra('export')}") from error
     source = Source.read(path, arguments.model)
     images = source.images(flags) if kind in PROGRAMS else None
     drop = arguments.max_accuracy_drop if arguments.quantize else None
@@ -141,8 +141,8 @@ def _require_folder(folder: Path) -> None:
         raise UserError(f"--output {folder}: there is no folder {folder.parent}; create it, or choose another")
 
 
-def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Return the arguments of this command, and the flags of `test` that choose other data."""
+def build_parser() -> Parser:
+    """Return the parser of this command."""
     parser = Parser("lightning-cnn export", _DESCRIPTION, _EXAMPLES)
     add_checkpoint(parser)
     parser.add_argument(
@@ -183,6 +183,12 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         help="a setting of the data to compare on, as of `test`: --data.data_dir, --data.root, or --data for your own "
         "class (default: those of the checkpoint's run)",
     )
+    return parser
+
+
+def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Return the arguments of this command, and the flags of `test` that choose other data."""
+    parser = build_parser()
     own, flags = _split(argv)
     arguments = parser.parse(own)
     arguments.checkpoint = checkpoint_argument(parser, arguments)

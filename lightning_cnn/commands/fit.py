@@ -1,5 +1,9 @@
 """``lightning-cnn fit``: train a classifier."""
 
-from lightning_cnn.training.commands import main
+from functools import partial
 
-__all__ = ["main"]
+from lightning_cnn.training.commands import main, parser_of
+
+__all__ = ["build_parser", "main"]
+
+build_parser = partial(parser_of, "fit")

@@ -137,7 +137,8 @@ def _check_output(option: str, path: Path | None, suffixes: tuple[str, ...], arg
     require_new(option, path, arguments.overwrite)
 
 
-def _parse(argv: list[str]) -> argparse.Namespace:
+def build_parser() -> Parser:
+    """Return the parser of this command."""
     parser = Parser("lightning-cnn predict", _DESCRIPTION, _EXAMPLES)
     add_checkpoint(parser)
     parser.add_argument(
@@ -186,6 +187,11 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         metavar="MODULE.CLASS",
         help="your own network or classifier, such as wide_mlp.WideMLP; its module is imported",
     )
+    return parser
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = build_parser()
     arguments = parser.parse(argv)
     if arguments.checkpoint is None and arguments.ckpt_path is None:
         parser.error(f"give a checkpoint and at least one image, got only {arguments.images[0]!r}")

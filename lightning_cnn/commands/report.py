@@ -1,6 +1,5 @@
 """``lightning-cnn report``: write a page about each run, and one that compares several."""
 
-import argparse
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +29,7 @@ def main(argv: list[str]) -> int:
         UserError: If an argument is wrong, or a run cannot be read.
     """
     filter_warnings()
-    arguments = _parse(argv[1:])
+    arguments = build_parser().parse(argv[1:])
     runs = _read_runs(arguments.runs)
     output = arguments.output or (COMPARISON if len(runs) > 1 else None)
     if output is not None:
@@ -86,7 +85,8 @@ def _find_run(reference: str) -> Run:
     raise UserError(f"{reference!r} is not a run folder: it has neither config.yaml nor metrics.csv; {advice}")
 
 
-def _parse(argv: list[str]) -> argparse.Namespace:
+def build_parser() -> Parser:
+    """Return the parser of this command."""
     page = Run(Path()).report_file
     parser = Parser(
         prog="lightning-cnn report",
@@ -109,4 +109,4 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         f"(default: {COMPARISON})",
     )
     add_overwrite(parser)
-    return parser.parse(argv)
+    return parser

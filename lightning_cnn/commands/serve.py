@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 from lightning_cnn.config.options import Parser, integer, positive
 from lightning_cnn.data.pillow_images import MAX_PIXELS
-from lightning_cnn.errors import UserError
+from lightning_cnn.errors import UserError, install_extra
 from lightning_cnn.run import DEFAULT_ROOT, find_runs, resolve_checkpoint
 from lightning_cnn.serve.settings import KEY_VARIABLE, LOOPBACK, Limits, Settings, name_models, read_key
 
@@ -39,10 +39,15 @@ def main(argv: list[str]) -> int:
         UserError: If an argument is wrong, a model cannot be used, or a package is missing.
         Interrupted: When a signal has ended the server.
     """
+    run(build_parser().parse(argv[1:]), page=False)
+    return 0
+
+
+def build_parser() -> Parser:
+    """Return the parser of this command."""
     parser = Parser("lightning-cnn serve", _DESCRIPTION, _EXAMPLES)
     add_options(parser, models="+")
-    run(parser.parse(argv[1:]), page=False)
-    return 0
+    return parser
 
 
 def run(arguments: argparse.Namespace, page: bool) -> None:
@@ -90,7 +95,7 @@ def require_packages() -> None:
         UserError: If one is missing.
     """
     if missing := [package for package in _PACKAGES if find_spec(package) is None]:
-        raise UserError(f"a server needs {missing[0].replace('_', '-')}; pip install 'lightning-cnn[serve]'")
+        raise UserError(f"a server needs {missing[0].replace('_', '-')}; {install_extra('serve')}")
 
 
 def add_options(parser: Parser, models: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from lightning_cnn.config import yaml as configs
 from lightning_cnn.config.options import Parser, integer, local, positive
-from lightning_cnn.errors import Interrupted, UserError, did_you_mean, reason
+from lightning_cnn.errors import Interrupted, UserError, did_you_mean, install_extra, reason
 from lightning_cnn.sweep.records import Records, config_name, decides_result
 from lightning_cnn.sweep.trial_process import RESERVED, Value, command, short_name
 from lightning_cnn.text import printable
@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
         from lightning_cnn.sweep.tasks import Repetition, Search, repetitions
         from lightning_cnn.sweep.worker import Worker
     except ModuleNotFoundError as error:
-        raise UserError(f"sweep needs {error.name}; install it: pip install 'lightning-cnn[sweep]'") from error
+        raise UserError(f"sweep needs {error.name}; {install_extra('sweep')}") from error
     content = None if arguments.space is None else configs.read_config(arguments.space)
     space = None if content is None else build_space(content, str(arguments.space))
     plan = repetitions(arguments.seeds, arguments.folds)
@@ -209,8 +209,8 @@ def _tasks(arguments: argparse.Namespace) -> list[str]:
     return [name for name in ("space", "seeds", "folds") if getattr(arguments, name) is not None]
 
 
-def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Return the arguments of the sweep, and the flags of `fit`."""
+def build_parser() -> Parser:
+    """Return the parser of this command."""
     parser = Parser(
         prog="lightning-cnn sweep",
         usage="lightning-cnn sweep --config FILE (--space FILE | --seeds K | --folds K) [options] [flags of fit]",
@@ -252,7 +252,12 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     add("--storage", metavar="URL", help=storage)
     add("--trainer.default_root_dir", dest="root", metavar="DIR", help="parent of the sweep's folder (default: logs)")
-    arguments, rest = parser.parse_known_args(argv)
+    return parser
+
+
+def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Return the arguments of the sweep, and the flags of `fit`."""
+    arguments, rest = build_parser().parse_known_args(argv)
     tasks = _tasks(arguments)
     if not tasks:
         raise UserError("sweep needs --space FILE, --seeds K or --folds K (see `lightning-cnn sweep --help`)")

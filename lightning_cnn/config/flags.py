@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from lightning_cnn.errors import UserError
+from lightning_cnn.everyday import HELP_ALL
+from lightning_cnn.files import shipped_configs
 
 #: Flags that ask for help.
-_HELP = ("-h", "--help")
+_HELP = ("-h", "--help", HELP_ALL)
 #: Flags that mean `true` without a value.
 _SWITCHES = ("--test", "--overwrite", "--deterministic", "--verbose", "--print_config")
 
@@ -48,7 +50,7 @@ class CommandLine:
         checkpoint: What `--ckpt_path`, or the argument without a flag, refers to; None if neither was given.
         more_checkpoints: Further ones, where several are allowed.
         flags: All other settings, in their order.
-        asks_for_help: Whether help is wanted: `--help`, or `--model.help` and the like.
+        asks_for_help: Whether help is wanted: `--help_all`, or `--model.help` and the like.
     """
 
     configs: list[str] = field(default_factory=list)
@@ -85,13 +87,17 @@ def read_command_line(arguments: Sequence[str], several: bool = False) -> Comman
             line.asks_for_help = True
             continue
         if not argument.startswith("-"):
-            if Path(argument).suffix in (".yaml", ".yml"):
+            if Path(argument).suffix in (".yaml", ".yml") or _is_shipped_config(argument):
                 raise UserError(f"{argument} looks like a config; give it with --config {argument}")
             _take_checkpoint(line, argument, several)
             continue
         name, given, value = argument.partition("=")
         _take_flag(line, name, value if given else _value_of(name, rest))
     return line
+
+
+def _is_shipped_config(argument: str) -> bool:
+    return argument in shipped_configs() and not Path(argument).exists()
 
 
 def _value_of(name: str, rest: list[str]) -> str | None:

@@ -18,7 +18,7 @@ from lightning_cnn.config.places import places_of, teachers_of, without_places
 from lightning_cnn.config.schema import Schema
 from lightning_cnn.config.settings import Tree, apply_flags, merge, read_settings, texts
 from lightning_cnn.config.trust import trusted_settings
-from lightning_cnn.errors import UserError
+from lightning_cnn.errors import UserError, install_extra
 from lightning_cnn.files import shipped_config
 from lightning_cnn.run import CHECKPOINT_FORMS, DEFAULT_ROOT, Run, find_runs, resolve_checkpoint
 
@@ -126,9 +126,7 @@ def _require_runtime(path: Path) -> None:
     try:
         import_module(_EXPORTED.rpartition(".")[0])
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"{path} is computed by {error.name}; install it: pip install 'lightning-cnn[export]'"
-        ) from error
+        raise UserError(f"{path} is computed by {error.name}; {install_extra('export')}") from error
 
 
 def _without_network(config: Tree) -> Tree:

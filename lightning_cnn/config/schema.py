@@ -69,7 +69,7 @@ class Schema:
     def flags(self) -> list[str]:
         """The flags of all settings but those of classes that the user chooses."""
         below = [f"--{group}.{name}" for group, cls in self.groups.items() for name in arguments(cls)]
-        return [*(f"--{name}" for name in (*self.names, "config", "help", "print_config")), *below]
+        return [*(f"--{name}" for name in (*self.names, "config", "help", "help_all", "print_config")), *below]
 
     def check(self, tree: Mapping[str, Any]) -> None:
         """Refuse a complete tree of settings with unknown names or classes, or with a class that lacks an argument.

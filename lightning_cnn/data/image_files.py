@@ -30,7 +30,7 @@ from lightning_cnn.data.pillow_images import (
     opaque,
     require_moderate_size,
 )
-from lightning_cnn.errors import reason
+from lightning_cnn.errors import install_extra, reason
 
 #: The formats that are left to Pillow, by its names; its other decoders are not exposed to untrusted files.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
@@ -68,7 +68,7 @@ _ERRORS = {
     "kind": "damaged, or a kind of TIFF that is not read; save it in greyscale or RGB with 8 bits",
     "compression": "a TIFF compressed by {what}; save it with LZW or Deflate",
     "lab": "a TIFF in the colour space Lab; save it in RGB",
-    "import": "needs a package that cannot be imported; pip install 'lightning-cnn[pictures]' again",
+    "import": f"needs a package that cannot be imported; {install_extra('pictures')}",
 }
 
 
@@ -183,9 +183,7 @@ def _open(content: bytes, most: int, fill: str | None, max_pixels: int = MAX_PIX
     if not (kind := _kind(content)):
         return 1, iter([_decode(content, fill, max_pixels)])
     if kind in _PACKAGES and find_spec(_PACKAGES[kind]) is None:
-        raise ImageFileError(
-            f"{kind} needs {_PACKAGES[kind]}; pip install 'lightning-cnn[pictures]', or save it as PNG"
-        )
+        raise ImageFileError(f"{kind} needs {_PACKAGES[kind]}; {install_extra('pictures')}; or save it as PNG")
     numbers = [0]
     if kind == "TIFF":
         with as_image_file_errors():

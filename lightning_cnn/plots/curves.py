@@ -47,8 +47,24 @@ def history(
         ValueError: If there is no epoch, or the lengths differ.
     """
     run = {"train_loss": train_loss, "train_acc": train_acc, "val_loss": val_loss, "val_acc": val_acc}
-    curves = _curves(run if epochs is None else {**run, "epochs": epochs})
-    figure = _panels([curves])
+    return _history(run if epochs is None else {**run, "epochs": epochs}, columns=2)
+
+
+def stacked_history(run: Mapping[str, ArrayLike]) -> Figure:
+    """Draw the same with all four curves below each other, for narrow screens.
+
+    Args:
+        run: `train_loss`, `train_acc`, `val_loss`, `val_acc` and perhaps `epochs`, as `history` takes them.
+
+    Raises:
+        ValueError: If there is no epoch, or the lengths differ.
+    """
+    return _history(run, columns=1)
+
+
+def _history(run: Mapping[str, ArrayLike], columns: int) -> Figure:
+    curves = _curves(run)
+    figure = _panels([curves], columns=columns)
     for axes, curve in zip(figure.axes, _PANELS, strict=True):
         form = "last: {:.2f} %" if curve.endswith("acc") else "last: {:.4f}"
         last = _last(curves[curve])
@@ -145,10 +161,13 @@ def _last(curve: NDArray[np.float64]) -> float:
     return float(logged[-1]) if len(logged) else math.nan
 
 
-def _panels(runs: Sequence[Mapping[str, NDArray[np.float64]]], height: float = 6.5) -> Figure:
-    """Draw loss above and accuracy below, training left and validation right, with a line for each run."""
-    figure = new_figure(figsize=(9.5, height), layout="constrained")
-    grid = figure.subplots(2, 2, sharex=True, sharey="row")
+def _panels(runs: Sequence[Mapping[str, NDArray[np.float64]]], height: float = 6.5, columns: int = 2) -> Figure:
+    """Draw training and validation, loss first and then accuracy, with a line for each run."""
+    figure = new_figure(figsize=(9.5, height) if columns == 2 else (4.2, 1.7 * height), layout="constrained")
+    grid = figure.subplots(4 // columns, columns, sharex=True).reshape(2, 2)
+    for (training, validation), label in zip(grid, ("loss", "accuracy in %"), strict=True):
+        validation.sharey(training)
+        training.set_ylabel(label)
     last_epoch = max(run["epochs"][-1] for run in runs)
     for axes, (curve, title) in zip(grid.flat, _PANELS.items(), strict=True):
         for number, run in enumerate(runs):
@@ -159,8 +178,6 @@ def _panels(runs: Sequence[Mapping[str, NDArray[np.float64]]], height: float = 6
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         axes.tick_params(labelbottom=True, labelleft=True)
         axes.grid(alpha=0.3)
-    grid[0, 0].set_ylabel("loss")
-    grid[1, 0].set_ylabel("accuracy in %")
     return figure
 
 

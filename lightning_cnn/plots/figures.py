@@ -4,7 +4,7 @@ Importing this module imports matplotlib, which takes a third of a second: impor
 """
 
 from lightning_cnn.plots.confusion_matrix import confusion_matrix
-from lightning_cnn.plots.curves import calibration, comparison, history
+from lightning_cnn.plots.curves import calibration, comparison, history, stacked_history
 from lightning_cnn.plots.images import mistakes, predictions, samples, seen
 from lightning_cnn.plots.network import feature_maps, filters
 
@@ -19,4 +19,5 @@ __all__ = [
     "predictions",
     "samples",
     "seen",
+    "stacked_history",
 ]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lightning_cnn.checkpoint import onnx
 from lightning_cnn.data.facts import Framing
 from lightning_cnn.data.resize import Resize
-from lightning_cnn.errors import UserError
+from lightning_cnn.errors import UserError, install_extra
 from lightning_cnn.startup import filter_warnings, quick_imports
 
 
@@ -51,9 +51,7 @@ def open_model(path: Path, class_path: str | None = None, threads: int | None = 
         try:
             from lightning_cnn.predict.onnx_model import OnnxModel
         except ModuleNotFoundError as error:
-            raise UserError(
-                f"{path} is computed by {error.name}; install it: pip install 'lightning-cnn[export]'"
-            ) from error
+            raise UserError(f"{path} is computed by {error.name}; {install_extra('export')}") from error
         return OnnxModel(path, threads)
     filter_warnings()  # also of imports
     with quick_imports():

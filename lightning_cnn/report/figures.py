@@ -5,7 +5,7 @@ import io
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -37,12 +37,14 @@ class EmbeddedImage:
         width: Its natural width, in pixels.
         height: Its natural height, in pixels.
         alt: A description of the image.
+        narrow: The source of an image with the same content for narrow screens, if there is one.
     """
 
     source: str
     width: int
     height: int
     alt: str
+    narrow: str | None = None
 
 
 def figures_of(run: RunSummary) -> dict[str, Figure]:
@@ -63,7 +65,8 @@ def history(run: RunSummary) -> EmbeddedImage | None:
         return None
     best = f"; best epoch {run.best_epoch}, validation accuracy {percent(run.best_val_acc)}" if run.best_epoch else ""
     alt = f"Curves of loss and accuracy over {count(len(run.history), 'epoch')}{best}."
-    return _draw(plots.history(**run.history.thinned().curves()), alt)
+    curves = run.history.thinned().curves()
+    return replace(_draw(plots.history(**curves), alt), narrow=_source(plots.stacked_history(curves)))
 
 
 def confusion_matrix(predictions: Predictions) -> EmbeddedImage | None:
@@ -114,8 +117,11 @@ def embed_png(content: bytes, alt: str) -> EmbeddedImage:
 
 def _draw(figure: Figure, alt: str) -> EmbeddedImage:
     width, height = (round(inches * _PIXELS_PER_INCH) for inches in figure.get_size_inches())
-    source = _data_uri("image/svg+xml", svg) if len(svg := _svg(figure)) <= _MAX_SVG else _png(figure)
-    return EmbeddedImage(source, width, height, alt)
+    return EmbeddedImage(_source(figure), width, height, alt)
+
+
+def _source(figure: Figure) -> str:
+    return _data_uri("image/svg+xml", svg) if len(svg := _svg(figure)) <= _MAX_SVG else _png(figure)
 
 
 def _svg(figure: Figure) -> bytes:

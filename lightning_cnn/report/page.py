@@ -22,7 +22,8 @@ _ENVIRONMENT = {
     "threads": "Threads",
     "platform": "System",
     "python": "Python",
-    "git_revision": "Git revision",
+    "git_revision": "Git revision of lightning_cnn",
+    "working_directory_revision": "Git revision of the working directory",
     "seed": "Seed",
 }
 

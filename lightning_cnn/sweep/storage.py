@@ -15,7 +15,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from lightning_cnn.errors import UserError
+from lightning_cnn.errors import UserError, install_extra
 
 #: Seconds between two heartbeats of a trial, and until a trial without them is retried: a machine that swaps, or a slow
 #: server, may miss five.
@@ -176,5 +176,5 @@ def _parse(text: str) -> sqlalchemy.URL:
     try:
         url.get_dialect().import_dbapi()
     except ImportError as error:
-        raise UserError(f"--storage needs psycopg ({error}); pip install 'lightning-cnn[sweep]'") from error
+        raise UserError(f"--storage needs psycopg ({error}); {install_extra('sweep')}") from error
     return url

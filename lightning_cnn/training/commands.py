@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_cnn.config.flags import CommandLine, Flag, read_command_line
 from lightning_cnn.config.parser import in_one_line
@@ -12,6 +13,7 @@ from lightning_cnn.config.request import Request, read_request
 from lightning_cnn.config.settings import Tree
 from lightning_cnn.config.yaml import dump
 from lightning_cnn.errors import UserError
+from lightning_cnn.everyday import HELP_ALL
 from lightning_cnn.startup import filter_warnings, tune_process
 from lightning_cnn.training.cli import TrainingCLI
 from lightning_cnn.training.distributed import PeerFailureError, PeerProcesses
@@ -31,7 +33,8 @@ def main(argv: Sequence[str]) -> int:
     line = read_command_line(arguments, several=command == "test")
     if line.asks_for_help:
         filter_warnings()
-        SettingsCLI(Request(command, {}), help_arguments=arguments)  # prints the help, and exits
+        given = ["--help" if argument == HELP_ALL else argument for argument in arguments]
+        SettingsCLI(Request(command, {}), help_arguments=given)  # prints the help, and exits
     peers = PeerProcesses()
     try:
         if line.more_checkpoints:
@@ -57,6 +60,13 @@ def _test_ensemble(line: CommandLine) -> None:
         print(member.results.summary, flush=True)
         members.append(member)
     print(write(members))
+
+
+def parser_of(command: str) -> LightningArgumentParser:
+    """Return the parser of `fit`, `validate` or `test`, with all options."""
+    required = {"model": "lightning_cnn.classifiers.CNNClassifier", "data": "lightning_cnn.data.MNISTDataModule"}
+    settings: Tree = {name: {"class_path": path} for name, path in required.items()}
+    return SettingsCLI(Request(command, {"seed_everything": False, **settings})).parser
 
 
 def run(

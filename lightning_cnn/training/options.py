@@ -49,18 +49,6 @@ OPTIONS["test"] |= {
     "overwrite": (bool, False, "Replace the results of a whole test by those of other weights, or of fewer images."),
     "verbose": (bool, True, "Print the metrics."),
 }
-#: What a command does.
-DESCRIPTION = {
-    "fit": "Train a classifier, or resume a run.",
-    "validate": "Evaluate a checkpoint on the validation images.",
-    "test": "Evaluate a checkpoint on the official test images, or of several the mean of their probabilities.",
-}
-#: What `--ckpt_path` is for.
-CKPT_PATH = {
-    "fit": "Resume from this checkpoint: a file, a run folder (its last), or best, last or previous of the newest run.",
-    "validate": "The checkpoint to validate: a file, a run folder (its best), or best, last or previous.",
-    "test": "The checkpoint to test: a file, a run folder (its best), or best, last or previous.",
-}
 
 
 def schema(command: str) -> Schema:

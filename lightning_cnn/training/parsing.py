@@ -27,9 +27,10 @@ from lightning_cnn.config.settings import Tree, merge
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.environment import is_requeued_by_slurm
 from lightning_cnn.errors import UserError
+from lightning_cnn.everyday import CHECKPOINT, DESCRIPTION, usage
 from lightning_cnn.run import Run
 from lightning_cnn.training.distillation import Distillation
-from lightning_cnn.training.options import CKPT_PATH, DESCRIPTION, OPTIONS, schema
+from lightning_cnn.training.options import OPTIONS, schema
 from lightning_cnn.training.refusals import require_trainable
 from lightning_cnn.training.resume import finds_batch_size, run_to_resume
 from lightning_cnn.training.setup import complete
@@ -79,7 +80,6 @@ class SettingsCLI(LightningCLI):
         self.command = request.command
         self.checkpoint = request.checkpoint
         self.settings: dict[str, Any] = {}
-        several = " ..." if self.command == "test" else ""
         super().__init__(
             ImageClassifier,
             ImageDataModule,
@@ -93,7 +93,7 @@ class SettingsCLI(LightningCLI):
             parser_class=SettingsParser,
             parser_kwargs={
                 "prog": f"lightning-cnn {self.command}",
-                "usage": f"lightning-cnn {self.command} [CHECKPOINT{several}] [--config FILE] [--NAME VALUE ...]",
+                "usage": usage(self.command),
                 "description": DESCRIPTION[self.command],
                 "allow_abbrev": False,
             },
@@ -109,7 +109,7 @@ class SettingsCLI(LightningCLI):
         parser.add_lightning_class_args(Dashboard, "dashboard")  # after the plots, which it shows
         for name in LINKED:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
-        parser.add_argument("--ckpt_path", type=str, default=None, help=CKPT_PATH[self.command])
+        parser.add_argument("--ckpt_path", type=str, default=None, help=CHECKPOINT[self.command])
         for name, (kind, default, text) in OPTIONS[self.command].items():
             parser.add_argument(f"--{name}", type=kind, default=default, help=text)
 

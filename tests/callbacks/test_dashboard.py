@@ -126,9 +126,18 @@ def test_every_metric_of_metrics_csv_is_in_the_events(run, found):
     assert names == {"train/loss", "train/acc", "val/loss", "val/acc", "train/loss_step", "lr-SGD"}
     for name in names:
         # Lightning logs the learning rate twice at the start of an epoch.
-        assert list(dict.fromkeys(curve(found, name))) == logged(run, name)
+        tag = "train/lr-SGD" if name == "lr-SGD" else name
+        assert list(dict.fromkeys(curve(found, tag))) == logged(run, name)
     assert len(curve(found, "train/loss_step")) == 16  # four epochs of 150 images in batches of 40
     assert [step for step, _ in curve(found, "val/acc")] == [3, 7, 11, 15]
+
+
+def test_the_first_sections_of_a_run_are_training_and_validation(trainer, tiny_data, tmp_path):
+    run = trainer(max_epochs=1, callbacks=[Dashboard()], logger=TensorBoard(tmp_path))
+    run.fit(ShallowCNNClassifier(), datamodule=FashionMNISTDataModule(val_size=50))
+
+    sections = dict.fromkeys(tag.partition("/")[0] for tag in sorted(events(tmp_path).Tags()["scalars"]))
+    assert [*sections] == ["train", "val", "val_acc_per_class"]
 
 
 def test_the_accuracies_per_class_average_to_the_accuracy(run, found):
@@ -257,10 +266,10 @@ def assert_hparams_tab(run: Path, found: EventAccumulator) -> None:
     top, measured = best(run), json.loads((run / "test_metrics.json").read_text())
     values, metrics = session(found)
     assert values == hyperparameters(yaml.safe_load((run / "config.yaml").read_text()))
-    assert metrics == ["best/val_acc", "best/val_loss", "test/acc", "test/loss"]
+    assert metrics == ["val_best/acc", "val_best/loss", "test/acc", "test/loss"]
     last, tested = logged(run, "val/acc")[-1][0], top["step"]
-    assert curve(found, "best/val_acc")[-1] == (last, np.float32(top["acc"]))
-    assert curve(found, "best/val_loss")[-1] == (last, np.float32(top["loss"]))
+    assert curve(found, "val_best/acc")[-1] == (last, np.float32(top["acc"]))
+    assert curve(found, "val_best/loss")[-1] == (last, np.float32(top["loss"]))
     assert curve(found, "test/acc")[-1] == (tested, np.float32(measured["test/acc"]))
     assert curve(found, "test/loss")[-1] == (tested, np.float32(measured["test/loss"]))
 
@@ -278,7 +287,7 @@ def test_the_hparams_tab_of_a_run_that_is_tested_later(run, found):
 def test_the_best_accuracy_is_the_highest_so_far(run, found):
     steps, accuracies = zip(*logged(run, "val/acc"), strict=True)
 
-    assert curve(found, "best/val_acc") == list(zip(steps, np.maximum.accumulate(accuracies), strict=True))
+    assert curve(found, "val_best/acc") == list(zip(steps, np.maximum.accumulate(accuracies), strict=True))
 
 
 class Logs(ImageClassifier):
@@ -306,8 +315,8 @@ def test_the_best_metrics_are_those_of_the_best_checkpoint(trainer, tmp_path, mo
     options = {"enable_checkpointing": True, "logger": TensorBoard(tmp_path), "num_sanity_val_steps": 0}
     trainer(max_epochs=4, callbacks=callbacks, **options).fit(model, three(), three())
 
-    assert [value for _, value in curve(tmp_path, "best/val_acc")] == accuracies
-    assert [value for _, value in curve(tmp_path, "best/val_loss")] == losses
+    assert [value for _, value in curve(tmp_path, "val_best/acc")] == accuracies
+    assert [value for _, value in curve(tmp_path, "val_best/loss")] == losses
 
 
 def test_without_a_monitored_metric_there_is_no_best(trainer, tmp_path):
@@ -315,7 +324,7 @@ def test_without_a_monitored_metric_there_is_no_best(trainer, tmp_path):
         Logs((0.5, 2.0)), three(), three()
     )
 
-    assert not any(tag.startswith("best/") for tag in events(tmp_path).Tags()["scalars"])
+    assert not any(tag.startswith("val_best/") for tag in events(tmp_path).Tags()["scalars"])
 
 
 def test_the_best_metrics_of_a_resumed_run_may_be_from_before(fit, cli):
@@ -335,9 +344,9 @@ def test_the_best_metrics_of_a_resumed_run_may_be_from_before(fit, cli):
     assert best(run) == first
     assert logged(run, "val/acc")[-1][1] < first["acc"] - 0.2
     assert curve(found, "val/acc") == logged(run, "val/acc")
-    assert [step for step, _ in curve(found, "best/val_acc")] == [2, 5, 8, 11, 14, 17, 20]
-    assert {value for _, value in curve(found, "best/val_acc")[4:]} == {np.float32(first["acc"])}
-    assert {value for _, value in curve(found, "best/val_loss")[4:]} == {np.float32(first["loss"])}
+    assert [step for step, _ in curve(found, "val_best/acc")] == [2, 5, 8, 11, 14, 17, 20]
+    assert {value for _, value in curve(found, "val_best/acc")[4:]} == {np.float32(first["acc"])}
+    assert {value for _, value in curve(found, "val_best/loss")[4:]} == {np.float32(first["loss"])}
     assert {step for step, _ in curve(found, "test/acc")} == {first["step"], 20}  # each checkpoint has its own step
     assert {path.parent.parent.name for path in run.glob("*/test/tensors.tsv")} == {f"{first['step']:05d}", "00020"}
 
@@ -385,13 +394,15 @@ def test_validate_writes_nothing(copy, cli):
 # Disabled
 
 
-def test_without_the_dashboard_only_the_logged_metrics_are_written(fit, cli):
+def test_without_the_dashboard_only_metrics_and_hyperparameters_are_written(fit, cli):
     run = fit(MLP, *EXACT, "--dashboard.enabled", "false", "--test", "true")
 
     found = events(run)
-    assert set(found.Tags()["scalars"]) == {"epoch", *set(metrics(run)[0]) - {"epoch", "step"}}
+    shown = {name.replace("lr-", "train/lr-") for name in set(metrics(run)[0]) - {"epoch", "step"}}
+    assert set(found.Tags()["scalars"]) == shown | {"val_best/acc", "val_best/loss", "test/acc", "test/loss"}
     assert not any(found.Tags()[kind] for kind in BESIDES_SCALARS)
-    assert found.summary_metadata == {}
+    assert {tag.partition("/")[0] for tag in found.summary_metadata} >= {"_hparams_"}
+    assert_hparams_tab(run, found)
     assert not (run / "projector_config.pbtxt").exists()
 
 
@@ -493,7 +504,7 @@ def test_evaluation_without_a_checkpoint_adds_nothing(trainer, tiny_data, tmp_pa
         evaluate(MLPClassifier(), datamodule=MNISTDataModule(val_size=50), verbose=False)
 
     found = events(tmp_path)
-    assert set(found.Tags()["scalars"]) == {"val/loss", "val/acc", "test/loss", "test/acc", "epoch"}  # Lightning's
+    assert set(found.Tags()["scalars"]) == {"val/loss", "val/acc", "test/loss", "test/acc"}  # Lightning's
     assert not any(found.Tags()[kind] for kind in BESIDES_SCALARS)
     assert not (tmp_path / "projector_config.pbtxt").exists()
 
@@ -519,7 +530,7 @@ def test_without_validation_there_is_no_best(fit):
     run = fit(MLP, *EXACT, "--trainer.limit_val_batches", 0, "--trainer.enable_checkpointing", "false")
 
     found = events(run)
-    assert not {"best/val_acc", "val/acc"} & set(found.Tags()["scalars"])
+    assert not {"val_best/acc", "val/acc"} & set(found.Tags()["scalars"])
     assert found.Tags()["graph"]
     assert len(session(found)[1]) == 4
 
@@ -535,7 +546,7 @@ def test_a_run_in_mixed_precision_that_is_tested_at_once_is_shown(fit):
 
 def test_a_checkpoint_keeps_the_best_metrics_and_the_number_of_validations():
     dashboard = Dashboard()
-    known = {"best": {"best/val_acc": 0.5, "best/val_loss": 1.5}, "validations": 7}
+    known = {"best": {"val_best/acc": 0.5, "val_best/loss": 1.5}, "validations": 7}
     dashboard.load_state_dict(known)
 
     assert dashboard.state_dict() == known

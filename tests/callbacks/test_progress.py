@@ -404,10 +404,36 @@ def test_the_bar_fits_the_terminal(watched, terminal, columns, last):
     screen = terminal(columns)
     watched().fit(MLPClassifier(), datamodule=data())
 
-    bars = [frame for frame in screen.frames if " s ·" not in frame]
+    bars = [frame for frame in screen.frames if ", best" not in frame]
     assert max(map(len, bars)) <= columns
     assert re.fullmatch(last.replace("{loss}", r"\d\.\d{3}").replace("{acc}", r"[01]\.\d{3}"), bars[-1])
-    assert re.fullmatch(rf"epoch 2/2 · 5 steps · 6\.0 s · 25 images/s{TRAIN}{VAL}", screen.screen[-1])
+
+
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        (200, rf"epoch 2/2 · 5 steps · 6\.0 s · 25 images/s{TRAIN}{VAL}"),
+        (100, rf"epoch 2/2 · 5 steps · 6\.0 s{TRAIN}{VAL}"),
+        (80, rf"epoch 2/2{TRAIN}{VAL}"),
+        (64, rf"epoch 2/2{VAL}"),
+        (40, r"epoch 2/2 · val/acc [01]\.\d{4}, best [01]\.\d{4}"),
+        (12, r"epoch 2/2 · val/acc .*"),
+    ],
+)
+def test_a_line_fits_the_terminal(watched, terminal, columns, line):
+    screen = terminal(columns)
+    watched().fit(MLPClassifier(), datamodule=data())
+
+    assert re.fullmatch(line, screen.screen[-1])
+
+
+def test_lines_are_whole_without_a_terminal(watched, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    watched().fit(MLPClassifier(), datamodule=data())
+
+    assert re.fullmatch(
+        rf"epoch 2/2 · 5 steps · 6\.0 s · 25 images/s{TRAIN}{VAL}", capsys.readouterr().out.splitlines()[-1]
+    )
 
 
 def test_an_endless_run_has_no_bar(watched, terminal):

@@ -73,26 +73,43 @@ def test_the_git_revision_of_the_working_directory_is_recorded(tiny_data, traine
     (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path / "code")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
-    assert environment(trainer, tmp_path / "run")["git_revision"] is None  # no repository
+    assert environment(trainer, tmp_path / "run")["working_directory_revision"] is None  # no repository
 
     git("init", "--quiet")
-    assert environment(trainer, tmp_path / "run")["git_revision"] is None  # no commit
+    assert environment(trainer, tmp_path / "run")["working_directory_revision"] is None  # no commit
 
     Path("code.py").write_text("one = 1\n")
     git("add", ".")
     git("commit", "--quiet", "--message", "One")
     git("tag", "v1")
     commit = git("rev-parse", "HEAD")
-    assert environment(trainer, tmp_path / "run")["git_revision"] == commit
+    assert environment(trainer, tmp_path / "run")["working_directory_revision"] == commit
 
     Path("code.py").write_text("one = 2\n")
-    assert environment(trainer, tmp_path / "run")["git_revision"] == f"{commit}-dirty"
+    assert environment(trainer, tmp_path / "run")["working_directory_revision"] == f"{commit}-dirty"
 
 
 def test_without_git_there_is_no_revision(tiny_data, trainer, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    assert environment(trainer, tmp_path)["git_revision"] is None
+    found = environment(trainer, tmp_path)
+    assert (found["git_revision"], found["working_directory_revision"]) == (None, None)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_a_package_that_is_installed_in_the_repository_of_another_project_has_no_revision(tmp_path, monkeypatch):
+    package = tmp_path / ".venv" / "lightning_cnn"
+    package.mkdir(parents=True)
+    (package / "run_record.py").touch()
+    monkeypatch.setattr(run_record, "__file__", str(package / "run_record.py"))
+    monkeypatch.chdir(tmp_path)
+    git("init", "--quiet")
+    git("commit", "--quiet", "--allow-empty", "--message", "Another project")
+    assert run_record._project_revision() is None
+
+    git("add", "--force", ".")  # now it is the repository of this project
+    git("commit", "--quiet", "--message", "This project")
+    assert run_record._project_revision() == git("rev-parse", "HEAD")
 
 
 def test_the_earlier_environment_of_a_resumed_run_is_kept_if_anything_has_changed(
@@ -120,7 +137,7 @@ def test_the_environment_in_which_a_run_was_begun_is_kept_however_often_it_is_re
     tiny_data, trainer, tmp_path, monkeypatch
 ):
     for revision in ("first", "second", "second", "third", "first"):
-        monkeypatch.setattr(run_record, "_git_revision", lambda revision=revision: revision)
+        monkeypatch.setattr(run_record, "_project_revision", lambda revision=revision: revision)
         found = environment(trainer, tmp_path)
 
     assert [record["git_revision"] for record in (*found["earlier"], found)] == ["first", "second", "third", "first"]

@@ -101,13 +101,13 @@ def test_hyperparameters_keep_their_values_and_types(writer):
 
 
 def test_all_runs_have_the_common_columns(writer):
-    add_hyperparameters(writer, {"model": "MLP", "own": 3}, ["best/val_acc", "test/acc"])
+    add_hyperparameters(writer, {"model": "MLP", "own": 3}, ["val_best/acc", "test/acc"])
 
     experiment, _ = hparams(writer)
     columns = [column.name for column in experiment.hparam_infos]
     assert len(columns) == len(set(columns))
     assert {"model", "own", "data", "model.optimizer", "model.optimizer.lr", "data.batch_size"} <= set(columns)
-    assert [metric.name.tag for metric in experiment.metric_infos] == ["best/val_acc", "test/acc"]
+    assert [metric.name.tag for metric in experiment.metric_infos] == ["val_best/acc", "test/acc"]
 
 
 def test_the_hparams_tab_adds_no_scalars(writer):

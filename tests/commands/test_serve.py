@@ -5,6 +5,7 @@ from importlib.util import find_spec
 import pytest
 
 from lightning_cnn.commands import serve
+from lightning_cnn.errors import install_extra
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_a_missing_extra_is_one_line(cli, package, name, monkeypatch):
     outcome = cli("serve", "a")
 
     assert outcome.status == 2
-    assert outcome.err == f"lightning-cnn: error: a server needs {name}; pip install 'lightning-cnn[serve]'\n"
+    assert outcome.err == f"lightning-cnn: error: a server needs {name}; {install_extra('serve')}\n"
 
 
 def test_only_this_machine_is_answered_unless_another_address_is_given(cli, tmp_path, no_server, monkeypatch):

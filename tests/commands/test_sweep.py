@@ -13,6 +13,7 @@ from sweep import scenario, stub
 from sweep.program import SETTINGS
 
 from lightning_cnn.commands import sweep
+from lightning_cnn.errors import install_extra
 from lightning_cnn.run import Run
 
 SPACE = """
@@ -229,7 +230,7 @@ def test_without_optuna_the_extra_is_named(cli, monkeypatch):
     outcome = cli("sweep", "--config", "cnn.yaml", "--seeds", "2")
 
     assert outcome.status == 2
-    assert outcome.err == "lightning-cnn: error: sweep needs optuna; install it: pip install 'lightning-cnn[sweep]'\n"
+    assert outcome.err == f"lightning-cnn: error: sweep needs optuna; {install_extra('sweep')}\n"
 
 
 def test_a_real_run_is_resumed_after_its_worker_was_killed(tiny_data, tmp_path):

@@ -45,7 +45,9 @@ def test_a_switch_needs_no_value(arguments, value, checkpoint):
     assert (line.value("test"), line.checkpoint) == (value, checkpoint)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--model.help"], ["--model.help", "CNNClassifier"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["-h"], ["--help_all"], ["--model.help"], ["--model.help", "CNNClassifier"]]
+)
 def test_help_flags_are_recognised(arguments):
     assert read_command_line(arguments).asks_for_help
 
@@ -57,6 +59,7 @@ def test_help_flags_are_recognised(arguments):
         (["--ckpt_path"], "--ckpt_path needs a value: --ckpt_path FILE"),
         (["best", "last"], "'last' is one argument too many: there is already the checkpoint 'best'"),
         (["configs/mnist/cnn.yaml"], "looks like a config; give it with --config configs/mnist/cnn.yaml"),
+        (["mnist/cnn"], "looks like a config; give it with --config mnist/cnn"),
     ],
 )
 def test_arguments_that_cannot_be_read_are_refused(arguments, message):

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, features
 from lightning_cnn.data import image_files, isolated
 from lightning_cnn.data.image_files import read, read_pages
 from lightning_cnn.data.pillow_images import ImageFileError
+from lightning_cnn.errors import install_extra
 
 pytest.importorskip("pypdfium2")
 pillow_heif = pytest.importorskip("pillow_heif")
@@ -300,7 +301,7 @@ def test_without_the_extra_its_name_and_another_way_are_told(content, kind, pack
     found = image_files.find_spec
     monkeypatch.setattr(image_files, "find_spec", lambda name: None if name == package else found(name))
 
-    assert refusal(content) == f"{kind} needs {package}; pip install 'lightning-cnn[pictures]', or save it as PNG"
+    assert refusal(content) == f"{kind} needs {package}; {install_extra('pictures')}; or save it as PNG"
     assert not isolated._running
 
 

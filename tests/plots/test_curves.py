@@ -23,6 +23,16 @@ def test_history_plots_the_given_numbers_over_epochs_from_one() -> None:
     ]
 
 
+def test_history_in_one_column_has_the_panels_of_two_below_each_other() -> None:
+    run = {"train_loss": [2.0, 1.0], "train_acc": [0.25, 0.5], "val_loss": [1.5, 1.25], "val_acc": [0.375, 0.75]}
+    wide, narrow = figures.history(**run), figures.stacked_history(run)
+    titles = [[axes.get_title(loc="left") for axes in figure.axes] for figure in (wide, narrow)]
+    assert titles[0] == titles[1]
+    assert len({axes.get_position().x0 for axes in narrow.axes}) == 1
+    assert narrow.axes[0].get_ylim() == narrow.axes[1].get_ylim() == wide.axes[0].get_ylim()
+    assert_no_text_is_clipped_or_overlaps(narrow)
+
+
 def test_history_leaves_out_values_that_were_not_logged() -> None:
     nan = np.nan
     figure = figures.history([1, 2, 3], [0, 0.5, 1], [nan, nan, nan], [nan, 0.5, nan])

@@ -119,5 +119,5 @@ def test_without_onnx_runtime_the_extra_is_named(write, monkeypatch):
     monkeypatch.delitem(sys.modules, "lightning_cnn.checkpoint.session", raising=False)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
 
-    with pytest.raises(UserError, match=r"is computed by onnxruntime; install it: pip install '.*\[export\]'"):
+    with pytest.raises(UserError, match=r"is computed by onnxruntime; run scripts/bootstrap"):
         open_model(Path(write()))

@@ -29,7 +29,7 @@ def drawn(monkeypatch):
         calls[name] = args or kwargs
         return Figure(figsize=(1, 1))
 
-    for name in ("history", "confusion_matrix", "calibration", "comparison"):
+    for name in ("history", "stacked_history", "confusion_matrix", "calibration", "comparison"):
         monkeypatch.setattr(plots, name, partial(record, name))
     return calls
 
@@ -49,6 +49,7 @@ def test_the_history_is_that_of_the_file(run, drawn):
         "val_loss": [0.4375, 0.25, 0.375],
         "val_acc": [0.875, 0.9375, 0.90625],
     }
+    assert drawn["stacked_history"][0].keys() == drawn["history"].keys()
     assert image.alt == "Curves of loss and accuracy over 3 epochs; best epoch 2, validation accuracy 93.75 %."
 
 

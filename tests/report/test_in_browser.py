@@ -43,6 +43,23 @@ def test_a_browser_shows_the_page_without_a_network(written, visit, name):
     assert len(images) == {"whole": 6, "letters": 6, "nothing": 0, "comparison": 1}[name]
 
 
+def test_a_narrow_screen_has_curves_below_each_other_and_is_told_what_to_scroll(written, visit):
+    page = visit(written["whole"], width=390).page
+    history = page.get_by_alt_text("Curves of loss and accuracy")
+    hints = page.locator(".hint")
+
+    assert history.evaluate("image => image.naturalHeight > image.naturalWidth && image.width <= 358")
+    assert hints.count() > 0
+    assert all(hint.is_visible() for hint in hints.all())
+
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.wait_for_function(
+        "document.querySelector('picture img').currentSrc === document.querySelector('picture img').src"
+    )
+    assert history.evaluate("image => image.naturalWidth > image.naturalHeight")
+    assert not any(hint.is_visible() for hint in hints.all())
+
+
 @pytest.mark.parametrize("name", ["whole", "letters", "comparison"])
 def test_nothing_is_cut_off_in_print(written, visit, name):
     seen = visit(written[name], width=794, height=1123)  # A4

@@ -41,7 +41,7 @@ class Structure(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.elements.append((tag, dict(attrs)))
-        if tag not in ("meta", "link", "img", "wbr"):
+        if tag not in ("meta", "link", "img", "source", "wbr"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -82,7 +82,7 @@ def test_the_tables_are_those_of_the_files(page):
     environment = dict(rows(page, "environment"))
     assert environment["Processor"] == "AMD EPYC"
     assert environment["Threads"] == "2"
-    assert environment["Git revision"] == "not recorded"
+    assert environment["Git revision of lightning_cnn"] == "not recorded"
     assert environment["torch"] == "2.15.0"
 
 

@@ -36,7 +36,7 @@ def test_addresses_of_postgresql_use_psycopg_3(scheme):
 def test_a_driver_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
 
-    with pytest.raises(UserError, match=r"needs psycopg .*; pip install 'lightning-cnn\[sweep\]'"):
+    with pytest.raises(UserError, match=r"needs psycopg .*; run scripts/bootstrap"):
         Storage("postgresql://me:secret@host/db")
 
 
