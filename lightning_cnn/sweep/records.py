@@ -1,4 +1,4 @@
-"""Records of a config: what each of its seeds came to, where and with what, in a file that is kept with the configs.
+"""Records of a config: the result of each of its seeds, where and with what, in a file that is kept with the configs.
 
 A record may take days, on several machines: `lightning-cnn sweep --results` runs the seeds that its file does not have.
 Imports neither torch nor Optuna.
