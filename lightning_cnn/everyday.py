@@ -10,7 +10,7 @@ from collections.abc import Sequence
 DESCRIPTION = {
     "fit": "Train a classifier, or resume a run.",
     "validate": "Evaluate a checkpoint on the validation images.",
-    "test": "Evaluate a checkpoint on the official test images, or of several the mean of their probabilities.",
+    "test": "Evaluate a checkpoint, or the mean of several, on the test images.",
 }
 #: What its checkpoint is for.
 CHECKPOINT = {

@@ -29,7 +29,8 @@ def test_help_is_short_and_names_the_way_to_all_options(command, capsys, monkeyp
     assert main([command, "--config", "mnist/cnn", "--help"]) == 0
 
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"usage: lightning-cnn {command} [CHECKPOINT] [--config FILE] [--NAME VALUE ...]"
+    checkpoint = "[CHECKPOINT ...]" if command == "test" else "[CHECKPOINT]"
+    assert lines[0] == f"usage: lightning-cnn {command} {checkpoint} [--config FILE] [--NAME VALUE ...]"
     assert lines[-1] == f"`lightning-cnn {command} --help_all` lists all options."
     assert len(lines) <= 50
     assert max(map(len, lines)) <= 80
