@@ -272,4 +272,5 @@ def test_all_code_is_run() -> None:
 def test_the_files_that_are_named_exist() -> None:
     named = set(re.findall(r"(?<![\w/.])(?:benchmarks|configs|docs|scripts|lightning_cnn|tests)/[\w./]+\w", TEXT))
 
-    assert {name for name in named if not (ROOT / name).exists()} == {"docs/_build"}
+    missing = {name for name in named if not (ROOT / name).exists()}
+    assert missing - {"docs/_build"} == set()  # it is there after scripts/docs
