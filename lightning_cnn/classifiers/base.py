@@ -185,9 +185,8 @@ class ImageClassifier(LightningModule):
             UserError: If the images are of another type.
         """
         if images.dtype == torch.uint8:
-            return (images - 255 * self.mean).div_(
-                255 * self.std
-            )  # (x / 255 − mean) / std in two passes over the pixels
+            # (x / 255 − mean) / std in two passes over the pixels
+            return (images - 255 * self.mean).div_(255 * self.std)
         if not images.is_floating_point():
             raise UserError(
                 f"images must be torch.uint8 (0 to 255) or floating point (0 to 1), got {images.dtype}; convert them "
@@ -264,8 +263,7 @@ class ImageClassifier(LightningModule):
         metrics.reset()
         metrics.add(self._loss(logits, targets, "test"), logits, targets)
         metrics.flush()
-        measured = {"loss": metrics.loss, "acc": metrics.acc, **metrics.others}
-        values = {f"test/{name}": metric.compute().item() for name, metric in measured.items()}
+        values = {f"test/{name}": metric.compute().item() for name, metric in metrics.named.items()}
         metrics.reset()
         return values
 
@@ -327,10 +325,8 @@ class ImageClassifier(LightningModule):
             raise DivergenceError(
                 f"{stage}/loss is NaN or infinite, so that {stage}/acc says nothing; use another checkpoint"
             )
-        self.log(f"{stage}/loss", metrics.loss, prog_bar=True)
-        self.log(f"{stage}/acc", metrics.acc, prog_bar=True)
-        for name, metric in metrics.others.items():
-            self.log(f"{stage}/{name}", metric)
+        for name, metric in metrics.named.items():
+            self.log(f"{stage}/{name}", metric, prog_bar=name in ("loss", "acc"))
 
     def _metrics(self, stage: Stage) -> StageMetrics:
         metrics = self.metrics[f"{stage}_metrics"]

@@ -67,6 +67,11 @@ class StageMetrics(nn.Module):
         """The metrics besides loss and accuracy, by name."""
         return cast(dict[str, Metric], dict(self._others.items()))
 
+    @property
+    def named(self) -> dict[str, Metric]:
+        """All metrics by name: `loss`, `acc` and the others."""
+        return {"loss": self.loss, "acc": self.acc, **self.others}
+
     def add(self, loss: Tensor, logits: Tensor, targets: Tensor, weight: Tensor | None = None) -> None:
         """Add a batch.
 
@@ -115,7 +120,7 @@ class StageMetrics(nn.Module):
 
     def reset(self) -> None:
         """Discard all batches."""
-        for metric in (self.loss, self.acc, *self.others.values()):
+        for metric in self.named.values():
             metric.reset()
         self._losses.clear()
         self._logits.clear()
