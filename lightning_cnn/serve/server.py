@@ -157,6 +157,13 @@ class _Supervisor(Multiprocess):
         for signum in signals.SIGNALS:
             signal.signal(signum, signal.SIG_IGN if signum in ignored else self._stop)
 
+    def keep_subprocess_alive(self) -> None:
+        """Replace processes that have ended or do not answer."""
+        for process in self.processes:
+            # Only the process itself keeps its end open, so that its death ends the wait for its answer at once.
+            process.child_conn.close()
+        super().keep_subprocess_alive()
+
     def _stop(self, signum: int, _: FrameType | None) -> None:
         self.received = self.received or signal.Signals(signum)
         self.should_exit.set()

@@ -92,6 +92,18 @@ def test_metrics_of_several_processes_are_those_of_all(answering):
     assert second and (status, err) == (143, "lightning-cnn: stopped by SIGTERM; all requests are answered\n")
 
 
+def test_a_process_that_is_killed_while_it_is_asked_whether_it_lives_is_replaced_at_once():
+    with started("--workers", "2") as server:
+        wait_until(lambda: len(server.children()) == 2)
+        first, _ = server.children()
+        os.kill(first, signal.SIGSTOP)
+        time.sleep(1)  # it is asked every half second, and has two minutes to answer
+        os.kill(first, signal.SIGKILL)
+
+        wait_until(lambda: len(server.children()) == 2 and first not in server.children(), seconds=60)
+        assert server.stop()[0] == 143
+
+
 def test_the_processes_end_with_the_one_that_has_started_them():
     with started("--workers", "2") as server:
         wait_until(lambda: len(server.children()) == 2)
