@@ -14,7 +14,7 @@ from lightning_cnn.networks.fast_cnn import FastCNN
 from lightning_cnn.networks.mlp import MLP
 from lightning_cnn.networks.shallow_cnn import ShallowCNN
 from lightning_cnn.networks.simple_cnn import SimpleCNN
+from lightning_cnn.networks.six_layer_cnn import SixLayerCNN
 from lightning_cnn.networks.three_stage_cnn import ThreeStageCNN
-from lightning_cnn.networks.tiny_cnn import TinyCNN
 
-__all__ = ["CNN", "MLP", "DeepCNN", "FastCNN", "ShallowCNN", "SimpleCNN", "ThreeStageCNN", "TinyCNN"]
+__all__ = ["CNN", "MLP", "DeepCNN", "FastCNN", "ShallowCNN", "SimpleCNN", "SixLayerCNN", "ThreeStageCNN"]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lightning_cnn import networks
-from lightning_cnn.networks import CNN, MLP, DeepCNN, FastCNN, ShallowCNN, SimpleCNN, ThreeStageCNN, TinyCNN
+from lightning_cnn.networks import CNN, MLP, DeepCNN, FastCNN, ShallowCNN, SimpleCNN, SixLayerCNN, ThreeStageCNN
 
 PARAMETERS = {
     ShallowCNN: 402_986,
@@ -17,7 +17,7 @@ PARAMETERS = {
     CNN: 421_642,
     FastCNN: 76_154,
     ThreeStageCNN: 1_152_429,
-    TinyCNN: 9_914,
+    SixLayerCNN: 9_914,
 }
 #: Sum of the absolute values of all weights after seed 0; of the first six, from when they knew 28×28 images only.
 WEIGHTS = {
@@ -28,7 +28,7 @@ WEIGHTS = {
     CNN: 4237.679761232523,
     FastCNN: 1773.9927173901688,
     ThreeStageCNN: 17163.35196171118,
-    TinyCNN: 621.0161466856025,
+    SixLayerCNN: 621.0161466856025,
 }
 #: The layers with weights, as they are named in a state dict.
 NAMES = {
@@ -40,11 +40,11 @@ NAMES = {
     FastCNN: "features.0 features.2 features.4 features.5 classifier.1 classifier.2 classifier.4",
     ThreeStageCNN: "features.0.0 features.0.1 features.1.0 features.1.2 features.1.4 features.1.5 features.2.0 "
     "features.2.2 features.2.4 features.2.5 features.3.0 features.3.2 features.3.4 features.3.5 classifier",
-    TinyCNN: "features.0.0 features.0.1 features.1.0 features.1.1 features.3.0 features.3.1 features.4.0 features.4.1 "
-    "features.5.0 features.5.1 features.6.0 features.6.1 classifier",
+    SixLayerCNN: "features.0.0 features.0.1 features.1.0 features.1.1 features.3.0 features.3.1 features.4.0 "
+    "features.4.1 features.5.0 features.5.1 features.6.0 features.6.1 classifier",
 }
 #: The smallest side of an image.
-SMALLEST = {ShallowCNN: 2, DeepCNN: 16, SimpleCNN: 4, MLP: 1, CNN: 4, FastCNN: 16, ThreeStageCNN: 10, TinyCNN: 22}
+SMALLEST = {ShallowCNN: 2, DeepCNN: 16, SimpleCNN: 4, MLP: 1, CNN: 4, FastCNN: 16, ThreeStageCNN: 10, SixLayerCNN: 22}
 #: The published layers; max-pooling stands before the ReLU, see `networks/__init__.py`.
 LAYERS = {
     ShallowCNN: ["conv 1→16 3×3 pad 1", "maxpool 2/2", "ReLU", "flatten", "fc 3136→128", "ReLU", "fc 128→10"],
@@ -77,7 +77,7 @@ LAYERS = {
         *("conv 256→256 3×3 pad 1 no bias", "batchnorm 256", "GELU"),
         "fc 256→10",
     ],
-    TinyCNN: [
+    SixLayerCNN: [
         *("conv 1→8 3×3 no bias", "batchnorm 8", "ReLU", "conv 8→12 3×3 no bias", "batchnorm 12", "ReLU"),
         *("maxpool 2/2", "conv 12→16 3×3 no bias", "batchnorm 16", "ReLU"),
         *("conv 16→16 3×3 no bias", "batchnorm 16", "ReLU") * 3,
@@ -390,3 +390,10 @@ def test_the_first_layer_of_three_stage_cnn_is_a_cosine_transform_of_patches():
 
     assert torch.allclose(filters @ filters.T, torch.eye(27), atol=1e-6)  # orthonormal
     assert torch.allclose(filters[0], torch.full((27,), 27**-0.5))  # the mean of a patch is first
+
+
+@pytest.mark.parametrize("channels", [(8, 12, 16, 16, 16), (0, 12, 16, 16, 16, 16), ()])
+def test_six_layer_cnn_takes_six_positive_numbers(channels):
+    message = f"channels must be 6 numbers of at least 1, got {channels}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        SixLayerCNN(channels=channels)
