@@ -1,6 +1,8 @@
 import pytest
 import yaml
 
+from lightning_cnn import networks
+
 #: Of each config: model, dataset, optimizer and its arguments, schedule, batch size, epochs.
 RECIPES = {
     "fashion_mnist/shallow_cnn": ("ShallowCNN", "FashionMNIST", "SGD", {"momentum": 0.9}, None, 64, 2),
@@ -12,6 +14,8 @@ RECIPES = {
 LEARNING_RATES = {"fashion_mnist/mlp": 0.01}  # only this one was published
 #: The configs of our own: dataset, mean and standard deviation of its pixels, epochs.
 FAST = {"mnist/fast": ("MNIST", 0.1307, 0.3081, 1), "fashion_mnist/fast": ("FashionMNIST", 0.286, 0.353, 2)}
+#: Those with few parameters: the most that they may have, dataset, mean and standard deviation of its pixels.
+SMALL = {"mnist/tiny": (10_000, "MNIST", 0.1307, 0.3081), "mnist/small": (200_000, "MNIST", 0.1307, 0.3081)}
 
 every_config = pytest.mark.parametrize("name", RECIPES)
 
@@ -24,7 +28,16 @@ def config(configs, name):
 def test_there_are_no_other_configs(configs):
     found = {str(path.relative_to(configs).with_suffix("")) for path in configs.rglob("*.yaml")}
 
-    assert found == {*RECIPES, *FAST, "folder", "cifar10_folder", "default", "sweeps/cnn", "sweeps/learning_rate"}
+    assert found == {
+        *RECIPES,
+        *FAST,
+        *SMALL,
+        "folder",
+        "cifar10_folder",
+        "default",
+        "sweeps/cnn",
+        "sweeps/learning_rate",
+    }
 
 
 @every_config
@@ -109,3 +122,15 @@ def test_a_fast_schedule_takes_its_length_from_the_run(config):
 def test_a_fast_run_draws_no_plots(config):
     assert config["plots"] == {"enabled": False}
     assert config["trainer"]["num_sanity_val_steps"] == 0
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_small_network_has_few_parameters(config, name):
+    most, dataset, mean, std = SMALL[name]
+    model, data = config["model"]["init_args"], config["data"]
+    network = getattr(networks, model["network"]["class_path"].removeprefix("lightning_cnn.networks."))
+
+    assert sum(weights.numel() for weights in network(**model["network"]["init_args"]).parameters()) < most
+    assert data["class_path"] == f"lightning_cnn.data.{dataset}DataModule"
+    assert (model["mean"], model["std"]) == (mean, std)
+    assert not {"val_size", "data_dir", "allow_sample"} & set(data["init_args"])
