@@ -69,13 +69,21 @@ def fit_steps(
     return record
 
 
-def fit_and_test(options: Options, config: str, seed: int) -> dict[str, float]:
+def fit_and_test(options: Options, config: str, seed: int, epochs: int | None = None) -> dict[str, float]:
     """Train with a shipped config and test the best checkpoint in the same process.
+
+    Args:
+        options: Those of the benchmark.
+        config: The file of the config.
+        seed: The seed.
+        epochs: How many epochs, without figures; None for those of the config.
 
     Returns:
         The test accuracy, and the seconds of the whole process: by the clock, and those of all cores together.
     """
     flags: dict[str, object] = {"--test": "true"}
+    if epochs is not None:
+        flags |= {"--trainer.max_epochs": epochs, "--plots.enabled": "false", "--dashboard.enabled": "false"}
     if options.limit_batches is not None:
         flags["--trainer.limit_test_batches"] = options.limit_batches
     before = _cpu_seconds()
