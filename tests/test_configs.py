@@ -15,7 +15,11 @@ LEARNING_RATES = {"fashion_mnist/mlp": 0.01}  # only this one was published
 #: The configs of our own: dataset, mean and standard deviation of its pixels, epochs.
 FAST = {"mnist/fast": ("MNIST", 0.1307, 0.3081, 1), "fashion_mnist/fast": ("FashionMNIST", 0.286, 0.353, 2)}
 #: Those with few parameters: the most that they may have, dataset, mean and standard deviation of its pixels.
-SMALL = {"mnist/tiny": (10_000, "MNIST", 0.1307, 0.3081), "mnist/small": (200_000, "MNIST", 0.1307, 0.3081)}
+SMALL = {
+    "mnist/tiny": (10_000, "MNIST", 0.1307, 0.3081),
+    "mnist/small": (200_000, "MNIST", 0.1307, 0.3081),
+    "fashion_mnist/tiny": (100_000, "FashionMNIST", 0.286, 0.353),
+}
 
 every_config = pytest.mark.parametrize("name", RECIPES)
 

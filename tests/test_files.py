@@ -141,7 +141,15 @@ def test_shipped_configs_have_the_names_of_their_files(configs):
     assert shipped_configs()["mnist/cnn"] == configs / "mnist" / "cnn.yaml"
     assert [*shipped_configs()] == [
         *("cifar10_folder", "fashion_mnist/fast", "fashion_mnist/mlp", "fashion_mnist/shallow_cnn"),
-        *("fashion_mnist/simple_cnn", "folder", "mnist/cnn", "mnist/deep_cnn", "mnist/fast", "mnist/small"),
+        *(
+            "fashion_mnist/simple_cnn",
+            "fashion_mnist/tiny",
+            "folder",
+            "mnist/cnn",
+            "mnist/deep_cnn",
+            "mnist/fast",
+            "mnist/small",
+        ),
         "mnist/tiny",
     ]
 
