@@ -150,6 +150,24 @@ def test_the_script_makes_weights_of_the_best_validation_seed(empty, tiny_data, 
     assert not re.search(r'": "(/|~)', json.dumps(checkpoints.read_description(file)))  # no folder of this machine
 
 
+def test_the_script_takes_only_the_run_of_the_record(empty, fit, cli, tmp_path, monkeypatch, capsys):
+    script, name = load("weights"), "mnist/fast"
+    run = fit("mnist/fast.yaml", "--test", "true", "--seed_everything", 3)
+    settings = check([["fit", "--config", str(Run(run).config_file)]])
+    records = Records(tmp_path / "results/mnist/fast.csv", name, settings_hash(settings))
+    monkeypatch.setattr(Records, "of", lambda *_: records)
+    row = {name: f"{value:.6g}" for name, value in Run(run).read_test_metrics().items() if name.startswith("test/")}
+    arguments = [name, "--results", str(tmp_path / "results"), "--output", str(empty), "--runs", str(run.parent)]
+
+    records.add({3: row | {"val/acc": "0.5", "test/acc": "0.98765"}})
+    assert script.main(arguments) == 2
+    assert f"{run.parent} has no run of seed 3 as in {records.file}; leave out --runs to" in capsys.readouterr().err
+    records.file.unlink()
+    records.add({3: row | {"val/acc": "0.5"}})
+    assert script.main(arguments) == 0
+    assert weights.read_manifest()[name]["metrics"]["test/acc"] == pytest.approx(float(row["test/acc"]), abs=1e-6)
+
+
 def test_shipped_weights_are_listed_described_and_of_the_present_configs():
     there = {weights.name_of(Path(file)) for file in Path(str(files("lightning_cnn"))).glob("weights/**/*.safetensors")}
 
