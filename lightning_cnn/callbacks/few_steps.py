@@ -1,4 +1,4 @@
-"""A hint for a run on few images: what is enough for a large dataset is a handful of optimizer steps for a small one."""
+"""A hint for a run on few images, where the epochs that are enough for a large dataset are a handful of steps."""
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
@@ -12,11 +12,14 @@ class FewSteps(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count the steps; that there are few is known before the first one."""
-        is_limited = trainer.max_steps != -1 or trainer.limit_train_batches != 1.0 or trainer.overfit_batches > 0
-        if trainer.global_step > 0 or is_limited or trainer.estimated_stepping_batches >= FEW:
+        # The share of 1.0 is all batches, the number 1 is one of them.
+        is_limited = isinstance(trainer.limit_train_batches, int) or trainer.limit_train_batches < 1
+        if is_limited or trainer.max_steps != -1 or trainer.overfit_batches > 0 or trainer.global_step > 0:
             return
-        steps = int(trainer.estimated_stepping_batches)
+        steps = trainer.estimated_stepping_batches
+        if steps >= FEW:
+            return
         rank_zero_info(
-            f"Only {steps} optimizer step{'s' * (steps != 1)} in the whole run: if the accuracy is low, "
+            f"Only {steps:.0f} optimizer step{'s' * (steps != 1)} in the whole run: if the accuracy is low, "
             "raise --trainer.max_epochs or lower --data.batch_size"
         )

@@ -71,7 +71,8 @@ class Verdict:
 
     def __str__(self) -> str:
         if not self.agrees:
-            return f"logits and gradients in bfloat16 differ from float32 by up to {100 * self.error:.0f} %, too much to train"
+            difference = f"differ from float32 by up to {100 * self.error:.0f} %"
+            return f"logits and gradients in bfloat16 {difference}, too much to train"
         if not self.is_sure:
             return "the processor has instructions for bfloat16; whether it is faster could not be measured"
         times = f"{self.low:.1f} to {self.high:.1f} times"
