@@ -51,7 +51,9 @@ def fit(
         The run, which is in a new folder in `logs`.
 
     Raises:
-        UserError: If a setting is wrong, or settings cannot be used together; settings are named as flags.
+        UserError: If a setting is wrong, or settings cannot be used together; settings are named as flags. Also with
+            `fast_dev_run` and `barebones`, which write no run: `max_epochs=1`, `limit_train_batches=1` and
+            `limit_val_batches=1` try a training out as quickly.
         DivergenceError: If a loss, a gradient or a weight is NaN or infinite.
         KeyboardInterrupt: If it is interrupted; the message says how to resume.
     """
@@ -185,13 +187,14 @@ def _run(command: str, line: CommandLine, settings: Mapping[str, Any]) -> "Train
         import torch
 
         from lightning_cnn.config.keywords import read_keywords
+        from lightning_cnn.training.cli import PythonCLI
         from lightning_cnn.training.commands import run
         from lightning_cnn.training.distributed import PeerProcesses
         from lightning_cnn.training.options import schema
     line.flags += read_keywords(settings, schema(command))
     threads = torch.get_num_threads()
     try:
-        cli = run(command, line, PeerProcesses(), prints_summary=False)
+        cli = run(command, line, PeerProcesses(), prints_summary=False, kind=PythonCLI)
     except Interrupted as interrupted:
         if interrupted.received != signal.SIGINT:
             raise

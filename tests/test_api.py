@@ -167,6 +167,8 @@ def test_errors_are_one_line(tiny_data):
         ({"max_epoch": 3}, r"^there is no setting 'max_epoch'; did you mean 'max_epochs'\?$"),
         ({"max_epochs": "x"}, r"^--trainer.max_epochs x: expected int$"),
         ({"val_size": 1000}, "val_size"),
+        ({"fast_dev_run": True}, r"^--trainer.fast_dev_run writes no run, .* with max_epochs=1, limit_train_batches"),
+        ({"barebones": True}, r"^--trainer.barebones writes no run, and `fit` returns one; leave it out"),
         ({"print_config": True}, "^there is no setting 'print_config'"),
     ):
         with pytest.raises(lc.UserError, match=message):

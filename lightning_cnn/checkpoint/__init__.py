@@ -9,6 +9,7 @@ from lightning_cnn.checkpoint.description import (
     class_names,
     class_path,
     describe,
+    label_smoothing,
     require_class_names,
 )
 from lightning_cnn.checkpoint.reading import read, read_description, read_progress, require_same_shapes
@@ -22,6 +23,7 @@ __all__ = [
     "class_names",
     "class_path",
     "describe",
+    "label_smoothing",
     "read",
     "read_description",
     "read_progress",

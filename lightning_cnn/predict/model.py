@@ -24,11 +24,13 @@ class Model(Protocol):
         class_names: Names of the classes, in the order of the probabilities.
         image_shape: Channels, height and width of the images.
         framing: How the training images were made from larger ones.
+        label_smoothing: That of the training, 0 to 1, which lowers every confidence.
     """
 
     class_names: list[str]
     image_shape: tuple[int, int, int]
     framing: Framing | Resize
+    label_smoothing: float
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the probability of each class, `(N, num_classes)`, for images `(N, C, H, W)` with values 0 to 255."""

@@ -53,6 +53,7 @@ class OnnxModel:
         self.image_shape = self._session.image_shape
         framing = None if self.description is None else self.description["framing"]
         self.framing = read_framing(framing, self.image_shape, path)
+        self.label_smoothing = 0.0 if self.description is None else checkpoints.label_smoothing(self.description)
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the probability of each class, `(N, num_classes)`, for images `(N, C, H, W)` with values 0 to 255."""

@@ -35,10 +35,12 @@ class Predictor:
         class_names: Names of the classes, in the order of the probabilities.
         framing: How the training images were made from larger ones.
         image_shape: Channels, height and width of the images.
+        min_confidence: The confidence below which a prediction is unclear.
     """
 
     def __init__(self, model: Model) -> None:
         self._model = model
+        self.min_confidence = min_confidence(model.framing, model.label_smoothing, len(model.class_names))
         self.class_names = model.class_names
         self.framing = model.framing
         self.image_shape = model.image_shape
@@ -133,11 +135,12 @@ def predict_images(
                 yield _Frame(name, framed._replace(foreground=None), None)
             needed -= 1
 
-    least = min_confidence(predictor.framing)
     for batch in _batches(frames(), batch_size):
         probabilities = predictor.probabilities(np.stack([framed.pixels for _, framed, _ in batch]))
         yield [
-            Prediction(name, predictor.class_names, row, *framed[:2], original, framed.foreground, least)
+            Prediction(
+                name, predictor.class_names, row, *framed[:2], original, framed.foreground, predictor.min_confidence
+            )
             for (name, framed, original), row in zip(batch, probabilities, strict=True)
         ]
 

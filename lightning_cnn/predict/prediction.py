@@ -21,11 +21,26 @@ MIN_CONFIDENCE = 0.8
 _MIN_DIGIT, _MIN_CLOTHES = 0.97, 0.85
 
 
-def min_confidence(framing: Framing | Resize) -> float:
-    """Return the confidence below which a prediction for images framed like this is called unclear."""
-    if not isinstance(framing, Framing):
-        return MIN_CONFIDENCE
-    return _MIN_DIGIT if framing.by_mass else _MIN_CLOTHES
+def min_confidence(framing: Framing | Resize, label_smoothing: float = 0.0, num_classes: int = 10) -> float:
+    """Return the confidence below which a prediction is called unclear.
+
+    A network that was trained with label smoothing learns smoothed probabilities: it gives no class more than
+    1 - s + s / K, however sure it is. The limit is smoothed in the same way.
+
+    Args:
+        framing: How the training images were made from larger ones.
+        label_smoothing: The label smoothing s of the training, 0 to 1.
+        num_classes: Number of classes K.
+
+    Example:
+        >>> digits = Framing(by_mass=True)
+        >>> min_confidence(digits), round(min_confidence(digits, label_smoothing=0.1), 3)
+        (0.97, 0.883)
+    """
+    limit = MIN_CONFIDENCE
+    if isinstance(framing, Framing):
+        limit = _MIN_DIGIT if framing.by_mass else _MIN_CLOTHES
+    return (1 - label_smoothing) * limit + label_smoothing / num_classes
 
 
 @dataclass(frozen=True, eq=False, repr=False)

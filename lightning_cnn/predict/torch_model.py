@@ -40,6 +40,7 @@ class TorchModel:
             )
         self.image_shape = cast(tuple[int, int, int], tuple(self.classifier.image_shape))
         self.framing = read_framing(description.get("framing"), self.image_shape, path)
+        self.label_smoothing = checkpoints.label_smoothing(description)
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the probability of each class, `(N, num_classes)`, for images `(N, C, H, W)` with values 0 to 255."""

@@ -69,7 +69,7 @@ class TrainedClassifier:
     Example:
         >>> from lightning_cnn.data.facts import Framing
         >>> class Brightness:
-        ...     class_names, image_shape, framing = ["dark", "light"], (1, 28, 28), Framing()
+        ...     class_names, image_shape, framing, label_smoothing = ["dark", "light"], (1, 28, 28), Framing(), 0.0
         ...     def probabilities(self, images):
         ...         light = images.mean(axis=(1, 2, 3), dtype=np.float32) / 255
         ...         return np.stack([1 - light, light], axis=1)

@@ -220,6 +220,12 @@ class RunSummary:
         return self.tested("loss")
 
     @property
+    def label_smoothing(self) -> float:
+        """The label smoothing of the training, 0 to 1; it is part of the training loss only."""
+        value = setting(self.config, "model", "init_args", "label_smoothing")
+        return value if isinstance(value, float) else 0.0
+
+    @property
     def calibration_error(self) -> float:
         """The expected calibration error, 0 to 1; NaN if there are no predictions."""
         return self.test.predictions.calibration.error if self.test and self.test.predictions else _NAN

@@ -65,7 +65,7 @@ class ServedModel:
             row,
             framed.pixels,
             framed.unclear,
-            min_confidence=predictions.min_confidence(self._predictor.framing),
+            min_confidence=self._predictor.min_confidence,
         )
         # The sum of a softmax in float32 may be 1 + 1e-7, and so may be its largest term.
         shares = [Share(label=label, probability=min(share, 1.0)) for label, share in found.top_k(top_k)]

@@ -45,7 +45,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         # The message of a `socket.gaierror` has no system error; the one of `create_server` repeats the address.
         why = reason(error) if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0).lower()
-        raise UserError(f"cannot listen on {host}, port {port} ({why}); choose others") from error
+        raise UserError(f"cannot listen on {host}, port {port} ({why}); choose another --host or --port") from error
     # asyncio turns off Nagle's algorithm, which delays answers by 40 ms, only for sockets that are said to be of TCP.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, listening.detach())
     listening.set_inheritable(True)

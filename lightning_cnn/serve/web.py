@@ -72,7 +72,7 @@ def build_site(onnx_path: Path, folder: Path, model: Model, name: str, card: str
             "class_names": model.class_names,
             "image_shape": model.image_shape,
             "framing": asdict(model.framing),
-            "min_confidence": min_confidence(model.framing),
+            "min_confidence": min_confidence(model.framing, model.label_smoothing, len(model.class_names)),
             "file": "model.onnx",
         }
         text = json.dumps(

@@ -21,6 +21,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn import signals
 from lightning_cnn.callbacks import RunRecord, TestResults
+from lightning_cnn.callbacks.few_steps import FewSteps
 from lightning_cnn.config.parser import ConstructorError, in_one_line, refusal
 from lightning_cnn.config.request import Request
 from lightning_cnn.config.trust import require_recordable
@@ -176,7 +177,7 @@ class BuildingCLI(SettingsCLI):
         # `RunRecord` gives the loggers all settings.
         self.model._log_hyperparams = self.datamodule._log_hyperparams = False
         self.run_record = RunRecord(folder, self._record(folder, precision))
-        callbacks += [RankSynchronisation(self.first_step), self.run_record, MonitoredMetrics()]
+        callbacks += [RankSynchronisation(self.first_step), self.run_record, FewSteps(), MonitoredMetrics()]
         if loggers and not any(isinstance(callback, LearningRateMonitor) for callback in callbacks):
             callbacks.append(LearningRateMonitor())
         if options["enable_checkpointing"] is not False:

@@ -8,6 +8,7 @@ from shlex import quote
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.spike import TrainingSpikeException
 from lightning.pytorch.callbacks import BatchSizeFinder, ModelPruning
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_cnn import checkpoint as checkpoints
@@ -157,3 +158,21 @@ class TrainingCLI(BuildingCLI):
         self.trainer.callbacks.append(self.test_results)  # type: ignore[attr-defined]  # Lightning sets it from outside
         self.trainer.loggers = []  # as in `test`: the metrics belong to the weights, not to the last step
         self._evaluate(checkpoint)
+
+
+class PythonCLI(TrainingCLI):
+    """The same, called from Python, where `fit` returns the run that it has written."""
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse the settings; refuse those of a training that writes no run.
+
+        Raises:
+            UserError: If there are some.
+        """
+        super().parse_arguments(parser, args)
+        if self.command == "fit" and self.is_without_run:
+            name = "fast_dev_run" if self.settings["trainer"]["fast_dev_run"] else "barebones"
+            raise UserError(
+                f"--trainer.{name} writes no run, and `fit` returns one; leave it out, "
+                "and try a training out with max_epochs=1, limit_train_batches=1 and limit_val_batches=1"
+            )

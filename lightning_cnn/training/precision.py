@@ -71,11 +71,13 @@ class Verdict:
 
     def __str__(self) -> str:
         if not self.agrees:
-            return f"bfloat16 is wrong here: it differs from float32 by {self.error:.0%}"
+            difference = f"differ from float32 by up to {100 * self.error:.0f} %"
+            return f"logits and gradients in bfloat16 {difference}, too much to train"
         if not self.is_sure:
             return "the processor has instructions for bfloat16; whether it is faster could not be measured"
         times = f"{self.low:.1f} to {self.high:.1f} times"
-        return f"a step in bfloat16 is {times} as fast as in float32 and agrees with it to {self.error:.1%}"
+        difference = f"logits and gradients differ by up to {100 * self.error:.1f} %"
+        return f"a step in bfloat16 is {times} as fast as in float32; {difference}"
 
 
 @dataclass(frozen=True)

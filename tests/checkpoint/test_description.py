@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lightning_cnn.checkpoint import FORMAT, Description, class_path, read_description
+from lightning_cnn.checkpoint import FORMAT, Description, class_path, label_smoothing, read_description
 
 
 def test_a_checkpoint_holds_plain_types_only(fit):
@@ -91,3 +91,22 @@ def test_without_a_data_module_class_names_and_framing_are_none(trainer, tmp_pat
 )
 def test_class_path_is_a_dotted_name_or_none(config, path):
     assert class_path({"config": config}, "model") == path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "smoothing"),
+    [
+        ({"label_smoothing": 0.1}, 0.1),
+        (
+            {"label_smoothing": 0, "loss": {"class_path": "CrossEntropyLoss", "init_args": {"label_smoothing": 0.2}}},
+            0.2,
+        ),
+        ({"loss": {"class_path": "FocalLoss"}}, 0),
+        ({"label_smoothing": "much", "loss": ["no loss"]}, 0),
+        ({"label_smoothing": 7}, 0),
+        (None, 0),
+    ],
+)
+def test_label_smoothing_is_that_of_the_model_or_of_its_loss(arguments, smoothing):
+    assert label_smoothing({"config": {"model": {"class_path": "a.Net", "init_args": arguments}}}) == smoothing
+    assert label_smoothing({"config": {}}) == 0

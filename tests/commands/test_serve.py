@@ -48,7 +48,10 @@ def test_a_port_that_is_taken_is_named(cli, tmp_path):
         outcome = cli("serve", "text.ckpt", "--port", port)
 
     assert outcome.status == 2
-    assert f"cannot listen on 127.0.0.1, port {port} (address already in use); choose others" in outcome.err
+    assert (
+        f"cannot listen on 127.0.0.1, port {port} (address already in use); choose another --host or --port"
+        in outcome.err
+    )
 
 
 @pytest.mark.parametrize(("package", "name"), [("fastapi", "fastapi"), ("python_multipart", "python-multipart")])

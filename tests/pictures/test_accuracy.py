@@ -13,6 +13,7 @@ from lightning_cnn.data import sources
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.predict.pipeline import Predictor
+from lightning_cnn.predict.prediction import min_confidence
 
 FACTS = {DIGITS: MNIST, CLOTHES: FASHION_MNIST}
 
@@ -22,6 +23,7 @@ class Nearest(Predictor):
 
     def __init__(self, facts):
         self.class_names, self.framing, self.image_shape = facts.classes, facts.framing, (1, 28, 28)
+        self.min_confidence = min_confidence(facts.framing)
         sample = sources.load_sample(facts)
         self.images, self.labels = sample.test_images.reshape(-1, 784) / np.float32(255), sample.test_labels
 

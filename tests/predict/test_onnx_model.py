@@ -51,9 +51,18 @@ def test_a_file_says_what_its_classes_and_its_images_are(write):
     assert [found.class_names[index] for index in best_two] == ["cow", "dog"]
 
 
+def test_a_file_says_how_its_targets_were_smoothed(write):
+    smoothed = {"model": {"class_path": "Net", "init_args": {"label_smoothing": 0.3}}, "data": None}
+
+    plain, found = (Predictor(OnnxModel(write(config=config))) for config in (METADATA["config"], smoothed))
+
+    assert (plain.min_confidence, found.min_confidence) == pytest.approx((0.8, 0.7 * 0.8 + 0.3 / 3))
+
+
 def test_of_a_file_of_another_program_the_classes_are_numbered(write):
     found = OnnxModel(write(metadata=None))
 
+    assert found.label_smoothing == 0
     assert found.description is None
     assert found.class_names == ["0", "1", "2"]
     assert found.framing == Resize((SIDE, SIDE), "crop", 1)

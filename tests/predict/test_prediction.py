@@ -45,6 +45,14 @@ def test_digits_need_more_confidence_than_clothes():
     assert digits > clothes > MIN_CONFIDENCE == min_confidence(Resize((28, 28), "crop", 1))
 
 
+def test_label_smoothing_lowers_the_limit_as_it_lowers_the_confidence_of_a_network_that_is_sure():
+    limit = min_confidence(MNIST.framing)
+
+    assert min_confidence(MNIST.framing, 0.1, 10) == pytest.approx(0.9 * limit + 0.01)
+    assert min_confidence(MNIST.framing, 0.1, 10) < 1 - 0.1 + 0.1 / 10 < limit  # what a network learns to be sure
+    assert min_confidence(Resize((28, 28), "crop", 1), 1.0, 4) == 0.25  # it learns nothing else
+
+
 def test_the_repr_is_short():
     assert repr(prediction(0, 1, 0)) == "Prediction('dog', 100.0 %, file='a.png')"
     assert repr(prediction(0, 1, 0, ambiguity="faint ink")).endswith(", unclear='faint ink')")

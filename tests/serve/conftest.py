@@ -28,6 +28,7 @@ class Brightness:
         self.class_names = CLASSES
         self.image_shape = (channels, 28, 28)
         self.framing = framing or Resize((28, 28), channels=channels)
+        self.label_smoothing = 0.0
 
     def probabilities(self, images):
         mean = images.mean(axis=(1, 2, 3), dtype=np.float32) / 255

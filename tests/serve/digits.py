@@ -42,6 +42,7 @@ class Digits(torch.nn.Module):
         self.class_names = list(MNIST.classes)
         self.image_shape = (1, 28, 28)
         self.framing = Framing()
+        self.label_smoothing = 0.0
         self.network = CNN()
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
