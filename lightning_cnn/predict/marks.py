@@ -82,7 +82,9 @@ def _rows(ink: Mask, edge: Mask) -> Mask:
     for slope in _SLOPES:
         offset = int(np.ceil(abs(slope) * width))
         rows = wide_y + np.rint(slope * wide_x).astype(int) + offset
-        counts, *ends = (np.bincount(some, minlength=height + 2 * offset + 1) for some in (rows, rows[left], rows[right]))
+        counts, *ends = (
+            np.bincount(some, minlength=height + 2 * offset + 1) for some in (rows, rows[left], rows[right])
+        )
         is_line = (counts >= least) & (ends[0] > 0) & (ends[1] > 0)
         found |= is_line[y + np.rint(slope * x).astype(int) + offset]
     if not found.any():

@@ -26,7 +26,9 @@ export function frame(original, framing) {
 }
 
 /** Return an ImageData on white, or on black if what is visible of it is light, unless the background is given. */
-function opaque({ data, width, height }, given) {
+function opaque(picture, given) {
+  const { data, width, height } = picture;
+  if (data.every((value, i) => (i & 3) < 3 || value === 255)) return picture;
   let [light, alpha] = [0, 0];
   for (let i = 0; i < data.length; i += 4) {
     light += greyAt(data, i) * data[i + 3];
@@ -68,7 +70,8 @@ function place(foreground, { side, by_mass: byMass }) {
 function offset(mass, byMass) {
   const free = SIZE - mass.length;
   if (!byMass) return Math.floor((free + 1) / 2);
-  return Math.min(free, Math.max(0, evenly(SIZE / 2 - centreOf(mass))));
+  const exact = evenly(1000 * (SIZE / 2 - centreOf(mass))) / 1000; // a symmetric foreground is exactly between two pixels
+  return Math.min(free, Math.max(0, evenly(exact)));
 }
 
 function centreOf(mass) {

@@ -62,22 +62,25 @@ function lines(ink, width, height) {
   const least = Math.max(MIN_LINE * width, MIN_SHARE * height);
   const thickness = runs(ink, width, height);
   const thin = ink.map((inside, i) => (inside && thickness[i] <= Math.max(2, MAX_THICKNESS * longer) ? 1 : 0));
-  const wide = thin.map((inside, i) => (inside || thin[i - width] || thin[i + width] ? 1 : 0)); // lines are not quite straight
-  const gap = Math.trunc(MAX_GAP * longer);
-  const atRim = (x, y) => Math.min(x, y, width - 1 - x, height - 1 - y) <= gap;
   const found = new Uint8Array(ink.length);
+  const place = (i) => [i % width, Math.floor(i / width)];
+  const pixels = [...thin.keys()].filter((i) => thin[i]).map(place);
+  if (new Set(pixels.map(([x]) => x)).size < least) return found;
+  // Lines are not quite straight.
+  const wide = [...thin.keys()].filter((i) => thin[i] || thin[i - width] || thin[i + width]).map(place);
+  const gap = Math.trunc(MAX_GAP * longer);
+  const atRim = wide.filter(([x, y]) => Math.min(x, y, width - 1 - x, height - 1 - y) <= gap);
+  const [left, right] = [atRim.filter(([x]) => x < width / 2), atRim.filter(([x]) => x >= width / 2)];
   for (let step = -10; step <= 10; step++) {
-    const row = (i) => Math.floor(i / width) + evenly((step / 50) * (i % width)) + height;
-    const [counts, left, right] = [0, 0, 0].map(() => new Uint32Array(3 * height + 1));
-    wide.forEach((inside, i) => {
-      if (!inside) return;
-      const x = i % width;
-      counts[row(i)]++;
-      if (atRim(x, Math.floor(i / width))) (x < width / 2 ? left : right)[row(i)]++;
+    const row = ([x, y]) => y + evenly((step / 50) * x) + height;
+    const [counts, starts, ends] = [wide, left, right].map((some) => {
+      const rows = new Uint32Array(3 * height + 1);
+      for (const at of some) rows[row(at)]++;
+      return rows;
     });
-    thin.forEach((inside, i) => {
-      if (inside && counts[row(i)] >= least && left[row(i)] && right[row(i)]) found[i] = 1;
-    });
+    for (const at of pixels) {
+      if (counts[row(at)] >= least && starts[row(at)] && ends[row(at)]) found[at[1] * width + at[0]] = 1;
+    }
   }
   const limit = median(thickness.filter((_, i) => found[i])) + 2;
   return found.map((inside, i) => (inside && thickness[i] <= limit ? 1 : 0));
