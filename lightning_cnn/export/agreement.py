@@ -12,7 +12,9 @@ from lightning_cnn.errors import UserError
 
 #: Maps images, uint8 `(N, C, H, W)`, to probabilities `(N, num_classes)`.
 Compute = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-#: The largest difference of a probability that is rounding.
+#: Maps images likewise to logits and probabilities, both `(N, num_classes)`.
+Reference = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
+#: The largest difference of a probability that is rounding, unless logits are so large that their own is more.
 TOLERANCE = 1e-5
 
 
@@ -34,6 +36,7 @@ class Agreement:
         largest_difference: The largest difference of a probability of a class.
         accuracy: Share of the images that the file classifies correctly.
         checkpoint_accuracy: The same of the checkpoint, in float32.
+        largest_logit: The largest magnitude of its logits.
     """
 
     dataset: str
@@ -43,6 +46,16 @@ class Agreement:
     largest_difference: float
     accuracy: float
     checkpoint_accuracy: float
+    largest_logit: float = 0.0
+
+    @property
+    def tolerance(self) -> float:
+        """The largest difference of a probability that is rounding.
+
+        No slope of a softmax is above 1/4, so two logits that differ by the spacing of float32 at their magnitude each
+        change a probability by up to half of it.
+        """
+        return max(TOLERANCE, float(np.finfo(np.float32).eps) * self.largest_logit / 2)
 
     def __str__(self) -> str:
         return (
@@ -61,7 +74,7 @@ class Agreement:
         Raises:
             DisagreementError: If a class is another one, or a probability differs by more than rounding.
         """
-        if self.equal_classes < self.images or not self.largest_difference <= TOLERANCE:
+        if self.equal_classes < self.images or not self.largest_difference <= self.tolerance:
             raise DisagreementError(
                 f"the file would not predict what the checkpoint does: {self}; it is not kept. Report it with the "
                 "versions of torch, onnxscript and onnxruntime; `export --format safetensors` keeps the weights as "
@@ -70,7 +83,7 @@ class Agreement:
 
 
 def compare(
-    checkpoint: Compute, exported: Compute, batches: Iterable[tuple[Tensor, Tensor]], dataset: str, part: str
+    checkpoint: Reference, exported: Compute, batches: Iterable[tuple[Tensor, Tensor]], dataset: str, part: str
 ) -> Agreement:
     """Return how far a file agrees with its checkpoint on images.
 
@@ -82,26 +95,27 @@ def compare(
         part: Which of its images these are.
     """
     images = equal = hits = checkpoint_hits = 0
-    largest = 0.0
+    largest = largest_logit = 0.0
     for pixels, targets in batches:
         arrays, labels = pixels.cpu().numpy(), targets.cpu().numpy()
-        expected, found = checkpoint(arrays), exported(arrays)
+        (logits, expected), found = checkpoint(arrays), exported(arrays)
         classes, found_classes = expected.argmax(axis=1), found.argmax(axis=1)
         images += len(labels)
         equal += int((classes == found_classes).sum())
         # NaN stays: it is a difference of its own.
         largest = float(np.maximum(largest, np.abs(expected - found).max()))
+        largest_logit = max(largest_logit, float(np.abs(logits).max()))
         hits += int((found_classes == labels).sum())
         checkpoint_hits += int((classes == labels).sum())
-    return Agreement(dataset, part, images, equal, largest, hits / images, checkpoint_hits / images)
+    return Agreement(dataset, part, images, equal, largest, hits / images, checkpoint_hits / images, largest_logit)
 
 
-def computed_by(network: Callable[[Tensor], Tensor]) -> Compute:
-    """Return a network of torch that maps images to probabilities as a function of arrays."""
+def computed_by(network: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Reference:
+    """Return a network of torch that maps images to logits and probabilities as a function of arrays."""
 
-    def compute(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def compute(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         with torch.inference_mode():
-            probabilities: NDArray[np.float32] = network(torch.from_numpy(images)).numpy()
-        return probabilities
+            logits, probabilities = network(torch.from_numpy(images))
+        return logits.numpy(), probabilities.numpy()
 
     return compute

@@ -72,8 +72,8 @@ class TorchExport(Program):
     def load(self, path: Path) -> Compute:
         """Return the program of a file."""
         with path.open("rb") as file:
-            module = torch.export.load(file).module()
-        return computed_by(lambda images: module(images)[1])
+            compute = computed_by(torch.export.load(file).module())
+        return lambda images: compute(images)[1]
 
 
 def write_safetensors(content: dict[str, Any], path: Path) -> None:

@@ -187,5 +187,4 @@ def _compared(
     program: Program, source: Source, path: Path, batches: SequentialLoader, dataset: str, part: str
 ) -> Agreement:
     """Return how far the file agrees with the checkpoint, computed by torch in float32."""
-    network = Network(source.classifier)
-    return compare(computed_by(lambda pixels: network(pixels)[1]), program.load(path), batches, dataset, part)
+    return compare(computed_by(Network(source.classifier)), program.load(path), batches, dataset, part)

@@ -88,12 +88,13 @@ def find_ink(image: Image.Image, dark: bool | None = None) -> Ink | None:
     """
     weights = _weights(image)
     grey = _to_grey(image, weights)
+    page = np.ones(grey.shape, bool)
     for _ in range(_MAX_PAGES):
         smooth = ndimage.uniform_filter(grey, 3)
         found = find_page(smooth, _otsu(smooth))
         if found is None:
             break
-        grey = _only_page(grey, found)
+        grey, page = _only_page(grey, found), found.inside
     else:
         smooth = ndimage.uniform_filter(grey, 3)
     sure = True
@@ -111,7 +112,7 @@ def find_ink(image: Image.Image, dark: bool | None = None) -> Ink | None:
     strong = _otsu(contrast[mask])
     faintest = max(faintest, _FAINTEST * strong)
     mask = contrast > faintest
-    ink = _connected(without_lines(mask), contrast > strong)
+    ink = _connected(without_lines(mask, page), contrast > strong)
     if not ink.any():  # all of it is lines
         ink = _connected(mask, contrast > strong)
     marks = main_mark(ink, contrast)

@@ -197,7 +197,8 @@ def _offset(mass: NDArray[np.float32], by_mass: bool, size: int) -> int:
     if not by_mass:
         return (free + 1) // 2  # as in Fashion-MNIST's training images
     centre = np.average(np.arange(len(mass)), weights=mass)
-    return int(np.clip(round(size / 2 - centre), 0, free))  # the middle of MNIST's images is pixel 14
+    exact = round(size / 2 - float(centre), 3)  # a symmetric foreground is exactly between two pixels
+    return int(np.clip(round(exact), 0, free))  # the middle of MNIST's images is pixel 14
 
 
 def _fitted(pixels: NDArray[np.float32], side: int) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lightning_cnn.predict.background import Mask
-from lightning_cnn.predict.morphology import dilated
+from lightning_cnn.predict.morphology import dilated, eroded_by_cross, padded
 
 #: The slopes of lines that are looked for: a sheet photographed by hand is up to 11° askew.
 _SLOPES = np.linspace(-0.2, 0.2, 21)
@@ -17,6 +17,8 @@ _MIN_LINE = 0.55
 _MIN_SHARE = 0.4
 #: The largest thickness of a line, as a share of the picture's.
 _MAX_THICKNESS = 0.045
+#: How far from the edge of the page a line may end, as a share of the picture's longer side; strokes end inside of it.
+_MAX_GAP = 0.035
 #: The least mass of a part of a mark, as a share of the largest one: less is a speck.
 _MIN_MASS = 0.03
 #: The least size of a mark, as a share of the picture's, for which marks at the rim are left out.
@@ -43,17 +45,22 @@ def components(mask: Mask) -> tuple[NDArray[np.int32], int]:
     return labels, number
 
 
-def without_lines(ink: Mask) -> Mask:
-    """Return the ink without straight lines across the picture: of ruled or squared paper, of boxes and forms.
+def without_lines(ink: Mask, page: Mask) -> Mask:
+    """Return the ink without straight lines from edge to edge of the page: of ruled or squared paper, and of forms.
 
     As in the removal of staff lines from music, a pixel of a line is kept where the ink is thicker than the line, for
-    there a stroke crosses it.
+    there a stroke crosses it. A line that ends on the page is a stroke, such as the stem of a 4.
+
+    Args:
+        ink: The ink, `(H, W)`.
+        page: The page and what is on it, `(H, W)`.
     """
-    lines = _rows(ink), _rows(ink.T).T
+    edge = ~eroded_by_cross(padded(page, 1), 1 + int(_MAX_GAP * max(ink.shape)))[1:-1, 1:-1]
+    lines = _rows(ink, edge), _rows(ink.T, edge.T).T
     return ink & ~(lines[0] | lines[1])
 
 
-def _rows(ink: Mask) -> Mask:
+def _rows(ink: Mask, edge: Mask) -> Mask:
     """Return the pixels of near-horizontal lines."""
     height, width = ink.shape
     none = np.zeros_like(ink)
@@ -69,12 +76,17 @@ def _rows(ink: Mask) -> Mask:
     wide[1:] |= thin[:-1]
     wide[:-1] |= thin[1:]
     wide_y, wide_x = np.nonzero(wide)
+    left = edge[wide_y, wide_x] & (wide_x < width / 2)
+    right = edge[wide_y, wide_x] & (wide_x >= width / 2)
     found = np.zeros(len(x), bool)
     for slope in _SLOPES:
         offset = int(np.ceil(abs(slope) * width))
         rows = wide_y + np.rint(slope * wide_x).astype(int) + offset
-        counts = np.bincount(rows, minlength=height + 2 * offset + 1)
-        found |= counts[y + np.rint(slope * x).astype(int) + offset] >= least
+        counts, *ends = (
+            np.bincount(some, minlength=height + 2 * offset + 1) for some in (rows, rows[left], rows[right])
+        )
+        is_line = (counts >= least) & (ends[0] > 0) & (ends[1] > 0)
+        found |= is_line[y + np.rint(slope * x).astype(int) + offset]
     if not found.any():
         return none
     none[y[found], x[found]] = True

@@ -12,11 +12,15 @@ def of(table):
     return lambda images: table[images[:, 0, 0, 0]]
 
 
+def reference(table, logit=1.0):
+    return lambda images: (np.full((len(images), 2), logit, np.float32), of(table)(images))
+
+
 def test_classes_and_probabilities_are_compared_over_all_batches():
     other = PROBABILITIES.copy()
     other[2] = [0.45, 0.55]
 
-    found = compare(of(PROBABILITIES), of(other), BATCHES, "MNIST", "test")
+    found = compare(reference(PROBABILITIES), of(other), BATCHES, "MNIST", "test")
 
     assert (found.images, found.equal_classes) == (3, 2)
     assert found.largest_difference == pytest.approx(0.15)
@@ -29,11 +33,19 @@ def test_classes_and_probabilities_are_compared_over_all_batches():
 
 
 def test_rounding_is_no_disagreement():
-    found = compare(of(PROBABILITIES), of(PROBABILITIES + np.float32(3e-7)), BATCHES, "MNIST", "val")
+    found = compare(reference(PROBABILITIES), of(PROBABILITIES + np.float32(3e-7)), BATCHES, "MNIST", "val")
 
     found.require_equal()
     assert str(found).endswith("(validation images of MNIST)")
     assert found.equal_classes == found.images
+
+
+def test_large_logits_are_rounded_more():
+    other = PROBABILITIES + np.float32(3e-5)
+
+    compare(reference(PROBABILITIES, -881), of(other), BATCHES, "MNIST", "test").require_equal()
+    with pytest.raises(DisagreementError):
+        compare(reference(PROBABILITIES, -100), of(other), BATCHES, "MNIST", "test").require_equal()
 
 
 @pytest.mark.parametrize("difference", [2e-5, float("nan")])
@@ -46,10 +58,12 @@ def test_nan_is_not_lost_among_other_differences():
     broken = PROBABILITIES.copy()
     broken[0, 1] = np.nan
 
-    assert np.isnan(compare(of(PROBABILITIES), of(broken), BATCHES, "MNIST", "test").largest_difference)
+    assert np.isnan(compare(reference(PROBABILITIES), of(broken), BATCHES, "MNIST", "test").largest_difference)
 
 
 def test_a_network_of_torch_computes_arrays():
-    compute = computed_by(lambda images: images.float().flatten(1).softmax(dim=1))
+    compute = computed_by(lambda images: (images.float().flatten(1), images.float().flatten(1).softmax(dim=1)))
 
-    np.testing.assert_allclose(compute(np.zeros((2, 1, 1, 4), np.uint8)), 0.25)
+    logits, probabilities = compute(np.full((2, 1, 1, 4), 3, np.uint8))
+    assert (logits == 3).all() and logits.shape == (2, 4)
+    np.testing.assert_allclose(probabilities, 0.25)

@@ -4,7 +4,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from pictures.kinds import KINDS
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from lightning_cnn.data import sources
 from lightning_cnn.data.facts import Framing
@@ -172,6 +172,20 @@ def line(width: int) -> Image.Image:
     ImageDraw.Draw(image).line([(2400, 300), (2700, 300), (2500, 800)], fill=60, width=width, joint="curve")
     noise = np.random.default_rng(0).normal(0, 4, (2000, 3000))
     return Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("width", [2, 5, 9])
+@pytest.mark.parametrize("negative", [False, True])
+def test_a_long_straight_stroke_is_not_a_ruled_line(width, negative):
+    image = Image.new("L", (280, 280), 255)
+    for stroke in ([(106, 56), (84, 146), (196, 146)], [(180, 40), (180, 240)]):  # a 4
+        ImageDraw.Draw(image).line(stroke, fill=0, width=width)
+
+    seen = frame(ImageOps.invert(image) if negative else image, DIGITS)
+
+    top, _, height, across = box(seen, 60)
+    assert (height, across) in {(20, 11), (20, 12)}
+    assert (seen[top : top + 20].max(axis=1) > 60).all()  # the stem is whole
 
 
 @pytest.mark.parametrize("width", [5, 12, 40])

@@ -4,7 +4,7 @@ import json
 import random
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -124,19 +124,72 @@ def send(port: int, request: bytes) -> str:
     return answer.partition(b"\r\n")[0].decode("latin-1")
 
 
-def bombard(port: int, number: int, seed: int = 0) -> Counter[str]:
-    """Send a number of wrong requests and return how often each status was the answer; those of 500 and above fail."""
+def answered(port: int, number: int, seed: int = 0) -> Iterator[tuple[str, bytes, str]]:
+    """Send a number of wrong requests; yield the kind, the request and the status of the answer, `none` without one."""
     rng = random.Random(seed)
     kinds = [KINDS[i % len(KINDS)] for i in range(number)]
     requests = [kind(rng) for kind in kinds]
     with ThreadPoolExecutor(16) as clients:  # some wait for a time limit of the server
-        lines = list(clients.map(partial(send, port), requests))
+        for kind, request, line in zip(kinds, requests, clients.map(partial(send, port), requests), strict=True):
+            yield kind.__name__, request, (line.split() or ["", "none"])[1]
+
+
+def is_fault(status: str) -> bool:
+    """Whether a status blames the server."""
+    return status != "none" and int(status) >= 500
+
+
+def bombard(port: int, number: int, seed: int = 0) -> Counter[str]:
+    """Send a number of wrong requests and return how often each status was the answer; those of 500 and above fail."""
     found: Counter[str] = Counter()
-    for kind, request, line in zip(kinds, requests, lines, strict=True):
-        status = (line.split() or ["", "none"])[1]
-        assert status == "none" or int(status) < 500, (kind.__name__, status, request[:2000])
+    for kind, request, status in answered(port, number, seed):
+        assert not is_fault(status), (kind, status, request[:2000])
         found[status] += 1
     return found
+
+
+def ask_from_description(address: str, number: int) -> int:
+    """Send requests that schemathesis makes from the server's OpenAPI description, right ones and wrong ones.
+
+    Args:
+        address: The server.
+        number: How many of each operation and of each, right and wrong; an operation may have fewer.
+
+    Returns:
+        How many were sent; the first answer that is not as described fails.
+    """
+    import schemathesis  # takes a second
+    from hypothesis import HealthCheck, given, settings
+    from hypothesis.errors import Unsatisfiable
+    from schemathesis.specs.openapi import checks
+
+    wanted = (
+        checks.content_type_conformance,
+        checks.negative_data_rejection,
+        checks.response_schema_conformance,
+        checks.status_code_conformance,
+    )
+    tried = 0
+    description = schemathesis.openapi.from_url(f"{address}/openapi.json")
+    for operation in (found.ok() for found in description.get_all_operations()):
+        for mode in schemathesis.GenerationMode:
+
+            @settings(
+                max_examples=number,
+                derandomize=True,
+                deadline=None,
+                database=None,
+                suppress_health_check=[*HealthCheck],
+            )
+            @given(case=operation.as_strategy(generation_mode=mode))
+            def ask(case: schemathesis.Case) -> None:
+                nonlocal tried
+                tried += 1
+                case.call_and_validate(checks=wanted)
+
+            with suppress(Unsatisfiable):  # of an operation that takes nothing, nothing is wrong
+                ask()
+    return tried
 
 
 def memory(pid: int) -> float:

@@ -48,10 +48,17 @@ class Running:
 
 @contextmanager
 def started(*arguments: str, command: str = "serve", program: str = PROGRAM) -> Iterator[Running]:
-    """Start a server on a free port; it is killed at the end if it has not ended."""
+    """Start the command of a program on a free port; it is killed at the end if it has not ended."""
     Path("served.py").write_text(program)
     Path("model.ckpt").touch()
-    argv = [sys.executable, "served.py", command, "model.ckpt", "--port", "0", *arguments]
+    with running_process("served.py", command, "model.ckpt", *arguments) as server:
+        yield server
+
+
+@contextmanager
+def running_process(*arguments: str) -> Iterator[Running]:
+    """Start a server by these arguments of Python, on a free port; it is killed at the end if it has not ended."""
+    argv = [sys.executable, *arguments, "--port", "0"]
     pipe = subprocess.PIPE
     process = subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:

@@ -1,26 +1,19 @@
 import random
-from contextlib import suppress
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis.errors import Unsatisfiable
 from serve.conftest import Brightness
 from serve.local import running
-from serve.malformed import KINDS, bombard, memory, send
+from serve.malformed import KINDS, ask_from_description, bombard, memory, send
 from serve.processes import PROGRAM, started
 
 from lightning_cnn.serve import protocol
 from lightning_cnn.serve.settings import Limits
 
-SETTINGS = settings(
-    max_examples=30, derandomize=True, deadline=None, database=None, suppress_health_check=[*HealthCheck]
-)
-
 
 def test_malformed_requests_are_refused_and_the_memory_stays_the_same():
     quick = "import lightning_cnn.serve.protocol as protocol\nprotocol.SECONDS = 0.5\n"
-    with started("--timeout", "1", program=quick + PROGRAM) as server:
+    with started("--timeout", "3", program=quick + PROGRAM) as server:  # less is too short for a busy machine
         bombard(server.port, 140, seed=1)
         before = memory(server.process.pid)
         answers = bombard(server.port, 280, seed=2)
@@ -47,31 +40,6 @@ def test_each_kind_is_refused_at_least_once(kind, monkeypatch):
 
 
 def test_requests_made_from_the_description_are_answered_as_it_says():
-    import schemathesis
-    from schemathesis import GenerationMode
-    from schemathesis.specs.openapi.checks import (
-        content_type_conformance,
-        negative_data_rejection,
-        response_schema_conformance,
-        status_code_conformance,
-    )
-
     torch.set_flush_denormal(False)  # which a training in this process has set, and hypothesis refuses
-    checks = [content_type_conformance, negative_data_rejection, response_schema_conformance, status_code_conformance]
     with running({"brightness": Brightness()}) as address:
-        description = schemathesis.openapi.from_url(f"{address}/openapi.json")
-        tried = 0
-        for operation in (found.ok() for found in description.get_all_operations()):
-            for mode in GenerationMode:
-
-                @SETTINGS
-                @given(case=operation.as_strategy(generation_mode=mode))
-                def ask(case):
-                    nonlocal tried
-                    tried += 1
-                    case.call_and_validate(checks=checks)
-
-                with suppress(Unsatisfiable):  # of an operation that takes nothing, nothing is wrong
-                    ask()
-
-    assert tried > 60
+        assert ask_from_description(address, 30) > 60

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 from serve.conftest import Brightness, base64_of
 from serve.digits import STROKES, train
 from serve.drawing import draw, draw_with_a_finger, wait_for_answers
 
 from lightning_cnn.data.facts import Framing
+from lightning_cnn.data.pillow_images import opaque
 from lightning_cnn.data.resize import Resize
 from lightning_cnn.errors import UserError
 from lightning_cnn.predict.framing import frame
@@ -168,13 +169,68 @@ def framed(visit, page):
         yield run
 
 
+def with_tones(drawing: Image.Image, ground: int, ink: int) -> Image.Image:
+    """A drawing in black on white, in other tones."""
+    return drawing.point([round(ink + (ground - ink) * level / 255) for level in range(256)])
+
+
+def cut_out(drawing: Image.Image, ink: int) -> Image.Image:
+    """The strokes of a drawing in black on white, on a transparent ground."""
+    image = Image.new("LA", drawing.size, (ink, 0))
+    image.putalpha(ImageOps.invert(drawing))
+    return image
+
+
+def difference(framed, image: Image.Image) -> int:
+    """The largest difference between the inputs of the network that the page and `predict` make of a picture."""
+    here = framed(image, {"side": 20, "by_mass": True}).reshape(28, 28)
+    return int(np.abs(here - frame(opaque(image, None), Framing()).pixels.astype(int)).max())
+
+
 @pytest.mark.parametrize("digit", STROKES)
 def test_drawings_are_framed_as_in_python(framed, digit):
     place = 0.1 + 0.05 * int(digit)
     for width, scale, left, top in ((20, 1, 0, 0), (20, 0.4, place, 0.3), (34, 0.7, 0.1, 0.25)):
         image = drawn(digit, width, scale, left, top)
-        here = framed(image, {"side": 20, "by_mass": True}).reshape(28, 28)
-        assert np.abs(here - frame(image, Framing()).pixels.astype(int)).max() <= 1, (width, scale)
+        assert difference(framed, image) <= 1, (width, scale)
+
+
+@pytest.mark.parametrize("digit", ["1", "4", "8"])
+@pytest.mark.parametrize("width", [2, 5, 9, 34])
+def test_strokes_of_any_thickness_and_tone_are_framed_as_in_python(framed, digit, width):
+    drawing = drawn(digit, width, 1, 0, 0)
+    small = drawn(digit, width, 0.5, 0.05 * int(digit), 0.5)
+
+    for ground, ink in ((255, 0), (0, 255), (0, 140), (100, 0), (200, 255), (255, 120)):
+        assert difference(framed, with_tones(drawing, ground, ink)) <= 1, (ground, ink)
+    for ink in (0, 255):
+        assert difference(framed, cut_out(drawing, ink)) <= 1, ink
+        assert difference(framed, with_tones(small, 255 - ink, ink)) <= 1, ink
+
+
+@pytest.mark.parametrize("size", [(28, 28), (50, 60), (144, 143), (300, 200), (700, 900)])
+def test_pictures_of_any_size_are_framed_as_in_python(framed, size):
+    for digit in ("1", "4", "8"):
+        image = drawn(digit, 10, 0.8, 0.1, 0.1).resize(size, Image.Resampling.BICUBIC)
+        for picture in (image, ImageOps.invert(image)):
+            assert difference(framed, picture) <= 1, digit
+
+
+@pytest.mark.parametrize("beside", ["lines", "ring", "specks", "nothing"])
+def test_what_is_beside_a_digit_is_left_out_as_in_python(framed, beside):
+    for digit in ("4", "5", "7"):
+        image = drawn(digit, 10, 1.4, -0.2, -0.2) if beside == "nothing" else drawn(digit, 10, 0.5, 0.25, 0.25)
+        draw = ImageDraw.Draw(image)
+        if beside == "lines":
+            for y in range(15, 280, 40):
+                draw.line((0, y, 280, y + 8), 120, 2)
+        elif beside == "ring":
+            draw.ellipse((40, 40, 240, 240), outline=0, width=5)
+        elif beside == "specks":
+            draw.ellipse((0, 10, 6, 16), 0)
+            draw.ellipse((250, 250, 259, 259), 0)
+        for picture in (image, ImageOps.invert(image)):
+            assert difference(framed, picture) <= 1, digit
 
 
 @pytest.mark.parametrize("mode", ["crop", "pad", "stretch"])

@@ -11,7 +11,8 @@ const [FAINT, SIDE_TOLERANCE, CENTRE_TOLERANCE] = [0.05, 3, 0.6];
 const OBJECT = 12;
 
 /** Return the input of a network, bytes of its channels one after the other, and why it is unclear. */
-export function frame(picture, framing) {
+export function frame(original, framing) {
+  const picture = opaque(original, framing.by_mass === false ? 255 : null);
   if ("mode" in framing) return { pixels: fitted(picture, framing), unclear: "" };
   const grey = greyOf(picture);
   if (grey.data.every((value) => value === grey.data[0])) {
@@ -24,22 +25,26 @@ export function frame(picture, framing) {
   return { pixels: place(thinned(found.ink, framing.side), framing), unclear: found.unclear };
 }
 
-/** Return the grey values of an ImageData, on white where it is transparent. */
-export function greyOf({ data, width, height }) {
-  return image(
-    Uint8Array.from({ length: width * height }, (_, i) => {
-      const [red, green, blue] = [0, 1, 2].map((channel) => opaque(data, i, channel));
-      return (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16; // as Pillow does
-    }),
-    width,
-    height,
-  );
+/** Return an ImageData on white, or on black if what is visible of it is light, unless the background is given. */
+function opaque(picture, given) {
+  const { data, width, height } = picture;
+  if (data.every((value, i) => (i & 3) < 3 || value === 255)) return picture;
+  let [light, alpha] = [0, 0];
+  for (let i = 0; i < data.length; i += 4) {
+    light += greyAt(data, i) * data[i + 3];
+    alpha += data[i + 3];
+  }
+  const fill = given ?? (light < 128 * alpha ? 255 : 0);
+  const blend = (value, i) => Math.round((value * data[i | 3] + fill * (255 - data[i | 3])) / 255);
+  return { data: data.map(blend), width, height };
 }
 
-const opaque = (data, i, channel) => {
-  const alpha = data[4 * i + 3] / 255;
-  return Math.round(data[4 * i + channel] * alpha + 255 * (1 - alpha));
-};
+const greyAt = (data, i) => (data[i] * 19595 + data[i + 1] * 38470 + data[i + 2] * 7471 + 0x8000) >> 16; // as Pillow does
+
+/** Return the grey values of an opaque ImageData. */
+function greyOf({ data, width, height }) {
+  return image(Uint8Array.from({ length: width * height }, (_, i) => greyAt(data, 4 * i)), width, height);
+}
 
 /** Scale the foreground to the size of the training images and to the whole range of grey, and place it. */
 function place(foreground, { side, by_mass: byMass }) {
@@ -65,7 +70,8 @@ function place(foreground, { side, by_mass: byMass }) {
 function offset(mass, byMass) {
   const free = SIZE - mass.length;
   if (!byMass) return Math.floor((free + 1) / 2);
-  return Math.min(free, Math.max(0, evenly(SIZE / 2 - centreOf(mass))));
+  const exact = evenly(1000 * (SIZE / 2 - centreOf(mass))) / 1000; // a symmetric foreground is exactly between two pixels
+  return Math.min(free, Math.max(0, evenly(exact)));
 }
 
 function centreOf(mass) {
@@ -120,7 +126,7 @@ function fitted(picture, { size: [height, width], mode, channels }) {
 }
 
 function planeOf({ data, width, height }, channel) {
-  return image(Uint8Array.from({ length: width * height }, (_, i) => opaque(data, i, channel)), width, height);
+  return image(Uint8Array.from({ length: width * height }, (_, i) => data[4 * i + channel]), width, height);
 }
 
 function fit(plane, width, height, mode) {

@@ -1,6 +1,7 @@
-// Finds the ink of a drawing, as lightning_cnn/predict/foreground.py, paper.py and marks.py do, for paper that is even.
+// Finds the ink of a drawing, as lightning_cnn/predict/foreground.py and paper.py do, for paper that is even.
 
-import { BILINEAR, BOX, crop, image, resize } from "./resample.js";
+import { components, dilated, mainMark, withoutLines } from "./marks.js";
+import { BICUBIC, BILINEAR, crop, image, resize, shrunk } from "./resample.js";
 
 /** The longer side of the picture that is looked at, in pixels. */
 const SIDE = 144;
@@ -11,24 +12,30 @@ const MARGIN = 2;
 const MIN_CONTRAST = 0.1;
 /** The contrast of the faintest parts of a stroke, as a share of what separates ink from paper. */
 const FAINTEST = 0.4;
-/** The least mass of a mark, as a share of the largest one's. */
-const MIN_MASS = 0.03;
+/** The least difference of ink from paper, in grey values: eight standard deviations of rounding. */
+const MIN_DIFFERENCE = 8 * 0.29;
+/** The least difference of black from the paper, or of white, that contrast is measured with. */
+const BLACK = 8;
+/** Unclear is ink on more than this share of the picture, and ink with less contrast than this. */
+const [MAX_INK, FAINT_INK] = [0.5, 0.08];
 
 /** Return the ink of a grey image, cropped, and why it is unclear; null if the image is blank. */
 export function findInk(grey) {
   const scale = SIDE / Math.max(grey.width, grey.height);
   const [width, height] = [grey.width, grey.height].map((length) => Math.max(1, evenly(length * scale)));
-  const small = resize(grey, width, height, scale < 1 ? BOX : BILINEAR);
+  const small = scale < 1 ? shrunk(grey, width, height) : resize(grey, width, height, BICUBIC);
   const paper = median(rim(small));
-  const dark = paper > 127.5;
+  const [low, high] = [Math.min, Math.max].map((most) => small.data.reduce((a, b) => most(a, b)));
+  const dark = 2 * paper > low + high;
   const contrast = contrastOf(small, paper, dark);
   const top = contrast.data.reduce((a, b) => Math.max(a, b), 0);
-  let faintest = Math.max(MIN_CONTRAST * top, 0.02);
+  let faintest = Math.max(MIN_CONTRAST * top, MIN_DIFFERENCE / rangeOf(paper, dark));
   if (top <= faintest) return null;
   const strong = otsu(contrast.data.filter((value) => value > faintest));
   faintest = Math.max(faintest, FAINTEST * strong);
   const mask = contrast.data.map((value) => (value > faintest ? 1 : 0));
-  const ink = seeded(mask, contrast, strong);
+  const straight = seeded(withoutLines(mask, width, height), contrast, strong);
+  const ink = straight.includes(1) ? straight : seeded(mask, contrast, strong); // all of it is lines
   const { chosen, others } = mainMark(ink, contrast);
   const grown = dilated(chosen, width, height);
   const isInk = (value, i) => grown[i] && value > faintest / 2 && !(mask[i] && !ink[i]);
@@ -37,7 +44,7 @@ export function findInk(grey) {
   if (Math.max(found.width, found.height) < MIN_SIDE || Math.max(grey.width, grey.height) < SIDE) {
     found = refined(grey, values, paper, dark, faintest);
   }
-  return { ink: found, unclear: others ? "several marks" : "" };
+  return { ink: found, unclear: others ? "several marks" : doubt(chosen, contrast, dark ? 1 : rangeOf(paper, dark) / 255) };
 }
 
 /** Round half to even, as Python does. */
@@ -76,8 +83,18 @@ export function boxOf({ data, width, height }, belongs) {
   return box;
 }
 
+/** Return why marks may not be what was meant; `unit` is the contrast, to white, of their contrast to the paper. */
+function doubt(chosen, { data }, unit) {
+  const marks = data.filter((_, i) => chosen[i]);
+  if (marks.length > MAX_INK * chosen.length) return "ink fills the picture";
+  return (unit * marks.reduce((a, b) => a + b, 0)) / marks.length < FAINT_INK ? "faint ink" : "";
+}
+
+/** Return the difference of black ink from the paper, or of white. */
+const rangeOf = (paper, dark) => Math.max(dark ? paper : 255 - paper, BLACK);
+
 function contrastOf({ data, width, height }, paper, dark) {
-  const most = Math.max(dark ? paper : 255 - paper, 8);
+  const most = rangeOf(paper, dark);
   const of = dark ? (value) => Math.max(1 - value / most, 0) : (value) => Math.max(value - paper, 0) / most;
   return image(Float32Array.from(data, of), width, height);
 }
@@ -102,79 +119,11 @@ function otsu(values) {
   return low + ((1 + at) * (high - low)) / 128;
 }
 
-function dilated(mask, width, height) {
-  return mask.map((_, i) => {
-    const [x, y] = [i % width, Math.floor(i / width)];
-    for (let v = Math.max(0, y - 1); v <= Math.min(height - 1, y + 1); v++) {
-      for (let u = Math.max(0, x - 1); u <= Math.min(width - 1, x + 1); u++) if (mask[v * width + u]) return 1;
-    }
-    return 0;
-  });
-}
-
-/** Number the connected components of a mask, eight neighbours to a pixel, from 1 on. */
-function components(mask, width, height) {
-  const labels = new Int32Array(mask.length);
-  let number = 0;
-  for (let start = 0; start < mask.length; start++) {
-    if (!mask[start] || labels[start]) continue;
-    labels[start] = ++number;
-    for (const stack = [start]; stack.length; ) {
-      const at = stack.pop();
-      const [x, y] = [at % width, Math.floor(at / width)];
-      for (let v = Math.max(0, y - 1); v <= Math.min(height - 1, y + 1); v++) {
-        for (let u = Math.max(0, x - 1); u <= Math.min(width - 1, x + 1); u++) {
-          const next = v * width + u;
-          if (!mask[next] || labels[next]) continue;
-          labels[next] = number;
-          stack.push(next);
-        }
-      }
-    }
-  }
-  return { labels, number };
-}
-
 /** Return the components of a mask that have a pixel of strong contrast. */
 function seeded(mask, { data, width, height }, strong) {
   const { labels } = components(mask, width, height);
   const kept = new Set(labels.filter((_, i) => mask[i] && data[i] > strong));
   return mask.map((inside, i) => (inside && kept.has(labels[i]) ? 1 : 0));
-}
-
-/** Return the largest mark with what belongs to it, and how many marks like it are beside it. */
-function mainMark(ink, { data, width, height }) {
-  const { labels, number } = components(dilated(ink, width, height), width, height);
-  const marks = Array.from({ length: number }, (_, i) => ({ label: i + 1, mass: 0 }));
-  ink.forEach((inside, i) => {
-    if (inside) marks[labels[i] - 1].mass += data[i];
-  });
-  const largest = Math.max(...marks.map(({ mass }) => mass));
-  let rest = marks.filter(({ mass }) => mass >= MIN_MASS * largest);
-  for (const mark of rest) mark.box = boxOf(image(labels.map((l, i) => (ink[i] ? l : 0)), width, height), (l) => l === mark.label);
-  const main = rest.find(({ mass }) => mass === largest);
-  const size = ({ box }) => Math.max(box.bottom - box.top, box.right - box.left);
-  const similar = (mark) => size(mark) > 0.5 * size(main) && mark.mass > 0.25 * main.mass;
-  const group = new Set([main.label]);
-  let box = { ...main.box };
-  rest = rest.filter((mark) => mark !== main);
-  for (;;) {
-    const near = rest.filter((mark) => gap(mark.box, box) <= (similar(mark) ? 0.1 : 0.25) * size(main));
-    if (!near.length) break;
-    for (const mark of near) {
-      group.add(mark.label);
-      box = united(box, mark.box);
-    }
-    rest = rest.filter((mark) => !near.includes(mark));
-  }
-  return { chosen: ink.map((inside, i) => (inside && group.has(labels[i]) ? 1 : 0)), others: rest.filter(similar).length };
-}
-
-const gap = (a, b) => Math.max(b.left - a.right, a.left - b.right, b.top - a.bottom, a.top - b.bottom, 0);
-
-function united(a, b) {
-  const [left, top] = [Math.min(a.left, b.left), Math.min(a.top, b.top)];
-  return { left, top, right: Math.max(a.right, b.right), bottom: Math.max(a.bottom, b.bottom) };
 }
 
 /** Return small ink at the resolution of the picture itself. */
@@ -191,7 +140,7 @@ function refined(grey, values, paper, dark, faintest) {
     near = crop(near, left, top, right, bottom);
     const scale = Math.min(1, SIDE / Math.max(box[2] - box[0], box[3] - box[1]));
     const size = [2, 3].map((end) => Math.max(1, evenly(scale * (box[end] - box[end - 2]))));
-    part = resize(grey, ...size, BOX, box);
+    part = shrunk(grey, ...size, box);
   } else {
     faintest = MIN_CONTRAST * values.data.reduce((a, b) => Math.max(a, b), 0);
   }

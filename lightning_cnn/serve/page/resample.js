@@ -1,10 +1,12 @@
 // Resizing as Pillow does it, so that an image becomes the same here and in Python.
 
 const sinc = (x) => (x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x));
+const cubic = (x) => (x < 1 ? (1.5 * x - 2.5) * x * x + 1 : x < 2 ? ((2.5 - 0.5 * x) * x - 4) * x + 2 : 0);
 
 /** Each filter with its support, in pixels of the result. */
 export const BOX = [(x) => (x > -0.5 && x <= 0.5 ? 1 : 0), 0.5];
 export const BILINEAR = [(x) => Math.max(0, 1 - Math.abs(x)), 1];
+export const BICUBIC = [(x) => cubic(Math.abs(x)), 2];
 export const LANCZOS = [(x) => (x >= -3 && x < 3 ? sinc(x) * sinc(x / 3) : 0), 3];
 /** The bits of the weights with which Pillow resizes bytes. */
 const ONE = 2 ** 22;
@@ -27,6 +29,32 @@ export function resize(source, width, height, filter, box = [0, 0, source.width,
   const wide = pass(source.data, source.width, source.height, columns, isBytes);
   const turned = transpose(wide, width, source.height);
   return image(transpose(pass(turned, source.height, width, rows, isBytes), height, width), width, height);
+}
+
+/** Return a smaller image of bytes by BOX; first, as Pillow does with a `reducing_gap` of 2, blocks are averaged. */
+export function shrunk(source, width, height, box = [0, 0, source.width, source.height]) {
+  const factor = (length, count) => Math.trunc(length / count / 2) || 1;
+  const [wide, high] = [factor(box[2] - box[0], width), factor(box[3] - box[1], height)];
+  if (wide === 1 && high === 1) return resize(source, width, height, BOX, box);
+  const [left, top, right, bottom] = [Math.trunc(box[0]), Math.trunc(box[1]), Math.ceil(box[2]), Math.ceil(box[3])];
+  const blocks = averaged(crop(source, left, top, right, bottom), wide, high);
+  const place = [(box[0] - left) / wide, (box[1] - top) / high, (box[2] - left) / wide, (box[3] - top) / high];
+  return resize(blocks, width, height, BOX, place);
+}
+
+/** Return the mean of each block of pixels, rounded as Pillow does; the last blocks may be smaller. */
+function averaged({ data, width, height }, wide, high) {
+  const [columns, rows] = [Math.ceil(width / wide), Math.ceil(height / high)];
+  const means = new Uint8Array(columns * rows);
+  for (let at = 0; at < means.length; at++) {
+    const [left, top] = [(at % columns) * wide, Math.floor(at / columns) * high];
+    const [right, bottom] = [Math.min(width, left + wide), Math.min(height, top + high)];
+    const count = (right - left) * (bottom - top);
+    let sum = count >> 1;
+    for (let y = top; y < bottom; y++) for (let x = left; x < right; x++) sum += data[y * width + x];
+    means[at] = Math.floor((sum * Math.trunc(Math.fround(2 ** 24 / count))) / 2 ** 24);
+  }
+  return image(means, columns, rows);
 }
 
 /** Return the first source pixel and the weights of each pixel of the result. */
