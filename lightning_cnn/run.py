@@ -18,7 +18,7 @@ from lightning_cnn import history, weights
 from lightning_cnn.config.json import read_json
 from lightning_cnn.config.yaml import read_config
 from lightning_cnn.errors import UserError, reason
-from lightning_cnn.files import local_path, remove_partial_files
+from lightning_cnn.files import local_path, remove_partial_files, shipped_configs
 from lightning_cnn.history import History
 
 #: The default folder of all runs.
@@ -237,6 +237,8 @@ def resolve_checkpoint(reference: str, runs: Iterable[Run], folder_means: str) -
         if not path.exists():
             if not path.is_symlink() and (shipped := weights.find(reference)) is not None:
                 return shipped
+            if reference in shipped_configs():
+                raise UserError(f"{reference} is a config; give it with --config {reference}")
             raise UserError(f"checkpoint {path} does not exist; give {CHECKPOINT_FORMS}{weights.listed()}")
     except OSError as error:
         raise UserError(f"checkpoint {path} cannot be read ({reason(error)}); give {CHECKPOINT_FORMS}") from error

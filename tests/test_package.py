@@ -1,6 +1,7 @@
 """The wheel and the sdist, and the wheel in an environment without this checkout."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -130,5 +131,6 @@ def test_a_wheel_trains_and_predicts_anywhere(installed: Installed) -> None:
     ImageDraw.Draw(picture).line((30, 15, 30, 75), fill="black", width=6)
     picture.save(installed.work / "one.png")
     assert "\none.png " in installed("lightning-cnn", "predict", "best", "one.png")
+    assert re.search(r"^one\.png +1 ", installed("lightning-cnn", "predict", "mnist", "one.png"), re.M)  # ready weights
     installed("lightning-cnn", "report", "best")
     assert (installed.work / "logs/mnist-cnn/version_0/report.html").is_file()

@@ -80,6 +80,11 @@ def test_what_is_in_the_folder_comes_first(shipped):
     assert resolve_checkpoint("mnist/small", [], "best") == weights.file_of("mnist/small")
 
 
+def test_a_config_without_weights_is_given_as_one(empty):
+    with pytest.raises(UserError, match="^mnist/cnn is a config; give it with --config mnist/cnn$"):
+        resolve_checkpoint("mnist/cnn", [], "best")
+
+
 def test_without_weights_nothing_is_offered(empty):
     with pytest.raises(UserError) as caught:
         resolve_checkpoint("mnist", [], "best")
@@ -112,8 +117,9 @@ def test_a_test_writes_into_logs_and_an_export_into_the_current_folder(shipped, 
     assert Path("logs/weights/mnist-tiny/test_metrics.json").is_file()
     assert Path("small.pth").is_file()
     assert sorted(weights.FOLDER.rglob("*")) == before
-    refused = cli("fit", "mnist")
-    assert refused.status == 2 and "has no training state to resume" in refused.err
+    refused = cli("fit", "mnist/tiny")
+    assert refused.status == 2
+    assert "mnist/tiny has weights, and no training state to resume; `fit --config mnist/tiny` trains" in refused.err
 
 
 def test_a_training_starts_from_weights_by_their_name(shipped, fit, cli):
@@ -177,3 +183,19 @@ def test_shipped_weights_are_listed_described_and_of_the_present_configs():
         assert file.with_name(f"{file.name}.md").is_file()
         assert entry["hash"] == settings_hash(check([["fit", "--config", str(shipped_configs()[name])]]))
         assert not re.search(r'": "(/|~)', json.dumps(checkpoints.read_description(file)))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_weights_are_those_of_the_record_with_the_best_validation_metric(name):
+    settings = check([["fit", "--config", str(shipped_configs()[name])]])
+    records = Records.of(ROOT / "results", shipped_configs()[name], settings)
+    seed = load("weights").best_seed(records, settings["checkpoints"]["monitor"], settings["checkpoints"]["mode"])
+    (row,) = (row for row in records.read() if row["seed"] == str(seed))
+
+    assert SHIPPED[name]["seed"] == seed
+    for metric, value in SHIPPED[name]["metrics"].items():
+        assert float(row[metric]) == pytest.approx(value, rel=1e-5)
+
+
+def test_shipped_weights_are_few_bytes():
+    assert sum(weights.file_of(name).stat().st_size for name in SHIPPED) <= 5_000_000

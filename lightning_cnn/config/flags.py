@@ -10,7 +10,6 @@ from typing import Any
 
 from lightning_cnn.errors import UserError
 from lightning_cnn.everyday import HELP_ALL
-from lightning_cnn.files import shipped_configs
 
 #: Flags that ask for help.
 _HELP = ("-h", "--help", HELP_ALL)
@@ -87,17 +86,13 @@ def read_command_line(arguments: Sequence[str], several: bool = False) -> Comman
             line.asks_for_help = True
             continue
         if not argument.startswith("-"):
-            if Path(argument).suffix in (".yaml", ".yml") or _is_shipped_config(argument):
+            if Path(argument).suffix in (".yaml", ".yml"):
                 raise UserError(f"{argument} looks like a config; give it with --config {argument}")
             _take_checkpoint(line, argument, several)
             continue
         name, given, value = argument.partition("=")
         _take_flag(line, name, value if given else _value_of(name, rest))
     return line
-
-
-def _is_shipped_config(argument: str) -> bool:
-    return argument in shipped_configs() and not Path(argument).exists()
 
 
 def _value_of(name: str, rest: list[str]) -> str | None:

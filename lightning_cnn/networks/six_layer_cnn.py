@@ -5,9 +5,6 @@ Models for MNIST Digit Recognition", arXiv:2008.10400), and the mean of the last
 layer (Lin, Chen and Yan, "Network In Network", arXiv:1312.4400).
 """
 
-from collections.abc import Sequence
-from itertools import pairwise
-
 from torch import Tensor, nn
 
 from lightning_cnn.networks.sizes import IMAGE_SIZE, checked_sides
@@ -51,13 +48,13 @@ class SixLayerCNN(nn.Module):
         num_classes: int = 10,
         in_channels: int = 1,
         image_size: int | tuple[int, int] = IMAGE_SIZE,
-        channels: Sequence[int] = (8, 12, 16, 16, 16, 16),
+        channels: tuple[int, int, int, int, int, int] = (8, 12, 16, 16, 16, 16),
     ) -> None:
         super().__init__()
         checked_sides(self, num_classes, in_channels, image_size, smallest=22)
         if len(channels) != _LAYERS or min(channels) < 1:
             raise ValueError(f"channels must be {_LAYERS} numbers of at least 1, got {channels}")
-        layers = [_Convolution(*pair) for pair in pairwise((in_channels, *channels))]
+        layers = [_Convolution(*pair) for pair in zip((in_channels, *channels), channels, strict=False)]
         self.features = nn.Sequential(  # sizes for 28×28
             *layers[:_BEFORE_POOLING],  # (B, 8, 26, 26), (B, 12, 24, 24)
             nn.MaxPool2d(2),  # (B, 12, 12, 12)

@@ -128,6 +128,11 @@ def require_resumable(path: Path, content: dict[str, Any], config: dict[str, Any
         UserError: If it cannot, or if it would discard later steps and `overwrite` is false.
     """
     if not content.get("loops", {}).get("fit_loop") or not content.get("optimizer_states"):
+        if name := shipped.name_of(path):
+            raise UserError(
+                f"{name} has weights, and no training state to resume; `fit --config {name}` trains with its config, "
+                f"--model.weights {name} starts from its weights"
+            )
         raise UserError(
             f"{path} has no training state to resume; `test` and `predict` can use it, for `fit` start a new run"
         )

@@ -59,7 +59,6 @@ def test_help_flags_are_recognised(arguments):
         (["--ckpt_path"], "--ckpt_path needs a value: --ckpt_path FILE"),
         (["best", "last"], "'last' is one argument too many: there is already the checkpoint 'best'"),
         (["configs/mnist/cnn.yaml"], "looks like a config; give it with --config configs/mnist/cnn.yaml"),
-        (["mnist/cnn"], "looks like a config; give it with --config mnist/cnn"),
     ],
 )
 def test_arguments_that_cannot_be_read_are_refused(arguments, message):
