@@ -60,4 +60,9 @@ class EvaluationImages:
             UserError: If there are none.
         """
         self._data.setup("validate")
+        if not hasattr(self._data, "val_set"):  # a folder which the model was not trained on has none
+            raise UserError(
+                f"{self.title} has no validation images of the model, which was trained on other images; name those by "
+                "--data.root, or leave --quantize out"
+            )
         return self._data.val_dataloader()
