@@ -81,7 +81,7 @@ def test_what_is_in_the_folder_comes_first(shipped):
 
 
 def test_a_config_without_weights_is_given_as_one(empty):
-    with pytest.raises(UserError, match="^mnist/cnn is a config; give it with --config mnist/cnn$"):
+    with pytest.raises(UserError, match=r"^mnist/cnn is a config; give it with --config mnist/cnn$"):
         resolve_checkpoint("mnist/cnn", [], "best")
 
 
