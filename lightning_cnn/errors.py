@@ -3,6 +3,7 @@
 import difflib
 import signal
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -59,5 +60,7 @@ def reason(error: BaseException) -> str:
 
 
 def install_extra(name: str) -> str:
-    """Return how to install an extra of this project, which is on no package index: from its checkout."""
-    return f"run scripts/bootstrap in the checkout of lightning_cnn, or pip install '.[{name}]' there"
+    """Return how to install an extra of this project, which is on no package index: from its checkout or its wheel."""
+    if (Path(__file__).parents[1] / "pyproject.toml").is_file():
+        return f"run scripts/bootstrap in the checkout of lightning_cnn, or pip install '.[{name}]' there"
+    return f"install the wheel of lightning_cnn again with it: pip install 'lightning_cnn-….whl[{name}]'"

@@ -1,3 +1,4 @@
+from lightning_cnn import errors
 from lightning_cnn.errors import DataError, DivergenceError, UserError, did_you_mean, reason
 
 
@@ -16,3 +17,11 @@ def test_reason_of_an_error():
     assert reason(FileNotFoundError(2, "No such file or directory")) == "no such file or directory"
     assert reason(ValueError("HTTP is refused")) == "HTTP is refused"
     assert reason(ValueError()) == "ValueError"
+
+
+def test_an_extra_is_installed_from_where_the_package_was(tmp_path, monkeypatch):
+    assert errors.install_extra("serve").endswith("pip install '.[serve]' there")
+
+    monkeypatch.setattr(errors, "__file__", str(tmp_path / "site-packages" / "lightning_cnn" / "errors.py"))
+
+    assert errors.install_extra("serve").endswith("pip install 'lightning_cnn-….whl[serve]'")

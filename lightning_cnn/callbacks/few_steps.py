@@ -14,8 +14,8 @@ class FewSteps(Callback):
         """Count the steps; that there are few is known before the first one."""
         # The share of 1.0 is all batches, the number 1 is one of them.
         is_limited = isinstance(trainer.limit_train_batches, int) or trainer.limit_train_batches < 1
-        overfits = trainer.overfit_batches > 0  # type: ignore[attr-defined]  # Lightning sets it from outside
-        if is_limited or overfits or trainer.max_steps != -1 or trainer.global_step > 0:
+        overfits: float = trainer.overfit_batches  # type: ignore[attr-defined]  # Lightning sets it from outside
+        if is_limited or overfits > 0 or trainer.max_steps != -1 or trainer.global_step > 0:
             return
         steps = trainer.estimated_stepping_batches
         if steps >= FEW:
