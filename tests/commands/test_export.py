@@ -196,7 +196,9 @@ def test_a_state_dict_has_the_weights_of_the_network_alone(run, cli):
 def test_a_program_that_predicts_something_else_is_not_kept(kind, run, cli, tiny_data, monkeypatch):
     traced = export_program.Program.forward
     monkeypatch.setattr(export_program.Program, "forward", lambda self, images: traced(self, images.roll(1, dims=3)))
-    monkeypatch.setattr(writing, "Network", lambda classifier: lambda images: (None, classifier.predict_step(images)))
+    monkeypatch.setattr(
+        writing, "Network", lambda classifier: lambda images: (classifier(images), classifier.predict_step(images))
+    )
 
     outcome = cli("export", run, "--format", kind, "--output", f"a{PROGRAMS[kind]}")
 

@@ -15,6 +15,7 @@ from PIL import Image
 from script import load
 
 from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn import weights
 from lightning_cnn.commands import predict as command
 from lightning_cnn.data import sources
 from lightning_cnn.data.facts import TEST_IMAGES, TEST_LABELS, Framing
@@ -424,7 +425,8 @@ def test_slow_images_are_predicted_before_the_batch_is_full(monkeypatch):
         (["best", "a.png"], "no matching run has a checkpoint best.ckpt; train with `fit` first, or give a file"),
         (
             ["no.ckpt", "a.png"],
-            "checkpoint no.ckpt does not exist; give a file, a run folder, `best`, `last` or `previous`",
+            "checkpoint no.ckpt does not exist; give a file, a run folder, `best`, `last` or `previous`"
+            + weights.listed(),
         ),
         (["no.ckpt", "a.png", "--output", "a.txt"], "--output a.txt: the name must end in .csv or .json"),
         (["no.ckpt", "a.png", "--plot", "a.jpg"], "--plot a.jpg: the name must end in .png"),
