@@ -62,7 +62,7 @@ def fit(
         checkpoint=None if ckpt_path is None else os.fspath(ckpt_path),
     )
     cli = _run("fit", line, settings)
-    from lightning_cnn.training.resume import user_classes
+    from lightning_cnn.training.next_commands import user_classes
 
     return TrainedRun(cli.current_run.folder, classes=user_classes(cli.model, cli.datamodule))
 

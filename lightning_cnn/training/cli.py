@@ -22,8 +22,8 @@ from lightning_cnn.training.averaging import save_weights
 from lightning_cnn.training.building import BuildingCLI
 from lightning_cnn.training.distributed import PeerProcesses
 from lightning_cnn.training.failure_store import Failure
+from lightning_cnn.training.next_commands import resume_hint, summary, user_classes
 from lightning_cnn.training.refusals import naming_flags, require_new
-from lightning_cnn.training.resume import resume_hint, summary, user_classes
 from lightning_cnn.training.trainer import is_of_restored_state, is_restoring
 
 
