@@ -13,8 +13,8 @@ from benchmarks.section import Measurements, Section, repeats
 from benchmarks.serve import measure_serve, serve_table
 from benchmarks.systems import BATCH_SIZE
 
-#: Targets for the test accuracy, and what reaches each in the least time: a config, and how many of its epochs, or None
-#: for all of them.
+#: Targets for the test accuracy, and what was chosen on the validation images to reach each in little time: a config,
+#: and how many epochs, or None for its own. Those of `mnist/small` reach 99.50 and 99.64 % there with seed 0.
 TARGETS: tuple[tuple[float, str, int | None], ...] = (
     (0.990, "mnist/fast.yaml", None),
     (0.994, "mnist/small.yaml", 3),
@@ -96,7 +96,7 @@ def pipeline_table(measurements: Measurements) -> Table:
 
 
 def measure_accuracy(options: Options) -> Measurements:
-    """Time what reaches each target from the start of its process to the test result, and the reference to its own."""
+    """Time what is for each target from the start of its process to the test result, and the reference to its own."""
     measurements: Measurements = []
     for target, config, epochs in TARGETS:
         recipe = config if epochs is None else f"{config}, {epochs} epochs"
