@@ -82,7 +82,7 @@ def checkout(tmp_path: Path) -> Path:
     folder = tmp_path / "check out"
     (folder / "scripts").mkdir(parents=True)
     shutil.copy(ROOT / "scripts/bootstrap", folder / "scripts")
-    for name in ("pyproject.toml", "requirements.lock"):
+    for name in ("pyproject.toml", "requirements.lock", "requirements-oldest.lock"):
         (folder / name).write_text("")
     uv = folder / "bin/uv"
     uv.parent.mkdir()
@@ -90,17 +90,20 @@ def checkout(tmp_path: Path) -> Path:
         f"""#!/bin/sh
 echo "$1 $2 cache=$UV_CACHE_DIR" >>uv.log
 sleep 0.3
-[ "$1" != venv ] || {{ mkdir -p .venv/bin && ln -s "{sys.executable}" .venv/bin/python; }}
+for venv do :; done
+[ "$1" != venv ] || {{ mkdir -p "$venv/bin" && ln -s "{sys.executable}" "$venv/bin/python"; }}
 """
     )
     uv.chmod(0o755)
     return folder
 
 
-def bootstrap(checkout: Path, **environment: str) -> subprocess.Popen[str]:
-    path = f"{checkout}/bin:{os.environ['PATH']}"
+def bootstrap(checkout: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        ["scripts/bootstrap"], cwd=checkout, env={**os.environ, "PYTHON": "", **environment, "PATH": path}, text=True
+        ["scripts/bootstrap", *arguments],
+        cwd=checkout,
+        env={**os.environ, "PYTHON": "", **environment, "PATH": f"{checkout}/bin:{os.environ['PATH']}"},
+        text=True,
     )
 
 
@@ -122,6 +125,16 @@ def test_another_lock_is_installed_into_what_is_there(checkout: Path) -> None:
     bootstrap(checkout).wait()
 
     assert calls(checkout) == ["venv --quiet", *["pip install"] * 4]
+
+
+def test_another_lock_may_have_an_environment_of_its_own(checkout: Path) -> None:
+    bootstrap(checkout).wait()
+    oldest = (".venv-oldest", "requirements-oldest.lock")
+
+    assert [bootstrap(checkout, *oldest).wait() for _ in range(2)] == [0, 0]
+
+    assert calls(checkout) == ["venv --quiet", "pip install", "pip install"] * 2
+    assert (checkout / ".venv/bootstrapped").is_file() and (checkout / ".venv-oldest/bootstrapped").is_file()
 
 
 def test_a_home_that_cannot_be_written_needs_no_cache_there(checkout: Path) -> None:

@@ -271,7 +271,7 @@ def zeroed(network: nn.Module) -> tuple[nn.Module, list[nn.Module]]:
     for layer in network.eval().modules():
         if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
             nn.init.ones_(layer.weight)
-            layer.eps = 0  # the identity before training
+            layer.eps = 1e-12  # the identity before training: 1 + eps is 1
     return network.requires_grad_(False), [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
 
 
