@@ -36,8 +36,7 @@ class Running:
     def children(self) -> list[int]:
         """The numbers of its processes that answer."""
         found = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        workers = (int(child) for child in found)
-        return [child for child in workers if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+        return [int(child) for child in found if _is_worker(child)]
 
     def stop(self, signum: int = signal.SIGTERM) -> tuple[int, str, str]:
         """Send a signal and return exit status and output."""
@@ -72,6 +71,13 @@ def running_process(*arguments: str) -> Iterator[Running]:
         if process.poll() is None:
             process.kill()
         process.communicate()
+
+
+def _is_worker(process: str) -> bool:
+    try:
+        return b"spawn_main" in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:  # it has ended meanwhile
+        return False
 
 
 def wait_until(holds, seconds: float = 120) -> None:
