@@ -34,6 +34,8 @@ _SERVER_TIMEOUTS = {"connect_timeout": _CONNECT_TIMEOUT, "keepalives_idle": 10, 
 }
 #: The key of the sweep's advisory lock in a PostgreSQL database; any number will do.
 _LOCK_KEY = 5_706_291_483
+#: SQLAlchemy's code for a transaction that began before the connection was lost.
+_TRANSACTION_LOST = "8s2b"
 _ERRORS = (SQLAlchemyError, StorageInternalError, sqlite3.Error)
 
 
@@ -152,7 +154,8 @@ class Storage:
         except _ERRORS as error:
             cause = error.__cause__ if isinstance(error, StorageInternalError) else error
             reason = " ".join(str(getattr(cause, "orig", None) or cause).split()).rstrip(".")
-            kind = ConnectionLostError if getattr(cause, "connection_invalidated", False) else StorageError
+            is_lost = getattr(cause, "connection_invalidated", False) or getattr(cause, "code", "") == _TRANSACTION_LOST
+            kind = ConnectionLostError if is_lost else StorageError
             raise kind(f"storage {self}: {reason}; the same command resumes once it works again") from error
 
 

@@ -3,6 +3,7 @@ import json
 import random
 import re
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -339,6 +340,7 @@ def test_the_best_metrics_of_a_resumed_run_may_be_from_before(fit, cli):
     for checkpoint in ("best", "last"):
         flags = ("--plots.enabled", "false", "--overwrite", "true")
         assert cli("test", "--ckpt_path", checkpoint, *flags).status == 0
+        time.sleep(1)  # TensorBoard sorts event files by seconds, and then by a number without zeros in front
 
     found = events(run)
     assert best(run) == first

@@ -8,7 +8,7 @@ import pytest
 from filelock import FileLock
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sweep import scenario
 from sweep.program import SETTINGS
 
@@ -334,8 +334,16 @@ def test_a_signal_waits_until_a_trial_is_claimed(search, monkeypatch, tmp_path):
     assert signal.getsignal(signal.SIGTERM) is handle
 
 
+@pytest.mark.parametrize(
+    "cause",
+    [
+        DBAPIError("INSERT", {}, Exception("closed"), connection_invalidated=True),
+        PendingRollbackError("Can't reconnect until invalid transaction is rolled back.", code="8s2b"),
+    ],
+    ids=["lost", "lost before"],
+)
 @pytest.mark.parametrize("method", ["set_trial_intermediate_value", "set_trial_state_values", "_create_new_trial"])
-def test_a_connection_that_is_lost_in_a_transaction_is_survived(search, make_worker, monkeypatch, capsys, method):
+def test_a_connection_that_is_lost_in_a_transaction_is_survived(search, monkeypatch, capsys, method, cause):
     from optuna.storages import RDBStorage
 
     search(LR, 1)
@@ -344,7 +352,6 @@ def test_a_connection_that_is_lost_in_a_transaction_is_survived(search, make_wor
 
     def lose_once(*args, **options):
         if len(lost) < 1:
-            cause = DBAPIError("INSERT", {}, Exception("closed"), connection_invalidated=True)
             lost.append(cause)
             raise StorageInternalError("closed") from cause
         return original(*args, **options)
