@@ -49,7 +49,7 @@ nitpick_ignore_regex = [("py:.*", r"(?!lightning_cnn\.).*|.*\._.*")]
 html_theme = "furo"
 html_title = f"lightning_cnn {version}"
 html_static_path = ["static"]
-html_css_files = ["tables.css"]
+html_css_files = ["style.css"]
 html_copy_source = False
 html_show_sourcelink = False
 # Summaries of search results are fetched, which browsers refuse for pages that are files.

@@ -31,7 +31,7 @@ COMMANDS = list(
     dict.fromkeys(
         command
         for block in blocks("sh", TEXT)
-        for line in block.splitlines()
+        for line in re.sub(r"\\\n *", "", block).splitlines()
         if (command := line.partition("#")[0].strip())
     )
 )
