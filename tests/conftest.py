@@ -19,12 +19,19 @@ from lightning_cnn.data.facts import FILES, DatasetFacts
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.startup import filter_warnings
+from lightning_cnn.threads import available_cores
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the processes of tests would inherit that `nohup` ignores it
 #: What lets MLP learn the tiny data.
 LEARNED = ("--trainer.max_epochs", 10, "--model.optimizer.lr", 0.1, "--trainer.precision", "32-true")
 
 gc.set_threshold(50_000, 20, 50)  # the default takes a tenth of the time: torch's objects are not garbage
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return three workers for two cores: tests wait for processes, servers and browsers."""
+    return max(1, available_cores() * 3 // 2)
 
 
 @pytest.fixture(scope="session")

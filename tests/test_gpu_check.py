@@ -1,7 +1,9 @@
 import re
+import subprocess
 import sys
 from pathlib import Path
 
+import forks
 import pytest
 from checkout import ROOT
 from script import load
@@ -11,7 +13,8 @@ gpu_check = load("gpu_check")
 
 @pytest.fixture
 def check(monkeypatch, capsys):
-    """Run the script in this process, with processes of its own; returns its exit status, its report and its stderr."""
+    """Run the script in this process, with forks as its own; returns its exit status, its report and its stderr."""
+    monkeypatch.setattr(subprocess, "Popen", forks.Popen)
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["scripts/gpu_check", "--output", "report.md", *arguments])

@@ -14,17 +14,22 @@ from distributed.trainings import FIT, TOLERANCE, Training
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts/slurm.sbatch"
 
+#: In place of `lightning-cnn`: the module that its forks run, on tiny data.
+CHILD = "distributed.child"
 #: Starts the tasks of a job as srun does, and ends as the worst of them.
-SRUN = """
-import os, subprocess, sys
+SRUN = f"""
+import os, pathlib, sys, forks
 first = next(number for number, word in enumerate(sys.argv) if number and not word.startswith("--"))
 print("srun", *sys.argv[1:first], flush=True)
+command = sys.argv[first:]
+if pathlib.Path(command[0]).read_text() == "{CHILD}":
+    command[:1] = [sys.executable, "-m", "{CHILD}"]
 here, nodes = int(os.environ["SLURM_NTASKS_PER_NODE"]), int(os.environ["SLURM_JOB_NUM_NODES"])
 tasks = []
 for number in range(here * nodes):
-    place = {"PROCID": number, "LOCALID": number % here, "NODEID": number // here, "NTASKS": here * nodes}
-    environment = os.environ | {f"SLURM_{name}": str(value) for name, value in place.items()}
-    tasks.append(subprocess.Popen(sys.argv[first:], env=environment))
+    place = dict(PROCID=number, LOCALID=number % here, NODEID=number // here, NTASKS=here * nodes)
+    places = dict(("SLURM_" + name, str(value)) for name, value in place.items())
+    tasks.append(forks.Popen(command, env=os.environ | places))
 sys.exit(max(task.wait() % 256 for task in tasks))
 """
 SCONTROL = '#!/bin/sh\necho "$@" >>scontrol.txt\n'
@@ -34,8 +39,6 @@ ONE_BATCH = ("--data.eval_batch_size", "1000")
 TASK = """#!/bin/sh
 echo "task $SLURM_PROCID with $OMP_NUM_THREADS threads:" "$@"
 """
-#: Is `lightning-cnn` on tiny data.
-CHILD = f'#!/bin/sh\nexec "{sys.executable}" -m distributed.child "$@"\n'
 
 
 @pytest.fixture

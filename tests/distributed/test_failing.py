@@ -59,7 +59,7 @@ def test_another_process_is_killed(failing, tmp_path):
 
 
 def test_torchrun_reports_the_process_that_failed_first(failing):
-    ended = failing("1 val 1 bug", launcher="torchrun", are_forks=False)
+    ended = failing("1 val 1 bug", launcher="torchrun")
 
     assert ended.output.count("[rank1]: Traceback (most recent call last)") == 1
     assert ended.output.count("[rank1]: ZeroDivisionError: of the user's own") == 1

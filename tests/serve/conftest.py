@@ -66,6 +66,6 @@ def serve() -> Iterator[Callable[..., TestClient]]:
         yield start
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def page() -> Path:
     return Path(__file__).parents[2] / "lightning_cnn" / "serve" / "page"

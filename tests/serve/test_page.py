@@ -3,16 +3,18 @@ import base64
 import pytest
 from report.test_in_browser import luminance
 from serve.conftest import Brightness, picture
-from serve.digits import STROKES, train
+from serve.digits import STROKES, WEIGHTS
 from serve.drawing import answers, draw, draw_with_a_finger, wait_for_answers
 from serve.local import running
+
+from lightning_cnn.predict.model import open_model
 
 pytest_plugins = ["browser"]
 
 
 @pytest.fixture(scope="module")
 def address():
-    with running({"digits": train(), "brightness": Brightness()}) as address:
+    with running({"digits": open_model(WEIGHTS), "brightness": Brightness()}) as address:
         yield address
 
 

@@ -3,7 +3,6 @@ import os
 import shutil
 import subprocess
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageOps
 from serve.conftest import Brightness, base64_of
-from serve.digits import STROKES, train
+from serve.digits import STROKES, WEIGHTS
 from serve.drawing import draw, draw_with_a_finger, wait_for_answers
 
 from lightning_cnn.data.facts import Framing
@@ -22,6 +21,7 @@ from lightning_cnn.data.pillow_images import opaque
 from lightning_cnn.data.resize import Resize
 from lightning_cnn.errors import UserError
 from lightning_cnn.predict.framing import frame
+from lightning_cnn.predict.model import open_model
 from lightning_cnn.serve import web
 
 pytest_plugins = ["browser"]
@@ -44,23 +44,13 @@ def site(tmp_path_factory) -> Path:
     """A site of a real classifier of digits; the runtime is fetched once per user."""
     if shutil.which("npm") is None:
         pytest.skip("there is no npm here: install Node.js")
-    import torch
+    from lightning_cnn.export.onnx import to_onnx
+    from lightning_cnn.export.writing import Source
 
     folder = tmp_path_factory.mktemp("static")
-    model = train()
-    with pytest.MonkeyPatch.context() as monkeypatch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's exporter uses deprecated names of its own
-        images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
-        torch.onnx.export(
-            model,
-            (images,),
-            folder / "digits.onnx",
-            input_names=["images"],
-            output_names=["logits", "probabilities"],
-            dynamic_shapes=[{0: torch.export.Dim("batch")}],
-            external_data=False,
-            verbose=False,
-        )
+    (folder / "digits.onnx").write_bytes(to_onnx(Source.read(WEIGHTS, None).classifier))
+    model = open_model(WEIGHTS)
+    with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("LIGHTNING_CNN_CACHE_DIR", str(Path.home() / ".cache" / "lightning_cnn"))
         try:
             web.build_site(folder / "digits.onnx", folder / "site", model, "digits", "# Card")
@@ -137,8 +127,8 @@ def drawn(digit: str, width: int, scale: float, left: float, top: float) -> Imag
     return image.resize((280, 280), Image.Resampling.BOX)
 
 
-@pytest.fixture
-def framed(visit, page):
+@pytest.fixture(scope="module")
+def framed(browser, page):
     """Return the input of the network as the page computes it."""
     files = {f"/{file.name}": file.read_bytes() for file in page.glob("*.js")}
 
@@ -152,8 +142,8 @@ def framed(visit, page):
         def log_message(self, *arguments):
             pass
 
-    with hosted(Handler) as address:
-        opened = visit(address).page
+    with hosted(Handler) as address, browser.new_page() as opened:
+        opened.goto(address)
 
         def run(image: Image.Image, framing: dict) -> np.ndarray:
             pixels = opened.evaluate(
