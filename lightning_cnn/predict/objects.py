@@ -49,7 +49,8 @@ class Object(NamedTuple):
         """Return the object in a part of the picture, at the resolution of the image that it was reduced from."""
         top, left, bottom, right = box
         x, y = (length / own for length, own in zip(image.size, self.values.shape[::-1], strict=True))
-        part = image.crop((int(left * x), int(top * y), int(right * x) + 1, int(bottom * y) + 1))
+        end = (min(int(right * x) + 1, image.width), min(int(bottom * y) + 1, image.height))
+        part = image.crop((int(left * x), int(top * y), *end))
         part.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
         found = find_object(part, self.dark)
         return self.values[top:bottom, left:right] if found is None else found.values
@@ -103,15 +104,17 @@ def find_object(image: Image.Image, dark: bool | None = None) -> Object | None:
 def _distance(residuals: Pixels) -> tuple[Pixels, float]:
     """Return how far each pixel is from the backdrop, in standard deviations of that, and the largest of these.
 
-    It is the Mahalanobis distance for the colours at the rim; the tenth of them that is farthest off may be object.
+    It is the Mahalanobis distance for the colours at the rim; the tenth of them that is farthest off may be object. One
+    band is like three equal ones: a file may have a grey picture in either way.
     """
+    copies = 3 / len(residuals)
     at_rim = np.stack([rim(band) for band in residuals])
     off = np.abs(at_rim).sum(axis=0)
     at_rim = at_rim[:, off <= np.quantile(off, 0.9)]
-    covariance = np.atleast_2d(np.cov(at_rim)) + _MIN_DEVIATION**2 * np.eye(len(residuals))
+    covariance = np.atleast_2d(np.cov(at_rim, ddof=0)) + _MIN_DEVIATION**2 / copies * np.eye(len(residuals))
     values, axes = np.linalg.eigh(covariance)
     flat = (axes / np.sqrt(values)).T.astype(np.float32) @ residuals.reshape(len(residuals), -1)
-    return np.sqrt((flat**2).sum(axis=0)).reshape(residuals.shape[1:]), float(np.sqrt(values[-1]))
+    return np.sqrt((flat**2).sum(axis=0)).reshape(residuals.shape[1:]), float(np.sqrt(copies * values[-1]))
 
 
 def _shadow(grey: Pixels, light: Pixels, mask: Mask) -> Mask:

@@ -12,6 +12,7 @@ from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.data.pillow_images import ImageFileError
 from lightning_cnn.predict.framing import frame as framed
+from lightning_cnn.predict.objects import find_object
 
 
 def frame(*arguments, **options) -> np.ndarray:
@@ -337,3 +338,21 @@ def test_several_digits_are_told(digits):
 
 def test_a_clean_picture_is_clear(digits):
     assert not any(framed(paper(digit), DIGITS).unclear for digit in digits[:20])
+
+
+def test_an_object_is_looked_at_again_within_its_picture():
+    image = Image.fromarray(255 - np.eye(40, dtype=np.uint8) * 200)
+    found = find_object(image.resize((144, 144)))
+
+    assert found.refined(image, (0, 0, 144, 144)).shape == (40, 40)
+
+
+@pytest.mark.parametrize("noise", [0, 3])
+def test_a_grey_picture_is_framed_alike_in_grey_and_in_rgb(noise):
+    rng = np.random.default_rng(0)
+    pixels = np.full((150, 150), 235.0)
+    pixels[40:120, 50:90] = 222  # hardly darker than its backdrop
+    pixels[60:100, 60:80] = 90
+    grey = Image.fromarray(np.clip(pixels + rng.normal(0, noise, pixels.shape), 0, 255).astype(np.uint8))
+
+    assert (frame(grey, CLOTHES) == frame(grey.convert("RGB"), CLOTHES)).all()

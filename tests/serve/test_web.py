@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 from serve.conftest import Brightness, base64_of
 from serve.digits import STROKES, WEIGHTS
 from serve.drawing import draw, draw_with_a_finger, wait_for_answers
 
+from lightning_cnn.data import sources
 from lightning_cnn.data.facts import Framing
+from lightning_cnn.data.fashion_mnist import FASHION_MNIST
 from lightning_cnn.data.pillow_images import opaque
 from lightning_cnn.data.resize import Resize
 from lightning_cnn.errors import UserError
@@ -221,6 +223,53 @@ def test_what_is_beside_a_digit_is_left_out_as_in_python(framed, beside):
             draw.ellipse((250, 250, 259, 259), 0)
         for picture in (image, ImageOps.invert(image)):
             assert difference(framed, picture) <= 1, digit
+
+
+def in_colour(garment: Image.Image) -> Image.Image:
+    backdrop = (200, 220, 240)
+    coloured = Image.new("RGB", garment.size, backdrop)
+    inked = ImageOps.colorize(ImageOps.invert(garment), (80, 20, 20), (250, 120, 120))
+    coloured.paste(inked, mask=garment.point(lambda level: 255 * (level > 8)))
+    return ImageOps.expand(coloured, 25, backdrop)
+
+
+def with_a_shadow(garment: Image.Image) -> Image.Image:
+    garment = ImageOps.expand(garment, 40, 0)
+    mask = garment.point(lambda level: 255 * (level > 8))
+    ground = mask.point(lambda level: 255 - level // 4).filter(ImageFilter.GaussianBlur(9))
+    ground.paste(ImageOps.invert(garment), mask=mask)
+    return ground
+
+
+def without_ground(garment: Image.Image) -> Image.Image:
+    cut = ImageOps.invert(garment).convert("LA")
+    cut.putalpha(garment.point(lambda level: 255 * (level > 8)))
+    return ImageOps.expand(cut, 20, (0, 0))
+
+
+#: Pictures of a garment, which is given as in the training images, on backdrops that are even.
+BACKDROPS = {
+    "white": lambda garment: ImageOps.expand(ImageOps.invert(garment), 30, 255),
+    "black": lambda garment: ImageOps.expand(garment, 30, 0),
+    "grey": lambda garment: ImageOps.expand(garment.point(lambda level: (255 - level) * 200 // 255), 30, 200),
+    "hardly any": lambda garment: ImageOps.expand(ImageOps.invert(garment), 1, 255),
+    "large": lambda garment: ImageOps.expand(ImageOps.invert(garment.resize((300, 300))), (4, 4, 200, 300), 255),
+    "small": lambda garment: ImageOps.expand(ImageOps.invert(garment.resize((50, 50))), (4, 4, 150, 200), 255),
+    "colour": in_colour,
+    "shadow": with_a_shadow,
+    "none": without_ground,
+}
+
+
+@pytest.mark.parametrize("backdrop", BACKDROPS)
+def test_clothes_on_an_even_backdrop_are_framed_as_in_python(framed, backdrop):
+    garments = sources.load_sample(FASHION_MNIST).test_images[:6]
+
+    for garment in garments:
+        picture = BACKDROPS[backdrop](Image.fromarray(garment).resize((168, 168), Image.Resampling.BICUBIC))
+        here = framed(picture, {"side": 28, "by_mass": False}).reshape(28, 28)
+        there = frame(opaque(picture, "white"), Framing(side=28, by_mass=False)).pixels
+        assert np.abs(here - there.astype(int)).max() <= 1
 
 
 @pytest.mark.parametrize("mode", ["crop", "pad", "stretch"])

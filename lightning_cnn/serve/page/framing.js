@@ -1,14 +1,13 @@
 // From an image of any size to the input of a network, as lightning_cnn/predict/framing.py and data/resize.py do.
 
-import { boxOf, evenly, findInk, median, rim, trimmed } from "./ink.js";
+import { boxOf, evenly, findInk } from "./ink.js";
+import { findObject } from "./objects.js";
 import { BILINEAR, LANCZOS, image, resize } from "./resample.js";
 import { thinned } from "./strokes.js";
 
 const SIZE = 28;
 /** How far an image of 28 pixels may be from the training images, see `_is_framed`. */
 const [FAINT, SIDE_TOLERANCE, CENTRE_TOLERANCE] = [0.05, 3, 0.6];
-/** The least difference of an object from its backdrop, in grey values. */
-const OBJECT = 12;
 
 /** Return the input of a network, bytes of its channels one after the other, and why it is unclear. */
 export function frame(original, framing) {
@@ -19,10 +18,10 @@ export function frame(original, framing) {
     throw new Error("The picture is: blank: all its pixels are alike; give an image with something in it");
   }
   if (grey.width === SIZE && grey.height === SIZE && isFramed(grey, framing)) return { pixels: whole(grey), unclear: "" };
-  if (!framing.by_mass) return { pixels: place(findObject(grey), framing), unclear: "" };
-  const found = findInk(grey);
+  const found = framing.by_mass ? findInk(grey) : findObject(isGrey(picture) ? [grey] : planesOf(picture));
   if (!found) throw new Error("The picture is: blank: nothing in it stands out; give an image with something in it");
-  return { pixels: place(thinned(found.ink, framing.side), framing), unclear: found.unclear };
+  const foreground = framing.by_mass ? thinned(found.ink, framing.side) : found.values;
+  return { pixels: place(foreground, framing), unclear: found.unclear };
 }
 
 /** Return an ImageData on white, or on black if what is visible of it is light, unless the background is given. */
@@ -106,27 +105,20 @@ function whole(grey) {
   return isDark(grey) ? grey.data.map((value) => 255 - value) : grey.data;
 }
 
-/** Return an object on an even backdrop, 255 for black as clothes are in Fashion-MNIST. */
-function findObject(grey) {
-  const backdrop = median(rim(grey));
-  const values = Float32Array.from(grey.data, (value) => {
-    if (Math.abs(value - backdrop) <= OBJECT) return 0;
-    return backdrop > 40 ? Math.max(1, 255 - Math.min(255, (value * 255) / backdrop)) : Math.max(1, value - backdrop);
-  });
-  if (!values.some((value) => value > 0)) throw new Error("The picture is: blank; give an image with something in it");
-  return trimmed(image(values, grey.width, grey.height));
-}
-
 /** Return an image as `data.resize.Resize` makes it. */
 function fitted(picture, { size: [height, width], mode, channels }) {
-  const planes = channels === 1 ? [greyOf(picture)] : [0, 1, 2].map((channel) => planeOf(picture, channel));
+  const planes = channels === 1 ? [greyOf(picture)] : planesOf(picture);
   const pixels = new Uint8Array(channels * width * height);
   planes.forEach((plane, i) => pixels.set(fit(plane, width, height, mode), i * width * height));
   return pixels;
 }
 
-function planeOf({ data, width, height }, channel) {
-  return image(Uint8Array.from({ length: width * height }, (_, i) => data[4 * i + channel]), width, height);
+const isGrey = ({ data }) => data.every((value, i) => (i & 3) === 3 || value === data[i & ~3]);
+
+/** Return the red, the green and the blue values of an ImageData. */
+function planesOf({ data, width, height }) {
+  const plane = (channel) => Uint8Array.from({ length: width * height }, (_, i) => data[4 * i + channel]);
+  return [0, 1, 2].map((channel) => image(plane(channel), width, height));
 }
 
 function fit(plane, width, height, mode) {

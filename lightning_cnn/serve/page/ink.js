@@ -4,10 +4,10 @@ import { components, dilated, mainMark, withoutLines } from "./marks.js";
 import { BICUBIC, BILINEAR, crop, image, resize, shrunk } from "./resample.js";
 
 /** The longer side of the picture that is looked at, in pixels. */
-const SIDE = 144;
+export const SIDE = 144;
 /** Where the ink is smaller, it is looked at again in the picture itself. */
-const MIN_SIDE = 72;
-const MARGIN = 2;
+export const MIN_SIDE = 72;
+export const MARGIN = 2;
 /** The share of the largest contrast below which all is paper. */
 const MIN_CONTRAST = 0.1;
 /** The contrast of the faintest parts of a stroke, as a share of what separates ink from paper. */

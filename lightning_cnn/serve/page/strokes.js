@@ -67,7 +67,7 @@ function line(squares, start, step, length) {
   }
 }
 
-function quantile(values, share) {
+export function quantile(values, share) {
   const sorted = Float64Array.from(values).sort();
   const at = share * (sorted.length - 1);
   const below = Math.floor(at);
