@@ -22,12 +22,14 @@ def local_path(text: str, what: str) -> Path:
         what: What messages call it, for example `--config`.
 
     Raises:
-        UserError: If it is the address of something elsewhere, or in a home folder that does not exist.
+        UserError: If it is empty, the address of something elsewhere, or in a home folder that does not exist.
 
     Example:
         >>> local_path("logs", "--output").as_posix()
         'logs'
     """
+    if not text:
+        raise UserError(f"{what} '' is empty; name a file or folder, or . for the current one")
     if "://" in text:
         raise UserError(f"{what} {text} is an address; name a file or folder on this machine")
     path = Path(os.path.expanduser(text))  # noqa: PTH111  # `Path.expanduser` raises RuntimeError

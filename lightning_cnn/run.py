@@ -223,14 +223,18 @@ def resolve_checkpoint(reference: str, runs: Iterable[Run], folder_means: str) -
     """
     if reference in CHECKPOINT_NAMES:
         for run in runs:
-            if (path := run.checkpoint(reference)).is_file():
-                return path
+            if any(run.checkpoint(name).is_file() for name in CHECKPOINT_NAMES):
+                if (path := run.checkpoint(reference)).is_file():
+                    return path
+                raise UserError(f"the newest run, {run.folder}, has no {reference}.ckpt; give {CHECKPOINT_FORMS}")
         raise UserError(f"no matching run has a checkpoint {reference}.ckpt; train with `fit` first, or give a file")
     path = local_path(reference, "checkpoint")
     try:
         if path.is_dir():
-            path = Run(path).checkpoint(folder_means)
+            folder, path = path, Run(path).checkpoint(folder_means)
             if not path.is_file():
+                if inside := [run.folder for run in find_runs(folder.parent) if run.folder.parent == folder]:
+                    raise UserError(f"{reference!r} has runs in it; name one of them, such as {inside[0]}")
                 raise UserError(
                     f"{reference!r} is not a run folder: there is no {path}; give {CHECKPOINT_FORMS}{weights.listed()}"
                 )

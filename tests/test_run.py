@@ -52,16 +52,18 @@ def test_a_run_folder_means_its_best_or_last_checkpoint(tmp_path, name):
     assert resolve_checkpoint(str(run.folder), [], folder_means=name) == run.checkpoint(name)
 
 
-def test_a_name_means_the_checkpoint_of_the_first_run_that_has_it(tmp_path):
+def test_a_name_means_a_checkpoint_of_the_first_run_that_has_any(tmp_path):
     runs = [
         make_run(tmp_path / "a", "last"),
         make_run(tmp_path / "b", "best", "last", "previous"),
         make_run(tmp_path / "c", "best"),
     ]
 
-    assert resolve_checkpoint("best", runs, folder_means="last") == runs[1].checkpoint("best")
     assert resolve_checkpoint("last", runs, folder_means="best") == runs[0].checkpoint("last")
-    assert resolve_checkpoint("previous", runs, folder_means="last") == runs[1].checkpoint("previous")
+    for name in ("best", "previous"):
+        assert resolve_checkpoint(name, runs[1:], folder_means="last") == runs[1].checkpoint(name)
+        with pytest.raises(UserError, match=rf"the newest run, .*a, has no {name}\.ckpt; give a file, a run folder"):
+            resolve_checkpoint(name, runs, folder_means="last")
 
 
 def test_missing_checkpoints_are_named(tmp_path):
@@ -72,7 +74,10 @@ def test_missing_checkpoints_are_named(tmp_path):
     with pytest.raises(UserError, match=r"empty' is not a run folder"):
         resolve_checkpoint(str(tmp_path / "empty"), [], folder_means="best")
     with pytest.raises(UserError, match=r"no matching run has a checkpoint best\.ckpt; train with `fit` first"):
-        resolve_checkpoint("best", [make_run(tmp_path / "a", "last")], folder_means="best")
+        resolve_checkpoint("best", [make_run(tmp_path / "a")], folder_means="best")
+    make_run(tmp_path / "mnist-cnn/version_0", "best")
+    with pytest.raises(UserError, match=r"mnist-cnn' has runs in it; name one of them, such as .*mnist-cnn/version_0$"):
+        resolve_checkpoint(str(tmp_path / "mnist-cnn"), [], folder_means="best")
 
 
 def test_runs_are_found_newest_checkpoint_first(tmp_path):

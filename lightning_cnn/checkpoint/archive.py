@@ -46,7 +46,7 @@ def load(data: bytes) -> Any:
     except UserError:
         raise
     except Exception as error:  # zipfile, pickletools and torch raise errors of many types
-        raise UserError(f"its content is inconsistent ({type(error).__name__})") from error
+        raise UserError(f"it is truncated or damaged ({type(error).__name__})") from error
 
 
 def first_entries(path: Path) -> list[Any]:
@@ -67,7 +67,7 @@ def first_entries(path: Path) -> list[Any]:
     except UserError:
         raise
     except Exception as error:  # as in `load`
-        raise UserError(f"its content is inconsistent ({type(error).__name__})") from error
+        raise UserError(f"it is truncated or damaged ({type(error).__name__})") from error
 
 
 def _records(data: bytes) -> dict[str, bytearray]:
@@ -75,6 +75,8 @@ def _records(data: bytes) -> dict[str, bytearray]:
     with ZipFile(io.BytesIO(data)) as archive:
         members = archive.infolist()
         folders, _, names = zip(*(member.filename.partition("/") for member in members), strict=True)
+        if "archive_format" in names:
+            raise UserError("it is a program of `torch.export`, which only `torch.export.load` reads")
         requirements = (
             members[0].header_offset == 0 and data[-22:-18] == b"PK\x05\x06",  # nothing before or after the archive
             len({*folders}) == 1 and len({*names}) == len(names) and all(map(_RECORD.fullmatch, names)),

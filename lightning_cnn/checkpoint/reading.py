@@ -49,6 +49,8 @@ def read(path: Path) -> dict[str, Any]:
     with refusing(path):
         content = _parse(data)
         if not isinstance(content, dict) or not isinstance(content.get(KEY), dict):
+            if isinstance(content, dict) and content and _are_weights(content):
+                raise ForeignError("it has weights alone, and nothing says of which network")
             raise ForeignError("it was not written by lightning-cnn")
         require_valid(content)
     return content

@@ -52,7 +52,7 @@ def load(data: bytes) -> dict[str, Any]:
         text = header.get("__metadata__", {}).get(KEY)
         metadata = {} if text is None else dict(json.loads(text))
     except Exception as error:  # safetensors, json and torch raise errors of many types
-        raise UserError(f"its content is inconsistent ({type(error).__name__})") from error
+        raise UserError(f"it is truncated or damaged ({type(error).__name__})") from error
     if text is not None and metadata.pop("sha256", None) != _sha256(metadata, weights):
         raise UserError("its SHA-256 does not match its content")
     content: dict[str, Any] = plain({**metadata, "state_dict": weights})

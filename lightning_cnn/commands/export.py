@@ -48,6 +48,8 @@ it is not kept, and the exit status is 1. Beside the file, FILE.md is its model 
 web, npm fetches ONNX Runtime for browsers, the first time.
 """
 
+#: The percentage points of accuracy that 8-bit integers may cost.
+_MAX_DROP = 0.3
 _EXAMPLES = """\
 examples:
   lightning-cnn export logs/mnist-cnn/version_0
@@ -87,13 +89,14 @@ def main(argv: list[str]) -> int:
         raise UserError(f"export needs {error.name}; {install_extra('export')}") from error
     source = Source.read(path, arguments.model)
     images = source.images(flags) if kind in PROGRAMS else None
-    drop = arguments.max_accuracy_drop if arguments.quantize else None
+    given = arguments.max_accuracy_drop
+    drop = (_MAX_DROP if given is None else given) if arguments.quantize else None
     try:
         if kind == WEB:
             with tempfile.TemporaryDirectory(prefix="lightning-cnn-") as scratch:
                 program = Path(scratch) / _SITE_MODEL
                 result = write(source, "onnx", program, program.name, images, drop)
-                name = Run.of_checkpoint(path).folder.parent.name or path.stem
+                name = weights.name_of(path) or Run.of_checkpoint(path).folder.parent.name or path.stem
                 build_site(program, output, open_model(program), name, result.card, arguments.overwrite)
         else:
             with atomic_write(output) as temporary, atomic_write(card) as page:
@@ -122,6 +125,8 @@ def _format(arguments: argparse.Namespace, flags: list[str]) -> str:
     kind: str = arguments.format or of_name or next(iter(SUFFIXES))
     if arguments.quantize and kind not in ("onnx", WEB):
         raise UserError(f"--quantize {arguments.quantize} is for --format onnx or web, not {kind}; leave one out")
+    if arguments.max_accuracy_drop is not None and not arguments.quantize:
+        raise UserError("--max_accuracy_drop is for --quantize int8; add that, or leave it out")
     if flags and kind not in PROGRAMS:
         raise UserError(
             f"{flags[0]} is for --format {', '.join(PROGRAMS)}: of {kind}, no images are compared; leave it out"
@@ -167,10 +172,9 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--max_accuracy_drop",
         type=_points,
-        default=0.3,
         metavar="POINTS",
         help="percentage points of validation accuracy that --quantize may cost; if it costs more, the file is not "
-        "kept (default: %(default)s)",
+        f"kept (default: {_MAX_DROP})",
     )
     parser.add_argument(
         "--model",

@@ -116,7 +116,7 @@ def find_class(place: tuple[str, ...], name: str) -> type[Any]:
     elif kind == "network":
         if name in networks.__all__:
             return cast(type[Any], getattr(networks, name))
-    elif found := [cls for cls in _subclasses(bases) if cls.__name__ == name]:
+    elif found := [cls for cls in _classes(bases) if cls.__name__ == name]:
         if len(found) == 1:
             _require_kind(found[0], kind, f"{flag_of(place)} {name}")
             return found[0]
@@ -282,7 +282,7 @@ def suggest_class(setting: str, name: str = "") -> str:
     """Return the class that was probably meant, or all that a setting takes, to be added to a message."""
     if setting in _CHOICES:
         return suggest(name, sorted(_CHOICES[setting](), key=str.swapcase))
-    classes = _subclasses(BASES[setting])
+    classes = _classes(BASES[setting])
     known = {cls.__name__ for cls in classes if not cls.__module__.startswith("lightning_cnn.training")}  # internals
     known |= {*_NAMES.get(setting, set)()}
     return suggest(name, sorted((name for name in known if not name.startswith("_")), key=str.swapcase))
@@ -292,6 +292,12 @@ def suggest(name: str, known: list[str]) -> str:
     """Return which of the names was probably meant, or all of them, to be added to a message."""
     choice = textwrap.shorten(", ".join(known), 600, placeholder=" …")
     return did_you_mean(name, known) or (f" (choose from {choice})" if known else "")
+
+
+def _classes(bases: tuple[type[Any], ...]) -> Iterator[type[Any]]:
+    """Yield the subclasses of base classes; `ImageClassifier` is one of its own."""
+    yield from (base for base in bases if base is ImageClassifier)
+    yield from _subclasses(bases)
 
 
 def _subclasses(bases: tuple[type[Any], ...]) -> Iterator[type[Any]]:

@@ -111,6 +111,8 @@ def _take_flag(line: CommandLine, name: str, value: str | None) -> None:
         _take_checkpoint(line, str(value))
     elif name.endswith(".help"):
         line.asks_for_help = True
+    elif not name.startswith("--"):
+        raise UserError(f"there is no option {name}; settings are given as --name VALUE")
     else:
         line.flags.append(Flag(name.lstrip("-").removesuffix("+"), value, appends=name.endswith("+")))
 

@@ -91,7 +91,7 @@ def _environment_flags(schema: Schema) -> list[Flag]:
     found = {name: value for name, variable in names.items() if (value := os.environ.get(variable))}
     if found:
         shown = ", ".join(f"{names[name]}={value}" for name, value in found.items())
-        rank_zero_info(f"Defaults from the environment: {shown}")
+        rank_zero_info(f"Defaults from the environment, which configs and flags override: {shown}")
     return [Flag(f"trainer.{name}", value) for name, value in found.items()]
 
 

@@ -196,8 +196,9 @@ def _check_class(place: tuple[str, ...], value: Any, is_last: bool) -> None:
         if argument not in known and takes_any(cls):
             continue
         if argument == "network" and argument not in known:
+            given_class = item.get("class_path", "") if isinstance(item, Mapping) else item
             raise UserError(
-                f"{flag_of(place)}.network {describe(item)}: {cls.__name__} has its own network; "
+                f"{flag_of(place)}.network {describe(given_class)}: {cls.__name__} has its own network; "
                 "add --model ImageClassifier"
             )
         if argument not in known:

@@ -219,9 +219,8 @@ def _load_named(text: str, name: str) -> Any:
 
 def _require_mapping(content: object, name: str) -> dict[str, Any]:
     if not isinstance(content, dict):
-        raise UserError(
-            f"{name} is not a config: it must map settings such as trainer to values, got {describe(content)}"
-        )
+        given = "it has no settings" if content is None else f"got {describe(content)}"
+        raise UserError(f"{name} is not a config: it must map settings such as trainer to values, {given}")
     return content
 
 

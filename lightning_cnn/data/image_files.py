@@ -6,6 +6,7 @@ becomes of a decoded image.
 
 # ruff: noqa: PTH116, PTH123  # pathlib raises where a path is too long or not accessible
 
+import errno
 import io
 import os
 import stat
@@ -140,7 +141,9 @@ def read_bytes(path: Path | str) -> bytes:
     except FileNotFoundError as error:
         raise ImageFileError("does not exist; pass files, folders or patterns") from error
     except OSError as error:
-        raise ImageFileError(f"cannot be read ({reason(error)}); change its permissions or leave it out") from error
+        is_too_long = error.errno == errno.ENAMETOOLONG
+        way_out = "use a shorter name" if is_too_long else "change its permissions or leave it out"
+        raise ImageFileError(f"cannot be read ({reason(error)}); {way_out}") from error
     except MemoryError as error:
         raise ImageFileError(TOO_LARGE) from error
 

@@ -80,7 +80,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
             if absent:
                 raise DataError(
                     f"{path} has no column {' and no column '.join(absent)}; its first line must be file,label or "
-                    f"file,label,split, it has {some(columns)}"
+                    f"file,label,split, it has {some(columns) or 'nothing'}"
                 )
             twice = [name for name in ("file", "label", "split") if columns.count(name) > 1]
             if twice:

@@ -17,7 +17,7 @@ from lightning_cnn.everyday import HELP_ALL
 from lightning_cnn.startup import filter_warnings, tune_process
 from lightning_cnn.training.cli import TrainingCLI
 from lightning_cnn.training.distributed import PeerFailureError, PeerProcesses
-from lightning_cnn.training.ensemble import MemberCLI, require_agreement, write
+from lightning_cnn.training.ensemble import MemberCLI, require_agreement, require_different, write
 from lightning_cnn.training.options import schema
 from lightning_cnn.training.parsing import SettingsCLI
 from lightning_cnn.training.refusals import naming_flags
@@ -48,10 +48,14 @@ def main(argv: Sequence[str]) -> int:
 
 def _test_ensemble(line: CommandLine) -> None:
     """Test several checkpoints, and the mean of their probabilities."""
-    quiet = [Flag("plots.enabled", "false"), Flag("verbose", "false")]
+    off = ("plots.enabled", "dashboard.enabled", "trainer.logger", "verbose")  # nothing is written beside a checkpoint
+    flags = [*line.flags, *(Flag(name, "false") for name in off)]
+    checkpoints = (line.checkpoint, *line.more_checkpoints)
+    lines = [replace(line, checkpoint=one, more_checkpoints=[], flags=flags) for one in checkpoints]
+    filter_warnings()
+    require_different(read_request("test", one, schema("test")) for one in lines)
     members: list[MemberCLI] = []
-    for checkpoint in (line.checkpoint, *line.more_checkpoints):
-        one = replace(line, checkpoint=checkpoint, more_checkpoints=[], flags=[*line.flags, *quiet])
+    for one in lines:
         member = run("test", one, PeerProcesses(), prints_summary=False, kind=MemberCLI)
         if not isinstance(member, MemberCLI):  # only settings were to be printed
             return

@@ -1,7 +1,7 @@
 """`test` of several checkpoints: the mean of their probabilities, measured and written like a test of one."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,13 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
+from lightning_cnn import checkpoint
 from lightning_cnn.callbacks import TestResults
 from lightning_cnn.callbacks.predictions import Stage, from_logits
 from lightning_cnn.callbacks.test_results import describe_test, identity_of_data, metrics_of_test, write_results
+from lightning_cnn.config.request import Request
 from lightning_cnn.errors import UserError
+from lightning_cnn.files import sha256
 from lightning_cnn.plots.evaluation import Predictions
 from lightning_cnn.run import DEFAULT_ROOT, Run
 from lightning_cnn.training.cli import TrainingCLI
@@ -63,21 +66,39 @@ class MemberCLI(TrainingCLI):
         return trainer
 
 
+def require_different(requests: Iterable[Request]) -> None:
+    """Refuse checkpoints that have the same weights, or that say that they have other classes, before any is tested.
+
+    Raises:
+        UserError: If they are such.
+    """
+    weights: dict[str, Path] = {}
+    classes: dict[Path, list[str]] = {}
+    for path in (request.checkpoint for request in requests):
+        assert path is not None  # `test` always has one
+        if (same := weights.setdefault(sha256(path), path)) is not path:
+            raise UserError(f"{path} has the same weights as {same}; give each once")
+        if names := checkpoint.read_description(path)["class_names"]:
+            classes[path] = names
+            _require_same_classes(next(iter(classes.items())), (path, names))
+
+
+def _require_same_classes(first: tuple[object, Sequence[str]], other: tuple[object, Sequence[str]]) -> None:
+    if list(first[1]) != list(other[1]):
+        raise UserError(
+            f"{other[0]} and {first[0]} have other classes, or in another order; only checkpoints of the same classes "
+            "are tested together"
+        )
+
+
 def require_agreement(first: MemberResults, other: MemberResults) -> None:
-    """Refuse checkpoints whose probabilities have no mean: other classes, other images, or the same weights.
+    """Refuse results whose probabilities have no mean: of other classes or other images.
 
     Raises:
         UserError: If they are such.
     """
     one, two = first.record, other.record
-    if one["checkpoint_sha256"] == two["checkpoint_sha256"]:
-        raise UserError(f"{two['checkpoint']} has the same weights as {one['checkpoint']}; give each once")
-    names = [results.predictions.class_names for results in (first, other)]
-    if names[0] != names[1]:
-        raise UserError(
-            f"{two['checkpoint']} and {one['checkpoint']} have other classes, or in another order; only checkpoints of "
-            "the same classes are tested together"
-        )
+    _require_same_classes(*((found.checkpoint, found.predictions.class_names) for found in (first, other)))
     is_same = np.array_equal(first.predictions.targets, other.predictions.targets)
     if not is_same or identity_of_data(one["data"]) != identity_of_data(two["data"]):
         raise UserError(

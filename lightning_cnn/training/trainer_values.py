@@ -72,6 +72,9 @@ def require_valid(trainer: Mapping[str, Any]) -> None:
         UserError: If a value is out of its range, or needs a package that is not installed.
     """
     _require_devices(trainer)
+    accelerator = trainer.get("accelerator")
+    if accelerator in ("gpu", "cuda", "mps") and not torch.accelerator.is_available():
+        raise UserError(f"--trainer.accelerator {accelerator}: PyTorch finds none on this machine; leave it out")
     for name, value in trainer.items():
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if is_number and value < _LEAST.get(name, value):
@@ -91,6 +94,8 @@ def _require_devices(trainer: Mapping[str, Any]) -> None:
     number = len(devices) if isinstance(devices, list) else devices
     if not re.fullmatch(r"\d+", str(number)):  # `auto`, for example
         return
+    if int(str(number)) == 0:
+        raise UserError(f"--trainer.devices {shown(devices)}: give at least 1, or auto")
     cores, gpus = available_cores(), torch.accelerator.device_count() if accelerator != "cpu" else 0
     most, has = _MOST_PROCESSES, ""
     if torchrun_world() is None and "SLURM_NTASKS" not in os.environ:

@@ -100,6 +100,7 @@ def test_an_existing_file_is_replaced_only_with_overwrite(run, cli):
         (["text.ckpt", "--format", "onxx"], "did you mean 'onnx'?"),
         (["text.ckpt", "--quantize", "int8"], "--quantize int8 is for --format onnx or web, not safetensors"),
         (["text.ckpt", "--quantize", "int4"], "'int4' is not a value of --quantize (choose from int8)"),
+        (["text.ckpt", "--max_accuracy_drop", "1"], "--max_accuracy_drop is for --quantize int8; add that, or leave"),
         (["text.ckpt", "--max_accuracy_drop", "-1"], "must be a number from 0 to 100, got '-1'"),
         (["text.ckpt", "--data.root", "a"], "--data.root is for --format onnx, torch_export, web"),
         (["text.ckpt", "--output", "no/a.safetensors"], "--output no/a.safetensors cannot be written"),
@@ -183,10 +184,16 @@ def test_torch_alone_computes_a_torch_export_file(run, cli, tiny_data):
     assert json.loads(extra["lightning_cnn"])["class_names"][0] == "T-shirt/top"
     with zipfile.ZipFile("a.pt2") as archive:
         assert not any(str(ROOT).encode() in archive.read(name) for name in archive.namelist())
+    refused = cli("test", "a.pt2")
+    assert (
+        refused.status == 2 and "it is a program of `torch.export`, which only `torch.export.load` reads" in refused.err
+    )
 
 
 def test_a_state_dict_has_the_weights_of_the_network_alone(run, cli):
     assert cli("export", run, "--output", "a.pth").out.startswith("Compared: all weights equal to the bit\n")
+    refused = cli("test", "a.pth")
+    assert refused.status == 2 and "it has weights alone, and nothing says of which network" in refused.err
 
     network = networks.MLP()
     network.load_state_dict(torch.load("a.pth", weights_only=True))

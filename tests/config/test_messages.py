@@ -180,7 +180,8 @@ WRONG = [
     ("+ --model.optimizer.lr -1", r"Invalid learning rate: -1"),
     ("+ --seed_everything -1", r"--seed_everything must be between 0 and 4294967295, got -1"),
     ("+ --trainer.accelerator tpuu", r"accelerator tpuu: there is no such accelerator; did you mean 'tpu'\?"),
-    ("+ --trainer.devices 0", r"devices=0"),
+    ("+ -x", r"there is no option -x; settings are given as --name VALUE"),
+    ("+ --trainer.devices 0", r"--trainer\.devices 0: give at least 1, or auto"),
     # configs
     ("fit --config mnist/cn", r"config 'mnist/cn' cannot be read .*, such as mnist/cnn; did you mean 'mnist/cnn'\?$"),
     ("fit --config nowhere.yaml", r"config 'nowhere\.yaml' cannot be read \(no such file or directory\); give a YAML"),

@@ -257,6 +257,15 @@ def test_the_message_says_how_to_name_a_class(planted):
     )
 
 
+def test_a_module_of_the_user_that_is_not_found_is_named():
+    config = with_model(optimizer={"class_path": "elsewhere.Mine"})
+
+    assert refusal(config, "elsewhere.Mine") == (
+        "elsewhere.Mine: there is no module 'elsewhere' on Python's path; "
+        "`python -m lightning_cnn` finds modules in the current folder"
+    )
+
+
 def test_a_class_that_the_user_names_is_trusted(planted):
     config = with_model(optimizer={"class_path": f"{planted}.Mine"})
 

@@ -109,8 +109,8 @@ def test_invalid_yaml_is_refused_with_the_reason(text, reason):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("", "it must map settings such as trainer to values, got None"),
-        ("# nothing", "got None"),
+        ("", "it must map settings such as trainer to values, it has no settings"),
+        ("# nothing", "it has no settings"),
         ("- a\n- b", "got list"),
         ("text", "got 'text'"),
         ("7", "got 7"),

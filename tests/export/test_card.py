@@ -77,6 +77,7 @@ def test_a_test_is_shown_if_it_was_one_of_this_checkpoint(tmp_path, sha256, is_s
     assert ("# Net on MNIST" in card) == is_shown
     assert ("only the small sample of MNIST" in card) == is_shown
     assert "all weights are those of the checkpoint, to the bit" in card
+    assert "; `lightning-cnn` does so.\n" in card  # the file has the weights alone
 
 
 def test_weights_alone_take_images_that_are_normalised_already(tmp_path):

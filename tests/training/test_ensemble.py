@@ -62,6 +62,7 @@ def test_metrics_of_the_user_and_the_report_are_those_of_the_mean(members, cli):
 def test_checkpoints_that_do_not_agree_are_one_line(members, fit, cli):
     other = fit("fashion_mnist/fast.yaml", "--model.channels", 8)
     first, second = (Run(run).checkpoint("best") for run in members)
+    before = {path for run in (*members, other) for path in Path(run).rglob("*")}
 
     for arguments, message in (
         (
@@ -75,7 +76,9 @@ def test_checkpoints_that_do_not_agree_are_one_line(members, fit, cli):
         outcome = cli("test", *arguments)
         assert outcome.status == 2
         assert message in outcome.err.splitlines()[-1]
+        assert outcome.out == ""  # nothing was tested
     assert not FOLDER.exists()
+    assert {path for run in (*members, other) for path in Path(run).rglob("*")} == before
 
 
 def test_settings_are_printed_for_the_first(members, cli):

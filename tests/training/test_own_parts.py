@@ -116,6 +116,14 @@ def test_early_stopping_stops_by_a_metric_of_the_user_s_choice(cli, tiny_data):
     assert sum(bool(row.split(",")[column]) for row in values[1:]) == 3  # the first epoch, and two of patience
 
 
+def test_a_network_of_this_package_is_trained_by_the_classifier_of_any_network(cli, tiny_data):
+    outcome = cli("fit", "--model", "ImageClassifier", "--model.network", "MLP", *PLAIN, "--trainer.max_epochs", 1)
+
+    assert outcome.status == 0, outcome.err
+    config = yaml.safe_load((run_below("logs") / "config.yaml").read_text())
+    assert config["model"]["class_path"] == "lightning_cnn.classifiers.ImageClassifier"
+
+
 def test_a_network_of_torchvision_for_colour_images_learns_from_grey_ones(cli, tiny_data):
     flags = (
         *("--model.network", "torchvision.models.resnet18", *PLAIN, "--trainer.max_epochs", 1, "--data.batch_size", 16),

@@ -43,6 +43,14 @@ def test_other_devices_are_left_to_lightning(devices):
     require_valid({"devices": devices, "accelerator": "cpu"})
 
 
+@pytest.mark.parametrize("accelerator", ["gpu", "cuda", "mps"])
+def test_a_gpu_that_is_not_there_is_named(accelerator, monkeypatch):
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+
+    with pytest.raises(UserError, match=f"^--trainer.accelerator {accelerator}: PyTorch finds none on this machine; "):
+        require_valid({"accelerator": accelerator})
+
+
 def test_the_devices_of_a_cluster_are_not_compared_with_this_machine(monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS", "64")
 
