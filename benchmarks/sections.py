@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from benchmarks.folder import folder_table, measure_folder
 from benchmarks.load import load_table, measure_load, measure_precision, precision_table
+from benchmarks.one_image import measure_one_image, one_image_table
 from benchmarks.options import Options
 from benchmarks.process import call, command, progress
 from benchmarks.report import Table, by, column, pairwise, percent, spread
@@ -246,5 +247,6 @@ SECTIONS = {
     "precision": Section("Precision beside busy processes", measure_precision, precision_table),
     "folder": Section("A folder of images: decoding, cache, epochs", measure_folder, folder_table),
     "scale": Section("Steps in several processes", measure_scale, scale_table),
+    "one_image": Section("One image: PyTorch and ONNX Runtime", measure_one_image, one_image_table),
     "serve": Section("Answers over HTTP: one image, batches, and many clients", measure_serve, serve_table),
 }

@@ -21,7 +21,8 @@ _FAINT = 0.05
 _SIDE_TOLERANCE = 3
 #: How far from the middle the centre of mass may be; in MNIST it is at most half a pixel, for it was rounded.
 _CENTRE_TOLERANCE = 0.6
-#: Where the foreground is smaller, in pixels of the reduced picture, it is looked at again in the picture itself.
+#: Where the foreground is smaller, in pixels of the reduced picture, it is looked at again in the picture itself,
+#: unless it would then have to be enlarged more than twice.
 _MIN_SIDE = 72
 #: The blank margin around a foreground that is looked at again, in pixels.
 _MARGIN = 2
@@ -128,7 +129,8 @@ def _foreground(image: Image.Image, framing: Framing, dark: bool | None, size: i
         raise ImageFileError("blank: nothing in it stands out from the noise; give an image with something in it")
     values, box = found.values, _box(found.values > 0)
     cropped = values[box[0] : box[2], box[1] : box[3]]
-    if max(cropped.shape) < _MIN_SIDE or max(image.size) < SIDE:
+    own_side = max(cropped.shape) * max(image.size) / SIDE  # in pixels of the image
+    if own_side >= framing.side / 2 and (max(cropped.shape) < _MIN_SIDE or max(image.size) < SIDE):
         sharp = found.refined(image, _widened(box, values.shape))
         top, left, bottom, right = _box(sharp > 0)
         cropped = sharp[top:bottom, left:right]

@@ -60,8 +60,8 @@ def test_limited_loops_are_announced_as_such(nothing_heavy, capsys):
         (
             ["system"],
             "'system' is not a section "
-            "(choose from systems, pipeline, accuracy, startup, machine, load, precision, folder, scale, serve); "
-            "did you mean 'systems'?",
+            "(choose from systems, pipeline, accuracy, startup, machine, load, precision, folder, scale, one_image, "
+            "serve); did you mean 'systems'?",
         ),
         (
             ["systems", "--systems", "CNN", "MPL"],

@@ -18,7 +18,8 @@ export function frame(original, framing) {
     throw new Error("The picture is: blank: all its pixels are alike; give an image with something in it");
   }
   if (grey.width === SIZE && grey.height === SIZE && isFramed(grey, framing)) return { pixels: whole(grey), unclear: "" };
-  const found = framing.by_mass ? findInk(grey) : findObject(isGrey(picture) ? [grey] : planesOf(picture));
+  const planes = isGrey(picture) ? [grey] : planesOf(picture);
+  const found = framing.by_mass ? findInk(grey, framing.side) : findObject(planes, framing.side);
   if (!found) throw new Error("The picture is: blank: nothing in it stands out; give an image with something in it");
   const foreground = framing.by_mass ? thinned(found.ink, framing.side) : found.values;
   return { pixels: place(foreground, framing), unclear: found.unclear };

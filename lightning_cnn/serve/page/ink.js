@@ -5,8 +5,8 @@ import { BICUBIC, BILINEAR, crop, image, resize, shrunk } from "./resample.js";
 
 /** The longer side of the picture that is looked at, in pixels. */
 export const SIDE = 144;
-/** Where the ink is smaller, it is looked at again in the picture itself. */
-export const MIN_SIDE = 72;
+/** Where the ink is smaller, it is looked at again in the picture itself, unless it is enlarged more than twice then. */
+const MIN_SIDE = 72;
 export const MARGIN = 2;
 /** The share of the largest contrast below which all is paper. */
 const MIN_CONTRAST = 0.1;
@@ -19,8 +19,8 @@ const BLACK = 8;
 /** Unclear is ink on more than this share of the picture, and ink with less contrast than this. */
 const [MAX_INK, FAINT_INK] = [0.5, 0.08];
 
-/** Return the ink of a grey image, cropped, and why it is unclear; null if the image is blank. */
-export function findInk(grey) {
+/** Return the ink of a grey image, cropped, for `side` pixels, and why it is unclear; null if the image is blank. */
+export function findInk(grey, side) {
   const scale = SIDE / Math.max(grey.width, grey.height);
   const [width, height] = [grey.width, grey.height].map((length) => Math.max(1, evenly(length * scale)));
   const small = scale < 1 ? shrunk(grey, width, height) : resize(grey, width, height, BICUBIC);
@@ -41,10 +41,16 @@ export function findInk(grey) {
   const isInk = (value, i) => grown[i] && value > faintest / 2 && !(mask[i] && !ink[i]);
   const values = image(contrast.data.map((value, i) => (isInk(value, i) ? value : 0)), width, height);
   let found = trimmed(values);
-  if (Math.max(found.width, found.height) < MIN_SIDE || Math.max(grey.width, grey.height) < SIDE) {
+  if (isRefined(found, grey, side)) {
     found = refined(grey, values, paper, dark, faintest);
   }
   return { ink: found, unclear: others ? "several marks" : doubt(chosen, contrast, dark ? 1 : rangeOf(paper, dark) / 255) };
+}
+
+/** Whether a foreground that was found in a picture, reduced to `SIDE`, is looked at again in the picture itself. */
+export function isRefined(found, picture, side) {
+  const [longest, whole] = [found, picture].map(({ width, height }) => Math.max(width, height));
+  return (longest * whole) / SIDE >= side / 2 && (longest < MIN_SIDE || whole < SIDE);
 }
 
 /** Round half to even, as Python does. */

@@ -1,6 +1,6 @@
 // Finds an object such as clothes, as lightning_cnn/predict/objects.py does, on a backdrop that is even.
 
-import { MARGIN, MIN_SIDE, SIDE, boxOf, evenly, median, rim, trimmed } from "./ink.js";
+import { MARGIN, SIDE, boxOf, evenly, isRefined, median, rim, trimmed } from "./ink.js";
 import { components } from "./marks.js";
 import { BICUBIC, crop, image, resize, shrunk } from "./resample.js";
 import { quantile } from "./strokes.js";
@@ -20,16 +20,15 @@ const [MAX_SHADOW, MIN_PART] = [0.6, 0.05];
 /** Half of the width of a gap, in pixels, that is closed. */
 const GAP = 2;
 
-/** Return the object in a picture with these planes, grey or of three colours, cropped; null if the picture is blank. */
-export function findObject(planes) {
+/** Return the object in a picture with these planes, grey or of three colours, as `findInk` does. */
+export function findObject(planes, side) {
   const [{ width, height }] = planes;
   const scale = SIDE / Math.max(width, height);
   const size = [width, height].map((length) => Math.max(1, evenly(length * scale)));
   const found = objectIn(planes.map((plane) => (scale < 1 ? shrunk(plane, ...size) : resize(plane, ...size, BICUBIC))));
   if (!found) return null;
   const values = trimmed(found.values);
-  if (Math.max(values.width, values.height) >= MIN_SIDE && Math.max(width, height) >= SIDE) return { ...found, values };
-  return { ...found, values: refined(planes, found) ?? values };
+  return { ...found, values: (isRefined(values, planes[0], side) && refined(planes, found)) || values };
 }
 
 /** Return a small object at the resolution of the picture itself. */
