@@ -26,7 +26,6 @@ FLOORS = {
     "clothes_on_wood": 3,
     "clothes_soft_shadow": 4,
     "handwriting_200px": 4,
-    "handwriting_8px_light": 3,
     "several_digits": 4,
 }
 
