@@ -1,4 +1,4 @@
-"""The section on one image: each system in PyTorch and in ONNX Runtime, as `serve` computes them."""
+"""The section on one image: each system in PyTorch, as a program of `torch.export`, and in ONNX Runtime."""
 
 import time
 from collections.abc import Callable
@@ -13,14 +13,16 @@ from benchmarks.systems import build
 
 #: Images that are timed, after those that are not.
 IMAGES, WARM_UP = 400, 30
+#: What computes them: a module, a program, a file.
+RUNTIMES = {"eager": "PyTorch", "exported": "torch.export", "onnx": "ONNX Runtime"}
 
 
 def measure_one_image(options: Options) -> Measurements:
-    """Time both for each system, with weights as they are at the start: they do not change the speed."""
+    """Time all for each system, with weights as they are at the start: they do not change the speed."""
     measurements: Measurements = []
     for system, repeat, text in repeats(options):
         times = call("one_image.times", system=system, images=options.limit_batches or IMAGES)
-        progress(f"{text}: {1e6 * times['eager']:.0f} µs, {1e6 * times['onnx']:.0f} µs")
+        progress(f"{text}: " + ", ".join(f"{1e6 * times[name]:.0f} µs" for name in RUNTIMES))
         measurements.append({"system": system, "repeat": repeat, **times})
     return measurements
 
@@ -29,19 +31,19 @@ def one_image_table(measurements: Measurements) -> Table:
     """One row per system."""
     rows = []
     for system, runs in by(measurements, "system").items():
-        eager, onnx = (column(runs, name) for name in ("eager", "onnx"))
-        microseconds = [spread([1e6 * second for second in seconds], 0) for seconds in (eager, onnx)]
+        microseconds = [spread([1e6 * second for second in column(runs, name)], 0) for name in RUNTIMES]
         threads = ", ".join(sorted({str(run["threads"]) for run in runs}))
-        rows.append([system, threads, *microseconds, spread(pairwise(onnx, eager), 2)])
+        ratio = spread(pairwise(column(runs, "onnx"), column(runs, "eager")), 2)
+        rows.append([system, threads, *microseconds, ratio])
     return Table(
-        ["system", "threads", "PyTorch: µs", "ONNX Runtime: µs", "ONNX Runtime / PyTorch"],
+        ["system", "threads", *(f"{name}: µs" for name in RUNTIMES.values()), "ONNX Runtime / PyTorch"],
         rows,
         "One image of 28×28 pixels, from bytes to probabilities, in float32: medians of a process each.",
     )
 
 
 def times(system: str, images: int) -> dict[str, Any]:
-    """Return the seconds that an image takes in PyTorch and in ONNX Runtime, and the number of threads."""
+    """Return the seconds that an image takes in each runtime, and the number of threads."""
     from lightning_cnn.startup import filter_warnings, set_environment
 
     set_environment()  # before torch is imported
@@ -49,7 +51,7 @@ def times(system: str, images: int) -> dict[str, Any]:
     import onnxruntime
     import torch
 
-    from lightning_cnn.export.onnx import to_onnx
+    from lightning_cnn.export.onnx import to_onnx, traced
     from lightning_cnn.export.program import Program
     from lightning_cnn.threads import num_threads
 
@@ -57,20 +59,22 @@ def times(system: str, images: int) -> dict[str, Any]:
     threads, _ = num_threads()
     torch.set_num_threads(threads)
     classifier = build(system, "", allow_sample=True)[0].eval()
-    program, pixels = Program(classifier).eval(), np.zeros((1, 1, 28, 28), np.uint8)
+    program, exported = Program(classifier).eval(), traced(classifier).module()
+    pixels = np.zeros((1, 1, 28, 28), np.uint8)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(to_onnx(classifier), options)
 
-    def eager() -> None:
+    def computed_by(module: Callable[..., object]) -> None:
         with torch.inference_mode():
-            program(torch.from_numpy(pixels))
+            module(torch.from_numpy(pixels))
 
-    seconds = {
-        "eager": _seconds(eager, images),
+    return {
+        "eager": _seconds(lambda: computed_by(program), images),
+        "exported": _seconds(lambda: computed_by(exported), images),
         "onnx": _seconds(lambda: session.run(None, {"images": pixels}), images),
+        "threads": threads,
     }
-    return {**seconds, "threads": threads}
 
 
 def _seconds(compute: Callable[[], object], images: int) -> float:

@@ -247,6 +247,6 @@ SECTIONS = {
     "precision": Section("Precision beside busy processes", measure_precision, precision_table),
     "folder": Section("A folder of images: decoding, cache, epochs", measure_folder, folder_table),
     "scale": Section("Steps in several processes", measure_scale, scale_table),
-    "one_image": Section("One image: PyTorch and ONNX Runtime", measure_one_image, one_image_table),
+    "one_image": Section("One image: PyTorch, torch.export and ONNX Runtime", measure_one_image, one_image_table),
     "serve": Section("Answers over HTTP: one image, batches, and many clients", measure_serve, serve_table),
 }

@@ -25,13 +25,13 @@ def check(monkeypatch, capsys):
 
 
 def test_a_system_is_trained_tested_and_resumed_on_the_cpu(check, monkeypatch):
-    monkeypatch.setattr(gpu_check, "SYSTEMS", ("fashion_mnist/mlp.yaml",))
+    monkeypatch.setattr(gpu_check, "SYSTEMS", ("fashion_mnist/shallow_cnn.yaml",))  # two epochs
 
     status, report, _ = check("systems", "--accelerator", "cpu", "--allow_sample", "--limit_batches", "2")
 
     assert status == 0, report
     titles = re.findall("^### (.*), [0-9]+ s$", report, re.MULTILINE)
-    assert titles == ["fashion_mnist/mlp.yaml: passed", "fashion_mnist/mlp.yaml, resumed: passed"]
+    assert titles == ["fashion_mnist/shallow_cnn.yaml: passed", "fashion_mnist/shallow_cnn.yaml, resumed: passed"]
     assert report.count("test_metrics.json") == 2
     assert "/tmp" not in report
 

@@ -90,10 +90,10 @@ def test_the_tuner_finds_a_learning_rate_and_a_batch_size(network, dataset, tiny
     classifier, datamodule = built(network, dataset, optimizer=lambda parameters: SGD(parameters, lr=0.01))
     tuner = Tuner(trainer(max_epochs=20))
 
-    found = tuner.lr_find(classifier, datamodule=datamodule, num_training=25, max_lr=0.1, early_stop_threshold=None)
+    found = tuner.lr_find(classifier, datamodule=datamodule, num_training=16, max_lr=0.1, early_stop_threshold=None)
     size = tuner.scale_batch_size(classifier, datamodule=datamodule, steps_per_trial=1, init_val=4, max_trials=2)
 
-    assert len(found.results["lr"]) == 25 and classifier.lr == found.suggestion() != 0.01
+    assert len(found.results["lr"]) == 16 and classifier.lr == found.suggestion() != 0.01
     assert datamodule.batch_size == size == 8
     run = trainer()
     run.fit(classifier, datamodule=datamodule)

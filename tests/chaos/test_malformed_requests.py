@@ -10,7 +10,7 @@ def test_malformed_requests_are_refused_and_faults_are_reported(tmp_path, monkey
 
     monkeypatch.setattr(malformed_requests, "answered", with_a_fault)
 
-    outcome = malformed_requests.run(80, seed=0, folder=tmp_path / "work")
+    outcome = malformed_requests.run(40, seed=0, folder=tmp_path / "work")
 
-    assert outcome.tries == 80
+    assert outcome.tries == 40
     assert outcome.lost == [f"wrong_path (seed {seed}): 500 for b'GET /'" for seed in (0, 1)]

@@ -172,8 +172,7 @@ def test_names_in_the_state_dict(network_class):
 
 
 @every_network
-@pytest.mark.parametrize("num_classes", [2, 17])
-@pytest.mark.parametrize("in_channels", [1, 3])
+@pytest.mark.parametrize(("num_classes", "in_channels"), [(2, 3), (17, 1)])
 @pytest.mark.parametrize("image_size", ["smallest", 28, 32, (24, 40), 64])
 def test_any_classes_channels_and_size(network_class, num_classes, in_channels, image_size):
     size = SMALLEST[network_class] if image_size == "smallest" else image_size
