@@ -25,7 +25,7 @@ export function findObject(planes, side) {
   const [{ width, height }] = planes;
   const scale = SIDE / Math.max(width, height);
   const size = [width, height].map((length) => Math.max(1, evenly(length * scale)));
-  const found = objectIn(planes.map((plane) => (scale < 1 ? shrunk(plane, ...size) : resize(plane, ...size, BICUBIC))));
+  const found = objectOf(planes.map((plane) => (scale < 1 ? shrunk(plane, ...size) : resize(plane, ...size, BICUBIC))));
   if (!found) return null;
   const values = trimmed(found.values);
   return { ...found, values: (isRefined(values, planes[0], side) && refined(planes, found)) || values };
@@ -44,12 +44,12 @@ function refined(planes, { values, dark }) {
   const sides = [box[2] - box[0], box[3] - box[1]];
   const scale = Math.min(1, SIDE / Math.max(...sides));
   const size = sides.map((length) => Math.max(1, evenly(length * scale)));
-  const found = objectIn(planes.map((plane) => shrunk(crop(plane, ...box), ...size)), dark);
+  const found = objectOf(planes.map((plane) => shrunk(crop(plane, ...box), ...size)), dark);
   return found && trimmed(found.values);
 }
 
 /** Return the object at the size of the planes, as in the training images: 255 for black, on a background of 0. */
-function objectIn(planes, given) {
+function objectOf(planes, given) {
   const { width, height } = planes[0];
   const grey = planes.length === 1 ? planes[0] : image(planes[0].data.map((_, i) => luminance(planes, i)), width, height);
   const level = cornerLevel(grey);
