@@ -2,7 +2,7 @@
 
 import { boxOf, evenly, findInk } from "./ink.js";
 import { findObject } from "./objects.js";
-import { BILINEAR, LANCZOS, image, resize } from "./resample.js";
+import { BILINEAR, LANCZOS, image, luminance, resize } from "./resample.js";
 import { thinned } from "./strokes.js";
 
 const SIZE = 28;
@@ -39,7 +39,7 @@ function opaque(picture, given) {
   return { data: data.map(blend), width, height };
 }
 
-const greyAt = (data, i) => (data[i] * 19595 + data[i + 1] * 38470 + data[i + 2] * 7471 + 0x8000) >> 16; // as Pillow does
+const greyAt = (data, i) => luminance(data[i], data[i + 1], data[i + 2]);
 
 /** Return the grey values of an opaque ImageData. */
 function greyOf({ data, width, height }) {

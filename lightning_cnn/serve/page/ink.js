@@ -60,8 +60,11 @@ export function evenly(value) {
   return rest < 0.5 || (rest === 0.5 && whole % 2 === 0) ? whole : whole + 1;
 }
 
+export const isRim = (i, width, height) =>
+  i < width || i >= width * (height - 1) || i % width === 0 || i % width === width - 1;
+
 export function rim({ data, width, height }) {
-  return data.filter((_, i) => i < width || i >= width * (height - 1) || i % width === 0 || i % width === width - 1);
+  return data.filter((_, i) => isRim(i, width, height));
 }
 
 export function median(values) {

@@ -1,8 +1,8 @@
 // Finds an object such as clothes, as lightning_cnn/predict/objects.py does, on a backdrop that is even.
 
-import { MARGIN, SIDE, boxOf, evenly, isRefined, median, rim, trimmed } from "./ink.js";
+import { MARGIN, SIDE, boxOf, evenly, isRefined, isRim, median, rim, trimmed } from "./ink.js";
 import { components } from "./marks.js";
-import { BICUBIC, crop, image, resize, shrunk } from "./resample.js";
+import { BICUBIC, crop, image, luminance, resize, shrunk } from "./resample.js";
 import { quantile } from "./strokes.js";
 
 /** The least difference from the backdrop, in standard deviations of that, and the least of these, in grey values. */
@@ -51,7 +51,7 @@ function refined(planes, { values, dark }) {
 /** Return the object at the size of the planes, as in the training images: 255 for black, on a background of 0. */
 function objectOf(planes, given) {
   const { width, height } = planes[0];
-  const grey = planes.length === 1 ? planes[0] : image(planes[0].data.map((_, i) => luminance(planes, i)), width, height);
+  const grey = planes.length === 1 ? planes[0] : image(planes[0].data.map((_, i) => luminance(...planes.map(({ data }) => data[i]))), width, height);
   const level = cornerLevel(grey);
   const { mask, deviation } = different(planes);
   if (!mask.includes(1)) return null;
@@ -72,9 +72,6 @@ function objectOf(planes, given) {
   const unclear = deviation > COARSE_PATTERN * Math.max(level, BLACK) ? "the backdrop has a pattern" : "";
   return { values: image(values, width, height), unclear, dark };
 }
-
-const luminance = ([red, green, blue], i) =>
-  (red.data[i] * 19595 + green.data[i] * 38470 + blue.data[i] * 7471 + 0x8000) >> 16; // as Pillow does
 
 const count = (mask) => mask.reduce((a, b) => a + b, 0);
 
@@ -99,10 +96,11 @@ function different(planes) {
   const most = quantile(off, 0.9);
   const variances = rims.map((values) => variance(values.filter((_, i) => off[i] <= most)));
   const copies = 3 / planes.length; // one plane is like three equal ones
-  const deviation = Math.sqrt(variances.reduce((a, b) => a + b, 0) / planes.length + MIN_DEVIATION ** 2 / copies);
-  const distance = (i) => Math.hypot(...residuals.map((residual) => residual.data[i])) / deviation;
+  const own = Math.sqrt(variances.reduce((a, b) => a + b, 0) / planes.length + MIN_DEVIATION ** 2 / copies);
+  const deviation = own * Math.sqrt(copies);
+  const distance = (i) => Math.hypot(...residuals.map((residual) => residual.data[i])) / own;
   const mask = Uint8Array.from(data, (_, i) => (distance(i) > MIN_DEVIATIONS ? 1 : 0));
-  if (mask.includes(1)) return { mask, deviation: deviation * Math.sqrt(copies) };
+  if (mask.includes(1)) return { mask, deviation };
   const levels = planes.map(cornerLevel); // the object covers the rim
   const isOther = (i) => planes.some((plane, band) => Math.abs(plane.data[i] - levels[band]) > OTHER);
   return { mask: mask.map((_, i) => (isOther(i) ? 1 : 0)), deviation };
@@ -170,8 +168,7 @@ function grown(mask, width, height) {
 /** Return the pixels of a mask that are connected with the rim. */
 function fromRim(mask, width, height) {
   const reached = new Uint8Array(mask.length);
-  const isRim = (i) => i < width || i >= width * (height - 1) || i % width === 0 || i % width === width - 1;
-  const stack = [...mask.keys()].filter((i) => mask[i] && isRim(i));
+  const stack = [...mask.keys()].filter((i) => mask[i] && isRim(i, width, height));
   for (const i of stack) reached[i] = 1;
   while (stack.length) {
     for (const next of beside(stack.pop(), width, height)) {

@@ -14,6 +14,9 @@ const ONE = 2 ** 22;
 /** An image of one channel: `data` has its rows, of numbers from 0 to 255, or of any floats. */
 export const image = (data, width, height) => ({ data, width, height });
 
+/** Return the grey value of a colour, as Pillow does. */
+export const luminance = (red, green, blue) => (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16;
+
 /**
  * Return an image with another size.
  *
