@@ -129,12 +129,7 @@ class Worker:
 
     def _next_number(self) -> int | None:
         """Enqueue the next trial if none waits, and return its number; None if there is none. Requires the lock."""
-        fail_stale_trials(self.study)
-        for trial in self._trials():  # a worker that died before its claim has recorded no heartbeat
-            if trial.state == TrialState.RUNNING and trial.user_attrs.get("claim") != trial.number:
-                self._retry(trial.number)
-        if self._claimed is not None:
-            self._retry_lost(self._claimed.number)
+        self._retry_interrupted()
         if self._count(*ENDED, TrialState.RUNNING) >= self.task.n_trials:
             return None
         trials = self._trials()
@@ -153,13 +148,23 @@ class Worker:
             self.study.tell(attempt, state=TrialState.FAIL)
         RetryHeartbeatStaleTrialCallback()(self.study, self._trials()[attempt])
 
-    def _retry_lost(self, attempt: int) -> None:
-        """Let the next worker resume the last trial of this one if the connection to the storage was lost in it."""
-        trial = self._trials()[attempt]
-        has_stopped = trial.state == TrialState.FAIL and not has_failed(trial) and not self._is_taken_over(attempt)
-        if trial.state == TrialState.RUNNING or has_stopped:
-            print(f"trial {original_number(trial)}  is resumed: the connection to the storage was lost", flush=True)
-            self._retry(attempt)
+    def _retry_interrupted(self) -> None:
+        """Let the next worker resume every trial that was interrupted, whoever ran it. Requires the lock.
+
+        If its own worker alone did so, others would have run new ones in its place before it could.
+        """
+        fail_stale_trials(self.study)
+        trials = self._trials()
+        retried = {attempt for trial in trials for attempt in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
+        for trial in trials:
+            is_running = trial.state == TrialState.RUNNING
+            is_unclaimed = is_running and trial.user_attrs.get("claim") != trial.number  # and has no heartbeat
+            is_own = is_running and self._claimed is not None and trial.number == self._claimed.number
+            is_lost = trial.state == TrialState.FAIL and not has_failed(trial) and trial.number not in retried
+            if is_own or is_lost:
+                print(f"trial {original_number(trial)}  is resumed: it was interrupted", flush=True)
+            if is_unclaimed or is_own or is_lost:
+                self._retry(trial.number)
 
     def _run_next(self) -> None:
         """Run the waiting trial."""

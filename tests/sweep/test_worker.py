@@ -334,6 +334,17 @@ def test_a_signal_waits_until_a_trial_is_claimed(search, monkeypatch, tmp_path):
     assert signal.getsignal(signal.SIGTERM) is handle
 
 
+def test_a_trial_that_another_worker_lost_is_resumed_before_a_new_one_is_run(search, capsys):
+    study = search(LR, 1).study
+    study.add_trial(optuna.create_trial(state=TrialState.FAIL, user_attrs={"number": 1}))
+
+    trials = search(LR, 2).study.trials
+
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert trials[2].user_attrs["number"] == 1
+    assert "trial 1  is resumed: it was interrupted\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "cause",
     [
@@ -361,7 +372,7 @@ def test_a_connection_that_is_lost_in_a_transaction_is_survived(search, monkeypa
 
     assert lost
     assert [trial.state.name for trial in worker.study.trials if trial.state != TrialState.FAIL] == ["COMPLETE"] * 2
-    interrupted = "trial 1  is resumed: the connection to the storage was lost\n" in capsys.readouterr().out
+    interrupted = "trial 1  is resumed: it was interrupted\n" in capsys.readouterr().out
     assert interrupted == (method == "set_trial_intermediate_value")
 
 
