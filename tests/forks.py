@@ -5,8 +5,8 @@ the same process group, signals, environment, streams and status: the fork is a 
 
     Popen([sys.executable, "-m", "lightning_cnn", "fit"])  # or -c CODE; other commands start as they do without this
 
-A test of how a process starts, or of one that is killed, needs a real one. So does a variable that is read once when
-torch is imported, such as the number of threads, and a GPU.
+A test of how a process starts needs a real one. So does a variable that is read once when torch is imported, such as
+the number of threads, and a GPU.
 """
 
 import atexit

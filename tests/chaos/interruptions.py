@@ -97,13 +97,13 @@ class Training:
         self.environment = {"CHAOS_DATA": str(data), "PYTHONPATH": PYTHONPATH, "TMPDIR": str(temporary)}
         self.environment["LIGHTNING_CNN_CACHE_DIR"] = str(data / "cache")
 
-    def start(self, kill_at: str = "", popen: type[subprocess.Popen[str]] = forks.Popen) -> subprocess.Popen[str]:
+    def start(self, kill_at: str = "") -> forks.Popen:
         """Start the training, or resume it if there is a checkpoint."""
         config, *flags = self.recipe
         needed = NEEDED.get(config, "").format(data=self.environment["CHAOS_DATA"]).split()
         new = ("fit", "--config", str(shipped_config(config)), *SMALL.split(), *needed, *flags)
         variables = {"CHAOS_SAVED": str(self.saved), "CHAOS_KILL": kill_at, "OMP_NUM_THREADS": "1"}
-        return popen(
+        return forks.Popen(
             [sys.executable, "-m", "chaos.child", *(new if self.run is None else ("fit", "last"))],
             cwd=self.folder,
             env=os.environ | self.environment | variables,
@@ -112,11 +112,9 @@ class Training:
             text=True,
         )
 
-    def start_ready(
-        self, kill_at: str = "", popen: type[subprocess.Popen[str]] = subprocess.Popen
-    ) -> subprocess.Popen[str]:
-        """Start it, by default in a process that imports everything itself, and wait until the command begins."""
-        process = self.start(kill_at, popen)
+    def start_ready(self, kill_at: str = "") -> forks.Popen:
+        """Start it, and wait until the command begins."""
+        process = self.start(kill_at)
         assert process.stdout is not None
         process.stdout.readline()
         return process
@@ -167,7 +165,7 @@ class Training:
 Interrupt = Callable[[Training, random.Random, float], str | None]
 
 
-def ended(process: subprocess.Popen[str]) -> Ended:
+def ended(process: forks.Popen) -> Ended:
     """Wait for a process to end."""
     since = time.monotonic()
     try:
@@ -200,7 +198,7 @@ def reference(folder: Path, recipe: tuple[str, ...]) -> tuple[Training, float]:
     write_datasets(folder / "data")
     name = hashlib.sha256(" ".join(recipe).encode()).hexdigest()[:16]
     training = Training(folder / f"reference {name}", folder / "data", folder, recipe)
-    end = ended(training.start_ready(popen=forks.Popen))
+    end = ended(training.start_ready())
     if end.status:
         raise RuntimeError(f"{' '.join(recipe)}: {end.output[-500:]}")
     return training, end.seconds

@@ -237,7 +237,7 @@ def test_a_real_run_is_resumed_after_its_worker_was_killed(tiny_data, tmp_path):
     config = {
         "model": "CNNClassifier",
         "data": {"class_path": "MNISTDataModule", "init_args": {"val_size": 50, "batch_size": 15}},
-        "trainer": {"max_epochs": 8, "precision": "32-true", "accelerator": "cpu"},
+        "trainer": {"max_epochs": 4, "precision": "32-true", "accelerator": "cpu"},
         "dashboard": {"enabled": False},
     }
     Path("cnn.yaml").write_text(yaml.safe_dump(config))

@@ -30,7 +30,6 @@ def run(
     environment: Mapping[str, str] | None = None,
     module: str = "distributed.child",
     accelerator: Literal["cpu", "gpu"] = "cpu",
-    are_forks: bool = True,
 ) -> Ended:
     """Run `lightning-cnn` in processes of one thread each, and wait until all of them have ended.
 
@@ -45,8 +44,7 @@ def run(
         timeout: Seconds until all of them are killed; the output then ends with `it hung`.
         environment: More environment variables.
         module: The module that they run, like `lightning_cnn`.
-        accelerator: The device of each process: the backend is gloo on CPUs, NCCL on GPUs.
-        are_forks: Whether they are forks of one that has imported everything; never with GPUs.
+        accelerator: The device of each process: gloo connects CPUs, between forks; NCCL GPUs, between new processes.
 
     Returns:
         The status of the first node that has not ended with 0, and the output of all nodes, one after the other.
@@ -65,7 +63,7 @@ def run(
         places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)} if nodes > 1 else {}
         start = [sys.executable, "-m", module, *command, *devices]
         commands = [(start, {**places, **({"NODE_RANK": str(node)} if nodes > 1 else {})}) for node in range(nodes)]
-    popen = functools.partial(forks.Popen, has_forks=True) if are_forks and accelerator == "cpu" else subprocess.Popen
+    popen = functools.partial(forks.Popen, has_forks=True) if accelerator == "cpu" else subprocess.Popen
     started = [
         popen(
             command,

@@ -43,7 +43,7 @@ def test_an_error_of_another_process_ends_one_that_hangs(failing, tmp_path):
 
 
 def test_another_process_is_killed(failing, tmp_path):
-    ended = failing("1 train 3 killed", are_forks=False)
+    ended = failing("1 train 3 killed")
     folder = tmp_path / "logs/mnist-cnn/version_0"
 
     (line,) = messages(ended)
