@@ -2,10 +2,10 @@ import csv
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
+import forks
 import pytest
 import yaml
 from filelock import FileLock
@@ -246,16 +246,18 @@ def test_a_real_run_is_resumed_after_its_worker_was_killed(tiny_data, tmp_path):
     environment = os.environ | {"SWEEP_DATA": str(tiny_data), "OMP_NUM_THREADS": "1"}
     trial = tmp_path / "logs/sweep-cnn/trial-0000"
     run = Run(trial / "mnist-cnn/version_0")
-    with subprocess.Popen([*command, "--n_trials=1"], env=environment, stdout=subprocess.DEVNULL) as killed:
+    options = {"env": environment, "stdout": -1, "stderr": -1, "text": True, "has_forks": True}
+    with forks.Popen([*command, "--n_trials=1"], **options) as killed:
         scenario.until(run.metrics_file.is_file)
         killed.send_signal(signal.SIGKILL)
     with FileLock(run.lock_file, timeout=scenario.TIMEOUT):  # the trial has saved its checkpoint and ended
         pass
     scenario.miss_heartbeats(scenario.database(tmp_path), "trial-0000")
 
-    done = subprocess.run([*command, "--n_trials=1"], env=environment, capture_output=True, text=True, check=False)
+    done = forks.Popen([*command, "--n_trials=1"], **options)
+    _, errors = done.communicate(timeout=scenario.TIMEOUT)
 
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, errors) == (0, "")
     assert [*trial.glob("*/version_*")] == [run.folder]
     assert f"Resumed: {run.folder}" in (trial / "stderr.txt").read_text()
     interrupted, complete = scenario.results(tmp_path)

@@ -1,11 +1,11 @@
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from resource import getpagesize
 from typing import Any
 
+import forks
 import pytest
 from checkout import PYTHONPATH
 
@@ -20,14 +20,12 @@ def temporary(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def found(temporary, tmp_path_factory) -> list[dict[str, Any]]:
     """The measurements of two processes that share the images which rank 0 has loaded."""
-    script, init_file = Path(__file__).with_name("sharer.py"), tmp_path_factory.mktemp("group") / "init"
+    init_file = tmp_path_factory.mktemp("group") / "init"
     # This fixture of the module runs before the one that sets PYTHONPATH for each test.
     environment = os.environ | {"PYTHONPATH": PYTHONPATH, "TMPDIR": str(temporary)}
     environment |= {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     processes = [
-        subprocess.Popen(
-            [sys.executable, script, str(rank), init_file], env=environment, stdout=subprocess.PIPE, text=True
-        )
+        forks.Popen([sys.executable, "-m", "data.sharer", str(rank), init_file], env=environment, stdout=-1, text=True)
         for rank in range(2)
     ]
     try:
