@@ -39,6 +39,8 @@ async def read_question(request: Request, body: bytes, limits: Limits) -> Asked:
     Raises:
         HTTPException: If it is wrong: 415 if it is of another type, otherwise 422.
     """
+    if name := next(iter(request.query_params), ""):
+        raise HTTPException(422, f"{name!r} is in the address, where it has no effect; send it as a field of the body")
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
         return _json(body, limits)

@@ -158,6 +158,13 @@ def test_a_wrong_form_is_refused_in_one_line(serve, files, data, status, message
     assert detail(response).startswith(message)
 
 
+def test_a_field_in_the_address_is_refused(serve):
+    response = serve().post("/predict?seen=true", files=[("images", picture())])
+
+    assert response.status_code == 422
+    assert detail(response) == "'seen' is in the address, where it has no effect; send it as a field of the body"
+
+
 @pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=" + "x" * 300])
 def test_a_damaged_form_is_refused(serve, kind):
     response = serve().post("/predict", content=b"--x\r\nnonsense", headers={"Content-Type": kind})
