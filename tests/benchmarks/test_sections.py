@@ -101,6 +101,7 @@ def test_time_to_accuracy_has_all_seeds_and_the_example(options, calls):
         *(("mnist/small.yaml", 3, seed) for seed in (0, 1)),
         *(("mnist/small.yaml", 6, seed) for seed in (0, 1)),
         *(("fashion_mnist/fast.yaml", None, seed) for seed in (0, 1)),
+        *(("fashion_mnist/tiny.yaml", 6, seed) for seed in (0, 1)),
         (None, None, None),
     ]
     assert table.rows == [
@@ -108,7 +109,16 @@ def test_time_to_accuracy_has_all_seeds_and_the_example(options, calls):
         ["mnist/small.yaml, 3 epochs", "99.4 %", "0 of 2", "99.00 ± 0.00 %", "3.5 (3.0–4.0)", "1.5 (1.5–1.5)", ""],
         ["mnist/small.yaml, 6 epochs", "99.5 %", "0 of 2", "99.00 ± 0.00 %", "5.5 (5.0–6.0)", "1.5 (1.5–1.5)", ""],
         ["fashion_mnist/fast.yaml", "90.0 %", "2 of 2", "99.00 ± 0.00 %", "7.5 (7.0–8.0)", "1.5 (1.5–1.5)", ""],
-        ["PyTorch's MNIST example", "99.0 %", "1 of 1", "99.10 %", "9.0", "", "6.8 × (4.5–9.0)"],
+        [
+            "fashion_mnist/tiny.yaml, 6 epochs",
+            "92.0 %",
+            "2 of 2",
+            "99.00 ± 0.00 %",
+            "9.5 (9.0–10.0)",
+            "1.5 (1.5–1.5)",
+            "",
+        ],
+        ["PyTorch's MNIST example", "99.0 %", "1 of 1", "99.10 %", "11.0", "", "8.2 × (5.5–11.0)"],
     ]
 
 

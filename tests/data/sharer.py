@@ -1,6 +1,6 @@
 """One of two processes that share images; prints its measurements as JSON.
 
-`python -m data.sharer RANK INIT_FILE`: the rank, 0 or 1, and the file of `init_process_group`, which both processes use.
+`python -m data.sharer RANK INIT_FILE`: the rank, 0 or 1, and the file of `init_process_group`, for both the same.
 """
 
 import json
