@@ -7,6 +7,7 @@ memory than the file. See https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 import hashlib
 import json
 import math
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ MAX_OPERATORS = 10_000
 _PROGRESS = ("hyper_parameters", "pytorch-lightning_version", "epoch", "global_step")
 #: The entry for what a data module identifies the images of the training by.
 _STATES = "data_states"
+#: What stands in the place of the checksum while that is computed, and its entry, as `dump` writes it.
+_BLANK = 64 * "0"
+_CHECKSUM = re.compile(rb'"sha256": "[0-9a-f]{64}"')
 #: Fields of messages: those that are looked at, and all that a file may have.
 _GRAPH, _METADATA = 7, 14
 _OF_MODEL = {1, 2, 3, 4, 5, 6, _GRAPH, 8, _METADATA}  # neither functions nor training
@@ -87,9 +91,8 @@ def dump(model: bytes, metadata: dict[str, Any]) -> bytes:
         ValueError: If a value is not JSON, NaN for example.
         TypeError: Likewise.
     """
-    plain = json.loads(json.dumps(metadata, allow_nan=False))
-    plain["sha256"] = _sha256([model], plain)
-    text = json.dumps(plain, allow_nan=False).encode()
+    before, _, after = json.dumps(metadata | {"sha256": _BLANK}, allow_nan=False).encode().rpartition(_BLANK.encode())
+    text = before + _sha256(model, before, after).encode() + after
     return model + field(_METADATA, field(1, KEY.encode()) + field(2, text))
 
 
@@ -115,6 +118,8 @@ def load(data: bytes) -> dict[str, Any] | None:
     if graphs != 1 or len(texts) > 1:
         raise UserError(f"it has {graphs} graphs and {len(texts)} descriptions; a file has one of each")
     if not texts:
+        if _CHECKSUM.search(data):  # no checksum covers the name of the description
+            raise UserError("the name of its description is damaged")
         return None
     if len(texts[0]) > strict.MAX_BYTES:
         raise UserError(f"its metadata has {len(texts[0]):,} bytes, more than {strict.MAX_BYTES:,}")
@@ -122,7 +127,9 @@ def load(data: bytes) -> dict[str, Any] | None:
         metadata = strict.parse_json(bytes(texts[0]))
     except (ValueError, TypeError) as error:
         raise UserError(f"its metadata is not valid JSON ({error!s:.200})") from error
-    if metadata.pop("sha256", None) != _sha256(others, metadata):
+    digest = str(metadata.pop("sha256", "")) or _BLANK
+    before, _, after = bytes(texts[0]).rpartition(digest.encode())
+    if digest != _sha256(*others, before, after):
         raise UserError("its SHA-256 does not match its content")
     return metadata
 
@@ -148,9 +155,9 @@ def as_metadata(content: dict[str, Any]) -> dict[str, Any]:
     return {**content[KEY], **{name: content[name] for name in _PROGRESS if name in content}, **states}
 
 
-def _sha256(model: list[bytes] | list[memoryview], metadata: dict[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
-    for part in model:
+def _sha256(*parts: bytes | memoryview) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
         digest.update(part)
     return digest.hexdigest()
 

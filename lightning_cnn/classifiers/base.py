@@ -413,13 +413,16 @@ class ImageClassifier(LightningModule):
         checkpoint.setdefault(checkpoints.KEY, checkpoints.describe(self))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a schedule of another length.
+        """Refuse a schedule of another length; for an evaluation, forget the progress of the run.
 
         Raises:
             UserError: If the number of steps differs.
         """
-        if (trainer := self._attached_trainer()) and trainer.training:
+        trainer = self._attached_trainer()
+        if trainer and trainer.training:
             optimizers.require_same_total_steps(checkpoint["lr_schedulers"], self.scheduler, trainer)
+        elif trainer:
+            checkpoint.pop("loops", None)  # which Lightning would trust
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load weights, but refuse those of another architecture.

@@ -22,6 +22,7 @@ from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn import signals
 from lightning_cnn.callbacks import RunRecord, TestResults
 from lightning_cnn.callbacks.few_steps import FewSteps
+from lightning_cnn.checkpoint.onnx import is_onnx_file
 from lightning_cnn.config.parser import ConstructorError, in_one_line, refusal
 from lightning_cnn.config.request import Request
 from lightning_cnn.config.trust import require_recordable
@@ -92,7 +93,7 @@ class BuildingCLI(SettingsCLI):
         if self.checkpoint is not None:
             content = checkpoints.read(self.checkpoint)
             self.description = content[checkpoints.KEY]
-            self.is_exported = not content["state_dict"]
+            self.is_exported = is_onnx_file(self.checkpoint)
             self.resumed = content if self.command == "fit" else {}
             if self.command == "fit" and not self.is_without_run:
                 require_resumable(self.checkpoint, content, self.settings, self.settings["overwrite"])

@@ -249,6 +249,20 @@ def test_evaluation_on_other_data_is_mentioned(mlp_run, cli, caplog):
     assert note in caplog.text
 
 
+@pytest.mark.parametrize("command", ["test", "validate"])
+def test_weights_are_needed_to_evaluate_and_the_progress_of_the_run_is_not(mlp_run, cli, command):
+    content = torch.load(mlp_run / "checkpoints/best.ckpt", weights_only=True)
+    for changed in ({"state_dict": {}}, {"loops": {}}):
+        torch.save(content | changed, f"without {min(changed)}.ckpt")
+
+    refused = cli(command, *PLAIN, "without state_dict.ckpt")
+    outcome = cli(command, *PLAIN, "without loops.ckpt")
+
+    assert refused.status == 2
+    assert "the model has () for mean, the checkpoint none" in refused.err
+    assert outcome.status == 0, outcome.err
+
+
 @pytest.mark.parametrize(("command", "stage"), [("test", "test"), ("validate", "val")])
 def test_evaluating_nothing_is_refused(mlp_run, cli, command, stage):
     outcome = cli(command, *PLAIN, mlp_run, f"--trainer.limit_{stage}_batches", 0)
