@@ -512,7 +512,7 @@ def test_fabric_takes_the_loaders(tiny_data, monkeypatch):
     assert torch.equal(contents(val)[0], datamodule.val_set.images)
 
 
-@pytest.mark.filterwarnings("default", "error:.*does not have many workers")
+@pytest.mark.filterwarnings("ignore", "error:.*does not have many workers")
 def test_workers_are_not_recommended(tiny_data, monkeypatch):
     monkeypatch.setattr("lightning.pytorch.trainer.connectors.data_connector.suggested_max_num_workers", lambda _: 8)
     silence = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
