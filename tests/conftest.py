@@ -34,11 +34,6 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(1, available_cores() * 3 // 2)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take the longest: at the end, the other workers would wait for them."""
-    items.sort(key=lambda item: (item.path.name != "test_readme.py", item.path.parent.name != "training"))
-
-
 @pytest.fixture(scope="session")
 def _cache(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("cache")
