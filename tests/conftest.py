@@ -61,7 +61,7 @@ def _isolated(tmp_path, _cache, monkeypatch):
 @pytest.fixture(autouse=True)
 def _handlers():
     """Restore the signal handlers: a run that is ended by a signal ignores further signals."""
-    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
     before = {signum: signal.getsignal(signum) for signum in signals}
     yield
     for signum, handler in before.items():
