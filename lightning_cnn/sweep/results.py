@@ -12,7 +12,6 @@ from typing import Any
 
 from filelock import BaseFileLock, FileLock
 from optuna import Study
-from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -20,7 +19,7 @@ from lightning_cnn.config.yaml import dump
 from lightning_cnn.files import atomic_write
 from lightning_cnn.sweep.records import Records, has_no_metrics
 from lightning_cnn.sweep.statistics import estimate
-from lightning_cnn.sweep.tasks import has_diverged, original_number
+from lightning_cnn.sweep.tasks import has_diverged, original_number, retried
 from lightning_cnn.text import spreadsheet_safe
 
 TABLE = "results.csv"
@@ -145,7 +144,7 @@ def _state(trial: FrozenTrial) -> str:
 
 def _states(trials: Sequence[FrozenTrial]) -> list[str]:
     """The state of each trial; `interrupted` is an attempt at a trial whose worker died or was stopped."""
-    interrupted = {attempt for trial in trials for attempt in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
+    interrupted = retried(trials)
     return ["interrupted" if trial.number in interrupted else _state(trial) for trial in trials]
 
 

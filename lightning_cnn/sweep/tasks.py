@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from optuna.pruners import MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lightning_cnn.errors import UserError
@@ -143,6 +144,11 @@ def has_failed(trial: FrozenTrial) -> bool:
 def has_diverged(trial: FrozenTrial) -> bool:
     """Whether the training of a trial has diverged: a result, and for a search the worst one."""
     return DIVERGED in trial.constraints
+
+
+def retried(trials: Sequence[FrozenTrial]) -> set[int]:
+    """Return the attempts at trials that were interrupted, and are followed by another attempt."""
+    return {attempt for trial in trials for attempt in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
 
 
 def original_number(trial: FrozenTrial | Trial) -> int:

@@ -24,7 +24,16 @@ from lightning_cnn.sweep import trial_process
 from lightning_cnn.sweep.records import Records, record
 from lightning_cnn.sweep.results import locked, name_in_test, trial_line, write_tables
 from lightning_cnn.sweep.storage import ConnectionLostError, Storage, StorageError
-from lightning_cnn.sweep.tasks import DIVERGED, ENDED, Repetition, Search, SweepError, has_failed, original_number
+from lightning_cnn.sweep.tasks import (
+    DIVERGED,
+    ENDED,
+    Repetition,
+    Search,
+    SweepError,
+    has_failed,
+    original_number,
+    retried,
+)
 from lightning_cnn.sweep.trial_main import DIVERGED as DIVERGED_STATUS
 
 #: Seconds between two checks of a trial, and of the trials of other workers.
@@ -155,12 +164,12 @@ class Worker:
         """
         fail_stale_trials(self.study)
         trials = self._trials()
-        retried = {attempt for trial in trials for attempt in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
+        followed = retried(trials)
         for trial in trials:
             is_running = trial.state == TrialState.RUNNING
             is_unclaimed = is_running and trial.user_attrs.get("claim") != trial.number  # and has no heartbeat
             is_own = is_running and self._claimed is not None and trial.number == self._claimed.number
-            is_lost = trial.state == TrialState.FAIL and not has_failed(trial) and trial.number not in retried
+            is_lost = trial.state == TrialState.FAIL and not has_failed(trial) and trial.number not in followed
             if is_own or is_lost:
                 print(f"trial {original_number(trial)}  is resumed: it was interrupted", flush=True)
             if is_unclaimed or is_own or is_lost:
@@ -289,7 +298,7 @@ class Worker:
 
     def _is_taken_over(self, attempt: int) -> bool:
         """Whether another worker has found the heartbeats of a trial missing, and queued it again."""
-        return any(attempt in RetryHeartbeatStaleTrialCallback.retry_history(other) for other in self._trials())
+        return attempt in retried(self._trials())
 
 
 def _is_last(run: Run | None, epoch: int) -> bool:
