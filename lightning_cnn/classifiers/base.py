@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.optim import Adam
 
 from lightning_cnn import checkpoint as checkpoints
-from lightning_cnn.classifiers import arguments, losses, optimizers
+from lightning_cnn.classifiers import arguments, losses, optimizers, views
 from lightning_cnn.classifiers import network as networks
 from lightning_cnn.classifiers.metrics import MetricCallable, StageMetrics
 from lightning_cnn.classifiers.pretrained import load_pretrained
@@ -62,6 +62,9 @@ class ImageClassifier(LightningModule):
             `test/f1`.
         test_time_flip: Whether the logits outside of training are the mean of those for the image and for its mirror
             image.
+        test_time_shift: By how many pixels an image is shifted along its four diagonals outside of training, less than
+            its shorter side. The logits are then half those of the image, and half the mean of those of its shifts,
+            which are black where nothing is left. 0 for no shifts.
         weights: Weights that the network starts from: a checkpoint or an exported file, a run folder (for its best
             checkpoint), `best`, `last` or `previous` of the newest run in `logs`, or weights of this package, such as
             `mnist`. Layers of another shape, such as the last one for other classes, start anew. A checkpoint of this
@@ -96,6 +99,7 @@ class ImageClassifier(LightningModule):
         loss: nn.Module | None = None,
         metrics: dict[str, MetricCallable] | None = None,
         test_time_flip: bool = False,
+        test_time_shift: int = 0,
         weights: str | None = None,
     ) -> None:
         mean, std = arguments.statistics(mean, std, in_channels)
@@ -106,6 +110,11 @@ class ImageClassifier(LightningModule):
         height, width = arguments.height_and_width(image_size)
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"label_smoothing must be between 0 and 1, got {label_smoothing}")
+        if not 0 <= test_time_shift < min(height, width):
+            raise ValueError(
+                f"test_time_shift must be between 0 and {min(height, width) - 1}, the shorter side of an image less 1, "
+                f"got {test_time_shift}"
+            )
         losses.require_class_weights(class_weights, num_classes)
         if loss is not None and (class_weights is not None or label_smoothing):
             raise ValueError("loss takes neither class_weights nor label_smoothing: both are of cross-entropy")
@@ -125,6 +134,7 @@ class ImageClassifier(LightningModule):
         self.label_smoothing = label_smoothing
         self.loss = loss
         self.test_time_flip = test_time_flip
+        self.test_time_shift = test_time_shift
         self.register_buffer("mean", arguments.broadcastable(mean))
         self.register_buffer("std", arguments.broadcastable(std))
         is_list = class_weights is not None and not isinstance(class_weights, str)
@@ -196,10 +206,12 @@ class ImageClassifier(LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits `(B, num_classes)` for images `(B, C, H, W)`, uint8 or floating point, as in `preprocess`."""
-        inputs = self.preprocess(images)
-        logits: Tensor = self.network(inputs)
-        if self.test_time_flip and not self.training:
-            logits = (logits + self.network(inputs.flip(-1))) / 2
+        if self.training:
+            return self._logits(images)
+        return views.mean_logits(self._logits, images, self.test_time_flip, self.test_time_shift)
+
+    def _logits(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(self.preprocess(images))
         return logits
 
     # With `torch.compile`, `forward` is compiled, and not the steps around it: they differ from call to call, and would

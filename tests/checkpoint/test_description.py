@@ -57,7 +57,7 @@ def test_a_checkpoint_of_lightnings_trainer_describes_itself(tiny_data, trainer,
     config = read_description(tmp_path / "some.ckpt")["config"]
 
     statistics, shape = {"mean": 0.0, "std": 0.5}, {"num_classes": 10, "in_channels": 1, "image_size": 28}
-    others = {"label_smoothing": 0.0, "class_weights": None, "test_time_flip": False}
+    others = {"label_smoothing": 0.0, "class_weights": None, "test_time_flip": False, "test_time_shift": 0}
     assert config["model"]["init_args"] == {**statistics, **shape, **others}
     assert config["model"]["class_path"].endswith(".MLPClassifier")
     assert config["data"]["class_path"].endswith(".MNISTDataModule")

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassF1Score
 
 from lightning_cnn.classifiers import CNNClassifier, ImageClassifier, MLPClassifier, SimpleCNNClassifier
+from lightning_cnn.classifiers.views import mean_logits
 from lightning_cnn.data import ArrayDataModule, FashionMNISTDataModule, MNISTDataModule
 from lightning_cnn.errors import DivergenceError, UserError
 from lightning_cnn.networks import ThreeStageCNN
@@ -477,17 +478,24 @@ def test_other_metrics_are_logged_in_all_stages(known, trainer):
     assert found == pytest.approx([expected] * 3)
 
 
-# Test-time flips
+# Test-time augmentation
 
 
-def test_mirror_images_are_averaged_outside_of_training():
-    flipping = linear_classifier(test_time_flip=True)
+def test_views_are_averaged_outside_of_training():
+    viewing = linear_classifier(test_time_flip=True, test_time_shift=1)
     images = torch.randint(256, (3, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    single = [flipping.network(flipping.preprocess(batch)) for batch in (images, images.flip(3))]
+    single = viewing.network(viewing.preprocess(images))
 
-    assert torch.equal(flipping(images), single[0])  # in training
-    torch.testing.assert_close(flipping.eval()(images), (single[0] + single[1]) / 2)
-    torch.testing.assert_close(flipping.predict_step(images), ((single[0] + single[1]) / 2).softmax(dim=1))
+    expected = mean_logits(lambda views: viewing.network(viewing.preprocess(views)), images, flip=True, shift=1)
+    assert torch.equal(viewing(images), single)  # in training
+    assert torch.equal(viewing.eval()(images), expected)
+    assert torch.equal(viewing.predict_step(images), expected.softmax(dim=1))
+
+
+@pytest.mark.parametrize("shift", [-1, 20])
+def test_an_image_is_not_shifted_out_of_sight(shift):
+    with pytest.raises(ValueError, match=f"test_time_shift must be between 0 and 19, .* got {shift}"):
+        ImageClassifier(ThreeStageCNN, image_size=(28, 20), test_time_shift=shift)
 
 
 # Hyperparameters and checkpoints
@@ -499,7 +507,7 @@ def test_hyperparameters_are_plain_types():
     )
 
     statistics, shape = {"mean": 0.25, "std": 0.5}, {"num_classes": 10, "in_channels": 1, "image_size": 28}
-    others = {"label_smoothing": 0.0, "class_weights": None, "test_time_flip": False}
+    others = {"label_smoothing": 0.0, "class_weights": None, "test_time_flip": False, "test_time_shift": 0}
     assert dict(classifier.hparams) == {**statistics, **shape, **others}
 
 

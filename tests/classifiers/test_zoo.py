@@ -90,7 +90,7 @@ def test_a_misspelt_argument_is_refused(classifier_class):
 #: The arguments of every classifier that are plain values.
 PLAIN = (
     *("mean", "std", "num_classes", "in_channels", "image_size"),
-    *("label_smoothing", "class_weights", "test_time_flip"),
+    *("label_smoothing", "class_weights", "test_time_flip", "test_time_shift"),
 )
 
 

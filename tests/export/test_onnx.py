@@ -27,7 +27,7 @@ CLASSIFIERS = {
     "MLP": MLPClassifier,
     "CNN": CNNClassifier,
     "ThreeStageCNN in colour": lambda: ImageClassifier(networks.ThreeStageCNN, **COLOUR),
-    "FastCNN, mirrored": lambda: ImageClassifier(networks.FastCNN, test_time_flip=True),
+    "FastCNN, mirrored and shifted": lambda: ImageClassifier(networks.FastCNN, test_time_flip=True, test_time_shift=2),
 }
 
 
