@@ -28,6 +28,8 @@ TARGETS: tuple[tuple[float, str, int | None], ...] = (
 REFERENCE, REFERENCE_TARGET = "mnist/fast.yaml", 0.99
 #: Training steps and matrix products to time.
 STEPS = 50
+#: The smallest share of a step for which an operator has a row.
+SMALLEST_SHARE = 0.03
 #: Training steps of `fit` to time, for each number of processes.
 STEPS_OF_FIT = 150
 
@@ -190,6 +192,41 @@ def machine_table(measurements: Measurements) -> Table:
     return Table(columns, rows, "Steps of 64 images: forward, backward and optimizer, without reading the data.")
 
 
+def measure_operators(options: Options) -> Measurements:
+    """Measure each operator of training steps in the precision that `fit` chooses."""
+    measurements = []
+    for system in options.systems:
+        precision = fit_system(replace(options, limit_batches=1), system, 0)["precision"]
+        costs = call("operators.of_step", system=system, precision=precision, repeats=options.limit_batches or STEPS)
+        progress(f"operators of {system}")
+        measurements.append({"system": system, "precision": precision, **costs})
+    return measurements
+
+
+def operators_table(measurements: Measurements) -> Table:
+    """One row per operator that takes a share of the step worth naming, and one for all others."""
+    rows = []
+    for measured in measurements:
+        step, system, precision = measured["seconds"], measured["system"], measured["precision"]
+        named = [cost for cost in measured["operators"] if cost["seconds"] >= SMALLEST_SHARE * step]
+        for cost in named:
+            seconds, flops = cost["seconds"], cost["flops"]
+            memory = [f"{cost['bytes'] / 1e6:.1f}", f"{cost['bytes'] / seconds / 1e9:,.0f}"]
+            rates = [f"{flops / 1e9:.3f}", f"{flops / seconds / 1e9:,.0f}"] if flops else ["", ""]
+            times = [f"{1000 * seconds:.2f}", f"{100 * seconds / step:.0f} %"]
+            rows.append([system, precision, cost["name"], *times, *memory, *rates])
+        others = step - sum(cost["seconds"] for cost in named)
+        times = [f"{1000 * others:.2f}", f"{100 * others / step:.0f} %"]
+        rows.append([system, precision, "all others, and between them", *times, "", "", "", ""])
+    return Table(
+        ["system", "precision", "operator", "ms/step", "of the step", "MB", "GB/s", "GFLOP", "GFLOP/s"],
+        rows,
+        "Steps of 64 images: forward, backward and optimizer, without reading the data. The share is that of a step "
+        "which is not measured by operators.\nMB: size of the tensors that an operator takes and returns. GFLOP: of "
+        "convolutions and matrix products.",
+    )
+
+
 def measure_scale(options: Options) -> Measurements:
     """Time steps of `fit` in one process, and in several that share its batch or have such a batch each."""
     accelerator = "gpu" if call("machine.describe")["gpus"] >= max(options.processes) else "cpu"
@@ -245,6 +282,7 @@ SECTIONS = {
     "accuracy": Section("Time to accuracy", measure_accuracy, accuracy_table),
     "startup": Section("Start-up", measure_startup, startup_table),
     "machine": Section("Peak rate of the machine, and share of a training step", measure_machine, machine_table),
+    "operators": Section("Operators of a training step", measure_operators, operators_table),
     "load": Section("One short epoch beside busy processes: plain loop, fit, one thread", measure_load, load_table),
     "precision": Section("Precision beside busy processes", measure_precision, precision_table),
     "folder": Section("A folder of images: decoding, cache, epochs", measure_folder, folder_table),

@@ -60,8 +60,8 @@ def test_limited_loops_are_announced_as_such(nothing_heavy, capsys):
         (
             ["system"],
             "'system' is not a section "
-            "(choose from systems, pipeline, accuracy, startup, machine, load, precision, folder, scale, one_image, "
-            "serve); did you mean 'systems'?",
+            "(choose from systems, pipeline, accuracy, startup, machine, operators, load, precision, folder, scale, "
+            "one_image, serve); did you mean 'systems'?",
         ),
         (
             ["systems", "--systems", "CNN", "MPL"],
@@ -155,7 +155,7 @@ def test_help_does_not_import_torch():
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("usage: scripts/benchmark")
-    assert "systems, pipeline, accuracy, startup, machine, load, precision, folder, scale" in " ".join(
+    assert "systems, pipeline, accuracy, startup, machine, operators, load, precision, folder, scale" in " ".join(
         done.stdout.split()
     )
     assert done.stdout.splitlines()[-1] == "[]"
