@@ -13,6 +13,7 @@ from benchmarks.process import call, progress
 from benchmarks.report import Table, by, column, pairwise, spread
 from benchmarks.runs import fit_system
 from benchmarks.section import Measurements, repeats
+from lightning_cnn.threads import available_cores
 
 #: Computes until its parent ends, however that ends: its stdin is closed then. A line says that it has begun.
 _BUSY = """\
@@ -65,7 +66,10 @@ TRIES = 20
 
 
 def measure_load(options: Options) -> Measurements:
-    """Train each system for a short epoch beside other processes: in the plain loop, with `fit`, and in one thread."""
+    """Train each system for a short epoch beside other processes: in the plain loop, with `fit`, and in one thread.
+
+    And with as many threads as if the other processes began later.
+    """
     options = replace(options, limit_batches=options.limit_batches or BATCHES)
     measurements = []
     for system, seed, text in repeats(options):
@@ -74,7 +78,8 @@ def measure_load(options: Options) -> Measurements:
                 plain = call("plain.train", system=system, seed=seed, **options.of_torchvision)
                 fit = fit_system(options, system, seed)
                 one = fit_system(options, system, seed, {"OMP_NUM_THREADS": "1"})
-            runs = {"plain": plain, "fit": fit, "one": one}
+                all_threads = fit_system(options, system, seed, {"OMP_NUM_THREADS": str(available_cores())})
+            runs = {"plain": plain, "fit": fit, "one": one, "all": all_threads}
             times = ", ".join(f"{name} {run['seconds']:.2f} s" for name, run in runs.items())
             progress(f"{text}, busy processes {load}: {times}")
             measurements.append({"system": system, "load": str(load), "repeat": seed, **runs})
@@ -84,18 +89,21 @@ def measure_load(options: Options) -> Measurements:
 def load_table(measurements: Measurements) -> Table:
     """One row per system and load."""
     rows = []
+    ratios_of = ("plain/fit", "fit/one thread", "plain/all threads")
     for system, all_runs in by(measurements, "system").items():
         for load, runs in by(all_runs, "load").items():
-            plain, fit, one = (column(runs, name, "seconds") for name in ("plain", "fit", "one"))
+            plain, fit, one, later = (column(runs, name, "seconds") for name in ("plain", "fit", "one", "all"))
             threads = ", ".join(sorted({str(run["fit"]["threads"]) for run in runs}))
-            seconds = [spread(values, 2) for values in (plain, fit, one)]
+            seconds = [spread(values, 2) for values in (plain, fit, one, later)]
             ratios = [spread(pairwise(plain, fit), 1, " ×"), spread(pairwise(fit, one), 2, " ×")]
+            ratios.append(spread(pairwise(plain, later), 1, " ×"))
             rows.append([system, load, threads, *seconds, *ratios])
     return Table(
-        ["system", "busy", "threads of fit", "plain s", "fit s", "one thread s", "plain/fit", "fit/one thread"],
+        [*("system", "busy", "threads of fit", "plain s", "fit s", "one thread s", "all threads s"), *ratios_of],
         rows,
         "Median (min–max) of a short epoch and its validation beside processes that each keep a core busy; ratios are "
-        "those within each repeat.\none thread: `fit` with OMP_NUM_THREADS=1, beside the same processes.",
+        "those within each repeat.\none thread: `fit` with OMP_NUM_THREADS=1, beside the same processes. all threads: "
+        "with one for each core,\nas `fit` has them if the other processes begin later.",
     )
 
 

@@ -23,6 +23,7 @@ from lightning_cnn.history import History
 from lightning_cnn.run import Run
 from lightning_cnn.startup import filter_warnings, quick_imports
 from lightning_cnn.text import READABLE
+from lightning_cnn.waiting import sleep_beside_others
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -200,6 +201,7 @@ def _run(command: str, line: CommandLine, settings: Mapping[str, Any]) -> "Train
             raise
         raise KeyboardInterrupt(str(interrupted)) from interrupted
     finally:
+        sleep_beside_others(threads=1)
         torch.set_num_threads(threads)
     assert cli is not None  # `print_config` is not a setting
     return cli

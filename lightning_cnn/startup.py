@@ -50,8 +50,6 @@ _HARMLESS = (
 )
 #: Packages that Lightning and torchmetrics import without need.
 _RARELY_USED = ("matplotlib", "scipy", "torchvision")
-#: How often a waiting thread looks whether the others are done before it gives up its core.
-_SPIN_COUNT = "1000"
 #: Parameters of glibc's `mallopt(3)`.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
@@ -169,10 +167,6 @@ def set_environment() -> None:
     os.environ["MPLBACKEND"] = "agg"
     # When a peer process dies, torch prints C++ stack traces of the connections that break.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    # Read by GNU OpenMP when torch is imported. By default, threads that wait for others keep their cores, even if the
-    # others wait for a core.
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", _SPIN_COUNT)
     if shutil.get_terminal_size().columns < 2:
         os.environ["COLUMNS"] = "80"  # Lightning divides by half of the width
 

@@ -2,8 +2,7 @@
 
 The threads of an operation wait at its end until all have done their part. If another process keeps one of them from
 its core, the others wait for it: a step can take twenty times as long as with one thread. So there are no more threads
-than cores that other processes leave free, and while they wait they soon give up their cores, see
-`lightning_cnn.startup.set_environment`.
+than cores that other processes leave free; `lightning_cnn.waiting` is for processes that begin later.
 """
 
 import os
@@ -134,14 +133,14 @@ def limited_to(number: int) -> Iterator[None]:
 
 def available_cores() -> int:
     """Return the number of cores that this process may use: those it is bound to, or as many as its container may."""
-    cores = len(_own_cores())
+    cores = len(own_cores())
     with suppress(OSError, ValueError):  # there is no quota
         quota, period = _QUOTA.read_text(encoding="ascii").split()
         cores = min(cores, max(1, round(int(quota) / int(period))))
     return cores
 
 
-def _own_cores() -> list[int]:
+def own_cores() -> list[int]:
     """Return the numbers of the cores that this process is bound to."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
@@ -152,7 +151,7 @@ def _sample() -> _Sample:
     times = []
     with suppress(OSError):  # hidden by a sandbox
         times = psutil.cpu_times(percpu=True)
-    own_cores = [times[core] for core in _own_cores() if core < len(times)]
-    idle = sum(core.idle + getattr(core, "iowait", 0.0) for core in own_cores)
+    cores = [times[core] for core in own_cores() if core < len(times)]
+    idle = sum(core.idle + getattr(core, "iowait", 0.0) for core in cores)
     own = sum(os.times()[:4])  # also of processes that it has started and waited for
-    return _Sample(time.perf_counter(), idle, sum(map(sum, own_cores)), own)
+    return _Sample(time.perf_counter(), idle, sum(map(sum, cores)), own)

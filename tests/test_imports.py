@@ -24,6 +24,7 @@ COMMON = {
     "startup",
     "text",
     "threads",
+    "waiting",
     "weights",
     "config.yaml",
 }

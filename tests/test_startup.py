@@ -7,7 +7,6 @@ import warnings
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -302,28 +301,6 @@ def test_figures_do_not_depend_on_the_backend_of_a_notebook_or_desktop(monkeypat
 
     assert os.environ["MPLBACKEND"] == "agg"
     assert os.environ["TORCH_CPP_LOG_LEVEL"] == "INFO"
-
-
-@pytest.mark.parametrize(
-    ("given", "count"),
-    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "0")],
-    ids=["by default", "given", "another variable"],
-)
-def test_threads_give_up_their_cores_soon(given, count, monkeypatch):
-    """GNU OpenMP shows what it has read."""
-    monkeypatch.setenv("OMP_DISPLAY_ENV", "verbose")
-    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    library = Path(torch.__file__).parent / "lib" / "libgomp.so.1"
-    if not library.is_file():
-        pytest.skip("this torch has another OpenMP")
-
-    code = f"import ctypes, lightning_cnn.startup as s\ns.set_environment()\nctypes.CDLL('{library}')"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
-
-    assert f"GOMP_SPINCOUNT = '{count}'" in shown
 
 
 def test_a_terminal_of_one_column_is_widened(monkeypatch):

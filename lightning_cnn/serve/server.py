@@ -26,6 +26,7 @@ from lightning_cnn.serve.models import open_models
 from lightning_cnn.serve.protocol import Protocol
 from lightning_cnn.serve.settings import Settings
 from lightning_cnn.threads import available_cores, set_num_threads
+from lightning_cnn.waiting import sleep_beside_others
 
 #: Connections that the system keeps until they are accepted.
 _BACKLOG = 2048
@@ -81,8 +82,12 @@ def serve(settings: Settings, listening: socket.socket, title: str, workers: int
     if workers == 1:
         os.environ.pop(FOLDER_VARIABLE, None)
         server = _Server(uvicorn.Config(_app(settings), **options))
-        if "torch" in sys.modules and (message := set_num_threads()):
-            print(message, file=sys.stderr)
+        if "torch" in sys.modules:
+            import torch
+
+            if message := set_num_threads():
+                print(message, file=sys.stderr)
+            sleep_beside_others(torch.get_num_threads())
         print(title, flush=True)
         server.run([listening])
         if server.received is not None:

@@ -4,6 +4,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback
@@ -50,6 +51,7 @@ from lightning_cnn.training.resume import (
     with_pretrained,
 )
 from lightning_cnn.training.trainer import Trainer
+from lightning_cnn.waiting import sleep_beside_others
 
 
 def _with(callbacks: list[Callback]) -> dict[str, Any]:
@@ -120,10 +122,10 @@ class BuildingCLI(SettingsCLI):
         A deterministic run does not depend on what else the machine does; several processes divide all cores.
         """
         recorded = None if self.description is None else self.description.get("threads")
-        if self.trainer.world_size > 1 or (recorded is None and self.settings.get("deterministic")):
-            return
-        if message := set_num_threads(recorded):
+        is_free = self.trainer.world_size == 1 and not (recorded is None and self.settings.get("deterministic"))
+        if is_free and (message := set_num_threads(recorded)):
             rank_zero_info(message)
+        sleep_beside_others(torch.get_num_threads())
 
     def instantiate_trainer(self, **kwargs: Any) -> LightningTrainer:
         """Build the trainer with the loggers, the callbacks and the folder of this run; errors name their flags."""

@@ -12,6 +12,7 @@ import pytest
 import benchmarks.load
 from benchmarks.load import LOADS, Load, precisions
 from benchmarks.sections import SECTIONS
+from lightning_cnn.threads import available_cores
 from lightning_cnn.training import precision
 
 
@@ -73,8 +74,9 @@ def test_loops_alternate_beside_each_load(options, monkeypatch):
 
     assert running == [item for load in LOADS for item in (load, None)]
     assert [run["load"] for run in measurements] == ["0", "1", "2", "1, nice 19", "2, nice 19"]
-    assert [name for name, _ in calls] == ["plain.train", "fit_system", "fit_system"] * 5
-    assert [arguments.get("variables") for _, arguments in calls[:3]] == [None, None, {"OMP_NUM_THREADS": "1"}]
+    assert [name for name, _ in calls] == ["plain.train", "fit_system", "fit_system", "fit_system"] * 5
+    threads = [{"OMP_NUM_THREADS": "1"}, {"OMP_NUM_THREADS": str(available_cores())}]
+    assert [arguments.get("variables") for _, arguments in calls[:4]] == [None, None, *threads]
     assert {arguments["limit_batches"] for _, arguments in calls} == {200}
 
 
@@ -86,12 +88,13 @@ def test_the_table_of_loads():
             "plain": {"seconds": plain},
             "fit": {"seconds": fit, "threads": threads},
             "one": {"seconds": one},
+            "all": {"seconds": 2 * fit},
         }
         for load, plain, fit, one, threads in [("0", 8, 2, 4, 2), ("1", 9, 3, 3, 1), ("1", 18, 3, 2, 2)]
     ]
 
     assert SECTIONS["load"].table(measurements).rows == [
-        ["CNN", "0", "2", "8.00", "2.00", "4.00", "4.0 ×", "0.50 ×"],
+        ["CNN", "0", "2", "8.00", "2.00", "4.00", "4.00", "4.0 ×", "0.50 ×", "2.0 ×"],
         [
             "CNN",
             "1",
@@ -99,8 +102,10 @@ def test_the_table_of_loads():
             "13.50 (9.00–18.00)",
             "3.00 (3.00–3.00)",
             "2.50 (2.00–3.00)",
+            "6.00 (6.00–6.00)",
             "4.5 × (3.0–6.0)",
             "1.25 × (1.00–1.50)",
+            "2.2 × (1.5–3.0)",
         ],
     ]
 
