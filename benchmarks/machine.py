@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from statistics import median
 
@@ -48,6 +49,23 @@ def matmul_rates(repeats: int) -> dict[str, float]:
     return rates
 
 
+def training_step(system: str, precision: str) -> Callable[[], None]:
+    """Return a function that trains a system on a batch of random images, each time the same.
+
+    Args:
+        system: One of `SYSTEMS`.
+        precision: One of `bare.PRECISIONS`.
+    """
+    tune_process()
+    device = best_device()
+    classifier, _ = build(system, "", allow_sample=False)
+    classifier.to(device).train()
+    optimizer = optimizer_of(classifier)
+    images = torch.randint(256, (BATCH_SIZE, 1, 28, 28), dtype=torch.uint8, device=device)
+    targets = torch.randint(10, (BATCH_SIZE,), device=device)
+    return partial(step, classifier, optimizer, images, targets, precision)
+
+
 def step_rate(system: str, precision: str, repeats: int) -> dict[str, float]:
     """Return the floating-point operations of a training step, its median time in seconds and its rate in GFLOP/s.
 
@@ -58,17 +76,11 @@ def step_rate(system: str, precision: str, repeats: int) -> dict[str, float]:
         precision: One of `bare.PRECISIONS`.
         repeats: Steps to time, at least 1.
     """
-    tune_process()
-    device = best_device()
-    classifier, _ = build(system, "", allow_sample=False)
-    classifier.to(device).train()
-    optimizer = optimizer_of(classifier)
-    images = torch.randint(256, (BATCH_SIZE, 1, 28, 28), dtype=torch.uint8, device=device)
-    targets = torch.randint(10, (BATCH_SIZE,), device=device)
+    step = training_step(system, precision)
     with FlopCounterMode(display=False) as counter:
-        step(classifier, optimizer, images, targets, precision)
+        step()
     flops = counter.get_total_flops()
-    seconds = median(_times(lambda: step(classifier, optimizer, images, targets, precision), repeats))
+    seconds = median(_times(step, repeats))
     return {"flops": flops, "seconds": seconds, "gflops_per_second": flops / seconds / 1e9}
 
 

@@ -5,17 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from benchmarks.bare import optimizer_of, step
-from benchmarks.device import best_device, now
-from benchmarks.machine import WARM_UP
-from benchmarks.systems import BATCH_SIZE, build
-from lightning_cnn.startup import tune_process
+from benchmarks.device import now
+from benchmarks.machine import WARM_UP, training_step
 
 
 @dataclass
@@ -67,22 +63,16 @@ def of_step(system: str, precision: str, repeats: int) -> dict[str, Any]:
         `seconds` of a step, and `operators`, each with `name` and the attributes of `Cost`. The operators take less
         time than the step: the rest is between them.
     """
-    tune_process()
-    device = best_device()
-    classifier, _ = build(system, "", allow_sample=False)
-    classifier.to(device).train()
-    optimizer = optimizer_of(classifier)
-    images = torch.randint(256, (BATCH_SIZE, 1, 28, 28), dtype=torch.uint8, device=device)
-    targets = torch.randint(10, (BATCH_SIZE,), device=device)
+    step = training_step(system, precision)
     for _ in range(WARM_UP):
-        step(classifier, optimizer, images, targets, precision)
+        step()
     started = now()
     for _ in range(repeats):
-        step(classifier, optimizer, images, targets, precision)
+        step()
     seconds = (now() - started) / repeats
     with Costs() as costs:
         for _ in range(repeats):
-            step(classifier, optimizer, images, targets, precision)
+            step()
     operators = [
         {"name": name, "seconds": cost.seconds / repeats, "bytes": cost.bytes / repeats, "flops": cost.flops / repeats}
         for name, cost in sorted(costs.of.items(), key=lambda item: -item[1].seconds)
