@@ -66,9 +66,9 @@ TRIES = 20
 
 
 def measure_load(options: Options) -> Measurements:
-    """Train each system for a short epoch beside other processes: in the plain loop, with `fit`, and in one thread.
+    """Train each system for a short epoch beside other processes, in the plain loop and with `fit`.
 
-    And with as many threads as if the other processes began later.
+    `fit` has as many threads as it chooses, one, and one for each core, as if the other processes began later.
     """
     options = replace(options, limit_batches=options.limit_batches or BATCHES)
     measurements = []
@@ -89,17 +89,17 @@ def measure_load(options: Options) -> Measurements:
 def load_table(measurements: Measurements) -> Table:
     """One row per system and load."""
     rows = []
-    ratios_of = ("plain/fit", "fit/one thread", "plain/all threads")
     for system, all_runs in by(measurements, "system").items():
         for load, runs in by(all_runs, "load").items():
-            plain, fit, one, later = (column(runs, name, "seconds") for name in ("plain", "fit", "one", "all"))
+            plain, fit, one, every = (column(runs, name, "seconds") for name in ("plain", "fit", "one", "all"))
             threads = ", ".join(sorted({str(run["fit"]["threads"]) for run in runs}))
-            seconds = [spread(values, 2) for values in (plain, fit, one, later)]
-            ratios = [spread(pairwise(plain, fit), 1, " ×"), spread(pairwise(fit, one), 2, " ×")]
-            ratios.append(spread(pairwise(plain, later), 1, " ×"))
-            rows.append([system, load, threads, *seconds, *ratios])
+            seconds = [spread(values, 2) for values in (plain, fit, one, every)]
+            ratios = [(plain, fit, 1), (fit, one, 2), (plain, every, 1)]
+            texts = [spread(pairwise(above, below), digits, " ×") for above, below, digits in ratios]
+            rows.append([system, load, threads, *seconds, *texts])
+    times = ["plain s", "fit s", "one thread s", "all threads s"]
     return Table(
-        [*("system", "busy", "threads of fit", "plain s", "fit s", "one thread s", "all threads s"), *ratios_of],
+        ["system", "busy", "threads of fit", *times, "plain/fit", "fit/one thread", "plain/all threads"],
         rows,
         "Median (min–max) of a short epoch and its validation beside processes that each keep a core busy; ratios are "
         "those within each repeat.\none thread: `fit` with OMP_NUM_THREADS=1, beside the same processes. all threads: "

@@ -18,54 +18,54 @@ from lightning_cnn.threads import CoreUsage, own_cores
 _INTERVAL = 0.5
 
 
-class _SleepingTeam(threading.Thread):
-    """A team of OpenMP threads that sleeps until it is dismissed."""
+class _Background(threading.Thread):
+    """A thread that runs until it is ended."""
 
-    def __init__(self, size: int) -> None:
-        super().__init__(name="lightning-cnn sleeping team", daemon=True)
-        self._size = size
-        self._dismissed = threading.Event()
+    def __init__(self, name: str) -> None:
+        super().__init__(name=f"lightning-cnn {name}", daemon=True)
+        self.ended = threading.Event()
 
-    def run(self) -> None:
-        """Start the team, with something to do that takes no time, and end it with this thread."""
-        library = ctypes.CDLL(None)
-        library.GOMP_parallel(library.getpid, None, self._size, 0)
-        self._dismissed.wait()
-
-    def dismiss(self) -> None:
-        """End the team."""
-        self._dismissed.set()
+    def end(self) -> None:
+        """End the thread, and wait for its end."""
+        self.ended.set()
         self.join()
 
 
-class _Watch(threading.Thread):
+class _SleepingTeam(_Background):
+    """A team of so many OpenMP threads, of which this one is the first; they end with it."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__("sleeping team")
+        self.size = size
+
+    def run(self) -> None:
+        library = ctypes.CDLL(None)
+        library.GOMP_parallel(library.getpid, None, self.size, 0)  # anything that takes no time
+        self.ended.wait()
+
+
+class _Watch(_Background):
     """Lets a team sleep as long as other processes need the cores of so many threads."""
 
     def __init__(self, threads: int) -> None:
-        super().__init__(name="lightning-cnn core usage", daemon=True)
+        super().__init__("core usage")
         self.threads = threads
-        self._ended = threading.Event()
 
     def run(self) -> None:
         team: _SleepingTeam | None = None
         usage = CoreUsage()
-        while not self._ended.wait(_INTERVAL):
+        while not self.ended.wait(_INTERVAL):
             needed = round(usage.free_cores()) < self.threads
             usage = CoreUsage()
             if needed and team is None:
-                # Just enough for more threads than cores, of which one is the thread that starts the team.
+                # Its first thread is none of OpenMP's, so that there is just one thread more than there are cores.
                 team = _SleepingTeam(len(own_cores()) - self.threads + 2)
                 team.start()
             elif not needed and team is not None:
-                team.dismiss()
+                team.end()
                 team = None
         if team is not None:
-            team.dismiss()
-
-    def end(self) -> None:
-        """End the watch, and the team."""
-        self._ended.set()
-        self.join()
+            team.end()
 
 
 _watch: _Watch | None = None
@@ -74,10 +74,10 @@ _watch: _Watch | None = None
 def sleep_beside_others(threads: int) -> None:
     """From now on, let threads that wait sleep at once while other processes need their cores.
 
-    Does nothing without GNU OpenMP, which torch has on Linux only, and for one thread, which waits for none.
+    Does nothing without GNU OpenMP, which torch has on Linux only.
 
     Args:
-        threads: The number of torch's threads.
+        threads: The number of torch's threads; 1, which waits for none, ends it.
 
     Example:
         >>> sleep_beside_others(threads=1)
