@@ -51,7 +51,7 @@ class Costs(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def of_step(system: str, precision: str, repeats: int) -> dict[str, Any]:
+def of_step(system: str, precision: str, repeats: int) -> list[dict[str, Any]]:
     """Return the mean costs of the operators of a training step, the most expensive first.
 
     Args:
@@ -60,21 +60,15 @@ def of_step(system: str, precision: str, repeats: int) -> dict[str, Any]:
         repeats: Steps to measure, at least 1.
 
     Returns:
-        `seconds` of a step, and `operators`, each with `name` and the attributes of `Cost`. The operators take less
-        time than the step: the rest is between them.
+        The `name` of each operator and the attributes of its `Cost`.
     """
     step = training_step(system, precision)
     for _ in range(WARM_UP):
         step()
-    started = now()
-    for _ in range(repeats):
-        step()
-    seconds = (now() - started) / repeats
     with Costs() as costs:
         for _ in range(repeats):
             step()
-    operators = [
+    return [
         {"name": name, "seconds": cost.seconds / repeats, "bytes": cost.bytes / repeats, "flops": cost.flops / repeats}
         for name, cost in sorted(costs.of.items(), key=lambda item: -item[1].seconds)
     ]
-    return {"seconds": seconds, "operators": operators}
