@@ -76,13 +76,14 @@ class TensorBoard(TensorBoardLogger):
 
 @rank_zero_only
 def _keep_in_order(earlier: list[Path]) -> None:
-    """Rename earlier event files whose names have a time in the future, because the clock was set back.
+    """Rename earlier event files whose names do not have an earlier second than now, as after the clock was set back.
 
-    TensorBoard reads the files in the order of their names, and a new one is named after the time.
+    TensorBoard reads the files in the order of their names. A name begins with the second in which its file was made;
+    host, process and a count follow, which are not in order.
     """
     now = int(time())
     stamps = [int(path.name.split(".")[3]) for path in earlier]
-    if max(stamps, default=0) <= now:
+    if max(stamps, default=0) < now:
         return
     for place, (path, stamp) in enumerate(zip(earlier, stamps, strict=True)):
         latest = now - len(earlier) + place  # a second is left to each of the files after it

@@ -1,4 +1,5 @@
 import io
+import os
 import time
 
 import numpy as np
@@ -65,11 +66,13 @@ def test_logging_hyperparameters_adds_no_scalar(tmp_path):
 
 
 @pytest.mark.parametrize("clock", [-1000, 0, 1000])
-def test_steps_stay_in_order_when_the_clock_is_changed(tmp_path, monkeypatch, clock):
+@pytest.mark.parametrize("processes", [[8, 9, 10], [1, 1, 1], [10, 9, 8]])  # not in the order of text; all the same
+def test_steps_stay_in_order_when_the_clock_is_changed(tmp_path, monkeypatch, clock, processes):
     start = time.time()
     for run, (now, first_step) in enumerate([(start, None), (start + clock, 2), (start + clock / 2, 4)]):
         monkeypatch.setattr(time, "time", lambda now=now: now)
         monkeypatch.setattr(tensorboard, "time", time.time)
+        monkeypatch.setattr(os, "getpid", lambda run=run: processes[run])
         logger = TensorBoard(tmp_path, first_step)
         for step in range(2 * run, 2 * run + 2):
             logger.log_metrics({"val/acc": 0.5}, step=step)
