@@ -100,15 +100,15 @@ def class_path(description: Description, section: Literal["model", "data"]) -> s
 
 def label_smoothing(description: Description) -> float:
     """Return the label smoothing that a classifier was trained with, its own or that of its loss; or else 0."""
-    settings = _arguments(description["config"].get("model"))
-    for arguments in (settings, _arguments(settings.get("loss"))):
+    settings = init_args(description["config"].get("model"))
+    for arguments in (settings, init_args(settings.get("loss"))):
         value = arguments.get("label_smoothing")
         if isinstance(value, float | int) and 0 < value <= 1:
             return float(value)
     return 0.0
 
 
-def _arguments(settings: Any) -> dict[str, Any]:
+def init_args(settings: Any) -> dict[str, Any]:
     """Return the `init_args` of a class in a config, which may be any plain value."""
     arguments = settings.get("init_args") if isinstance(settings, dict) else None
     return arguments if isinstance(arguments, dict) else {}

@@ -26,8 +26,8 @@ SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch_export": ".pt
 WEB = "web"
 #: The formats with a program, which is compared with the checkpoint on the images of its data.
 PROGRAMS = ("onnx", "torch_export", WEB)
-#: The program in the folder of `WEB`.
-_SITE_MODEL = "model.onnx"
+#: The program in the folder of `WEB`, and the file that says that a folder is one.
+_SITE_MODEL, _SITE_FILE = "model.onnx", "site.json"
 
 _DESCRIPTION = """\
 Write a checkpoint as a file to share, in one of these formats:
@@ -135,13 +135,15 @@ def _format(arguments: argparse.Namespace, flags: list[str]) -> str:
 
 
 def _require_folder(folder: Path) -> None:
-    """Refuse a path at which no folder can be written.
+    """Refuse a path at which no page can be written: it would replace the whole folder.
 
     Raises:
-        UserError: If there is a file, or the folder around it does not exist.
+        UserError: If there is a file or a folder of something else, or the folder around it does not exist.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {folder} is a file; name a new folder")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / _SITE_FILE).is_file():
+        raise UserError(f"--output {folder} is a folder with other files than those of a page; name a new folder")
     if not folder.absolute().parent.is_dir():
         raise UserError(f"--output {folder}: there is no folder {folder.parent}; create it, or choose another")
 
@@ -213,12 +215,12 @@ def _split(argv: list[str]) -> tuple[list[str], list[str]]:
     """Return the arguments without the flags of the data and their values, and these."""
     own: list[str] = []
     flags: list[str] = []
-    words = iter(argv)
-    for word in words:
-        if not word.startswith(("--data.", "--data=")) and word != "--data":
-            own.append(word)
+    arguments = iter(argv)
+    for argument in arguments:
+        if not argument.startswith(("--data.", "--data=")) and argument != "--data":
+            own.append(argument)
             continue
-        flags.append(word)
-        if "=" not in word and (value := next(words, None)) is not None:
+        flags.append(argument)
+        if "=" not in argument and (value := next(arguments, None)) is not None:
             flags.append(value)
     return own, flags

@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lightning_cnn import __version__
+from lightning_cnn.checkpoint.description import init_args
 from lightning_cnn.export.agreement import Agreement
 from lightning_cnn.run import Run
 from lightning_cnn.text import printable
@@ -141,7 +142,7 @@ def _settings(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for place in _SETTINGS:
         value: Any = config
         for name in place.split("."):
-            value = value.get("init_args", value).get(name) if isinstance(value, Mapping) else None
+            value = (init_args(value) or value).get(name) if isinstance(value, Mapping) else None
         if value is not None:
             yield place, _shown(value)
 
@@ -149,8 +150,7 @@ def _settings(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _shown(value: object) -> str:
     """Return a setting in a line: of a class, its name and its arguments."""
     if isinstance(value, Mapping) and isinstance(path := value.get("class_path"), str):
-        arguments = value.get("init_args") or {}
-        given = ", ".join(f"{k}={_shown(v)}" for k, v in arguments.items() if v not in (None, False))
+        given = ", ".join(f"{k}={_shown(v)}" for k, v in init_args(value).items() if v not in (None, False))
         return f"{path.rpartition('.')[2]}({given})"
     if isinstance(value, list):
         return f"[{', '.join(map(_shown, value))}]"
@@ -159,8 +159,8 @@ def _shown(value: object) -> str:
 
 def _network_name(metadata: Mapping[str, Any]) -> str:
     model = metadata["config"].get("model") or {}
-    network = (model.get("init_args") or {}).get("network")
-    path = network["class_path"] if isinstance(network, Mapping) else str(model.get("class_path", "a network"))
+    network = init_args(model).get("network")
+    path = (network if isinstance(network, Mapping) else model).get("class_path", "a network")
     return str(path).rpartition(".")[2].removesuffix("Classifier")
 
 

@@ -395,6 +395,14 @@ def test_a_folder_for_the_web_is_replaced_only_if_that_is_said(run, runtime, cli
     assert Path("site/index.html").is_file()
 
 
+def test_a_folder_of_something_else_is_not_replaced_by_a_page(run, runtime, cli, tiny_data):
+    outcome = cli("export", run, "--format", "web", "--output", run.parent, "--overwrite")
+
+    assert outcome.status == 2
+    assert f"--output {run.parent} is a folder with other files than those of a page; name a new folder" in outcome.err
+    assert (run / "checkpoints" / "best.ckpt").is_file()
+
+
 @pytest.mark.parametrize(
     ("output", "message"),
     [("file", "file is a file; name a new folder"), ("no/site", "there is no folder no; create it")],

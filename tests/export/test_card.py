@@ -92,3 +92,20 @@ def test_of_many_classes_some_are_named(tmp_path):
     card = model_card({**METADATA, "class_names": names}, "onnx", "a.onnx", AGREEMENT, Run(tmp_path))
 
     assert "199. class 199\n" in card and "class 200" not in card and "and 1,300 more." in card
+
+
+@pytest.mark.parametrize("arguments", [None, "evil", ["evil"], {"network": {}}, {"network": "evil"}, {"network": None}])
+@pytest.mark.parametrize("section", ["model", "data"])
+def test_a_config_of_a_stranger_makes_a_card_all_the_same(tmp_path, section, arguments):
+    config = {**METADATA["config"], section: {"class_path": "their.Thing", "init_args": arguments}}
+
+    assert "# " in model_card({**METADATA, "config": config}, "onnx", "a.onnx", AGREEMENT, Run(tmp_path))
+
+
+def test_arguments_that_are_no_mapping_are_left_out(tmp_path):
+    optimizer = {"class_path": "their.SGD", "init_args": [1]}
+    config = {**METADATA["config"], "model": {"class_path": "their.Net", "init_args": {"optimizer": optimizer}}}
+
+    assert "| model.optimizer | SGD() |" in model_card(
+        {**METADATA, "config": config}, "onnx", "a.onnx", AGREEMENT, Run(tmp_path)
+    )
