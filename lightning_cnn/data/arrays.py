@@ -73,6 +73,10 @@ class ArrayDataModule(ImageDataModule):
         channels, height, width = self._train[0].shape[1:]
         return channels, height, width
 
+    def has_images(self, part: Part) -> bool:
+        """Whether there are images of a part."""
+        return part != "test" or self._test is not None
+
     def load_images(self, parts: Sequence[Part]) -> dict[Part, Images]:
         """Return the images of these parts.
 

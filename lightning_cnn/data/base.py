@@ -131,11 +131,11 @@ class ImageDataModule(LightningDataModule):
         return []
 
     def has_images(self, part: Part) -> bool:
-        """Whether there are images of a part; every dataset has them, but a folder."""
+        """Whether there are images of a part."""
         return True
 
     def split_rows(self) -> list[tuple[str, str, str]]:
-        """Return file, label and part of each image, sorted; nothing where the dataset itself says so."""
+        """Return file, label and part of each image, sorted; empty if the dataset itself has a test set."""
         return []
 
     @property

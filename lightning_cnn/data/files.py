@@ -10,7 +10,7 @@ import sys
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
@@ -152,8 +152,9 @@ def locked(folder: Path) -> Iterator[None]:
             finally:
                 if [*folder.iterdir()] == [lock]:  # nothing was stored
                     lock.unlink()
-                    for path in created:
-                        path.rmdir()
+                    with suppress(OSError):  # another process has put something there meanwhile
+                        for path in created:
+                            path.rmdir()
     except Timeout as error:
         raise DataError(
             f"{folder} is still locked by another process after {LOCK_TIMEOUT:.0f} s: "

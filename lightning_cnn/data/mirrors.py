@@ -72,10 +72,10 @@ def user_mirrors(given: Sequence[str] | str | None) -> list[str]:
     texts = os.environ.get("LIGHTNING_CNN_MIRRORS", "") if given is None else given
     addresses = [text.strip() for text in (texts.split(",") if isinstance(texts, str) else texts) if text.strip()]
     for address in addresses:
-        if not re.fullmatch(r"https?://[^\s/]\S*", address):
+        if not re.fullmatch(r"https?://[!-.0-~][!-~]*", address):
             raise UserError(
                 f"{what}: {address!r} is not a web address; give those of folders, such as https://example.org/data, "
-                "separated by commas"
+                "separated by commas, other letters than those of ASCII as %XX"
             )
     return [address.rstrip("/") for address in addresses]
 

@@ -12,7 +12,9 @@ import string
 import struct
 import zipfile
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -26,6 +28,7 @@ from lightning_cnn.data.files import announce, locked
 from lightning_cnn.data.mirrors import in_one_line, user_mirrors
 from lightning_cnn.data.mnist import IMAGE_SIZE, MNIST
 from lightning_cnn.errors import DataError, reason
+from lightning_cnn.files import atomic_write
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.integer]]
 
@@ -95,38 +98,51 @@ class PublishedDataModule(ImageDataModule):
             DataError: If the dataset is not available.
         """
         folder = self.data_dir.expanduser() / self.folder
-        if not (missing := [file for file in self.md5 if not (folder / file).is_file()]):
+        if not self._missing(folder):
             return
         announce(f"fetching {self.title} into {folder}")
         with locked(folder):
-            for file in [missing[0]] if self.archive is not None else missing:
-                address = self.addresses[file] if self.archive is None else self.archive[0]
-                name = PurePosixPath(address).name
-                own = [f"{mirror}/{path}" for mirror in self.mirrors for path in (name, f"{self.folder}/{name}")]
-                self._download(folder, file, [*own, address], missing)
+            missing = self._missing(folder)  # unless another process has fetched them
+            if self.archive is None:
+                for file in missing:
+                    self._download(folder / file, self.addresses[file], self.md5[file])
+            elif missing:
+                self._extract(folder, missing, *self.archive)
 
-    def _download(self, folder: Path, file: str, addresses: list[str], missing: list[str]) -> None:
-        """Download a file, or the archive that has it, from the first address that has it."""
-        # A second to import.
-        from torchvision.datasets.utils import (  # type: ignore[import-untyped]
-            download_and_extract_archive,
-            download_url,
-        )
+    def _missing(self, folder: Path) -> list[str]:
+        return [file for file in self.md5 if not (folder / file).is_file()]
 
-        failed = []
-        for address in addresses:
+    def _extract(self, folder: Path, missing: list[str], address: str, md5: str) -> None:
+        """Download the archive, and write the missing files of it, each at once."""
+        from torchvision.datasets.utils import extract_archive  # type: ignore[import-untyped]  # a second to import
+
+        archive = folder / PurePosixPath(address).name
+        self._download(archive, address, md5)
+        with TemporaryDirectory(dir=folder, prefix=".") as extracted:
+            extract_archive(str(archive), extracted)
+            for file in missing:
+                (folder / file).parent.mkdir(exist_ok=True)
+                Path(extracted, file).replace(folder / file)
+
+    def _download(self, file: Path, address: str, md5: str) -> None:
+        """Download a file, unless it is there, from the first address that has it: those of the user, or its own."""
+        from torchvision.datasets.utils import check_integrity, download_url  # a second to import
+
+        if check_integrity(str(file), md5):
+            return
+        name, failed = PurePosixPath(address).name, []
+        own = [f"{mirror}/{path}" for mirror in self.mirrors for path in (name, f"{self.folder}/{name}")]
+        for one in [*own, address]:
             try:
-                if self.archive is not None:
-                    download_and_extract_archive(address, str(folder), md5=self.archive[1])
-                else:
-                    download_url(address, str(folder), file, self.md5[file])
+                with atomic_write(file) as part:
+                    download_url(one, str(part.parent), part.name, md5)
                 return
-            except (RuntimeError, OSError) as error:
-                failed.append(f"{address}: {in_one_line(reason(error))}")
+            except (RuntimeError, OSError, HTTPException) as error:
+                failed.append(f"{one}: {in_one_line(reason(error))}")
         raise DataError(
-            f"{self.title} is not in {folder} and cannot be downloaded ({'; '.join(failed)}); put "
-            f"{', '.join(missing)} there, pass the folder that has {self.folder} as --data.data_dir, or name a web "
-            "folder that has them as --data.mirrors"
+            f"{self.title} is not in {file.parent} and cannot be downloaded ({'; '.join(failed)}); put "
+            f"{', '.join(self._missing(file.parent))} there, pass the folder that has {self.folder} as "
+            "--data.data_dir, or name a web folder that has them as --data.mirrors"
         )
 
     def load_images(self, parts: Sequence[Part]) -> dict[Part, Images]:

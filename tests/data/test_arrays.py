@@ -99,6 +99,7 @@ def test_arrays_that_do_not_fit_are_refused(arguments, message):
 def test_without_test_images_only_a_test_is_refused():
     datamodule = ArrayDataModule(GREY, LABELS)
     datamodule.setup("fit")
+    assert [datamodule.has_images(part) for part in ("train", "val", "test")] == [True, True, False]
     with pytest.raises(UserError, match=r"^there are no test images; give test_images and test_labels$"):
         datamodule.setup("test")
 

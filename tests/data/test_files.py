@@ -116,6 +116,13 @@ def test_locking_creates_the_folder_and_removes_partial_files(tmp_path):
         assert (tmp_path / "new").is_dir()
 
 
+def test_a_new_folder_that_another_process_uses_by_now_is_left(tmp_path):
+    with locked(tmp_path / "data" / "MNIST"):
+        (tmp_path / "data" / "other").touch()
+
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["other"]
+
+
 def test_the_lock_is_released_after_an_error(tmp_path):
     with pytest.raises(RuntimeError, match="inside"), locked(tmp_path):
         raise RuntimeError("inside")

@@ -75,7 +75,9 @@ def test_mirrors_of_the_user(monkeypatch, given, addresses):
     assert user_mirrors(None) == []
 
 
-@pytest.mark.parametrize("given", ["data", "file:///etc/passwd", "ftp://a/b", "https://", "http://a b", "http:///x"])
+@pytest.mark.parametrize(
+    "given", ["data", "file:///etc/passwd", "ftp://a/b", "https://", "http://a b", "http:///x", "http://a/é"]
+)
 def test_mirrors_are_web_addresses(monkeypatch, given):
     with pytest.raises(UserError, match="is not a web address; give those of folders, such as"):
         user_mirrors(given)

@@ -4,15 +4,17 @@ import gzip
 import hashlib
 import pickle
 import struct
+import tarfile
 import zipfile
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from idx import idx_bytes, images_and_labels
 from torchvision import datasets
-from web import redirect, serve
+from web import redirect, send, serve
 
-from lightning_cnn.data import CIFAR10DataModule, EMNISTDataModule, KMNISTDataModule, QMNISTDataModule
+from lightning_cnn.data import CIFAR10DataModule, EMNISTDataModule, KMNISTDataModule, QMNISTDataModule, published
 from lightning_cnn.errors import DataError
 
 
@@ -83,6 +85,45 @@ def test_a_failed_download_is_one_line(written, tmp_path, monkeypatch):
     )
 
 
+def not_http(handler, server):
+    handler.wfile.write(b"SSH-2.0-OpenSSH_9.9\r\n")
+
+
+@pytest.mark.parametrize("answer", [send(b"cut off", announced=100), b"<html>", not_http])
+def test_of_a_download_that_fails_nothing_is_left(written, tmp_path, monkeypatch, answer):
+    monkeypatch.setenv("no_proxy", "*")
+    name, *_ = KMNISTDataModule.md5
+    data_dir = written(KMNISTDataModule, {name: b"right"})
+    (data_dir / KMNISTDataModule.folder / name).unlink()
+    with serve({f"/bad/{name}": answer, f"/good/{name}": b"right"}) as server:
+        bad, good = (f"{server.address}{folder}" for folder in ("bad", "good"))
+        monkeypatch.setattr(KMNISTDataModule, "addresses", {name: f"{bad}/{name}"})
+        with pytest.raises(DataError, match="cannot be downloaded"):
+            KMNISTDataModule(data_dir).prepare_data()
+        assert list((data_dir / KMNISTDataModule.folder).iterdir()) == []
+        KMNISTDataModule(data_dir, mirrors=[bad, good]).prepare_data()
+
+    assert [path.name for path in (data_dir / KMNISTDataModule.folder).iterdir() if path.suffix == ".gz"] == [name]
+    assert (data_dir / KMNISTDataModule.folder / name).read_bytes() == b"right"
+
+
+def test_what_another_process_has_fetched_meanwhile_is_kept(written, monkeypatch):
+    name, *_ = KMNISTDataModule.md5
+    data_dir = written(KMNISTDataModule, {name: b"right"})
+    path = data_dir / KMNISTDataModule.folder / name
+    path.unlink()
+
+    @contextmanager
+    def locked(folder):
+        path.write_bytes(b"right")
+        yield
+
+    monkeypatch.setattr(published, "locked", locked)
+    monkeypatch.setattr(KMNISTDataModule, "addresses", {name: "http://127.0.0.1:9/x.gz"})
+
+    KMNISTDataModule(data_dir).prepare_data()
+
+
 def test_qmnist_has_the_class_first_of_eight_numbers(written):
     images, labels = images_and_labels(20, 10, np.random.default_rng(0))
     columns = np.zeros((20, 8), ">i4")
@@ -129,6 +170,35 @@ def test_cifar10(written):
     assert val.shape == (10, 3, 32, 32)
     assert np.array_equal(tested.flatten(1).numpy(), batches[5][b"data"])
     assert targets.tolist() == list(range(10))
+
+
+def test_the_archive_of_cifar10_is_downloaded_once_and_extracted_file_by_file(written, tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    contents = {name: name.encode() for name in CIFAR10DataModule.md5}
+    data_dir = written(CIFAR10DataModule, contents)
+    with tarfile.open(tmp_path / "made.tar.gz", "w:gz") as made:
+        for name in contents:
+            made.add(data_dir / name, name)
+    archive = (tmp_path / "made.tar.gz").read_bytes()
+    kept, *lost = contents
+    kept_before = (data_dir / kept).stat()
+    for name in lost:
+        (data_dir / name).unlink()
+    with serve({"/cifar.tar.gz": archive}) as server:
+        facts = (f"{server.address}cifar.tar.gz", hashlib.md5(archive).hexdigest())
+        monkeypatch.setattr(CIFAR10DataModule, "archive", facts)
+        CIFAR10DataModule(data_dir).prepare_data()
+        requests = len(server.requests)
+        (data_dir / lost[0]).unlink()
+        CIFAR10DataModule(data_dir).prepare_data()
+
+    assert {name: (data_dir / name).read_bytes() for name in contents} == contents
+    assert (data_dir / kept).stat().st_mtime_ns == kept_before.st_mtime_ns
+    assert len(server.requests) == requests
+    assert {path.name for path in data_dir.iterdir()} - {"made.tar.gz", ".lock"} == {
+        "cifar-10-batches-py",
+        "cifar.tar.gz",
+    }
 
 
 def test_code_in_a_file_of_cifar10_is_not_run(written):
