@@ -221,15 +221,11 @@ class ShuffledLoader(DataLoader[Batch]):
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Shuffle with that seed, and start the next iteration there unless another epoch is set before."""
-        state = dict(state_dict)
-        if "images" not in state:  # of earlier versions, which counted batches
-            state |= {"images": state.pop("seen") * self.global_batch_size, "global_batch_size": self.global_batch_size}
-        self._resumed = state
-        self._epoch = state["epoch"] - 1
-        self.seed = state.setdefault("seed", self.seed)
+        self._resumed = {name: state_dict[name] for name in ("seed", "epoch", "images", "global_batch_size")}
+        self._epoch, self.seed = state_dict["epoch"] - 1, state_dict["seed"]
         if isinstance(self.sampler, ShuffledShare):
             self.sampler.seed = self.seed
-            self.sampler.set_epoch(state["epoch"])
+            self.sampler.set_epoch(state_dict["epoch"])
 
     def __len__(self) -> int:
         if not isinstance(self.sampler, ShuffledShare):

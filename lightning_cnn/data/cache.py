@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import PIL
@@ -98,8 +98,6 @@ def decoded(
         UserError: If an argument is out of range, or if files cannot be decoded.
         DataError: If the pixels cannot be stored, or if a class has no image left to train with.
     """
-    if on_error not in get_args(OnError):
-        raise UserError(f"on_error must be fail or skip, got {on_error!r}")
     resize = Resize(size, mode, 3 if channels == "auto" else channels)
     path = store.folder() / _key(listing, resize, channels)
     try:
@@ -117,8 +115,8 @@ def decoded(
 def _key(listing: Listing, resize: Resize, channels: Channels) -> str:
     """Return a key of everything that the pixels depend on.
 
-    A file is known by its size and its times. Tools that unpack archives set the time of modification, so that other
-    content can have the same; nobody can set that of the last change.
+    A file is identified by its size, its mtime and its ctime. Unpacking an archive restores the mtime, so that other
+    content may have the same; the ctime cannot be set.
     """
     key = hashlib.blake2b(digest_size=16)
     key.update(repr((_FORMAT, PIL.__version__, resize.size, resize.mode, channels)).encode())

@@ -13,7 +13,6 @@ import resource
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import Any, BinaryIO, NamedTuple
 
 #: Bytes of memory that the process may take: 50 megapixels as they are decoded.
@@ -120,8 +119,12 @@ def _frame(image: Any, number: int, request: Request) -> Answer:
     pixels = b""
     if _fits(image.size, request):
         image.load()
-        with suppress(Exception):  # damaged EXIF data
+        try:
             ImageOps.exif_transpose(image, in_place=True)
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001  # damaged EXIF data
+            pass
         if image.mode in ("P", "PA"):  # the palette is not sent
             image = image.convert("RGBA" if image.has_transparency_data else "RGB")
         pixels = image.tobytes()

@@ -213,7 +213,10 @@ def test_a_protected_pdf_is_refused():
     assert refusal(content) == "protected by a password; save it without one"
 
 
-@pytest.mark.parametrize("content", [b"%PDF-1.7", b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n", pages(1)[:150]])
+NO_PAGES = pdf(b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[]/Count 0>>")
+
+
+@pytest.mark.parametrize("content", [b"%PDF-1.7", b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n", pages(1)[:150], NO_PAGES])
 def test_a_damaged_pdf_is_refused(content):
     assert refusal(content) == DAMAGED
 
