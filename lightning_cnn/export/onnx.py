@@ -58,9 +58,13 @@ def to_onnx(classifier: ImageClassifier) -> bytes:
     except Exception as error:  # of torch and of onnxscript, of many types
         raise _not_exported(classifier, error) from error
     assert written is not None
-    model: Any = written.model_proto
+    return serialized(written.model_proto)
+
+
+def serialized(model: Any) -> bytes:
+    """Return a model of ONNX as bytes, without names of modules and lines of code."""
     for described in (model, model.graph, *model.graph.node, *model.graph.initializer):
-        del described.metadata_props[:]  # names of modules and lines of code
+        del described.metadata_props[:]
         described.doc_string = ""
     return cast(bytes, model.SerializeToString(deterministic=True))
 

@@ -16,7 +16,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from lightning_cnn.checkpoint.onnx import INPUT
 from lightning_cnn.data.batches import SequentialLoader
 from lightning_cnn.errors import UserError
-from lightning_cnn.export.agreement import Agreement
+from lightning_cnn.export.onnx import serialized
 
 #: Images that the ranges of the activations are measured on, and how many at once.
 _CALIBRATION, _BATCH = 1024, 64
@@ -32,7 +32,7 @@ class AccuracyError(UserError):
 
 @dataclass(frozen=True)
 class Quantization:
-    """What quantization has cost.
+    """The accuracy before and after quantization.
 
     Attributes:
         calibration_images: Number of validation images that it was calibrated on.
@@ -51,11 +51,6 @@ class Quantization:
             f"validation accuracy {100 * self.validation_accuracy:.2f} %, that of the checkpoint "
             f"{100 * self.checkpoint_validation_accuracy:.2f} % ({self.validation_images:,} images)"
         )
-
-    @classmethod
-    def of(cls, images: "Calibration", agreement: Agreement) -> "Quantization":
-        """Return what quantization has cost, by the comparison on all validation images."""
-        return cls(len(images.images), agreement.images, agreement.accuracy, agreement.checkpoint_accuracy)
 
     def require_accurate(self, max_drop: float) -> None:
         """Refuse a file that is less accurate than the checkpoint by more than so many percentage points.
@@ -81,15 +76,9 @@ class Calibration(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime h
     """
 
     def __init__(self, loader: SequentialLoader) -> None:
-        number = sum(len(targets) for _, targets in loader)
-        step = max(1, number // _CALIBRATION)
-        chosen: list[NDArray[np.uint8]] = []
-        position = 0
-        for images, targets in loader:
-            rows = [row for row in range(len(targets)) if (position + row) % step == 0]
-            chosen.append(images[torch.tensor(rows, dtype=torch.long)].cpu().numpy())
-            position += len(targets)
-        self.images = np.concatenate(chosen)[:_CALIBRATION]
+        number = len(loader.dataset)
+        rows = torch.arange(0, number, max(1, number // _CALIBRATION))[:_CALIBRATION]
+        self.images: NDArray[np.uint8] = loader.dataset.select(rows)[0].cpu().numpy()
         self._batches = self._batched()
 
     def _batched(self) -> Iterator[dict[str, NDArray[np.uint8]]]:
@@ -128,9 +117,4 @@ def quantized(model: bytes, images: Calibration) -> bytes:
             )
         finally:
             logging.disable(before)
-        made = onnx.load(target)
-    for described in (made, made.graph, *made.graph.node):
-        del described.metadata_props[:]
-        described.doc_string = ""
-    data: bytes = made.SerializeToString(deterministic=True)
-    return data
+        return serialized(onnx.load(target))

@@ -178,7 +178,9 @@ def _quantized(
     program = Onnx(quantized(program.model, calibration), program.num_threads)
     program.write(path, {})
     agreement = _compared(program, source, path, images.validation(), images.title, "val")
-    quantization = Quantization.of(calibration, agreement)
+    quantization = Quantization(
+        len(calibration.images), agreement.images, agreement.accuracy, agreement.checkpoint_accuracy
+    )
     quantization.require_accurate(max_accuracy_drop)
     return program, quantization
 

@@ -5,7 +5,6 @@ import torch
 
 from lightning_cnn.classifiers import CNNClassifier
 from lightning_cnn.data.batches import Images, SequentialLoader
-from lightning_cnn.export.agreement import Agreement
 from lightning_cnn.export.onnx import to_onnx
 from lightning_cnn.export.quantize import AccuracyError, Calibration, Quantization, quantized
 
@@ -46,7 +45,7 @@ def test_weights_become_8_bit_integers_with_a_scale_for_each_channel():
 
 
 def test_accuracy_decides_by_validation_images():
-    cost = Quantization.of(Calibration(loader(10, 5)), Agreement("MNIST", "val", 1000, 990, 0.1, 0.905, 0.91))
+    cost = Quantization(10, 1000, 0.905, 0.91)
 
     assert str(cost) == "validation accuracy 90.50 %, that of the checkpoint 91.00 % (1,000 images)"
     cost.require_accurate(0.51)
