@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.options import Options
 from benchmarks.process import ROOT, WorkerError, call, command, environment, progress
-from benchmarks.report import Table, spread
+from benchmarks.report import Table, by, spread
 from benchmarks.section import Measurements
 
 #: Clients at a time, each with a connection of its own.
@@ -61,9 +61,7 @@ def measure_serve(options: Options) -> Measurements:
 def serve_table(measurements: Measurements) -> Table:
     """One row per model."""
     rows = []
-    names = list(dict.fromkeys(run["model"] for run in measurements))
-    for name in names:
-        runs = [run for run in measurements if run["model"] == name]
+    for name, runs in by(measurements, "model").items():
         values = [(load, value) for load in ("one", "closed", "open") for value in ("p50", "p99")]
         columns = [spread([run[load][value] for run in runs], 1) for load, value in values]
         best = max(runs[0]["batches"], key=lambda size: float(runs[0]["batches"][size]))
@@ -96,7 +94,7 @@ def _train(options: Options, folder: str) -> str:
         "--plots.enabled": "false",
         "--dashboard.enabled": "false",
     }
-    command("fit", *(str(word) for pair in flags.items() for word in pair))
+    command("fit", *(str(part) for flag in flags.items() for part in flag))
     return str(next(Path(folder).glob("*/version_0")))
 
 

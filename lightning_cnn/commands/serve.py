@@ -1,6 +1,7 @@
 """``lightning-cnn serve``: answer requests over HTTP with the predictions of one model or several."""
 
 import argparse
+import os
 from importlib.util import find_spec
 from ipaddress import ip_address
 
@@ -8,7 +9,15 @@ from lightning_cnn.config.options import Parser, integer, positive
 from lightning_cnn.data.pillow_images import MAX_PIXELS
 from lightning_cnn.errors import UserError, install_extra
 from lightning_cnn.run import DEFAULT_ROOT, find_runs, resolve_checkpoint
-from lightning_cnn.serve.settings import KEY_VARIABLE, LOOPBACK, Limits, Settings, name_models, read_key
+from lightning_cnn.serve.settings import (
+    KEY_VARIABLE,
+    LOOPBACK,
+    METRICS_VARIABLE,
+    Limits,
+    Settings,
+    name_models,
+    read_key,
+)
 
 #: The packages of the extra `serve`, by the names that they are imported by.
 _PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
@@ -77,6 +86,7 @@ def run(arguments: argparse.Namespace, page: bool) -> None:
         page=page,
         local=_is_local(arguments.host),
     )
+    os.environ.pop(METRICS_VARIABLE, None)  # of another program; read by the next import
     from lightning_cnn.serve.server import listen, serve
 
     listening = listen(arguments.host, arguments.port)

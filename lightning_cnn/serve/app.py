@@ -102,12 +102,12 @@ def _add_routes(
     )
     async def predict(request: Request) -> Answer:
         """Classify one image or several."""
-        with gate.admit(request.client.host if request.client else "") as visit:
+        with gate.admit(request.client.host if request.client else "") as bring:
             chunks = []
             async for chunk in read_body(request, settings.limits):
-                visit.bring(len(chunk))
+                bring(len(chunk))
                 chunks.append(chunk)
-            asked = await read_question(request, b"".join(chunks), settings.limits)
+            images, asked = await read_question(request, b"".join(chunks), settings.limits)
             chunks.clear()
             model = next(iter(models.values())) if asked.model is None else models.get(asked.model)
             if model is None:
@@ -115,7 +115,7 @@ def _add_routes(
             try:
                 async with asyncio.timeout(settings.limits.timeout):
                     frames = []
-                    for i, content in enumerate(asked.images):  # one by one: others get their turn in between
+                    for i, content in enumerate(images):  # one by one: others get their turn in between
                         try:
                             frames.append(await compute(model.frame, content))
                         except ImageFileError as error:

@@ -1,7 +1,7 @@
 """Which requests a process lets in: only so many at a time, of all clients and of each, and so many bytes."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from fastapi import HTTPException
@@ -35,8 +35,10 @@ class Gate:
         self.inside = 0
 
     @contextmanager
-    def admit(self, client: str) -> Iterator["Visit"]:
-        """Let a request in until the end of the block.
+    def admit(self, client: str) -> Iterator[Callable[[int], None]]:
+        """Let a request in until the end of the block, and yield a function that counts its bytes in memory.
+
+        The function raises `HTTPException` 503 if the bytes of all requests are too many.
 
         Raises:
             HTTPException: 503 if there are too many requests, 429 if there are too many of this client.
@@ -47,41 +49,22 @@ class Gate:
             raise HTTPException(
                 429, f"{self._clients[client]:,} requests of yours are waiting already; send fewer at a time", _RETRY
             )
+        brought = 0
+
+        def bring(count: int) -> None:
+            nonlocal brought
+            if self._bytes + count > self._limits.max_memory:
+                raise HTTPException(503, "the requests that are waiting fill the memory; send it again", _RETRY)
+            self._bytes += count
+            brought += count
+
         self.inside += 1
         self._clients[client] += 1
-        visit = Visit(self)
         try:
-            yield visit
+            yield bring
         finally:
-            self._bytes -= visit.bytes
+            self._bytes -= brought
             self.inside -= 1
             self._clients[client] -= 1
             if not self._clients[client]:
                 del self._clients[client]
-
-    def take(self, count: int) -> None:
-        """Count bytes in memory.
-
-        Raises:
-            HTTPException: 503 if they are too many.
-        """
-        if self._bytes + count > self._limits.max_memory:
-            raise HTTPException(503, "the requests that are waiting fill the memory; send it again", _RETRY)
-        self._bytes += count
-
-
-class Visit:
-    """A request that has been let in.
-
-    Attributes:
-        bytes: How many bytes it has brought.
-    """
-
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
-        self.bytes = 0
-
-    def bring(self, count: int) -> None:
-        """Count bytes of the request; raises `HTTPException` 503 if they do not fit into the memory."""
-        self._gate.take(count)
-        self.bytes += count

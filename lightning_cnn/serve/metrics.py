@@ -1,7 +1,6 @@
 """What a server counts, for Prometheus; right for all of its processes together, whichever of them is asked."""
 
 import os
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,25 +8,30 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lightning_cnn.serve.messages import Prediction
+from lightning_cnn.serve.settings import METRICS_VARIABLE
 
-#: The folder that the processes of a server share; prometheus-client reads it when it is imported.
-FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 #: The paths that are told apart: others are any text.
 _PATHS = ("/", "/predict", "/health", "/info", "/metrics", "/docs", "/openapi.json")
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 
 
 class Metrics:
-    """The metrics of a process."""
+    """The metrics of a process.
+
+    Attributes:
+        requests: Requests by method, path and status.
+        seconds: Seconds of requests by path.
+        in_progress: Requests that are not answered.
+    """
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         name = "lightning_cnn_{}".format
-        self._requests = Counter(name("requests"), "Requests", ["method", "path", "status"], registry=self._registry)
-        self._seconds = Histogram(
+        self.requests = Counter(name("requests"), "Requests", ["method", "path", "status"], registry=self._registry)
+        self.seconds = Histogram(
             name("request_seconds"), "Seconds per request", ["path"], buckets=_SECONDS, registry=self._registry
         )
-        self._in_progress = Gauge(
+        self.in_progress = Gauge(
             name("requests_in_progress"),
             "Requests that are not answered",
             multiprocess_mode="livesum",
@@ -51,27 +55,15 @@ class Metrics:
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         registry = self._registry
-        if FOLDER_VARIABLE in os.environ:
+        if METRICS_VARIABLE in os.environ:
             registry = CollectorRegistry()
             multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry)
 
-    def started(self) -> float:
-        """Count a request that has begun, and return the time."""
-        self._in_progress.inc()
-        return time.perf_counter()
-
-    def ended(self, started: float, method: str, path: str, status: int) -> None:
-        """Count a request that has ended."""
-        self._in_progress.dec()
-        known = path if path in _PATHS else "other"
-        self._requests.labels(method if method in ("GET", "HEAD", "POST") else "other", known, str(status)).inc()
-        self._seconds.labels(known).observe(time.perf_counter() - started)
-
 
 def forget_ended_processes() -> None:
     """Forget the requests in progress of processes that were killed; one is started in the place of each."""
-    for file in Path(os.environ.get(FOLDER_VARIABLE, os.devnull)).glob("gauge_live*_*.db"):
+    for file in Path(os.environ.get(METRICS_VARIABLE, os.devnull)).glob("gauge_live*_*.db"):
         number = int(file.stem.rpartition("_")[2])
         if not Path(f"/proc/{number}").exists() and Path("/proc/self").exists():
             with suppress(FileNotFoundError):  # another process was faster
@@ -98,8 +90,10 @@ class CountRequests:
                 status = message["status"]
             await send(message)
 
-        started = self._metrics.started()
-        try:
-            await self._app(scope, receive, counting)
-        finally:
-            self._metrics.ended(started, scope["method"], scope["path"], status)
+        path = scope["path"] if scope["path"] in _PATHS else "other"
+        method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST") else "other"
+        with self._metrics.in_progress.track_inprogress(), self._metrics.seconds.labels(path).time():
+            try:
+                await self._app(scope, receive, counting)
+            finally:
+                self._metrics.requests.labels(method, path, str(status)).inc()

@@ -23,13 +23,11 @@ class ServedModel:
     Args:
         name: What clients call it.
         predictor: Frames and classifies images.
-        image_shape: Channels, height and width of its images.
         max_pixels: The most pixels of an image.
     """
 
-    def __init__(self, name: str, predictor: Predictor, image_shape: tuple[int, int, int], max_pixels: int) -> None:
+    def __init__(self, name: str, predictor: Predictor, max_pixels: int) -> None:
         self.name = name
-        self.image_shape = image_shape
         self._predictor = predictor
         self._max_pixels = max_pixels
 
@@ -39,7 +37,7 @@ class ServedModel:
         return ModelInfo(
             name=self.name,
             class_names=predictor.class_names,
-            image_shape=self.image_shape,
+            image_shape=predictor.image_shape,
             framing=asdict(predictor.framing),
         )
 
@@ -84,11 +82,10 @@ def open_models(settings: Settings) -> dict[str, ServedModel]:
     Raises:
         UserError: If a file cannot be used.
     """
-    found = {}
-    for name, path in settings.files.items():
-        model = open_model(path, settings.class_path)
-        found[name] = ServedModel(name, Predictor(model), model.image_shape, settings.limits.max_pixels)
-    return found
+    return {
+        name: ServedModel(name, Predictor(open_model(path, settings.class_path)), settings.limits.max_pixels)
+        for name, path in settings.files.items()
+    }
 
 
 def _seen(pixels: NDArray[np.uint8]) -> Seen:

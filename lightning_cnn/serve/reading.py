@@ -4,7 +4,7 @@ import asyncio
 import base64
 import binascii
 from collections.abc import AsyncIterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from fastapi import HTTPException, Request
 from pydantic import ValidationError
@@ -17,24 +17,8 @@ from lightning_cnn.serve.settings import Limits
 _OPTIONS = tuple(Options.model_fields)
 
 
-class Asked(NamedTuple):
-    """A question.
-
-    Attributes:
-        images: The content of image files.
-        model: The name of a model, or None.
-        top_k: The number of classes to answer with.
-        seen: Whether to answer with what the network has seen.
-    """
-
-    images: list[bytes]
-    model: str | None
-    top_k: int
-    seen: bool
-
-
-async def read_question(request: Request, body: bytes, limits: Limits) -> Asked:
-    """Return the question in a body that has been read.
+async def read_question(request: Request, body: bytes, limits: Limits) -> tuple[list[bytes], Options]:
+    """Return the content of the image files in a body that has been read, and how to classify them.
 
     Raises:
         HTTPException: If it is wrong: 415 if it is of another type, otherwise 422.
@@ -72,14 +56,15 @@ async def read_body(request: Request, limits: Limits) -> AsyncIterator[bytes]:
         raise HTTPException(408, f"the request has not arrived within {limits.timeout:g} s; send it again") from error
 
 
-def _json(body: bytes, limits: Limits) -> Asked:
+def _json(body: bytes, limits: Limits) -> tuple[list[bytes], Options]:
     try:
         question = Question.model_validate_json(body, strict=True)
     except ValidationError as error:
         raise HTTPException(422, _first(error)) from error
     _require_few(len(question.images), limits)
     images = [_decoded(text, i) for i, text in enumerate(question.images)]
-    return Asked(images, question.model, question.top_k, question.seen)
+    question.images.clear()  # the base64 is not needed any more
+    return images, question
 
 
 def _first(error: ValidationError) -> str:
@@ -99,7 +84,7 @@ def _decoded(text: str, number: int) -> bytes:
         raise HTTPException(422, f"images[{number}]: not base64; encode the whole file, without line breaks") from error
 
 
-async def _form(request: Request, body: bytes, limits: Limits) -> Asked:
+async def _form(request: Request, body: bytes, limits: Limits) -> tuple[list[bytes], Options]:
     if not body.rstrip(b"\r\n").endswith(b"--"):  # of which starlette would leave a file open
         raise HTTPException(400, "the form is cut off; send all of it")
 
@@ -111,7 +96,7 @@ async def _form(request: Request, body: bytes, limits: Limits) -> Asked:
         return await _of_form(form, limits)
 
 
-async def _of_form(form: FormData, limits: Limits) -> Asked:
+async def _of_form(form: FormData, limits: Limits) -> tuple[list[bytes], Options]:
     if unknown := form.keys() - {"images", *_OPTIONS}:
         raise HTTPException(422, f"there is no field {min(unknown)!r}; choose from images, {', '.join(_OPTIONS)}")
     files = form.getlist("images")
@@ -125,7 +110,7 @@ async def _of_form(form: FormData, limits: Limits) -> Asked:
     except ValidationError as error:
         raise HTTPException(422, _first(error)) from error
     images = [await file.read() for file in files if isinstance(file, UploadFile)]
-    return Asked(images, options.model, options.top_k, options.seen)
+    return images, options
 
 
 def _require_few(count: int, limits: Limits) -> None:

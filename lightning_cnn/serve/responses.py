@@ -16,13 +16,14 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-cache",  # browsers ask for a file again, which may have changed
 }
 #: Seconds in which the rest of a refused request is read.
 _LINGER = 2.0
 
 
 class AddHeaders:
-    """Adds `HEADERS` to all responses; `Cache-Control` as well, for browsers ask again for files that have changed."""
+    """Adds `HEADERS` to all responses that do not set them."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -35,7 +36,6 @@ class AddHeaders:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
-                headers.setdefault("Cache-Control", "no-cache")
             await send(message)
 
         await self._app(scope, receive, adding if scope["type"] == "http" else send)

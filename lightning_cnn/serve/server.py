@@ -21,10 +21,9 @@ from uvicorn.supervisors import Multiprocess
 from lightning_cnn import signals
 from lightning_cnn.errors import Interrupted, UserError, reason
 from lightning_cnn.serve.app import create_app
-from lightning_cnn.serve.metrics import FOLDER_VARIABLE
 from lightning_cnn.serve.models import open_models
 from lightning_cnn.serve.protocol import Protocol
-from lightning_cnn.serve.settings import Settings
+from lightning_cnn.serve.settings import METRICS_VARIABLE, Settings
 from lightning_cnn.threads import available_cores, set_num_threads
 from lightning_cnn.waiting import sleep_beside_others
 
@@ -38,11 +37,15 @@ def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens.
 
     Raises:
-        UserError: If the address is taken or is none of this machine.
+        UserError: If the address is taken, wrong or none of this machine.
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listening = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+    except UnicodeError as error:
+        raise UserError(
+            f"cannot listen on {host} (a part of this name is empty or too long); choose another --host"
+        ) from error
     except OSError as error:
         # The message of a `socket.gaierror` has no system error; the one of `create_server` repeats the address.
         why = reason(error) if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0).lower()
@@ -80,7 +83,6 @@ def serve(settings: Settings, listening: socket.socket, title: str, workers: int
         "timeout_worker_healthcheck": _PATIENCE,
     }
     if workers == 1:
-        os.environ.pop(FOLDER_VARIABLE, None)
         server = _Server(uvicorn.Config(_app(settings), **options))
         if "torch" in sys.modules:
             import torch
@@ -96,7 +98,7 @@ def serve(settings: Settings, listening: socket.socket, title: str, workers: int
     open_models(settings)  # an error is said once, and not by each process
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // workers)))
     with tempfile.TemporaryDirectory(prefix="lightning-cnn-") as folder:
-        os.environ[FOLDER_VARIABLE] = folder
+        os.environ[METRICS_VARIABLE] = folder
         config = uvicorn.Config(partial(_worker_app, settings), factory=True, **options)
         supervisor = _Supervisor(config, [listening])
         print(title, flush=True)

@@ -10,6 +10,9 @@ from lightning_cnn.weights import name_of
 
 #: The environment variable of the key: a command line can be read by other users of the machine.
 KEY_VARIABLE = "LIGHTNING_CNN_API_KEY"
+#: The environment variable of the folder in which several processes count together; prometheus-client reads it when it
+#: is imported.
+METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 #: Addresses that only this machine reaches, as clients name them in the header `Host`.
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 

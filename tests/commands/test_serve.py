@@ -30,6 +30,8 @@ def no_server(monkeypatch):
         (["demo", "text.ckpt", "--port", "0"], "text.ckpt cannot be read as a checkpoint"),
         (["serve", "text.ckpt", "--port", "0", "--workers", "2"], "text.ckpt cannot be read as a checkpoint"),
         (["serve", "text.ckpt", "--host", "203.0.113.1"], "cannot listen on 203.0.113.1, port 8000"),
+        (["serve", "text.ckpt", "--host", "127.0.0..1"], "cannot listen on 127.0.0..1 (a part of this name is empty"),
+        (["serve", "text.ckpt", "--host", 70 * "a" + ".org"], "a part of this name is empty or too long"),
     ],
 )
 def test_wrong_arguments_are_named(cli, arguments, message, tmp_path):
@@ -92,4 +94,12 @@ def test_the_options_reach_the_server(cli, tmp_path, no_server):
     }
     assert title.startswith("a, b: http://127.0.0.1:") and not title.endswith(":0")
     assert (workers, access_log) == (6, False)
+    assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
+
+
+def test_counts_of_another_program_are_left_alone(no_server, cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    (tmp_path / "a.ckpt").touch()
+
+    assert cli("serve", "a.ckpt", "--port", "0").status == 0
     assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ

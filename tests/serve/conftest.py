@@ -56,10 +56,7 @@ def serve() -> Iterator[Callable[..., TestClient]]:
             limits = Limits(**{name: options.pop(name) for name in names if name in options})
             settings = Settings(files={}, limits=limits, **options)
             models = {"brightness": Brightness()} if models is None else models
-            served = {
-                name: ServedModel(name, Predictor(model), model.image_shape, limits.max_pixels)
-                for name, model in models.items()
-            }
+            served = {name: ServedModel(name, Predictor(model), limits.max_pixels) for name, model in models.items()}
             client = TestClient(create_app(settings, served), f"http://{host}", raise_server_exceptions=False)
             return clients.enter_context(client)
 

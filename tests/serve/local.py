@@ -22,7 +22,7 @@ def running(models, **options) -> Iterator[str]:
     served = {
         name: model
         if isinstance(model, ServedModel)
-        else ServedModel(name, Predictor(model), model.image_shape, settings.limits.max_pixels)
+        else ServedModel(name, Predictor(model), settings.limits.max_pixels)
         for name, model in models.items()
     }
     with listen("127.0.0.1", 0) as listening:

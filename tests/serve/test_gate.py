@@ -41,12 +41,12 @@ def test_bytes_that_do_not_fit_into_the_memory_are_refused():
     gate = Gate(Limits(max_bytes=10))
 
     with gate.admit("a") as first:
-        first.bring(160)
+        first(160)
         with gate.admit("b") as second, pytest.raises(HTTPException) as raised:
-            second.bring(1)
+            second(1)
         assert raised.value.status_code == 503
     with gate.admit("b") as again:
-        again.bring(160)
+        again(160)
 
 
 class Slow(Brightness):

@@ -9,7 +9,7 @@ const [picture, hint, undo, clear, spoken] = ["picture", "hint", "undo", "clear"
 /** Milliseconds after the last change before predictions are read out. */
 const PAUSE = 700;
 let cards = [];
-let source = null; // the image that is classified: { blob, canvas or bitmap }
+let source = null; // a promise of the image that is classified: { blob }, of a drawing { blob, canvas }
 let pictureFile = null;
 let timer = 0;
 
@@ -81,7 +81,7 @@ function take(file) {
   if (!file) return;
   if (!pad.isEmpty) pad.clear();
   showPicture(file);
-  classifyAll(Promise.resolve({ blob: file, name: file.name }));
+  classifyAll(Promise.resolve({ blob: file }));
 }
 
 // A browser does not show all files that can be classified.

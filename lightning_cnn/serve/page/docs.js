@@ -39,8 +39,8 @@ function addFields(parent, title, schema, schemas) {
   const list = add(parent, "dl");
   for (const [field, value] of Object.entries(of.properties)) {
     add(add(list, "dt"), "code", field);
-    const needed = of.required?.includes(field) ? "" : value.default === undefined ? "" : `; default ${JSON.stringify(value.default)}`;
-    add(list, "dd", `${type(value, schemas)}${needed}${value.description ? ` – ${value.description}` : ""}`);
+    const preset = value.default === undefined ? "" : `; default ${JSON.stringify(value.default)}`;
+    add(list, "dd", `${type(value, schemas)}${preset}${value.description ? ` – ${value.description}` : ""}`);
   }
 }
 

@@ -9,7 +9,7 @@ const STEP = 1 / 40;
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 export class Pad {
-  /** Let the user draw on a canvas; `onChange(finished)` is called with false while a stroke is drawn. */
+  /** Let the user draw on a canvas; `onChange` is called after every change, also within a stroke. */
   constructor(canvas, onChange) {
     this.canvas = canvas;
     this.onChange = onChange;
@@ -37,13 +37,13 @@ export class Pad {
   undo() {
     if (this.isEmpty) [this.strokes, this.cleared] = [this.cleared, []];
     else this.strokes.pop();
-    this.#changed(true);
+    this.#changed();
   }
 
   clear() {
     if (!this.isEmpty) this.cleared = this.strokes;
     [this.strokes, this.current, this.pen] = [[], null, null];
-    this.#changed(true);
+    this.#changed();
   }
 
   /** Return a canvas of `SIDE` pixels with the drawing in black on white. */
@@ -65,9 +65,9 @@ export class Pad {
     if (this.pen) this.#showPen(context);
   }
 
-  #changed(finished) {
+  #changed() {
     this.show();
-    this.onChange(finished);
+    this.onChange();
   }
 
   #place(event) {
@@ -88,20 +88,20 @@ export class Pad {
     this.current = [place];
     this.strokes.push(this.current);
     this.cleared = [];
-    this.#changed(false);
+    this.#changed();
   }
 
   #extend(event) {
     if (!this.current || this.pen || !event.isPrimary) return;
     const events = event.getCoalescedEvents?.() ?? [];
     for (const part of events.length ? events : [event]) this.current.push(this.#place(part));
-    this.#changed(false);
+    this.#changed();
   }
 
   #end(event) {
     if (!this.current || this.pen || !event.isPrimary) return;
     this.current = null;
-    this.#changed(true);
+    this.#changed();
   }
 
   #key(event) {
@@ -116,7 +116,7 @@ export class Pad {
       const inside = (value) => Math.min(1, Math.max(0, value));
       this.pen = [inside(px + x * STEP), inside(py + y * STEP)];
       this.current?.push([...this.pen]);
-      if (this.current) this.#changed(false);
+      if (this.current) this.#changed();
       else this.show();
     } else return;
     event.preventDefault();
@@ -125,7 +125,7 @@ export class Pad {
   #liftPen() {
     if (!this.pen || !this.current) return;
     this.current = null;
-    this.#changed(true);
+    this.#changed();
   }
 
   #showPen(context) {
