@@ -5,7 +5,6 @@ import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
-from importlib import import_module
 from inspect import isfunction
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin
@@ -25,6 +24,7 @@ from torchmetrics import Metric, classification
 
 from lightning_cnn import networks
 from lightning_cnn.classifiers import ImageClassifier, losses
+from lightning_cnn.config.classes import imported
 from lightning_cnn.data import ImageDataModule
 from lightning_cnn.data.augment import Augmentation
 from lightning_cnn.errors import UserError, did_you_mean
@@ -64,8 +64,6 @@ _CHOICES: dict[str, Callable[[], Collection[str]]] = {
     "loss": lambda: {*losses.__all__, *(name for name in dir(nn) if name.endswith("Loss"))},
     "model.metrics": lambda: {name for name in dir(classification) if name.startswith("Multiclass")},
 }
-#: What a metric is built with.
-_OF_METRICS = "num_classes"
 #: The keys of a setting that names a class.
 CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
 
@@ -110,7 +108,7 @@ def find_class(place: tuple[str, ...], name: str) -> type[Any]:
     bases = BASES[kind]
     module, _, short = name.rpartition(".")
     if module and not name.startswith("."):
-        if (found := _imported(module, short, f"{flag_of(place)} {name}")) is not None:
+        if (found := imported(module, short, f"{flag_of(place)} {name}")) is not None:
             _require_kind(found, kind, f"{flag_of(place)} {name}")
             return cast(type[Any], found)
     elif kind == "network":
@@ -126,27 +124,6 @@ def find_class(place: tuple[str, ...], name: str) -> type[Any]:
     raise UserError(f"{flag_of(place)} {name}: {no_such_class(kind, short)}")
 
 
-def _imported(module: str, name: str, given: str) -> object:
-    """Return what has this name in a module; None if nothing has.
-
-    Raises:
-        UserError: If the module cannot be imported.
-    """
-    try:
-        return getattr(import_module(module), name, None)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{given}: there is no module {error.name!r} on Python's path; "
-            "`python -m lightning_cnn` finds modules in the current folder"
-        ) from error
-    except ValueError:  # an empty name
-        return None
-    except Exception as error:  # whatever code of the user's own raises
-        raise UserError(
-            f"{given}: the module {module} cannot be imported ({type(error).__name__}: {' '.join(str(error).split())})"
-        ) from error
-
-
 def _require_kind(found: object, kind: str, given: str) -> None:
     """Refuse what is not of the kind that a setting takes.
 
@@ -160,7 +137,7 @@ def _require_kind(found: object, kind: str, given: str) -> None:
     if not builds and not issubclass(cast(type, found), BASES[kind]):
         wanted = " or ".join(f"{base.__module__.partition('.')[0]}'s {base.__name__}" for base in BASES[kind])
         raise UserError(f"{given}: this class is not a subclass of {wanted}; {_others(kind)}")
-    if kind == "model.metrics" and next(iter(arguments(cast(type[Any], found))), None) != _OF_METRICS:
+    if kind == "model.metrics" and next(iter(arguments(cast(type[Any], found))), None) != "num_classes":
         raise UserError(
             f"{given}: this metric does not take num_classes as its first argument, as those of "
             f"torchmetrics.classification for several classes do; {_others(kind, getattr(found, '__name__', ''))}"

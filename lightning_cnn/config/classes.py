@@ -12,6 +12,8 @@ from importlib import import_module
 from inspect import isfunction, signature
 from typing import Any, cast, get_type_hints
 
+from lightning_cnn.errors import UserError
+
 #: Packages whose modules a checkpoint may name.
 _PACKAGES = (
     "lightning_cnn",
@@ -40,10 +42,13 @@ def trusted_class(
         named: All text that the user has given; a class path in it makes the classes of its module trusted.
         builders: Whether a function that returns an object of these classes is meant as well, which is trusted if the
             user has named the function itself, or if it builds networks of torchvision.models.
+
+    Raises:
+        UserError: If a module that the user has named cannot be imported.
     """
     module, _, name = path.rpartition(".")
     if is_class_path(path) and module in {text.rpartition(".")[0] for text in named if is_class_path(text)}:
-        found = getattr(_import_named(module), name, None)
+        found = imported(module, name, path)
         is_own = path in named or _within(getattr(found, "__module__", ""), (module.partition(".")[0],))
         if (isinstance(found, type) and is_own) or (builders and isfunction(found) and path in named):
             return cast(type[Any], found)
@@ -90,9 +95,27 @@ def _within(module: str, packages: Collection[str]) -> bool:
     return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
-def _import_named(module: str) -> object:
-    """Return a module that the user has named; None if it cannot be imported."""
+def imported(module: str, name: str, given: str) -> Any:
+    """Return what has this name in a module that the user has named; None if nothing has.
+
+    Args:
+        module: The module, which is imported.
+        name: The name.
+        given: What the user has given, for the message.
+
+    Raises:
+        UserError: If the module cannot be imported.
+    """
     try:
-        return import_module(module)
-    except ImportError:
+        return getattr(import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{given}: there is no module {error.name!r} on Python's path; "
+            "`python -m lightning_cnn` finds modules in the current folder"
+        ) from error
+    except ValueError:  # an empty name
         return None
+    except Exception as error:  # whatever code of the user's own raises
+        raise UserError(
+            f"{given}: the module {module} cannot be imported ({type(error).__name__}: {' '.join(str(error).split())})"
+        ) from error

@@ -5,6 +5,7 @@ Everything that is read as JSON from a run folder is read here. Imports neither 
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -67,8 +68,7 @@ _TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for n, key in enumerate(keys) if key in keys[:n])
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         raise ValueError(f"{twice!r:.60} is given twice")
     return found
 

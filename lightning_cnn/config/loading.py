@@ -1,12 +1,11 @@
 """From the content of a checkpoint to a classifier with its weights, without running code that the checkpoint names.
 
-Used by `predict` and by distillation. `checkpoint.read` has verified the content: `state_dict` maps names to dense
+Used to predict, to export and to distill. `checkpoint.read` has verified the content: `state_dict` maps names to dense
 tensors in main memory, and `hyper_parameters` is a dictionary of plain values.
 """
 
 import inspect
 from functools import partial
-from importlib import import_module
 from inspect import isfunction
 from typing import Any, cast
 
@@ -16,7 +15,7 @@ from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn import classifiers
 from lightning_cnn.classifiers.base import ImageClassifier
 from lightning_cnn.classifiers.network import PRETRAINED, Network, planned
-from lightning_cnn.config.classes import trusted_class
+from lightning_cnn.config.classes import imported, trusted_class
 from lightning_cnn.errors import UserError, did_you_mean, reason
 
 
@@ -123,10 +122,7 @@ def _user_class(path: str) -> type[ImageClassifier]:
 def _named_by_user(path: str) -> Any:
     """Return what the user names; without a module it is of this package."""
     module, _, name = path.rpartition(".")
-    try:
-        return getattr(import_module(module) if module else classifiers, name)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:  # TypeError: `..module`
-        raise UserError(
-            f"--model {path}: there is no such class ({error}); "
-            "`python -m lightning_cnn` finds modules in the current folder"
-        ) from error
+    found = imported(module or classifiers.__name__, name, f"--model {path}")
+    if found is None:
+        raise UserError(f"--model {path}: there is no such class (the module {module} has no {name!r})")
+    return found

@@ -216,11 +216,6 @@ class _Copier:
         if self._class(path, place) is not None:
             return
         way_out = self._way_out(path if is_class_path(path) else "CLASS", place)
-        if path in self.named and not _is_on_path(path.rpartition(".")[0]):
-            raise UserError(
-                f"{path}: there is no module {path.rpartition('.')[0]!r} on Python's path; `python -m lightning_cnn` "
-                "finds modules in the current folder"
-            )
         if not is_of_known_package(path):
             raise UserError(
                 f"the checkpoint names the class {describe(path)}, which is not one of lightning-cnn, PyTorch or "
@@ -265,13 +260,6 @@ def _require_data_key(key: object, place: tuple[str, ...]) -> str | int:
 def _largest(place: tuple[str, ...]) -> float:
     """The largest number that is trusted at a place."""
     return min((most for name, most in _MAX_NUMBERS.items() if name in place[1:]), default=math.inf)
-
-
-def _is_on_path(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except (ImportError, ValueError):  # of its package, or without a name
-        return False
 
 
 def _setting(place: tuple[str, ...]) -> str:

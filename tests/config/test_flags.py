@@ -66,8 +66,3 @@ def test_arguments_that_cannot_be_read_are_refused(arguments, message):
         read_command_line(arguments)
 
     assert message in str(caught.value)
-
-
-def test_a_flag_is_shown_as_it_was_given():
-    assert str(Flag("trainer.callbacks", "Timer", appends=True)) == "--trainer.callbacks+ Timer"
-    assert str(Flag("test", None)) == "--test"

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from lightning_cnn.config.json import read_json
@@ -53,3 +55,14 @@ def test_fifty_levels_are_read(path):
     path.write_text('{"a": ' + "[" * 49 + "]" * 49 + "}")
 
     assert len(read_json(path)) == 1
+
+
+def test_a_key_among_many_that_is_given_twice_is_found_at_once(path):
+    keys = [f"{number:x}" for number in range(300_000)]
+    path.write_text("{" + ",".join(f'"{key}":1' for key in [*keys, keys[-1]]) + "}")
+    started = time.process_time()
+
+    with pytest.raises(UserError, match=f"'{keys[-1]}' is given twice"):
+        read_json(path)
+
+    assert time.process_time() - started < 5

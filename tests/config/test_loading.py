@@ -14,6 +14,7 @@ from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn import classifiers
 from lightning_cnn.classifiers import FastCNNClassifier, ImageClassifier, MLPClassifier
 from lightning_cnn.classifiers.network import config_of
+from lightning_cnn.config.classes import trusted_class
 from lightning_cnn.config.loading import load_classifier
 from lightning_cnn.errors import UserError
 from lightning_cnn.networks import CNN
@@ -164,9 +165,30 @@ def test_an_invalid_class_path_is_not_printed(content, path):
     assert refusal(content) == "the checkpoint does not name its class; name it with `--model`"
 
 
-@pytest.mark.parametrize("path", ["nowhere.Classifier", "os.nothing", "Nothing", ".a", "..a", "", "wide-mlp.C"])
+@pytest.mark.parametrize("path", ["os.nothing", "Nothing", ".a", ""])
 def test_an_unknown_class_is_named(content, path):
     assert refusal(content, path).startswith(f"--model {path}: there is no such class (")
+
+
+@pytest.mark.parametrize("path", ["nowhere.Classifier", "wide-mlp.C", "os..a"])
+def test_an_unknown_module_is_named(content, path):
+    assert refusal(content, path).startswith(f"--model {path}: there is no module {path.rpartition('.')[0]!r} on")
+
+
+@pytest.mark.parametrize(
+    ("code", "error"), [("1 +", "SyntaxError"), ("missing", "NameError"), ("import nowhere", None), ("1 / 0", "Zero")]
+)
+def test_a_module_of_the_user_that_fails_is_named(content, tmp_path, monkeypatch, code, error):
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"broken_{len(code)}"
+    (tmp_path / f"{name}.py").write_text(code)
+    why = f"the module {name} cannot be imported ({error}" if error else "there is no module 'nowhere' on Python's path"
+
+    assert refusal(content, f"{name}.Net").startswith(f"--model {name}.Net: {why}")
+    content[checkpoints.KEY]["config"]["model"]["class_path"] = f"{name}.Net"
+    with pytest.raises(UserError) as caught:
+        trusted_class(f"{name}.Net", (nn.Module,), named=[f"{name}.Net"])
+    assert str(caught.value).startswith(f"{name}.Net: {why}")
 
 
 @pytest.mark.parametrize("name", ["NotAClassifier", "nn", "ImageClassifier"])
