@@ -171,11 +171,11 @@ def _checked(commands: list[list[str]]) -> dict[str, Any]:
     """Return all settings of the first command if `fit` accepts all of them; a process with torch checks it."""
     done = subprocess.run(CHECK, input=json.dumps(commands), capture_output=True, text=True, check=False)
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["`fit` cannot be checked"])[-1]
-        option = reason.removeprefix("there is no option ").partition(";")[0]
+        message = (done.stderr.strip().splitlines() or ["`fit` cannot be checked"])[-1]
+        option = message.removeprefix("there is no option ").partition(";")[0]
         if own := did_you_mean(option, _OPTIONS):  # `fit` cannot suggest these
             raise UserError(f"there is no option {option}{own}")
-        raise UserError(reason)
+        raise UserError(message)
     config: dict[str, Any] = json.loads(done.stdout)
     return config
 

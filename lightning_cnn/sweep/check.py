@@ -7,25 +7,15 @@ commands, each a list of arguments, as JSON from stdin, and prints all settings 
 import json
 import os
 import sys
-from typing import Any
 
 from lightning_cnn.errors import UserError
 from lightning_cnn.training.parsing import settings_of
 
 
-def check(commands: list[list[str]]) -> dict[str, Any]:
-    """Return all settings of the first command, in plain types.
-
-    Raises:
-        UserError: If `fit` does not accept all of the commands.
-    """
-    return settings_of(*commands)
-
-
 def main() -> int:
     """Check the commands on stdin and return the exit status."""
     try:
-        settings = check(json.load(sys.stdin))
+        settings = settings_of(*json.load(sys.stdin))
     except UserError as error:
         print(error, file=sys.stderr)
         return error.exit_status

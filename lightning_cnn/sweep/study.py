@@ -1,5 +1,6 @@
 """The study of a sweep: Optuna's record of its trials, created or opened again for the same purpose."""
 
+import json
 import logging
 import warnings
 from collections.abc import Mapping
@@ -40,6 +41,7 @@ def open_study(
         UserError: If the storage has a study of this name for another purpose.
         StorageError: If the storage fails.
     """
+    purpose = json.loads(json.dumps(purpose))  # as the storage returns it: keys of mappings are text
     optuna.logging.set_verbosity(logging.ERROR)  # the worker reports its trials
     warnings.filterwarnings("ignore", category=ExperimentalWarning)  # of heartbeats and groups of settings
     with storage.failing_clearly(), storage.locked():
@@ -65,6 +67,6 @@ def open_study(
             optuna.delete_study(study_name=name, storage=backend)
             study = create()
         study.set_user_attr("kind", task.kind)
-        study.set_user_attr("purpose", dict(purpose))
+        study.set_user_attr("purpose", purpose)
         study.set_metric_names([monitor])
     return study, backend

@@ -217,15 +217,16 @@ class Worker:
             is_new, started = trial_process.newest_run(folder) is None, time.monotonic()
             with trial_process.start(arguments, folder) as process:
                 status = self._follow(trial, process, folder)
-        if self.records is not None and status in (0, DIVERGED_STATUS):
-            seconds = time.monotonic() - started if is_new else None
-            self._record(trial, trial_process.newest_run(folder), seconds, status == DIVERGED_STATUS)
+        run = trial_process.newest_run(folder)
+        if self.records is not None and run is not None and status in (0, DIVERGED_STATUS):
+            seconds, mode = time.monotonic() - started if is_new else None, self.fit_config["checkpoints"]["mode"]
+            row = record(run, self.monitor, mode, seconds, status == DIVERGED_STATUS)
+            trial.set_user_attr("record", row)  # with its trial, so that any worker can write it
         if status == DIVERGED_STATUS:
             self._end_diverged(trial, trial_process.error_message(status, folder))
         if status != 0:
             message = trial_process.error_message(status, folder)
             raise UserError(message) if status == UserError.exit_status else TrialFailedError(message)
-        run = trial_process.newest_run(folder)
         values = self._values(run)
         if run is None or not run.read_metric(self.monitor):
             raise TrialFailedError(f"there is no {self.monitor}, because nothing was validated")
@@ -236,12 +237,6 @@ class Worker:
             trial.set_user_attr("test", tested)
         best = max if self.study.direction == StudyDirection.MAXIMIZE else min
         return best(value for _, value in values)
-
-    def _record(self, trial: Trial, run: Run | None, seconds: float | None, has_diverged: bool) -> None:
-        """Keep the row of a run with its trial, so that any worker can write it."""
-        if run is not None:
-            mode = self.fit_config["checkpoints"]["mode"]
-            trial.set_user_attr("record", record(run, self.monitor, mode, seconds, has_diverged))
 
     def write_records(self) -> None:
         """Write the rows of all seeds that have ended, also of other workers, into the file of the records."""

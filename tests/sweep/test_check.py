@@ -10,7 +10,8 @@ from lightning_cnn.errors import UserError
 from lightning_cnn.sweep import check as sweep_check
 from lightning_cnn.sweep.space import build_space
 from lightning_cnn.sweep.trial_process import command
-from lightning_cnn.training.parsing import SettingsCLI
+from lightning_cnn.training import parsing
+from lightning_cnn.training.parsing import SettingsCLI, settings_of
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def fit(configs):
 
 
 def test_the_settings_of_the_first_command_are_returned(fit, tmp_path):
-    settings = sweep_check.check([[*fit, "--trainer.max_epochs=3"], [*fit, "--trainer.max_epochs=4"]])
+    settings = settings_of([*fit, "--trainer.max_epochs=3"], [*fit, "--trainer.max_epochs=4"])
 
     assert settings["trainer"]["max_epochs"] == 3
     assert settings["trainer"]["default_root_dir"] == "logs"
@@ -45,16 +46,17 @@ def test_the_settings_of_the_first_command_are_returned(fit, tmp_path):
 )
 def test_invalid_commands_are_refused(fit, capsys, flag, reason):
     with pytest.raises(UserError, match=re.escape(reason)):
-        sweep_check.check([fit, [*fit, flag]])
+        settings_of(fit, [*fit, flag])
 
 
 def test_all_commands_share_one_parser(fit, monkeypatch):
     built = []
+    monkeypatch.setattr(parsing, "_PARSERS", {})
     monkeypatch.setattr(
         SettingsCLI, "init_parser", lambda *a, o=SettingsCLI.init_parser, **k: built.append(1) or o(*a, **k)
     )
 
-    sweep_check.check([fit, [*fit, "--model.optimizer.lr=0.1"], [*fit, "--model.optimizer=SGD"]])
+    settings_of(fit, [*fit, "--model.optimizer.lr=0.1"], [*fit, "--model.optimizer=SGD"])
 
     assert len(built) == 1
 
@@ -64,7 +66,7 @@ def test_every_shipped_space_is_valid(fit, configs):
     assert spaces
     for path in spaces:
         examples = build_space(read_config(path), str(path)).examples()
-        sweep_check.check([command(configs / "mnist" / "cnn.yaml", [], settings) for settings in examples])
+        settings_of(*(command(configs / "mnist" / "cnn.yaml", [], settings) for settings in examples))
 
 
 def test_the_process_prints_settings_or_the_error(fit, monkeypatch, capsys):

@@ -9,8 +9,8 @@ from runs import write_run
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import shipped_configs
 from lightning_cnn.run import Run
-from lightning_cnn.sweep.check import check
 from lightning_cnn.sweep.records import Records, config_name, has_no_metrics, read_rows, record, settings_hash
+from lightning_cnn.training.parsing import settings_of
 
 SETTINGS = {
     "seed_everything": 0,
@@ -165,7 +165,7 @@ def test_the_shipped_configs_are_those_of_their_records(file):
     name = file.relative_to(ROOT / "results").with_suffix("").as_posix()
     config = shipped_configs()[name]
 
-    rows = Records.of(ROOT / "results", config, check([["fit", "--config", str(config)]])).read()
+    rows = Records.of(ROOT / "results", config, settings_of(["fit", "--config", str(config)])).read()
 
     assert rows and {row["config"] for row in rows} == {name}
     with file.open(newline="") as stream:

@@ -304,6 +304,14 @@ def test_a_sweep_is_resumed_only_with_the_same_purpose(make_worker):
         make_worker(task, purpose={"another --config": 1, "another --space": 3})
 
 
+def test_a_config_with_keys_that_are_numbers_is_the_same_again(make_worker):
+    task = Repetition(repetitions(2, None))
+    purpose = {"another --config": {"scheduling": {0: 4, 8: 2}}}
+
+    make_worker(task, purpose=purpose)
+    make_worker(task, purpose=purpose)
+
+
 def test_a_study_that_is_not_a_sweep_is_refused(make_worker, tmp_path):
     (tmp_path / "sweep").mkdir()
     other = optuna.create_study(storage=f"sqlite:///{tmp_path}/sweep/study.db", study_name="sweep")
