@@ -125,7 +125,7 @@ class Run:
 
     def event_files(self) -> list[Path]:
         """Return TensorBoard's event files."""
-        return sorted(self.folder.glob("events.out.tfevents.*"))
+        return sorted(self.folder.glob(f"events.out.tfevents.{10 * '[0-9]'}.*"))
 
     def exists(self) -> bool:
         """Whether the folder has anything that `fit` or `test` writes into a run."""
@@ -201,6 +201,11 @@ class Run:
             UserError: If `metrics.csv` is damaged.
         """
         return history.read_metric(self.metrics_file, name)
+
+
+def event_time(file: Path) -> int:
+    """Return when an event file was made, in seconds since 1970, which its name begins with."""
+    return int(file.name.split(".")[3])
 
 
 def find_runs(root: Path) -> list[Run]:

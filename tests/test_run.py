@@ -92,7 +92,7 @@ def test_runs_are_found_newest_checkpoint_first(tmp_path):
 
 def test_event_files_are_those_of_the_run_alone(tmp_path):
     (tmp_path / "version_0").mkdir()
-    (events := tmp_path / "version_0" / "events.out.tfevents.1.host.2.0").touch()
+    (events := tmp_path / "version_0" / "events.out.tfevents.1700000000.host.2.0").touch()
 
     assert Run(tmp_path).event_files() == Run(tmp_path / "missing").event_files() == []
     assert Run(tmp_path / "version_0").event_files() == [events]

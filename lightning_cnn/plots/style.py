@@ -1,4 +1,4 @@
-"""What the figures share: colours, grids of images, and texts that fit. Used by the modules of `plots` only."""
+"""What the figures share: colours, grids of images, and texts that fit."""
 
 import io
 import math
@@ -38,10 +38,16 @@ def new_figure(**options: Any) -> Figure:
     return figure
 
 
-def png(figure: Figure) -> bytes:
-    """Return a figure as a PNG file."""
+def png(figure: Figure, dpi: int = _DPI, **options: Any) -> bytes:
+    """Return a figure as a PNG file.
+
+    Args:
+        figure: The figure.
+        dpi: Pixels per inch.
+        options: More options of `Figure.savefig`.
+    """
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=_DPI)
+    figure.savefig(file, format="png", dpi=dpi, **options)
     return file.getvalue()
 
 

@@ -41,9 +41,9 @@ def _test_accuracy(accuracy: float) -> str:
 
 
 _COLUMNS = (
-    Column("Test accuracy", lambda run: run.test_acc, _test_accuracy, max),
-    Column("Validation accuracy", lambda run: run.best_val_acc, percent, max),
-    Column("Test loss", lambda run: run.test_loss, decimal, min),
+    Column("Test accuracy", lambda run: run.tested("acc"), _test_accuracy, max),
+    Column("Validation accuracy", lambda run: run.at_best("val/acc"), percent, max),
+    Column("Test loss", lambda run: run.tested("loss"), decimal, min),
     Column("Calibration error", lambda run: run.calibration_error, percent, min),
     Column("Parameters", lambda run: run.parameters, whole),
     Column("Epochs", lambda run: run.epochs, whole),

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from lightning_cnn.history import MAX_POINTS
 from lightning_cnn.plots import figures as plots
 from lightning_cnn.plots.evaluation import Predictions
-from lightning_cnn.plots.style import from_png
+from lightning_cnn.plots.style import from_png, png
 from lightning_cnn.report.summary import RunSummary
 from lightning_cnn.report.template import count, percent
 from lightning_cnn.text import printable
@@ -63,7 +63,8 @@ def history(run: RunSummary) -> EmbeddedImage | None:
     """Draw loss and accuracy over the epochs; None if nothing was logged."""
     if not len(run.history):
         return None
-    best = f"; best epoch {run.best_epoch}, validation accuracy {percent(run.best_val_acc)}" if run.best_epoch else ""
+    accuracy = percent(run.at_best("val/acc"))
+    best = f"; best epoch {run.best_epoch}, validation accuracy {accuracy}" if run.best_epoch else ""
     alt = f"Curves of loss and accuracy over {count(len(run.history), 'epoch')}{best}."
     curves = run.history.thinned().curves()
     return replace(_draw(plots.history(**curves), alt), narrow=_source(plots.stacked_history(curves)))
@@ -121,7 +122,9 @@ def _draw(figure: Figure, alt: str) -> EmbeddedImage:
 
 
 def _source(figure: Figure) -> str:
-    return _data_uri("image/svg+xml", svg) if len(svg := _svg(figure)) <= _MAX_SVG else _png(figure)
+    if len(svg := _svg(figure)) <= _MAX_SVG:
+        return _data_uri("image/svg+xml", svg)
+    return _data_uri("image/png", png(figure, dpi=_PNG_DPI))
 
 
 def _svg(figure: Figure) -> bytes:
@@ -135,12 +138,6 @@ def _svg(figure: Figure) -> bytes:
 def _rounded(path: re.Match[str]) -> str:
     """Return an outline in hundredths of a point instead of millionths: a third of the size."""
     return " ".join(re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", path[0]).split())
-
-
-def _png(figure: Figure) -> str:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=_PNG_DPI)
-    return _data_uri("image/png", file.getvalue())
 
 
 def _data_uri(kind: str, content: bytes) -> str:

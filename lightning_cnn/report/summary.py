@@ -1,6 +1,5 @@
 """What a report says about a run, read from the files that `fit` and `test` have written into its folder."""
 
-import re
 import struct
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from lightning_cnn.errors import UserError
 from lightning_cnn.files import read_limited, sha256
 from lightning_cnn.history import History
 from lightning_cnn.plots.evaluation import Predictions
-from lightning_cnn.run import Run
+from lightning_cnn.run import Run, event_time
 
 #: Figures that cannot be drawn again from the files of a run, because they show images of the dataset.
 _FIGURES = ("samples", "predictions", "mistakes")
@@ -52,8 +51,7 @@ class Test:
     """The results of a test.
 
     Attributes:
-        accuracy: Share of correct predictions, 0 to 1.
-        loss: Mean loss.
+        metrics: The metrics without their stage, for example `acc` and `loss`.
         images: Number of images.
         checkpoint: The tested file.
         data: The data that was tested on.
@@ -200,24 +198,9 @@ class RunSummary:
         values = self.history.metrics.get(metric)
         return _NAN if self.best is None or values is None else float(values[self.best])
 
-    @property
-    def best_val_acc(self) -> float:
-        """The validation accuracy of the best epoch, 0 to 1; NaN if there is none."""
-        return self.at_best("val/acc")
-
     def tested(self, kind: str) -> float:
         """Return a metric of the test, for example `acc`; NaN if the run was not tested, or not by that metric."""
         return self.test.metrics.get(kind, _NAN) if self.test else _NAN
-
-    @property
-    def test_acc(self) -> float:
-        """The test accuracy, 0 to 1; NaN if the run was not tested."""
-        return self.tested("acc")
-
-    @property
-    def test_loss(self) -> float:
-        """The test loss; NaN if the run was not tested."""
-        return self.tested("loss")
 
     @property
     def label_smoothing(self) -> float:
@@ -270,8 +253,7 @@ def read_summary(run: Run) -> RunSummary:
 
 def _started(run: Run) -> datetime | None:
     """Return the time in the name of the first TensorBoard file, which a copied folder keeps, unlike dates of files."""
-    found = (re.search(r"\.tfevents\.(\d{10})\.", path.name) for path in run.event_files())
-    seconds = [int(match[1]) for match in found if match]
+    seconds = list(map(event_time, run.event_files()))
     if not seconds and run.config_file.is_file():
         seconds = [int(run.config_file.stat().st_mtime)]
     return datetime.fromtimestamp(min(seconds), UTC) if seconds else None

@@ -82,6 +82,16 @@ def test_steps_stay_in_order_when_the_clock_is_changed(tmp_path, monkeypatch, cl
     assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_a_foreign_file_is_left_alone(tmp_path):
+    (tmp_path / "events.out.tfevents.old").write_text("mine")
+
+    logger = TensorBoard(tmp_path, first_step=2)
+    logger.log_metrics({"val/acc": 0.5}, step=2)
+    logger.finalize("success")
+
+    assert (tmp_path / "events.out.tfevents.old").read_text() == "mine"
+
+
 # Additions to the writer
 
 

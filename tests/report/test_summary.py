@@ -21,8 +21,8 @@ def test_a_whole_run_is_read(tmp_path):
 
     assert (run.network, run.dataset, run.evaluated_on) == ("ShallowCNN", "Fashion-MNIST", ("Fashion-MNIST", False))
     assert (run.seed, run.precision, run.parameters, run.epochs) == (3, "bf16-mixed", 402986, 3)
-    assert (run.best_epoch, run.best_val_acc) == (2, 0.9375)
-    assert (run.test_acc, run.test_loss, run.test.images) == (0.625, 0.6875, 8)
+    assert (run.best_epoch, run.at_best("val/acc")) == (2, 0.9375)
+    assert (run.tested("acc"), run.tested("loss"), run.test.images) == (0.625, 0.6875, 8)
     assert run.test.checkpoint == "logs/a/checkpoints/best.ckpt"
     assert run.data == run.test.data == Data("Fashion-MNIST", "gz files in data/FashionMNIST/raw", False)
     assert run.started == datetime(2026, 11, 21, 18, 31, 18, tzinfo=UTC)
@@ -57,7 +57,8 @@ def test_a_run_with_settings_only(tmp_path):
     assert (run.data, run.test, run.precision) == (None,) * 3
     assert (run.epochs, run.best_epoch, len(run.history), run.environment) == (0, None, 0, {})
     assert all(
-        math.isnan(x) for x in (run.best_val_acc, run.test_acc, run.test_loss, run.calibration_error, run.parameters)
+        math.isnan(x)
+        for x in (run.at_best("val/acc"), run.tested("acc"), run.tested("loss"), run.calibration_error, run.parameters)
     )
     assert (run.figures, run.checkpoints) == ({}, frozenset())
     assert run.started == datetime.fromtimestamp(1_700_000_000, UTC)
@@ -67,7 +68,7 @@ def test_the_results_of_a_checkpoint_outside_its_run(tmp_path):
     run = read_summary(write_run(tmp_path / "run", config=None, metrics=None, data=None, environment=None))
 
     assert (run.network, run.dataset) == ("an unknown network", "Fashion-MNIST")
-    assert run.test_acc == 0.625
+    assert run.tested("acc") == 0.625
 
 
 def test_the_first_of_equal_epochs_is_the_best(tmp_path):
@@ -80,7 +81,7 @@ def test_without_validation_there_is_no_best_epoch(tmp_path):
     run = read_summary(write_run(tmp_path / "run", metrics="epoch,step,train/loss\n0,1,0.5\n"))
 
     assert (run.epochs, run.best_epoch) == (1, None)
-    assert math.isnan(run.best_val_acc)
+    assert math.isnan(run.at_best("val/acc"))
 
 
 def test_a_test_can_be_on_another_dataset(tmp_path):
@@ -97,7 +98,7 @@ def test_without_data_json_the_dataset_is_that_of_the_settings(tmp_path):
 def test_metrics_of_a_test_may_be_nan(tmp_path):
     run = read_summary(write_run(tmp_path / "run", test={**TEST, "test/loss": None}))
 
-    assert math.isnan(run.test_loss)
+    assert math.isnan(run.tested("loss"))
 
 
 @pytest.mark.parametrize(
@@ -108,13 +109,13 @@ def test_the_best_epoch_is_that_of_the_monitored_metric(tmp_path, settings, best
     run = read_summary(write_run(tmp_path / "run", config=CONFIG + settings))
 
     assert run.best_epoch == best
-    assert run.best_val_acc == {2: 0.9375, 3: 0.90625}[best]
+    assert run.at_best("val/acc") == {2: 0.9375, 3: 0.90625}[best]
 
 
 def test_a_monitored_metric_that_was_not_logged_has_no_best_epoch(tmp_path):
     run = read_summary(write_run(tmp_path / "run", config=CONFIG + "checkpoints:\n  monitor: val/f1\n"))
 
-    assert run.best_epoch is None and math.isnan(run.best_val_acc)
+    assert run.best_epoch is None and math.isnan(run.at_best("val/acc"))
 
 
 def test_all_metrics_are_read(tmp_path):
@@ -161,12 +162,12 @@ def test_the_files_of_a_real_run_are_read(fit, cli):
     metrics = json.loads((folder / "test_metrics.json").read_text())
     assert (run.network, run.dataset, run.seed) == ("MLP", "Fashion-MNIST", 0)
     assert (run.epochs, run.best_epoch) == (1, 1)
-    assert (run.test_acc, run.test_loss, run.test.images) == (metrics["test/acc"], metrics["test/loss"], 100)
-    assert run.test.predictions.accuracy == pytest.approx(run.test_acc)
+    assert (run.tested("acc"), run.tested("loss"), run.test.images) == (metrics["test/acc"], metrics["test/loss"], 100)
+    assert run.test.predictions.accuracy == pytest.approx(run.tested("acc"))
     assert run.checkpoints == {"best", "last"}
     assert abs((datetime.now(UTC) - run.started).total_seconds()) < 300
     assert "samples" in run.figures and "predictions" in run.figures
-    assert (untested.test, untested.best_val_acc) == (None, run.best_val_acc)
+    assert (untested.test, untested.at_best("val/acc")) == (None, run.at_best("val/acc"))
 
 
 @pytest.mark.parametrize(
