@@ -17,8 +17,8 @@ import psutil
 
 #: Seconds for which cores must be watched to see how busy they are.
 _MIN_SECONDS = 0.2
-#: How a value of `OMP_NUM_THREADS` begins that OpenMP accepts; it ignores others.
-_OMP_NUMBER = re.compile(r"\s*0*[1-9]")
+#: A value of `OMP_NUM_THREADS` that OpenMP accepts, with its first number; it ignores others.
+_OMP_NUMBER = re.compile(r"\s*0*([1-9][0-9]{0,8})\s*(?:,|$)")
 #: The most threads that are started, whatever the environment says.
 _MOST_THREADS = 256
 #: The quota of a container, in microseconds per period, as Linux's control groups (version 2) give it.
@@ -100,8 +100,8 @@ def num_threads() -> tuple[int, str]:
         >>> 1 <= number
         True
     """
-    if _OMP_NUMBER.match(given := os.environ.get("OMP_NUM_THREADS", "")):
-        return min(int(given.split(",")[0]), _MOST_THREADS), ""
+    if given := _OMP_NUMBER.match(os.environ.get("OMP_NUM_THREADS", "")):
+        return min(int(given[1]), _MOST_THREADS), ""
     return _free_threads(min(psutil.cpu_count(logical=False) or 1, available_cores()))
 
 
