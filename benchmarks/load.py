@@ -143,6 +143,6 @@ def precisions(system: str, tries: int) -> list[str]:
     found = []
     for _ in range(tries):
         with tempfile.TemporaryDirectory(prefix="lightning-cnn-") as cache:
-            os.environ["XDG_CACHE_HOME"] = cache
+            os.environ["LIGHTNING_CNN_CACHE_DIR"] = cache
             found.append(choose_precision(options, classifier, BATCH_SIZE))
     return found

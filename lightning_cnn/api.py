@@ -166,9 +166,8 @@ class TrainedRun:
         return read_summary(self._run)
 
     def __repr__(self) -> str:
-        shown = "".join(
-            f", {name} {self.metrics[name]:.4f}" for name in ("val/acc", "test/acc") if name in self.metrics
-        )
+        metrics = self.metrics
+        shown = "".join(f", {name} {metrics[name]:.4f}" for name in ("val/acc", "test/acc") if name in metrics)
         return f"TrainedRun({str(self.folder)!r}{shown})"
 
     def _repr_html_(self) -> str:
@@ -195,7 +194,7 @@ def _run(command: str, line: CommandLine, settings: Mapping[str, Any]) -> "Train
     line.flags += read_keywords(settings, schema(command))
     threads = torch.get_num_threads()
     try:
-        cli = run(command, line, PeerProcesses(), prints_summary=False, kind=PythonCLI)
+        cli = run(command, line, PeerProcesses(), PythonCLI)
     except Interrupted as interrupted:
         if interrupted.received != signal.SIGINT:
             raise

@@ -36,7 +36,7 @@ from lightning_cnn.serve.models import open_models
 from lightning_cnn.serve.settings import Settings
 from lightning_cnn.startup import filter_warnings
 from lightning_cnn.sweep import trial_process
-from lightning_cnn.sweep.check import check
+from lightning_cnn.training.parsing import settings_of
 
 #: More images than the default validation set has.
 N_TRAIN = 5_200
@@ -172,7 +172,7 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def sweep(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Check all trials as `sweep` does, but run a stub in place of `fit`; a file takes the place of a server."""
-    monkeypatch.setattr(sweep_command, "_checked", check)
+    monkeypatch.setattr(sweep_command, "_checked", lambda commands: settings_of(*commands))
     monkeypatch.setattr(trial_process, "PROGRAM", (sys.executable, "-m", "sweep.stub"))
     if "--space" in arguments and "--n_trials" not in arguments:
         arguments += ["--n_trials", "2"]

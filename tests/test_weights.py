@@ -16,8 +16,8 @@ from lightning_cnn.errors import UserError
 from lightning_cnn.files import sha256, shipped_configs
 from lightning_cnn.run import Run, resolve_checkpoint
 from lightning_cnn.serve.settings import name_models
-from lightning_cnn.sweep.check import check
 from lightning_cnn.sweep.records import Records, settings_hash
+from lightning_cnn.training.parsing import settings_of
 
 SHIPPED = weights.read_manifest()
 
@@ -138,7 +138,7 @@ def test_the_script_makes_weights_of_the_best_validation_seed(empty, tiny_data, 
     settings["data"]["init_args"] |= {"val_size": 50, "batch_size": 50}
     settings["trainer"]["precision"] = "32-true"
     config.write_text(yaml.safe_dump(settings))
-    records = Records.of(tmp_path / "results", config, check([["fit", "--config", str(config)]]))
+    records = Records.of(tmp_path / "results", config, settings_of(["fit", "--config", str(config)]))
     arguments = [str(config), "--results", str(tmp_path / "results"), "--output", str(empty)]
     assert script.main(arguments) == 2
     assert "results/mnist/tiny.csv has no records of mnist/tiny; write them with" in capsys.readouterr().err
@@ -159,7 +159,7 @@ def test_the_script_makes_weights_of_the_best_validation_seed(empty, tiny_data, 
 def test_the_script_takes_only_the_run_of_the_record(empty, fit, cli, tmp_path, monkeypatch, capsys):
     script, name = load("weights"), "mnist/fast"
     run = fit("mnist/fast.yaml", "--test", "true", "--seed_everything", 3)
-    settings = check([["fit", "--config", str(Run(run).config_file)]])
+    settings = settings_of(["fit", "--config", str(Run(run).config_file)])
     records = Records(tmp_path / "results/mnist/fast.csv", name, settings_hash(settings))
     monkeypatch.setattr(Records, "of", lambda *_: records)
     row = {name: f"{value:.6g}" for name, value in Run(run).read_test_metrics().items() if name.startswith("test/")}
@@ -181,13 +181,13 @@ def test_shipped_weights_are_listed_described_and_of_the_present_configs():
     for name, entry in SHIPPED.items():
         file = weights.find(name)
         assert file.with_name(f"{file.name}.md").is_file()
-        assert entry["hash"] == settings_hash(check([["fit", "--config", str(shipped_configs()[name])]]))
+        assert entry["hash"] == settings_hash(settings_of(["fit", "--config", str(shipped_configs()[name])]))
         assert not re.search(r'": "(/|~)', json.dumps(checkpoints.read_description(file)))
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_weights_are_those_of_the_record_with_the_best_validation_metric(name):
-    settings = check([["fit", "--config", str(shipped_configs()[name])]])
+    settings = settings_of(["fit", "--config", str(shipped_configs()[name])])
     records = Records.of(ROOT / "results", shipped_configs()[name], settings)
     seed = load("weights").best_seed(records, settings["checkpoints"]["monitor"], settings["checkpoints"]["mode"])
     (row,) = (row for row in records.read() if row["seed"] == str(seed))

@@ -16,7 +16,7 @@ from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.callbacks.metrics_csv import MetricsCSV
 from lightning_cnn.callbacks.monitor import Monitor
 from lightning_cnn.errors import UserError, did_you_mean
-from lightning_cnn.files import link_or_copy
+from lightning_cnn.files import link_or_copy, remove_partial_files
 from lightning_cnn.run import CHECKPOINT_NAMES, Run
 
 
@@ -90,8 +90,7 @@ class Checkpoints(ModelCheckpoint):
         """Start the clock, and delete partial files of a process that was killed."""
         self._saved_at = monotonic()
         if trainer.is_global_zero:
-            for partial in self._path("best").parent.glob(".*.part"):
-                partial.unlink()
+            remove_partial_files(self._path("best").parent)
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a validation metric that is never logged before any training.

@@ -40,7 +40,7 @@ def feature_maps(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
 
 
 def last_features(network: nn.Module, images: Tensor) -> Tensor | None:
-    """Return the input of the last linear layer, `(B, F)`; None if there is no linear layer.
+    """Return the input of the last linear layer, `(B, F)`; None if there is none, or if it is not called.
 
     Args:
         network: The network; modes, statistics and hooks are left as they are.
@@ -51,7 +51,7 @@ def last_features(network: nn.Module, images: Tensor) -> Tensor | None:
         return None
     features: list[Tensor] = []
     _run(network, images, [linear[-1].register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))])
-    return features[0].flatten(1)
+    return features[0].flatten(1) if features else None
 
 
 def _run(network: nn.Module, images: Tensor, hooks: list[RemovableHandle]) -> None:

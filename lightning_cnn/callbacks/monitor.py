@@ -42,7 +42,5 @@ def monitor_of(trainer: Trainer) -> Monitor | None:
 
     Checkpoint callbacks run after all others, so other callbacks still find the best of the validations before.
     """
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it from outside
-        if isinstance(callback, ModelCheckpoint) and callback.monitor is not None:
-            return Monitor.of(callback)
-    return None
+    monitored = (c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor is not None)
+    return next(map(Monitor.of, monitored), None)

@@ -237,7 +237,7 @@ class Progress(TQDMProgressBar):
         steps = now.step - self._run_start.step
         if self._last_step < math.inf and steps:
             seconds.append((now.seconds - self._run_start.seconds) / steps * (self._last_step - now.step))
-        return f"{_clock(max(0.0, min(seconds)))} left" if seconds else ""
+        return f"{tqdm.format_interval(max(0.0, min(seconds))).removeprefix('0')} left" if seconds else ""
 
 
 def _end(trainer: Trainer, batches_done: int) -> tuple[float, float]:
@@ -259,12 +259,6 @@ def _end(trainer: Trainer, batches_done: int) -> tuple[float, float]:
 def _speed(trainer: Trainer, start: _Point, end: _Point) -> str:
     images = (end.images - start.images) * trainer.world_size
     return f"{images / (end.seconds - start.seconds):,.0f} images/s" if images else ""
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _join(parts: list[str]) -> str:

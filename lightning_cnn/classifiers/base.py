@@ -42,7 +42,7 @@ class ImageClassifier(LightningModule):
             is changed.
         optimizer: Builds the optimizer from the parameters, for example `torch.optim.Adam`.
         scheduler: Builds the learning-rate schedule from the optimizer. `OneCycleLR` and `CyclicLR` are stepped after
-            every batch, all others after every epoch; `total_steps` defaults to the steps of the run.
+            every step of the optimizer, all others after every epoch; `total_steps` defaults to the steps of the run.
             `ReduceLROnPlateau` without a `monitor` monitors the metric of the checkpoints if that has the same mode,
             otherwise `val/loss`, or with `mode: max`, `val/acc`. None for a constant learning rate.
         mean: Mean of the pixels scaled to [0, 1], which is subtracted; for all channels, or a list with one for each.
@@ -170,13 +170,13 @@ class ImageClassifier(LightningModule):
 
     @property
     def train_metrics(self) -> StageMetrics:
-        """Loss and accuracy of the current training epoch."""
+        """The metrics of the current training epoch."""
         return self._metrics("train")
 
     @property
     def lr(self) -> float:
         """The learning rate that the optimizer starts with; `LearningRateFinder` and `Tuner` of Lightning set it."""
-        return optimizers.learning_rate(self.optimizer, self.parameters()) if self._lr is None else self._lr
+        return float(self.optimizer([*self.parameters()]).param_groups[0]["lr"]) if self._lr is None else self._lr
 
     @lr.setter
     def lr(self, lr: float) -> None:

@@ -89,7 +89,7 @@ class StageMetrics(nn.Module):
             self.flush()
 
     def flush(self) -> None:
-        """Update both metrics with the batches that are pending."""
+        """Update all metrics with the batches that are pending."""
         if self._losses:
             values = [loss.expand(weight) if isinstance(weight, int) else loss.view(1) for loss, weight in self._losses]
             weights = [loss.new_ones(w) if isinstance(w, int) else w.view(1) for loss, w in self._losses]
@@ -142,8 +142,7 @@ class StageMetrics(nn.Module):
         """Add the batches of another `state`."""
         device = self.loss.device
         states = {"loss": state["loss"], "acc": state["acc"], **state.get("others", {})}
-        metrics: dict[str, Metric] = {"loss": self.loss, "acc": self.acc, **self.others}
-        for name, metric in metrics.items():
+        for name, metric in self.named.items():
             if name in states:  # not one that was added for the resumed part of the run
                 metric.merge_state(move_data_to_device(states[name], device))
                 metric._update_count += 1  # not done by torchmetrics 1.9, whose `compute` then warns

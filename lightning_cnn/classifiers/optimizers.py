@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
 
 from lightning_cnn.errors import UserError
 
-#: Schedules that are stepped after every batch; all others are stepped after every epoch.
+#: Schedules that are stepped after every step of the optimizer; all others are stepped after every epoch.
 _PER_STEP = (OneCycleLR, CyclicLR)
 
 
@@ -98,11 +98,6 @@ def _parts(scheduler: Any) -> Iterator[Any]:
     yield scheduler
     for part in getattr(scheduler, "_schedulers", []):  # torch has no public name for them
         yield from _parts(part)
-
-
-def learning_rate(optimizer_callable: OptimizerCallable, parameters: Iterable[Parameter]) -> float:
-    """Return the learning rate with which the optimizer is built."""
-    return float(optimizer_callable(list(parameters)).param_groups[0]["lr"])
 
 
 def set_base_lr(configs: Iterable[LRSchedulerConfig], lr: float) -> None:

@@ -35,7 +35,7 @@ class Framed(NamedTuple):
     """An image, as the network sees it.
 
     Attributes:
-        pixels: The input of the network, 0 to 255, `(H, W)`.
+        pixels: The input of the network, 0 to 255, `(H, W)`; with the channels of the network, `(C, H, W)`.
         unclear: Why the foreground may not be what was meant; empty if it is clear.
         foreground: What was taken for foreground, and the box that was cropped to, RGB, `(h, w, 3)`; None if nothing
             was cropped.

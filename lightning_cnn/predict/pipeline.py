@@ -1,6 +1,6 @@
 """From image files to predictions: files are read, framed like the training images, and classified in batches.
 
-Used by `commands.predict`; imports neither torch nor another library that computes.
+Imports neither torch nor another library that computes.
 """
 
 import time

@@ -154,18 +154,13 @@ class BuildingCLI(SettingsCLI):
         place = {}
         if self.is_exported and self.checkpoint is not None:
             place["default_root_dir"] = Run.of_checkpoint(self.checkpoint).folder
-        return {
-            **_with(callbacks),
-            **place,
-            "logger": setup.user_loggers(options["logger"]),
-            "enable_checkpointing": False,
-        }
+        return {**_with(callbacks), **place, "logger": setup.user_loggers(options["logger"])}
 
     def _for_training(self, options: Namespace) -> dict[str, Any]:
         """Return the arguments of a trainer for `fit`; unless nothing is to be written, the run folder is opened."""
         if options["fast_dev_run"]:
             callbacks = setup.make_callbacks(options["callbacks"], options["enable_progress_bar"])
-            return {**_with(callbacks), "logger": [], "enable_checkpointing": False}
+            return {**_with(callbacks), "logger": []}
         require_trainable(options, self.model, self.datamodule, self.settings["test"])
         precision = setup.choose_precision(vars(options), self.model, self.datamodule.batch_size)
         if options["barebones"]:

@@ -7,7 +7,7 @@ from shlex import quote
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.spike import TrainingSpikeException
-from lightning.pytorch.callbacks import BatchSizeFinder, ModelPruning
+from lightning.pytorch.callbacks import BatchSizeFinder, Callback, ModelPruning
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -34,12 +34,13 @@ class TrainingCLI(BuildingCLI):
         request: What is asked for.
         stack: Keeps the lock of the run folder.
         peers: All processes of the run.
-        prints_summary: Whether to print where the results are, and which commands use them.
     """
 
-    def __init__(self, request: Request, stack: ExitStack, peers: PeerProcesses, prints_summary: bool = True) -> None:
+    #: Whether to print where the results are, and which commands use them.
+    prints_summary = True
+
+    def __init__(self, request: Request, stack: ExitStack, peers: PeerProcesses) -> None:
         self.peers = peers
-        self.prints_summary = prints_summary
         super().__init__(request, stack)
 
     def instantiate_classes(self) -> None:
@@ -79,9 +80,9 @@ class TrainingCLI(BuildingCLI):
         self._train()
         if self.is_without_run:
             return
-        finders = [callback for callback in self.trainer.callbacks if isinstance(callback, BatchSizeFinder)]  # type: ignore[attr-defined]
-        for finder in finders:  # they would search again for the test
-            self.trainer.callbacks.remove(finder)  # type: ignore[attr-defined]
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        # They would search again for the test.
+        callbacks[:] = [callback for callback in callbacks if not isinstance(callback, BatchSizeFinder)]
         is_finished = self.trainer.global_step == self.first_step
         average = self._save_average()
         if self.prints_summary and self.trainer.is_global_zero:
@@ -162,6 +163,8 @@ class TrainingCLI(BuildingCLI):
 
 class PythonCLI(TrainingCLI):
     """The same, called from Python, where `fit` returns the run that it has written."""
+
+    prints_summary = False
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the settings; refuse those of a training that writes no run.

@@ -56,7 +56,7 @@ def _test_ensemble(line: CommandLine) -> None:
     require_different(read_request("test", one, schema("test")) for one in lines)
     members: list[MemberCLI] = []
     for one in lines:
-        member = run("test", one, PeerProcesses(), prints_summary=False, kind=MemberCLI)
+        member = run("test", one, PeerProcesses(), MemberCLI)
         if not isinstance(member, MemberCLI):  # only settings were to be printed
             return
         for before in members:
@@ -74,11 +74,7 @@ def parser_of(command: str) -> LightningArgumentParser:
 
 
 def run(
-    command: str,
-    line: CommandLine,
-    peers: PeerProcesses,
-    prints_summary: bool = True,
-    kind: type[TrainingCLI] = TrainingCLI,
+    command: str, line: CommandLine, peers: PeerProcesses, kind: type[TrainingCLI] = TrainingCLI
 ) -> TrainingCLI | None:
     """Run `fit`, `validate` or `test`.
 
@@ -86,7 +82,6 @@ def run(
         command: Which of them.
         line: The command line, or what is given in Python in its place.
         peers: All processes of the run.
-        prints_summary: Whether to print where the results are, and which commands use them.
         kind: What is to run it.
 
     Returns:
@@ -106,7 +101,7 @@ def run(
             if request.prints_config:
                 print(dump(SettingsCLI(request).settings), end="")
                 return None
-            cli = kind(request, stack, peers, prints_summary)
+            cli = kind(request, stack, peers)
             cli.run()
             return cli
     # Settings cannot be used together, or need a package that is not installed.

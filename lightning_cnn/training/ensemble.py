@@ -51,6 +51,7 @@ class MemberCLI(TrainingCLI):
     """Tests one checkpoint of an ensemble."""
 
     results_class = MemberResults
+    prints_summary = False
 
     @property
     def results(self) -> MemberResults:

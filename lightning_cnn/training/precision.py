@@ -80,18 +80,10 @@ class Verdict:
         return f"a step in bfloat16 is {times} as fast as in float32; {difference}"
 
 
-@dataclass(frozen=True)
-class Unsupported:
-    """The verdict on a processor without instructions for bfloat16, where it is many times slower than float32."""
-
-    precision: Precision = "32-true"
-
-    def __str__(self) -> str:
-        return "the processor has no instructions for bfloat16"
-
-
-def choose(network: nn.Module, images: Tensor, device: torch.device) -> Verdict | Unsupported:
+def choose(network: nn.Module, images: Tensor, device: torch.device) -> Verdict | None:
     """Return the remembered verdict for a network on this machine, or probe both precisions.
+
+    There is none for a device without instructions for bfloat16, which is many times slower there than float32.
 
     Only a verdict that is sure is remembered, and only for 30 days.
 
@@ -101,10 +93,11 @@ def choose(network: nn.Module, images: Tensor, device: torch.device) -> Verdict 
         device: The device of the training.
     """
     if not has_bfloat16(device):
-        return Unsupported()
-    cache = _cache_file()
-    if cache is None:  # each run probes again
+        return None
+    folder = cache_dir()
+    if folder is None:  # each run probes again
         return probe(network, images, device)
+    cache = folder / "precision.json"
     key, known = _key(network, images, device), _read_cache(cache)
     remembered, age = _remembered(known.get(key))
     if remembered is not None and 0 <= age < _MAX_AGE:
@@ -208,12 +201,6 @@ def _key(network: nn.Module, images: Tensor, device: torch.device) -> str:
     shapes = repr([(name, tuple(p.shape)) for name, p in network.named_parameters()])
     architecture = f"{type(network).__name__} {zlib.crc32((shapes + repr(network)).encode()):08x}"
     return " · ".join((processor, f"torch {torch.__version__}", architecture, f"batch {len(images)}"))
-
-
-def _cache_file() -> Path | None:
-    """Return the cache file; None if there is no home folder."""
-    folder = cache_dir()
-    return None if folder is None else folder / "precision.json"
 
 
 def _read_cache(cache: Path) -> dict[str, Any]:

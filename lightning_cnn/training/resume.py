@@ -91,9 +91,12 @@ def _without_batch_sizes(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_trained(run: Run, trainer: dict[str, Any]) -> bool:
-    """Whether a run has reached its last epoch or step, which takes little time to read, or is finished otherwise."""
-    epoch, step = checkpoints.read_progress(run.checkpoint("last"))
-    return epoch == trainer["max_epochs"] or step == trainer["max_steps"] or _is_finished(run, trainer)
+    """Whether a run has reached its last epoch or step, which is quick to read, or a callback has stopped it."""
+    last = run.checkpoint("last")
+    epoch, step = checkpoints.read_progress(last)
+    if epoch == trainer["max_epochs"] or step == trainer["max_steps"]:
+        return True
+    return bool(checkpoints.read(last)["loops"].get(checkpoints.RESUME_KEY, {}).get("has_stopped"))
 
 
 def _is_tested(run: Run) -> bool:
@@ -104,13 +107,6 @@ def _is_tested(run: Run) -> bool:
         return False
     is_newer = run.test_metrics_file.stat().st_mtime >= best.stat().st_mtime  # unless the folder was copied
     return is_newer or results.get("checkpoint_sha256") == sha256(best)
-
-
-def _is_finished(run: Run, trainer: dict[str, Any]) -> bool:
-    content = checkpoints.read(run.checkpoint("last"))
-    epochs, steps = trainer["max_epochs"], trainer["max_steps"]
-    has_stopped = content["loops"].get(checkpoints.RESUME_KEY, {}).get("has_stopped")
-    return bool(has_stopped or content["epoch"] == epochs or content["global_step"] == steps)
 
 
 def require_resumable(path: Path, content: dict[str, Any], config: dict[str, Any], overwrite: bool) -> None:

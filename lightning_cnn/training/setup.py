@@ -96,8 +96,9 @@ def choose_precision(options: Mapping[str, Any], model: ImageClassifier, batch_s
     pixels = torch.zeros(batch, *model.image_shape, dtype=torch.uint8)
     pixels.random_(256, generator=torch.Generator().manual_seed(0))
     verdict = precision.choose(model.network, model.preprocess(pixels), device)
-    rank_zero_info(f"Precision: {verdict.precision} ({verdict})")
-    return verdict.precision
+    chosen = "32-true" if verdict is None else verdict.precision
+    rank_zero_info(f"Precision: {chosen} ({verdict or 'the processor has no instructions for bfloat16'})")
+    return chosen
 
 
 def _probe_device(accelerator: Any) -> torch.device | None:

@@ -32,8 +32,8 @@ class Trainer(LightningTrainer):
     Args:
         precision: `auto` trains in bfloat16 if the processor has instructions for it and a probe shows that it is
             faster and agrees with float32, otherwise in float32; `validate` and `test` use the precision of the
-            training. All others are Lightning's, for example `32-true`, `bf16-mixed` and `16-mixed`. From Python,
-            `auto` is float32.
+            training. All others are Lightning's, for example `32-true`, `bf16-mixed` and `16-mixed`. A
+            `Trainer` that is built in Python takes `auto` as float32.
         limit_train_batches: Number (int) or share (float) of training batches per epoch and process.
         limit_val_batches: Number (int) or share (float) of validation batches per process.
         limit_test_batches: Number (int) or share (float) of test batches per process.

@@ -147,7 +147,7 @@ def duration_text(value: object) -> str | None:
         return None
     try:
         duration = timedelta(**units)
-    except (TypeError, OverflowError):  # an unknown unit, or no number
+    except (TypeError, ValueError, OverflowError):  # an unknown unit, or no number, as NaN
         return None
     minutes, seconds = divmod(duration.seconds + bool(duration.microseconds), 60)
     return f"0{duration.days}:{minutes // 60:02}:{minutes % 60:02}:{seconds:02}" if duration > timedelta() else None

@@ -117,6 +117,21 @@ def test_without_linear_layers_there_are_no_features():
     assert last_features(nn.Sequential(nn.Conv2d(1, 10, 28), nn.Flatten()), torch.zeros(2, 1, 28, 28)) is None
 
 
+class Unused(nn.Module):
+    """A network whose last linear layer, in the order of definition, is not called."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers, self.auxiliary = nn.Flatten(), nn.Linear(2, 2)
+
+    def forward(self, images):
+        return self.layers(images)
+
+
+def test_without_a_call_of_the_last_linear_layer_there_are_no_features():
+    assert last_features(Unused(), IMAGES) is None
+
+
 # Side effects
 
 BOTH = pytest.mark.parametrize("function", [feature_maps, last_features])

@@ -420,6 +420,21 @@ def test_a_fast_dev_run_probes_no_precision_and_leaves_nothing(tiny_data, cli, c
     assert list(Path().iterdir()) == []
 
 
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+def test_a_checkpoint_callback_of_the_user_is_no_reason_to_refuse(cli, configs, fit, command):
+    run = fit("mnist/fast.yaml")
+    callback = "--trainer.callbacks+=lightning.pytorch.callbacks.ModelCheckpoint"
+    what = {
+        "fit": ("--config", configs / "mnist" / "fast.yaml", *TINY, "--trainer.fast_dev_run", "true"),
+        "validate": (run,),
+        "test": (run, "--overwrite"),
+    }
+
+    outcome = cli(command, *what[command], callback)
+
+    assert outcome.status == 0, outcome.err
+
+
 def test_mlp_prints_its_loss(tiny_data, cli, configs):
     trained = cli("fit", "--config", configs / "fashion_mnist" / "mlp.yaml", *TINY)
 

@@ -16,7 +16,6 @@ from lightning_cnn.training import precision
 from lightning_cnn.training.precision import (
     MAX_ERROR,
     MIN_SPEEDUP,
-    Unsupported,
     Verdict,
     bounds,
     choose,
@@ -196,9 +195,8 @@ def test_bfloat16_has_to_agree_and_not_to_be_surely_slower(low, high, error, cho
             Verdict(0.9, 1.2, 0.9),
             "logits and gradients in bfloat16 differ from float32 by up to 90 %, too much to train",
         ),
-        (Unsupported(), "the processor has no instructions for bfloat16"),
     ],
-    ids=["sure", "not sure", "wrong", "unsupported"],
+    ids=["sure", "not sure", "wrong"],
 )
 def test_a_verdict_as_text(verdict, text):
     assert str(verdict) == text
@@ -366,7 +364,7 @@ def test_without_instructions_nothing_is_measured(probed, monkeypatch, tmp_path)
 
     verdict = choose(CNN(), images(), CPU)
 
-    assert (verdict, verdict.precision) == (Unsupported(), "32-true")
+    assert verdict is None
     assert probed == []
     assert not cache_file(tmp_path).exists()
 

@@ -15,6 +15,12 @@ def test_durations_are_recorded_in_one_form_and_read_back(cli, fit, given):
     assert cli("fit", run, "--trainer.max_epochs", 2).status == 0
 
 
+@pytest.mark.parametrize("given", [{"hours": float("nan")}, {"hours": "1"}, {"hour": 1}, {"days": 1e12}, {}, 90])
+def test_what_is_no_duration_is_refused(given):
+    with pytest.raises(UserError, match="expected a duration greater than 0"):
+        require_valid({"max_time": given})
+
+
 def test_a_missing_package_is_named(cli, tiny_data, configs, tmp_path, monkeypatch):
     monkeypatch.setattr("lightning_cnn.training.trainer_values.find_spec", lambda name: None)
 
