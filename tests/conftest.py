@@ -129,8 +129,9 @@ class Outcome:
 
 
 @pytest.fixture
-def cli(capsys) -> Callable[..., Outcome]:
-    """Run a command in this process."""
+def cli(capsys, monkeypatch) -> Callable[..., Outcome]:
+    """Run a command in this process; runs record no revision, for which git is started three times."""
+    monkeypatch.setattr("lightning_cnn.callbacks.run_record._git", lambda *_: "")
 
     def run(*argv: object) -> Outcome:
         capsys.readouterr()
@@ -158,18 +159,30 @@ def fit(cli, tiny_data, configs) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def _learned(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("learned") / "version_0"
+def _trained() -> dict[tuple[str, ...], tuple[Path, Path]]:
+    return {}
 
 
 @pytest.fixture
-def run(_learned, request) -> Path:
-    """The folder of a run that has learned its tiny data; it is trained once, and copied for each test."""
-    folder = Path("logs/fashion_mnist-mlp/version_0")
-    if not _learned.exists():
-        shutil.copytree(request.getfixturevalue("fit")("fashion_mnist/mlp.yaml", *LEARNED), _learned)
-    shutil.copytree(_learned, folder, dirs_exist_ok=True)
-    return folder
+def trained(fit, _trained, tmp_path_factory) -> Callable[..., Path]:
+    """Return a run like those of `fit`; each is trained once, and copied from then on."""
+
+    def run(config: str, *flags: object) -> Path:
+        key = (config, *map(str, flags))
+        if key not in _trained:
+            folder = fit(config, *flags)
+            _trained[key] = (folder.parent, shutil.copytree(folder, tmp_path_factory.mktemp("trained") / "run"))
+            return folder
+        parent, kept = _trained[key]
+        return shutil.copytree(kept, parent / f"version_{len(list(parent.glob('version_*')))}")
+
+    return run
+
+
+@pytest.fixture
+def run(trained) -> Path:
+    """The folder of a run that has learned its tiny data."""
+    return trained("fashion_mnist/mlp.yaml", *LEARNED)
 
 
 @pytest.fixture

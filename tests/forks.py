@@ -253,7 +253,9 @@ def _import_all() -> None:
 
     set_environment()
     with quick_imports():
-        import lightning_cnn.commands.fit  # noqa: F401
+        import lightning_cnn.commands.fit
+    for command in ("fit", "test"):
+        lightning_cnn.commands.fit.parser_of(command)  # which is kept
 
 
 if __name__ == "__main__":

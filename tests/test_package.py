@@ -118,7 +118,6 @@ def test_a_wheel_trains_and_predicts_anywhere(installed: Installed) -> None:
     assert Path(where).is_relative_to(installed.environment)
     assert installed("lightning-cnn", "--version") == f"lightning-cnn {__version__}\n"
     assert installed("lightning-cnn", "--help").startswith("usage: lightning-cnn COMMAND")
-    assert installed("lightning-cnn", "fit", "--help").startswith("usage: lightning-cnn fit")
 
     shortened = ("--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--trainer.precision", "32-true")
     printed = installed(
@@ -130,7 +129,6 @@ def test_a_wheel_trains_and_predicts_anywhere(installed: Installed) -> None:
     picture = Image.new("L", (60, 90), "white")
     ImageDraw.Draw(picture).line((30, 15, 30, 75), fill="black", width=6)
     picture.save(installed.work / "one.png")
-    assert "\none.png " in installed("lightning-cnn", "predict", "best", "one.png")
     assert re.search(r"^one\.png +1 ", installed("lightning-cnn", "predict", "mnist", "one.png"), re.M)  # ready weights
     installed("lightning-cnn", "report", "best")
     assert (installed.work / "logs/mnist-cnn/version_0/report.html").is_file()

@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 from script import load
 from serve.local import running
 from starlette.testclient import TestClient
+from sweep import stub
 
 import lightning_cnn as lc
 from benchmarks import __main__ as benchmark
@@ -35,7 +36,7 @@ from lightning_cnn.serve.app import create_app
 from lightning_cnn.serve.models import open_models
 from lightning_cnn.serve.settings import Settings
 from lightning_cnn.startup import filter_warnings
-from lightning_cnn.sweep import trial_process
+from lightning_cnn.sweep import trial_process, worker
 from lightning_cnn.training.parsing import settings_of
 
 #: More images than the default validation set has.
@@ -121,7 +122,7 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     elif words[:2] == [".venv/bin/python", "scripts/weights"]:
         run_script("weights", ["mnist/fast"], monkeypatch)  # the others are trained for minutes
     elif words[:2] == [".venv/bin/python", "scripts/chaos"]:
-        run_script("chaos", [*words[2:], "divergence", "--share", "0.05"], monkeypatch)
+        run_script("chaos", [*words[2:], "divergence", "--share", "0.01"], monkeypatch)
     elif words[:2] == [".venv/bin/python", "scripts/hostile"]:
         assert (ROOT / words[1]).is_file()  # a share of it runs in tests/hostile
     elif words[:2] == [".venv/bin/python", "scripts/image_files"]:
@@ -163,8 +164,9 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
             sweep(arguments, monkeypatch)
             return
         if arguments[0] == "fit":
-            has_figures = "simple_cnn" in command  # for scripts/pictures
-            arguments += FASTER if has_figures else (*FASTER, *WITHOUT_FIGURES)
+            arguments += FASTER
+        if arguments[0] in ("fit", "test") and "simple_cnn" not in command:  # which scripts/pictures shows
+            arguments += WITHOUT_FIGURES
         if "--trainer.devices" in arguments:
             arguments += ONE_DEVICE
         assert main(arguments) == 0
@@ -173,7 +175,8 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def sweep(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Check all trials as `sweep` does, but run a stub in place of `fit`; a file takes the place of a server."""
     monkeypatch.setattr(sweep_command, "_checked", lambda commands: settings_of(*commands))
-    monkeypatch.setattr(trial_process, "PROGRAM", (sys.executable, "-m", "sweep.stub"))
+    monkeypatch.setattr(trial_process, "start", stub.start)
+    monkeypatch.setattr(worker, "POLL", 0)
     if "--space" in arguments and "--n_trials" not in arguments:
         arguments += ["--n_trials", "2"]
     words = ["sqlite:///shared.db" if word.startswith("postgresql://") else word for word in arguments]

@@ -2,7 +2,6 @@
 
 import csv
 import gc
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +33,7 @@ EPOCH_METRICS = {"train/loss", "train/acc", "val/loss", "val/acc"}
 def built(network: str, dataset: str, **options: object) -> tuple[classifiers.ImageClassifier, data.ImageDataModule]:
     seed_everything(0, verbose=False)
     classifier = getattr(classifiers, f"{network}Classifier")(**options)
-    return classifier, getattr(data, f"{dataset}DataModule")(val_size=50, batch_size=32)
+    return classifier, getattr(data, f"{dataset}DataModule")(val_size=20, batch_size=16)
 
 
 @every_system
@@ -43,7 +42,7 @@ def test_it_is_trained_checkpointed_logged_tested_and_loaded(network, dataset, t
     checkpoint = ModelCheckpoint(tmp_path / "kept", monitor="val/acc", mode="max", save_last=True)
     loggers = [CSVLogger(tmp_path, "csv", ""), TensorBoardLogger(tmp_path, "tb", "")]
     callbacks = [checkpoint, LearningRateMonitor(), EarlyStopping("val/loss", patience=5)]
-    run = trainer(max_epochs=2, logger=loggers, callbacks=callbacks, log_every_n_steps=1)
+    run = trainer(max_epochs=2, logger=loggers, callbacks=callbacks, log_every_n_steps=1, limit_train_batches=2)
     assert type(run) is Trainer
 
     run.fit(classifier, datamodule=datamodule)
@@ -67,13 +66,14 @@ def test_it_is_trained_checkpointed_logged_tested_and_loaded(network, dataset, t
 @every_system
 def test_it_is_resumed(network, dataset, tiny_data, trainer, tmp_path):
     classifier, datamodule = built(network, dataset)
-    trainer(max_epochs=1, callbacks=[ModelCheckpoint(tmp_path, save_last=True)]).fit(classifier, datamodule=datamodule)
+    first = trainer(callbacks=[ModelCheckpoint(tmp_path, save_last=True)], limit_train_batches=2)
+    first.fit(classifier, datamodule=datamodule)
     classifier, datamodule = built(network, dataset)
-    run = trainer(max_epochs=2)
+    run = trainer(max_epochs=2, limit_train_batches=2)
 
     run.fit(classifier, datamodule=datamodule, ckpt_path=tmp_path / "last.ckpt", weights_only=True)
 
-    assert (run.current_epoch, run.global_step) == (2, 2 * math.ceil(150 / 32))
+    assert (run.current_epoch, run.global_step) == (2, 4)
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def few_objects() -> Iterator[None]:
     gc.unfreeze()
 
 
-@every_system
+@pytest.mark.parametrize(("network", "dataset"), [("ShallowCNN", "FashionMNIST"), ("CNN", "MNIST")])
 @pytest.mark.usefixtures("few_objects")
 def test_the_tuner_finds_a_learning_rate_and_a_batch_size(network, dataset, tiny_data, trainer):
     classifier, datamodule = built(network, dataset, optimizer=lambda parameters: SGD(parameters, lr=0.01))
@@ -97,7 +97,7 @@ def test_the_tuner_finds_a_learning_rate_and_a_batch_size(network, dataset, tiny
     assert datamodule.batch_size == size == 8
     run = trainer()
     run.fit(classifier, datamodule=datamodule)
-    assert run.num_training_batches == 150 // 8  # the last batch has the rest as well
+    assert run.num_training_batches == 180 // 8  # the last batch has the rest as well
     assert run.optimizers[0].param_groups[0]["lr"] == pytest.approx(found.suggestion())
 
 

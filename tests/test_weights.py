@@ -32,9 +32,9 @@ def empty(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def shipped(empty, fit, cli) -> Path:
+def shipped(empty, trained, cli) -> Path:
     """A package with `mnist/small` and the better `mnist/tiny`, and a run with these weights."""
-    run = fit("mnist/fast.yaml", "--model.channels", 8)
+    run = trained("mnist/fast.yaml", "--model.channels", 8)
     (empty / "mnist").mkdir()
     manifest = {}
     for name, accuracy in (("mnist/small", 0.98), ("mnist/tiny", 0.99)):

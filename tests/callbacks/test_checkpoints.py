@@ -8,11 +8,11 @@ from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.utilities import _scan_checkpoints
+from small import SmallClassifier
 
 from lightning_cnn import checkpoint
 from lightning_cnn.callbacks import Checkpoints
 from lightning_cnn.callbacks.metrics_csv import MetricsCSV
-from lightning_cnn.classifiers import MLPClassifier
 from lightning_cnn.data import MNISTDataModule
 from lightning_cnn.errors import UserError
 
@@ -46,7 +46,7 @@ def saved(trainer, tmp_path):
         saves = Saves(tmp_path)
         seed_everything(0, verbose=False)
         fitting = trainer(ours=True, callbacks=[checkpoints, saves, *callbacks], **{"max_epochs": 2, **options})
-        fitting.fit(MLPClassifier(), datamodule=MNISTDataModule(batch_size=30, val_size=50))
+        fitting.fit(SmallClassifier(), datamodule=MNISTDataModule(batch_size=30, val_size=50))
         return saves
 
     return run

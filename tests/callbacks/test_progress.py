@@ -12,11 +12,11 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, Timer
+from small import SmallClassifier
 from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_cnn.callbacks.checkpoints import Checkpoints
 from lightning_cnn.callbacks.progress import Progress
-from lightning_cnn.classifiers import MLPClassifier
 from lightning_cnn.data import MNISTDataModule, sharing
 from lightning_cnn.errors import Interrupted
 
@@ -128,7 +128,7 @@ def data():
 
 def test_one_line_per_epoch(watched, capsys):
     run = watched()
-    run.fit(MLPClassifier(), datamodule=data())
+    run.fit(SmallClassifier(), datamodule=data())
 
     first, second = (out := capsys.readouterr().out).splitlines()
     assert "\r" not in out
@@ -146,14 +146,14 @@ def test_a_line_has_the_loss_of_its_epoch(watched, capsys):
 
     losses = Losses()
     run = watched(losses)
-    run.fit(MLPClassifier(), datamodule=data())
+    run.fit(SmallClassifier(), datamodule=data())
 
     lines = capsys.readouterr().out.splitlines()
     assert [re.search(r"train/loss (\S+)", line)[1] for line in lines] == [
         f"{losses.first:.4f}",
         f"{run.callback_metrics['train/loss']:.4f}",
     ]
-    assert losses.first > run.callback_metrics["train/loss"]
+    assert losses.first != run.callback_metrics["train/loss"].item()
 
 
 class Logs(Callback):
@@ -172,9 +172,9 @@ def ends(capsys, name):
 
 
 def test_best_is_the_highest_accuracy_so_far(watched, capsys, monkeypatch):
-    monkeypatch.setattr(MLPClassifier, "on_validation_epoch_end", lambda self: None)
+    monkeypatch.setattr(SmallClassifier, "on_validation_epoch_end", lambda self: None)
     run = watched(Logs(0.5, 0.25, 0.75), max_epochs=3, num_sanity_val_steps=0)
-    run.fit(MLPClassifier(), datamodule=data())
+    run.fit(SmallClassifier(), datamodule=data())
 
     assert ends(capsys, "val/acc") == [
         "val/acc 0.5000, best 0.5000",
@@ -187,7 +187,7 @@ def test_the_monitored_metric_and_its_mode_decide_on_the_best(watched, capsys, t
     run = watched(
         Logs(3, 2, 4, name="val/error"), monitor="val/error", mode="min", max_epochs=3, num_sanity_val_steps=0
     )
-    run.fit(MLPClassifier(), datamodule=data())
+    run.fit(SmallClassifier(), datamodule=data())
 
     lines = capsys.readouterr().out.splitlines()
     assert [re.findall(r", best [\d.]+", line) for line in lines] == [
@@ -199,18 +199,18 @@ def test_the_monitored_metric_and_its_mode_decide_on_the_best(watched, capsys, t
 
     screen = terminal()
     run = watched(Logs(3, 2, name="val/error"), monitor="val/error", mode="min", num_sanity_val_steps=0)
-    run.fit(MLPClassifier(), datamodule=data())
+    run.fit(SmallClassifier(), datamodule=data())
     assert any(frame.endswith(" · val/error 3.000 · best 3.000") for frame in screen.frames)
 
 
 def test_without_a_monitored_metric_there_is_no_best(watched, capsys):
-    watched(monitor=None, max_epochs=1).fit(MLPClassifier(), datamodule=data())
+    watched(monitor=None, max_epochs=1).fit(SmallClassifier(), datamodule=data())
 
     assert re.search(r"val/loss \d\.\d{4} · val/acc [01]\.\d{4}$", capsys.readouterr().out)
 
 
 def test_metrics_of_a_skipped_validation_are_left_out(watched, capsys):
-    watched(max_epochs=2, check_val_every_n_epoch=2).fit(MLPClassifier(), datamodule=data())
+    watched(max_epochs=2, check_val_every_n_epoch=2).fit(SmallClassifier(), datamodule=data())
 
     first, second = capsys.readouterr().out.splitlines()
     assert re.fullmatch(rf"epoch 1/2 · 5 steps · 5\.0 s · 30 images/s · 0:05 left{TRAIN}", first)
@@ -219,7 +219,7 @@ def test_metrics_of_a_skipped_validation_are_left_out(watched, capsys):
 
 def test_several_validations_per_epoch(watched, capsys):
     run = watched(val_check_interval=0.4)  # after two and after four batches
-    run.fit(MLPClassifier(), datamodule=data())
+    run.fit(SmallClassifier(), datamodule=data())
 
     first, second = capsys.readouterr().out.splitlines()
     assert re.fullmatch(rf"epoch 1/2 · 5 steps · 7\.0 s · 21 images/s · 0:07 left{TRAIN}{VAL}", first)
@@ -228,7 +228,7 @@ def test_several_validations_per_epoch(watched, capsys):
 
 @pytest.mark.parametrize("limits", [{"max_epochs": -1}, {"max_epochs": 9}])
 def test_max_steps_can_end_a_run_within_an_epoch(watched, capsys, limits):
-    watched(max_steps=8, **limits).fit(MLPClassifier(), datamodule=data())
+    watched(max_steps=8, **limits).fit(SmallClassifier(), datamodule=data())
 
     first, second = capsys.readouterr().out.splitlines()
     assert re.match(r"epoch 1/2 · 5 steps · 6\.0 s · 25 images/s · 0:04 left", first)  # 3 of 8 steps are left
@@ -236,7 +236,7 @@ def test_max_steps_can_end_a_run_within_an_epoch(watched, capsys, limits):
 
 
 def test_accumulated_batches(watched, capsys):
-    watched(accumulate_grad_batches=2).fit(MLPClassifier(), datamodule=data())
+    watched(accumulate_grad_batches=2).fit(SmallClassifier(), datamodule=data())
 
     first, second = capsys.readouterr().out.splitlines()
     assert re.match(r"epoch 1/2 · 3 steps · 6\.0 s · 25 images/s · 0:06 left", first)
@@ -244,13 +244,13 @@ def test_accumulated_batches(watched, capsys):
 
 
 def test_a_fast_dev_run(watched, capsys):
-    watched(fast_dev_run=True).fit(MLPClassifier(), datamodule=data())
+    watched(fast_dev_run=True).fit(SmallClassifier(), datamodule=data())
 
     assert re.search(rf"^epoch 1/1 · 1 step · 2\.0 s · 15 images/s{TRAIN}{VAL}$", capsys.readouterr().out, re.M)
 
 
 def test_max_time_can_end_a_run(watched, capsys):
-    watched(Timer(timedelta(hours=2)), StopAfter(2), max_epochs=-1).fit(MLPClassifier(), datamodule=data())
+    watched(Timer(timedelta(hours=2)), StopAfter(2), max_epochs=-1).fit(SmallClassifier(), datamodule=data())
 
     first, second = capsys.readouterr().out.splitlines()
     assert re.match(r"epoch 1 · 5 steps · 6\.0 s · 25 images/s · (2:00:00|1:59:\d\d) left · train", first)
@@ -258,7 +258,7 @@ def test_max_time_can_end_a_run(watched, capsys):
 
 
 def test_the_time_left_ends_at_the_first_limit(watched, capsys):
-    watched(Timer(timedelta(hours=2))).fit(MLPClassifier(), datamodule=data())
+    watched(Timer(timedelta(hours=2))).fit(SmallClassifier(), datamodule=data())
 
     assert "· 0:06 left ·" in capsys.readouterr().out
 
@@ -270,7 +270,7 @@ def test_an_unknown_number_of_batches(watched, capsys):
                 yield torch.full((30, 1, 28, 28), n, dtype=torch.uint8), torch.zeros(30, dtype=torch.int64)
 
     loader = DataLoader(Stream(), batch_size=None)
-    watched().fit(MLPClassifier(), loader, loader)
+    watched().fit(SmallClassifier(), loader, loader)
 
     first, _ = capsys.readouterr().out.splitlines()
     assert re.fullmatch(rf"epoch 1/2 · 4 steps · 5\.0 s · 24 images/s{TRAIN}{VAL}", first)
@@ -280,7 +280,7 @@ def test_the_speed_counts_the_images_of_all_processes(watched, capsys, monkeypat
     monkeypatch.setattr(Trainer, "world_size", 2)
     monkeypatch.setattr(sharing, "share", lambda mine, machine: mine)  # there is no other process
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda *_: None)
-    watched(max_epochs=1).fit(MLPClassifier(), datamodule=data())  # this process has 75 of the images: three batches
+    watched(max_epochs=1).fit(SmallClassifier(), datamodule=data())  # this process has 75 of the images: three batches
 
     assert re.match(r"epoch 1/1 · 3 steps · 4\.0 s · 38 images/s", capsys.readouterr().out)
 
@@ -289,8 +289,8 @@ def test_only_rank_zero_shows_anything(watched, terminal, monkeypatch):
     screen = terminal()
     monkeypatch.setattr(Trainer, "is_global_zero", False)
     run = watched()
-    run.fit(MLPClassifier(), datamodule=data())
-    run.test(MLPClassifier(), datamodule=data(), verbose=False)
+    run.fit(SmallClassifier(), datamodule=data())
+    run.test(SmallClassifier(), datamodule=data(), verbose=False)
 
     assert screen.getvalue() == ""
 
@@ -301,7 +301,7 @@ def checkpoint(trainer, tmp_path):
 
     def make(**options):
         run = trainer(ours=True, callbacks=[Checkpoints()], **options)
-        run.fit(MLPClassifier(), datamodule=data())
+        run.fit(SmallClassifier(), datamodule=data())
         path = tmp_path / "checkpoints" / "last.ckpt"
         content = torch.load(path, weights_only=True)
         (state,) = (state for key, state in content["callbacks"].items() if key.startswith("Checkpoints"))
@@ -313,7 +313,7 @@ def checkpoint(trainer, tmp_path):
 
 
 def resume(run, path):
-    run.fit(MLPClassifier(), datamodule=data(), ckpt_path=path, weights_only=True)
+    run.fit(SmallClassifier(), datamodule=data(), ckpt_path=path, weights_only=True)
 
 
 def test_the_lines_of_a_resumed_run(watched, checkpoint, capsys):
@@ -348,7 +348,7 @@ class StopAtStep(Callback):
 def test_a_run_that_is_resumed_within_an_epoch(watched, checkpoint, trainer, tmp_path, terminal):
     stopped = trainer(ours=True, callbacks=[Checkpoints(), StopAtStep(3)])
     with pytest.raises(Interrupted):
-        stopped.fit(MLPClassifier(), datamodule=data())
+        stopped.fit(SmallClassifier(), datamodule=data())
     screen = terminal()
     resume(watched(Checkpoints(), ours=True, check_val_every_n_epoch=2), tmp_path / "checkpoints" / "last.ckpt")
 
@@ -367,7 +367,7 @@ def test_a_bar_for_the_whole_run(watched, terminal):
     screen = terminal()
     torch.manual_seed(0)  # with some seeds, rounding decides the third digit of the mean
     run = watched(losses, progress=Progress(refresh_rate=2))
-    run.fit(MLPClassifier(), datamodule=data())
+    run.fit(SmallClassifier(), datamodule=data())
 
     (frame,) = [f for f in screen.frames if "| 9/10 steps" in f]
     assert frame.startswith("epoch 2/2 ████")
@@ -379,7 +379,7 @@ def test_a_bar_for_the_whole_run(watched, terminal):
 
 def test_the_terminal_keeps_one_line_per_epoch(watched, terminal):
     screen = terminal()
-    watched().fit(MLPClassifier(), datamodule=data())
+    watched().fit(SmallClassifier(), datamodule=data())
 
     first, second = screen.screen
     assert re.fullmatch(rf"epoch 1/2 · 5 steps · 6\.0 s · 25 images/s{TRAIN}{VAL}", first)
@@ -402,7 +402,7 @@ def test_the_terminal_keeps_one_line_per_epoch(watched, terminal):
 )
 def test_the_bar_fits_the_terminal(watched, terminal, columns, last):
     screen = terminal(columns)
-    watched().fit(MLPClassifier(), datamodule=data())
+    watched().fit(SmallClassifier(), datamodule=data())
 
     bars = [frame for frame in screen.frames if ", best" not in frame]
     assert max(map(len, bars)) <= columns
@@ -422,14 +422,14 @@ def test_the_bar_fits_the_terminal(watched, terminal, columns, last):
 )
 def test_a_line_fits_the_terminal(watched, terminal, columns, line):
     screen = terminal(columns)
-    watched().fit(MLPClassifier(), datamodule=data())
+    watched().fit(SmallClassifier(), datamodule=data())
 
     assert re.fullmatch(line, screen.screen[-1])
 
 
 def test_lines_are_whole_without_a_terminal(watched, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
-    watched().fit(MLPClassifier(), datamodule=data())
+    watched().fit(SmallClassifier(), datamodule=data())
 
     assert re.fullmatch(
         rf"epoch 2/2 · 5 steps · 6\.0 s · 25 images/s{TRAIN}{VAL}", capsys.readouterr().out.splitlines()[-1]
@@ -438,7 +438,7 @@ def test_lines_are_whole_without_a_terminal(watched, capsys, monkeypatch):
 
 def test_an_endless_run_has_no_bar(watched, terminal):
     screen = terminal()
-    watched(StopAfter(1), max_epochs=-1).fit(MLPClassifier(), datamodule=data())
+    watched(StopAfter(1), max_epochs=-1).fit(SmallClassifier(), datamodule=data())
 
     assert screen.frames[0] == "epoch 1 · 0 steps"
     assert any(re.fullmatch(r"epoch 1 · 4 steps · 30 images/s · loss \d\.\d{3}", frame) for frame in screen.frames)
@@ -447,7 +447,7 @@ def test_an_endless_run_has_no_bar(watched, terminal):
 def test_the_bar_is_refreshed_every_n_batches(watched, terminal, clock):
     clock.tick = 0.1
     screen = terminal()
-    watched(progress=Progress(refresh_rate=3), max_epochs=1).fit(MLPClassifier(), datamodule=data())
+    watched(progress=Progress(refresh_rate=3), max_epochs=1).fit(SmallClassifier(), datamodule=data())
 
     assert steps(screen) == [0, 3, 5]  # 5: after the validation
 
@@ -455,13 +455,13 @@ def test_the_bar_is_refreshed_every_n_batches(watched, terminal, clock):
 def test_slow_batches_refresh_the_bar_once_a_second(watched, terminal, clock):
     clock.tick = 0.6
     screen = terminal()
-    watched(progress=Progress(refresh_rate=100), max_epochs=1).fit(MLPClassifier(), datamodule=data())
+    watched(progress=Progress(refresh_rate=100), max_epochs=1).fit(SmallClassifier(), datamodule=data())
 
     assert steps(screen) == [0, 2, 4, 5]
 
 
 def test_the_loss_of_accumulated_batches_is_not_divided(watched, terminal):
-    class Three(MLPClassifier):
+    class Three(SmallClassifier):
         def training_step(self, batch, batch_idx):
             return super().training_step(batch, batch_idx) * 0 + 3
 
@@ -477,7 +477,7 @@ def test_printing_goes_above_the_bar(watched, terminal):
             pl_module.print("batch", batch_idx, sep="#")
 
     screen = terminal()
-    watched(Prints(), max_epochs=1).fit(MLPClassifier(), datamodule=data())
+    watched(Prints(), max_epochs=1).fit(SmallClassifier(), datamodule=data())
 
     *printed, line = screen.screen
     assert printed == [f"batch#{n}" for n in range(5)]
@@ -489,7 +489,7 @@ def test_printing_without_a_bar(watched, capsys):
         def on_train_start(self, trainer, pl_module):
             pl_module.print("to", "go", sep="-", end="!\n")
 
-    watched(Prints(), max_epochs=1).fit(MLPClassifier(), datamodule=data())
+    watched(Prints(), max_epochs=1).fit(SmallClassifier(), datamodule=data())
 
     assert capsys.readouterr().out.startswith("to-go!\nepoch 1/1")
 
@@ -503,7 +503,7 @@ def test_messages_of_lightning_go_above_the_bar(watched, terminal, monkeypatch):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
             logging.getLogger("lightning.pytorch").warning("batch %d", batch_idx)
 
-    watched(LogsMessages(), max_epochs=1).fit(MLPClassifier(), datamodule=data())
+    watched(LogsMessages(), max_epochs=1).fit(SmallClassifier(), datamodule=data())
 
     assert {"batch 0", "batch 1"} <= set(screen.screen)
     assert logging.getLogger("lightning.pytorch").handlers == [handler]
@@ -518,7 +518,7 @@ def test_the_bar_is_removed_after_an_exception(watched, terminal, raised, seen):
 
     screen = terminal()
     with pytest.raises(seen):
-        watched(Fails()).fit(MLPClassifier(), datamodule=data())
+        watched(Fails()).fit(SmallClassifier(), datamodule=data())
 
     (line,) = screen.screen
     assert line.startswith("epoch 1/2 · 5 steps")
@@ -528,7 +528,7 @@ def test_the_bar_is_removed_after_an_exception(watched, terminal, raised, seen):
 @pytest.mark.parametrize(("command", "bar"), [("validate", "validation"), ("test", "test")])
 def test_evaluation_has_a_bar_that_is_removed(watched, terminal, command, bar):
     screen = terminal(40)
-    getattr(watched(), command)(MLPClassifier(), datamodule=data(), verbose=False)
+    getattr(watched(), command)(SmallClassifier(), datamodule=data(), verbose=False)
 
     assert any(re.fullmatch(rf"{bar} +\| 0/1 batches", frame) for frame in screen.frames)
     assert screen.screen == []
@@ -536,14 +536,14 @@ def test_evaluation_has_a_bar_that_is_removed(watched, terminal, command, bar):
 
 @pytest.mark.parametrize("command", ["validate", "test"])
 def test_evaluation_prints_nothing_without_a_terminal(watched, capsys, command):
-    getattr(watched(), command)(MLPClassifier(), datamodule=data(), verbose=False)
+    getattr(watched(), command)(SmallClassifier(), datamodule=data(), verbose=False)
 
     assert capsys.readouterr().out == ""
 
 
 def test_a_test_after_training(watched, capsys):
     run = watched(max_epochs=1)
-    run.fit(model := MLPClassifier(), datamodule=data())
+    run.fit(model := SmallClassifier(), datamodule=data())
     run.test(model, datamodule=data(), verbose=False)
 
     assert len(capsys.readouterr().out.splitlines()) == 1
@@ -553,11 +553,11 @@ def test_a_disabled_progress_shows_nothing(watched, terminal):
     screen = terminal()
     run = watched(max_epochs=1)
     run.progress_bar_callback.disable()
-    run.fit(MLPClassifier(), datamodule=data())
+    run.fit(SmallClassifier(), datamodule=data())
     assert screen.getvalue() == ""
 
     run.progress_bar_callback.enable()
-    run.test(MLPClassifier(), datamodule=data(), verbose=False)
+    run.test(SmallClassifier(), datamodule=data(), verbose=False)
     assert screen.frames != []
 
 
@@ -607,7 +607,7 @@ def test_a_notebook_has_a_bar_below_the_lines(watched, notebook):
     output = notebook()
     run = watched()
 
-    run.fit(MLPClassifier(), datamodule=data())
+    run.fit(SmallClassifier(), datamodule=data())
 
     assert any(re.match(r"epoch 2/2 .*7/10", frame) for frame in output.frames)
     assert [line.partition(" · ")[0] for line in output.screen] == ["epoch 1/2", "epoch 2/2"]  # the bar is removed
@@ -618,7 +618,7 @@ def test_a_notebook_has_a_bar_for_a_test(watched, notebook):
     output = notebook()
     run = watched(monitor=None)
 
-    run.test(MLPClassifier(), datamodule=data(), verbose=False)
+    run.test(SmallClassifier(), datamodule=data(), verbose=False)
 
     assert re.fullmatch(r"test .*\| \d/[1?] batches", output.frames[-1])
     assert output.screen == []
@@ -627,6 +627,6 @@ def test_a_notebook_has_a_bar_for_a_test(watched, notebook):
 def test_a_shell_whose_output_is_piped_has_lines_only(watched, notebook):
     output = notebook(kernel=False)
 
-    watched().fit(MLPClassifier(), datamodule=data())
+    watched().fit(SmallClassifier(), datamodule=data())
 
     assert "\r" not in output.getvalue() and len(output.screen) == 2

@@ -5,7 +5,7 @@ from lightning_cnn.checkpoint import FORMAT, Description, class_path, label_smoo
 
 
 def test_a_checkpoint_holds_plain_types_only(fit):
-    run = fit("mnist/deep_cnn.yaml", "--data.batch_size", 64)
+    run = fit("mnist/deep_cnn.yaml", "--data.batch_size", 20, "--trainer.limit_train_batches", 1)
 
     for name in ("best", "last"):
         content = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)

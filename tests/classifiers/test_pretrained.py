@@ -13,9 +13,9 @@ SMALL = ("--model.channels", 8)
 
 
 @pytest.fixture
-def first(fit) -> Path:
+def first(trained) -> Path:
     """A run of a small network on MNIST."""
-    return fit("mnist/fast.yaml", *SMALL)
+    return trained("mnist/fast.yaml", *SMALL)
 
 
 def network_of(run: Path, name: str = "best") -> dict[str, torch.Tensor]:
@@ -72,9 +72,8 @@ def test_a_resumed_run_keeps_its_own_weights_and_says_where_it_started(first, fi
     assert cli("test", second).status == 0
 
 
-def test_a_checkpoint_is_not_believed_where_it_started(first, fit, cli, tmp_path):
-    run = fit("mnist/fast.yaml", *SMALL)
-    content = torch.load(Run(run).checkpoint("best"), weights_only=True)
+def test_a_checkpoint_is_not_believed_where_it_started(first, cli, tmp_path):
+    content = torch.load(Run(first).checkpoint("best"), weights_only=True)
     content["hyper_parameters"]["weights"] = content["lightning_cnn"]["config"]["model"]["init_args"]["weights"] = (
         "/etc"
     )

@@ -17,8 +17,6 @@ from lightning_cnn.classifiers import (
     ShallowCNNClassifier,
     SimpleCNNClassifier,
 )
-from lightning_cnn.data import MNISTDataModule
-from lightning_cnn.data.augment import CropAndRotate
 
 #: The input of the network for a black pixel, one at a fifth of the range, and a white one.
 PIXELS = {
@@ -114,25 +112,6 @@ def test_one_batch_can_be_overfitted(classifier_class, trainer):
 
     assert measured["val/acc"] == 1
     assert measured["val/loss"] < 0.5  # a uniform prediction has the loss log 10 = 2.3
-
-
-def trained_weights(trainer, seed: int) -> dict[str, torch.Tensor]:
-    seed_everything(seed, verbose=False)
-    classifier = CNNClassifier(optimizer=lambda parameters: SGD(parameters, lr=0.01))
-    trainer(max_epochs=2).fit(classifier, datamodule=MNISTDataModule(val_size=50, augment=CropAndRotate()))
-    return classifier.state_dict()
-
-
-def test_training_with_the_same_seed_is_bit_identical(tiny_data, trainer):
-    first, second = trained_weights(trainer, 1), trained_weights(trainer, 1)
-
-    assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-def test_another_seed_gives_other_weights(tiny_data, trainer):
-    first, second = trained_weights(trainer, 1), trained_weights(trainer, 2)
-
-    assert not torch.equal(first["network.layers.0.weight"], second["network.layers.0.weight"])
 
 
 # FastCNN

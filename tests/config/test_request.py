@@ -14,8 +14,8 @@ from lightning_cnn.training.options import schema
 
 
 @pytest.fixture
-def mlp_run(fit):
-    return fit("fashion_mnist/mlp.yaml", "--model.optimizer.lr", 0.125, "--data.batch_size", 50)
+def mlp_run(trained):
+    return trained("fashion_mnist/mlp.yaml", "--model.optimizer.lr", 0.125, "--data.batch_size", 50)
 
 
 def request(command: str, *arguments: object) -> Request:

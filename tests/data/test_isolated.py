@@ -26,9 +26,14 @@ DAMAGED = "damaged or truncated; save or copy it again"
 TOO_LARGE = "more than 50,000,000 pixels; save it in a smaller size"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _stopped():
     yield
+    isolated.stop()
+
+
+@pytest.fixture
+def _not_started():
     isolated.stop()
 
 
@@ -254,6 +259,7 @@ def test_javascript_and_actions_of_a_pdf_do_nothing():
 # The process
 
 
+@pytest.mark.usefixtures("_not_started")
 def test_the_process_is_started_once_and_ends_with_this_one():
     for _ in range(3):
         read(written(pages(1)))
@@ -264,6 +270,7 @@ def test_the_process_is_started_once_and_ends_with_this_one():
     assert process.wait(timeout=20) == 0
 
 
+@pytest.mark.usefixtures("_not_started")
 def test_a_process_that_is_killed_is_named_and_replaced():
     read(written(pages(1)))
     (process,) = isolated._running.values()
@@ -296,6 +303,7 @@ def test_ctrl_c_leaves_the_end_of_the_process_to_this_one():
     assert process.poll() is None
 
 
+@pytest.mark.usefixtures("_not_started")
 @pytest.mark.parametrize(
     ("content", "kind", "package"),
     [(heic(Image.fromarray(RAMP)), "HEIC", "pillow_heif"), (pages(1), "PDF", "pypdfium2")],

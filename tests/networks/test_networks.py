@@ -172,8 +172,10 @@ def test_names_in_the_state_dict(network_class):
 
 
 @every_network
-@pytest.mark.parametrize(("num_classes", "in_channels"), [(2, 3), (17, 1)])
-@pytest.mark.parametrize("image_size", ["smallest", 28, 32, (24, 40), 64])
+@pytest.mark.parametrize(
+    ("num_classes", "in_channels", "image_size"),
+    [(2, 3, "smallest"), (17, 1, 28), (2, 3, 32), (17, 1, (24, 40)), (2, 3, 64)],
+)
 def test_any_classes_channels_and_size(network_class, num_classes, in_channels, image_size):
     size = SMALLEST[network_class] if image_size == "smallest" else image_size
     network = seeded(network_class, num_classes=num_classes, in_channels=in_channels, image_size=size)

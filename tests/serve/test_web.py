@@ -187,8 +187,7 @@ def test_drawings_are_framed_as_in_python(framed, digit):
         assert difference(framed, image) <= 1, (width, scale)
 
 
-@pytest.mark.parametrize("digit", ["1", "4", "8"])
-@pytest.mark.parametrize("width", [2, 5, 9, 34])
+@pytest.mark.parametrize(("digit", "width"), [("1", 2), ("4", 5), ("8", 9), ("1", 34)])
 def test_strokes_of_any_thickness_and_tone_are_framed_as_in_python(framed, digit, width):
     drawing = drawn(digit, width, 1, 0, 0)
     small = drawn(digit, width, 0.5, 0.05 * int(digit), 0.5)

@@ -24,6 +24,8 @@ from lightning_cnn.training.trainer import Trainer
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*mnist/*.yaml"))
 NETWORKS = {path: yaml.safe_load(path.read_text())["model"]["init_args"].get("network") for path in CONFIGS}
 PLAIN = ("--plots.enabled", "false", "--dashboard.enabled", "false")
+#: What makes a training short.
+FEW = ("--data.batch_size", 25, "--data.val_size", 20, "--trainer.limit_train_batches", 2)
 TINY = (
     *("--trainer.max_epochs", 1, "--trainer.precision", "32-true", "--data.val_size", 50),
     *PLAIN,
@@ -170,7 +172,7 @@ def test_metrics_have_their_documented_names_and_tensorboard_has_the_same(mlp_ru
 
 
 def test_config_yaml_repeats_the_run(fit, cli):
-    first = fit("mnist/deep_cnn.yaml", "--seed_everything", 5, "--model.optimizer.lr", 0.02, "--data.batch_size", 75)
+    first = fit("mnist/deep_cnn.yaml", *FEW, "--seed_everything", 5, "--model.optimizer.lr", 0.02)
 
     assert cli("fit", "--config", first / "config.yaml").status == 0
 
@@ -200,10 +202,10 @@ def test_best_is_the_epoch_of_the_best_validation_accuracy(mlp_run):
 
 
 def test_a_seed_makes_runs_bit_identical(fit):
-    flags = ("mnist/deep_cnn.yaml", "--data.batch_size", 50)
+    flags = ("mnist/deep_cnn.yaml", *FEW)
 
     first, second = fit(*flags), fit(*flags)
-    other = fit(*flags, "--seed_everything", 1, "--trainer.limit_train_batches", 1)
+    other = fit(*flags, "--seed_everything", 1)
 
     assert same(weights(first), weights(second))
     assert not same(weights(first), weights(other))

@@ -19,9 +19,9 @@ STEPS = ("--model.scheduler", "null", "--data.batch_size", 50)
 
 
 @pytest.fixture
-def teachers(fit) -> list[Path]:
+def teachers(trained) -> list[Path]:
     """Two runs of a small network with other seeds."""
-    return [fit("mnist/fast.yaml", *SMALL, "--seed_everything", seed) for seed in (1, 2)]
+    return [trained("mnist/fast.yaml", *SMALL, "--seed_everything", seed) for seed in (1, 2)]
 
 
 def listed(runs: list[Path]) -> str:

@@ -15,10 +15,10 @@ FOLDER = Path("logs/mnist-ensemble/version_0")
 
 
 @pytest.fixture
-def members(fit):
+def members(trained):
     """Two runs of one network with other seeds."""
     flags = ("--model.channels", 8, "--model.metrics.f1", "MulticlassF1Score")
-    return [fit("mnist/fast.yaml", *flags, "--seed_everything", seed) for seed in (0, 1)]
+    return [trained("mnist/fast.yaml", *flags, "--seed_everything", seed) for seed in (0, 1)]
 
 
 def predictions_of(folder: Path) -> list[dict[str, str]]:

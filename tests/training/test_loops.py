@@ -10,12 +10,12 @@ from chaos.common import differences
 from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import ReduceLROnPlateau
+from small import SmallClassifier
 from torch.optim.lr_scheduler import OneCycleLR, StepLR
 
 from lightning_cnn import checkpoint
 from lightning_cnn.callbacks import Checkpoints
 from lightning_cnn.callbacks.metrics_csv import MetricsCSV
-from lightning_cnn.classifiers import CNNClassifier
 from lightning_cnn.data import MNISTDataModule
 from lightning_cnn.data.augment import CropAndRotate
 from lightning_cnn.errors import Interrupted, UserError
@@ -55,7 +55,7 @@ def train(trainer, tmp_path):
         last = folder / "checkpoints" / "last.ckpt"
         resumed = last if last.is_file() else None
         seed_everything(0, verbose=False)
-        model = CNNClassifier(scheduler=scheduler)
+        model = SmallClassifier(scheduler=scheduler)
         data = MNISTDataModule(batch_size=30, val_size=50, eval_batch_size=20, augment=CropAndRotate())
         logger = MetricsCSV(folder, None if resumed is None else checkpoint.read(last)["global_step"])
         settings = {"max_epochs": 2, "log_every_n_steps": 3, "accumulate_grad_batches": accumulate, **options}
@@ -269,7 +269,7 @@ def test_a_checkpoint_of_model_checkpoint_is_resumed(trainer, tmp_path, caplog, 
 
     def fit(ours: bool, *callbacks: Callback, resumed: Path | None = None) -> dict[str, torch.Tensor]:
         seed_everything(0, verbose=False)
-        model = CNNClassifier()
+        model = SmallClassifier(dropout=0)  # the stock Trainer saves no random state
         data = MNISTDataModule(batch_size=30, val_size=50, eval_batch_size=20, augment=CropAndRotate())
         fitting = trainer(ours=ours, callbacks=[*callbacks], max_epochs=2, default_root_dir=tmp_path)
         fitting.fit(model, datamodule=data, ckpt_path=resumed)
@@ -306,7 +306,7 @@ def test_a_finished_run_is_unchanged(train):
 def fit_without_seed(trainer, folder: Path, resumed: Path | None = None, **options) -> dict[str, torch.Tensor]:
     data = MNISTDataModule(**{"batch_size": 30, "val_size": 50, "augment": CropAndRotate(), **options})
     torch.manual_seed(5)
-    model = CNNClassifier()
+    model = SmallClassifier()
     fitting = trainer(ours=True, callbacks=[Checkpoints()], max_epochs=1 + bool(resumed), default_root_dir=folder)
     fitting.fit(model, datamodule=data, ckpt_path=resumed)
     return model.state_dict()
@@ -333,7 +333,7 @@ def test_a_run_is_not_resumed_on_other_images(trainer, tmp_path, options):
 
 def test_a_test_leaves_nothing_to_resume(trainer, tmp_path):
     """Otherwise, a later training without a checkpoint would get the random states of the tested one."""
-    model, data = CNNClassifier(), MNISTDataModule(batch_size=30, val_size=50)
+    model, data = SmallClassifier(), MNISTDataModule(batch_size=30, val_size=50)
     fitting = trainer(ours=True, callbacks=[Checkpoints()], default_root_dir=tmp_path)
     fitting.fit(model, datamodule=data)
 
@@ -343,7 +343,7 @@ def test_a_test_leaves_nothing_to_resume(trainer, tmp_path):
 
 
 def test_a_finished_run_leaves_nothing_to_resume(trainer, tmp_path):
-    model, data = CNNClassifier(), MNISTDataModule(batch_size=30, val_size=50)
+    model, data = SmallClassifier(), MNISTDataModule(batch_size=30, val_size=50)
     fitting = trainer(ours=True, callbacks=[Checkpoints()], default_root_dir=tmp_path)
     fitting.fit(model, datamodule=data)
 

@@ -106,7 +106,7 @@ def test_classes_of_fabric_come_back_from_a_checkpoint(cli, fit):
 
 def test_barebones_trains_and_writes_nothing(cli, tiny_data, configs, tmp_path):
     flags = ("--data.val_size", 50, "--trainer.max_epochs", 1, "--trainer.precision", "32-true")
-    outcome = cli("fit", "--config", configs / "mnist/deep_cnn.yaml", *flags, "--trainer.barebones", "true")
+    outcome = cli("fit", "--config", configs / "mnist/fast.yaml", *flags, "--trainer.barebones", "true")
 
     assert outcome.status == 0, outcome.err
     assert not list(tmp_path.iterdir())

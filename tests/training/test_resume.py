@@ -31,7 +31,7 @@ def stopped(cli, tiny_data, configs, monkeypatch):
             return is_due(self, trainer)
 
         plain = ("--plots.enabled", "false", "--dashboard.enabled", "false", "--data.val_size", 50)
-        short = ("--trainer.max_epochs", 2, "--data.batch_size", 30)
+        short = ("--trainer.max_epochs", 2, "--data.batch_size", 30, "--model", "FastCNNClassifier")
         with monkeypatch.context() as patch:
             patch.setattr(Checkpoints, "is_due", is_due_or_stop)
             return cli("fit", "--config", configs / "mnist" / "cnn.yaml", *plain, *short, *flags)
@@ -527,7 +527,8 @@ def test_another_job_starts_a_new_run(stopped, requeued):
 
 
 def test_deterministic_runs_are_bit_identical(fit):
-    flags = ("mnist/deep_cnn.yaml", "--data.batch_size", 50, "--deterministic", "true")
+    few = ("--data.batch_size", 25, "--data.val_size", 20, "--trainer.limit_train_batches", 2)
+    flags = ("mnist/deep_cnn.yaml", *few, "--deterministic", "true")
 
     first, second = (checkpoint.read(fit(*flags) / "checkpoints" / "last.ckpt") for _ in range(2))
 
