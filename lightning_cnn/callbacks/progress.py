@@ -237,7 +237,7 @@ class Progress(TQDMProgressBar):
         steps = now.step - self._run_start.step
         if self._last_step < math.inf and steps:
             seconds.append((now.seconds - self._run_start.seconds) / steps * (self._last_step - now.step))
-        return f"{tqdm.format_interval(max(0.0, min(seconds))).removeprefix('0')} left" if seconds else ""
+        return f"{tqdm.format_interval(round(max(0.0, min(seconds)))).removeprefix('0')} left" if seconds else ""
 
 
 def _end(trainer: Trainer, batches_done: int) -> tuple[float, float]:

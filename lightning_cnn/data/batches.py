@@ -69,7 +69,7 @@ class Images(Dataset[Batch]):
         return Images(images.to(device), self.targets.to(device))
 
 
-class SequentialShare(DistributedSampler[Any], SequentialSampler):
+class SequentialDistributedSampler(DistributedSampler[Any], SequentialSampler):
     """Indices of the images of one process: the batches in order, of which the processes take turns.
 
     Args:
@@ -94,7 +94,7 @@ class SequentialShare(DistributedSampler[Any], SequentialSampler):
             yield from batch
 
 
-class ShuffledShare(DistributedSampler[Any]):
+class ShuffledDistributedSampler(DistributedSampler[Any]):
     """Indices of the images of one process, in an order that depends only on the seed and the epoch.
 
     Each iteration is a new epoch, the one after the last unless `set_epoch` was called.
@@ -146,14 +146,16 @@ class SequentialLoader(DataLoader[Batch]):
 
     def __init__(self, dataset: Images, batch_size: int = 1, rank: int = 0, world_size: int = 1, **kwargs: Any) -> None:
         if not kwargs.get("sampler") and not kwargs.get("batch_sampler"):
-            kwargs["sampler"] = SequentialShare(dataset, batch_size, rank, world_size)
+            kwargs["sampler"] = SequentialDistributedSampler(dataset, batch_size, rank, world_size)
         super().__init__(dataset, batch_size, **kwargs)
 
     def __len__(self) -> int:
-        return len(self.sampler.batches) if isinstance(self.sampler, SequentialShare) else super().__len__()
+        if isinstance(self.sampler, SequentialDistributedSampler):
+            return len(self.sampler.batches)
+        return super().__len__()
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch names its private iterator
-        if isinstance(self.sampler, SequentialShare):
+        if isinstance(self.sampler, SequentialDistributedSampler):
             _require_world_size(self.sampler.num_replicas)
             for batch in self.sampler.batches:
                 yield self.dataset[batch.start : batch.stop]
@@ -201,7 +203,7 @@ class ShuffledLoader(DataLoader[Batch]):
                 f"{len(dataset)} training images are too few for {world_size} processes; use fewer processes"
             )
         if not kwargs.get("sampler") and not kwargs.get("batch_sampler"):
-            kwargs["sampler"] = ShuffledShare(dataset, seed, rank, world_size)
+            kwargs["sampler"] = ShuffledDistributedSampler(dataset, seed, rank, world_size)
         super().__init__(dataset, batch_size, **kwargs)
         self.seed = seed
         self.rank = rank
@@ -223,12 +225,12 @@ class ShuffledLoader(DataLoader[Batch]):
         """Shuffle with that seed, and start the next iteration there unless another epoch is set before."""
         self._resumed = {name: state_dict[name] for name in ("seed", "epoch", "images", "global_batch_size")}
         self._epoch, self.seed = state_dict["epoch"] - 1, state_dict["seed"]
-        if isinstance(self.sampler, ShuffledShare):
+        if isinstance(self.sampler, ShuffledDistributedSampler):
             self.sampler.seed = self.seed
             self.sampler.set_epoch(state_dict["epoch"])
 
     def __len__(self) -> int:
-        if not isinstance(self.sampler, ShuffledShare):
+        if not isinstance(self.sampler, ShuffledDistributedSampler):
             return super().__len__()
         smallest = min(2 * max(4, self.world_size), self.global_batch_size)  # the same batches for up to four processes
         return max(1, (len(self.dataset) + self.global_batch_size - smallest) // self.global_batch_size)
@@ -248,7 +250,7 @@ class ShuffledLoader(DataLoader[Batch]):
 
     def _begin_epoch(self) -> Iterable[Sequence[int] | Tensor]:
         """Return the indices of each batch of the next epoch in this process."""
-        if not isinstance(self.sampler, ShuffledShare):
+        if not isinstance(self.sampler, ShuffledDistributedSampler):
             self._epoch += 1
             return self.batch_sampler or ()
         _require_world_size(self.world_size)

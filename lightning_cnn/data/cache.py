@@ -27,7 +27,7 @@ import PIL
 from numpy.typing import NDArray
 
 from lightning_cnn.data import store
-from lightning_cnn.data.decoding import Decoder, Share, decode_all
+from lightning_cnn.data.decoding import Chunk, Decoder, decode_all
 from lightning_cnn.data.files import announce
 from lightning_cnn.data.listing import Listing
 from lightning_cnn.data.resize import Mode, Resize
@@ -40,7 +40,7 @@ OnError = Literal["fail", "skip"]
 #: The number of channels; `auto` for 3 if any image has colour, and 1 otherwise.
 Channels = Literal["auto", 1, 3]
 #: To be raised if entries of earlier releases must not be used.
-_FORMAT = 1
+_FORMAT = 2
 #: Bytes of pixels that are checked at each start; of larger entries, as much, spread evenly.
 _CHECKED = 2**30
 
@@ -135,13 +135,13 @@ def _open(path: Path, listing: Listing, resize: Resize) -> _Entry | None:
         with np.load(path / "index.npz") as stored:
             index = dict(stored)
         count, channels, height, width = shape = tuple(int(n) for n in index["shape"])
-        offset, share = int(index["offset"]), int(index["share"])
+        offset, chunk_size = int(index["offset"]), int(index["chunk_size"])
         if (count, height, width) != (len(listing.files), *resize.size):
             raise _DamagedError("its index is of other images")
         if (path / "images.npy").stat().st_size != offset + math.prod(shape):
             raise _DamagedError("its size is wrong")
         images = np.memmap(path / "images.npy", np.uint8, "c", offset, shape).view(np.ndarray)
-        _check(images, share, index["checksums"])
+        _check(images, chunk_size, index["checksums"])
         reasons = [str(text) for text in index["reasons"]]
         valid = np.ones(count, np.bool_)
         valid[index["failed"]] = False
@@ -158,13 +158,13 @@ def _open(path: Path, listing: Listing, resize: Resize) -> _Entry | None:
     return _Entry(Decoded(images, valid, *known, replace(resize, channels=channels)), reasons)
 
 
-def _check(images: NDArray[np.uint8], share: int, checksums: NDArray[np.uint32]) -> None:
+def _check(images: NDArray[np.uint8], chunk_size: int, checksums: NDArray[np.uint32]) -> None:
     """Compare the checksums of the pixels, in as many threads as there are cores: `crc32` lets them run."""
-    most = max(1, _CHECKED // max(1, share * images[0].nbytes))
+    most = max(1, _CHECKED // max(1, chunk_size * images[0].nbytes))
     chosen = np.unique(np.linspace(0, len(checksums) - 1, min(most, len(checksums))).astype(int))
 
     def checksum(i: int) -> int:
-        return zlib.crc32(images[i * share : (i + 1) * share])  # type: ignore[arg-type]  # an array has a buffer
+        return zlib.crc32(images[i * chunk_size : (i + 1) * chunk_size])  # type: ignore[arg-type]  # an array has a buffer
 
     with ThreadPoolExecutor(available_cores()) as pool:
         if [*pool.map(checksum, chosen)] != checksums[chosen].tolist():
@@ -203,25 +203,25 @@ def _write(part: Path, listing: Listing, resize: Resize, shrink: bool) -> None:
     shape = (len(listing.files), resize.channels, *resize.size)
     offset = _start(part / "images.npy", shape)
     decoder = Decoder(listing, resize, part / "images.npy", offset)
-    shares = [*_with_progress(decode_all(decoder), len(listing.files))]
-    is_colour = [colour for share in shares for colour in share.is_colour]
-    checksums = [share.checksum for share in shares]
+    chunks = [*_with_progress(decode_all(decoder), len(listing.files))]
+    is_colour = [colour for chunk in chunks for colour in chunk.is_colour]
+    checksums = [chunk.checksum for chunk in chunks]
     if shrink and not any(is_colour):
         shape = (shape[0], 1, *resize.size)
-        offset, checksums = _shrink(part / "images.npy", shape, offset, decoder.share)
-    reasons = [why for share in shares for why in share.reasons]
+        offset, checksums = _shrink(part / "images.npy", shape, offset, decoder.chunk_size)
+    reasons = [why for chunk in chunks for why in chunk.reasons]
     failed = [i for i, why in enumerate(reasons) if why]
     np.savez(
         part / "index.npz",
         shape=shape,
         offset=offset,
-        share=decoder.share,
+        chunk_size=decoder.chunk_size,
         checksums=np.array(checksums, np.uint32),
         failed=np.array(failed, np.int64),
         reasons=np.array([reasons[i] for i in failed], np.str_),
-        digests=np.array([digest for share in shares for digest in share.digests], np.bytes_),
+        digests=np.array([digest for chunk in chunks for digest in chunk.digests], np.bytes_),
         is_colour=np.array(is_colour, np.bool_),
-        sizes=np.array([size for share in shares for size in share.sizes], np.int32),
+        sizes=np.array([size for chunk in chunks for size in chunk.sizes], np.int32),
     )
     for file in part.iterdir():
         with file.open("rb") as written:
@@ -237,7 +237,7 @@ def _start(path: Path, shape: tuple[int, ...]) -> int:
     return offset
 
 
-def _shrink(path: Path, shape: tuple[int, ...], offset: int, share: int) -> tuple[int, list[int]]:
+def _shrink(path: Path, shape: tuple[int, ...], offset: int, chunk_size: int) -> tuple[int, list[int]]:
     """Keep one of three equal channels, and return the new offset and checksums."""
     wide = np.memmap(path, np.uint8, "r", offset, (shape[0], 3, *shape[2:]))
     narrow = path.with_suffix(".grey")
@@ -245,23 +245,23 @@ def _shrink(path: Path, shape: tuple[int, ...], offset: int, share: int) -> tupl
     start = _start(narrow, shape)
     with narrow.open("r+b") as file:  # not by a map, which would end the process if the disk were full
         file.seek(start)
-        for i in range(0, shape[0], share):
-            pixels = wide[i : i + share, 0].tobytes()
+        for i in range(0, shape[0], chunk_size):
+            pixels = wide[i : i + chunk_size, 0].tobytes()
             checksums.append(zlib.crc32(pixels))
             file.write(pixels)
     narrow.replace(path)
     return start, checksums
 
 
-def _with_progress(shares: Iterator[Share], count: int) -> Iterator[Share]:
-    """Yield the shares, with a progress bar in a terminal and one line elsewhere."""
+def _with_progress(chunks: Iterator[Chunk], count: int) -> Iterator[Chunk]:
+    """Yield the chunks, with a progress bar in a terminal and one line elsewhere."""
     from tqdm import tqdm  # only when something is decoded
 
     started = time.perf_counter()
     with tqdm(total=count, unit=" images", desc="decoding", disable=None) as bar:
-        for share in shares:
-            yield share
-            bar.update(len(share.reasons))
+        for chunk in chunks:
+            yield chunk
+            bar.update(len(chunk.reasons))
         if bar.disable:
             seconds = time.perf_counter() - started
             announce(f"decoding {count:,} images: {seconds:.1f} s, {count / seconds:,.0f} images/s")

@@ -29,7 +29,7 @@ _FEW_FILES, _FEW_BYTES = 500, 10_000_000
 _MAX_IMAGES, _MAX_FILE_BYTES, _MAX_PIXEL_BYTES = 256, 4 * 2**20, 32 * 2**20
 
 
-class Share(NamedTuple):
+class Chunk(NamedTuple):
     """What is known of some consecutive images once they are decoded."""
 
     start: int
@@ -52,7 +52,7 @@ class _Image(NamedTuple):
 
 @dataclass(frozen=True)
 class Decoder:
-    """Decodes images, share by share, and writes their pixels into a file; a dataset for torch's `DataLoader`.
+    """Decodes images, chunk by chunk, and writes their pixels into a file; a dataset for torch's `DataLoader`.
 
     The pixels go through the file: shared memory, as batches of a `DataLoader` do, is scarce in containers.
 
@@ -69,8 +69,8 @@ class Decoder:
     offset: int
 
     @cached_property
-    def share(self) -> int:
-        """The number of images of a share; the last one may have fewer."""
+    def chunk_size(self) -> int:
+        """The number of images of a chunk; the last one may have fewer."""
         files = int(self.listing.stats[:, 0].clip(1).mean())
         return max(1, min(_MAX_IMAGES, _MAX_FILE_BYTES // files, _MAX_PIXEL_BYTES // self.image_bytes))
 
@@ -80,31 +80,31 @@ class Decoder:
         return self.resize.channels * self.resize.size[0] * self.resize.size[1]
 
     def __len__(self) -> int:
-        return -(-len(self.listing.files) // self.share)
+        return -(-len(self.listing.files) // self.chunk_size)
 
-    def __getitem__(self, number: int) -> Share | OSError:
-        """Decode a share. An error of the target is returned: raised in another process, it would lose its reason."""
-        start = number * self.share
+    def __getitem__(self, number: int) -> Chunk | OSError:
+        """Decode a chunk. An error of the target is returned: raised in another process, it would lose its reason."""
+        start = number * self.chunk_size
         pixels = bytearray()
-        share = Share(start, [], [], [], [], 0)
-        for i in range(start, min(start + self.share, len(self.listing.files))):
+        chunk = Chunk(start, [], [], [], [], 0)
+        for i in range(start, min(start + self.chunk_size, len(self.listing.files))):
             try:
                 image, why = self._decode(i), ""
             except ImageFileError as error:
                 nothing = np.zeros((self.resize.channels, *self.resize.size), np.uint8)
                 image, why = _Image(nothing, "", (0, 0)), str(error).split(";")[0]  # without the way out of `predict`
             pixels += image.pixels.tobytes()
-            share.reasons.append(why)
-            share.digests.append(image.digest)
-            share.is_colour.append(_has_colour(image.pixels))
-            share.sizes.append(image.size)
+            chunk.reasons.append(why)
+            chunk.digests.append(image.digest)
+            chunk.is_colour.append(_has_colour(image.pixels))
+            chunk.sizes.append(image.size)
         try:
             with self.target.open("r+b") as file:
                 file.seek(self.offset + start * self.image_bytes)
                 file.write(pixels)
         except OSError as error:
             return error
-        return share._replace(checksum=zlib.crc32(pixels))
+        return chunk._replace(checksum=zlib.crc32(pixels))
 
     def _decode(self, i: int) -> _Image:
         path = os.path.join(self.listing.root, self.listing.files[i])
@@ -132,8 +132,8 @@ def _has_colour(pixels: NDArray[np.uint8]) -> bool:
     return bool((pixels[:1] != pixels[1:]).any())
 
 
-def decode_all(decoder: Decoder) -> Iterator[Share]:
-    """Decode all images, and yield their shares in order.
+def decode_all(decoder: Decoder) -> Iterator[Chunk]:
+    """Decode all images, and yield their chunks in order.
 
     Raises:
         OSError: If the target cannot be written to.
@@ -144,7 +144,7 @@ def decode_all(decoder: Decoder) -> Iterator[Share]:
 
     stats = decoder.listing.stats
     few = len(stats) < _FEW_FILES and stats[:, 0].sum() < _FEW_BYTES
-    loader: DataLoader[Share | OSError] = DataLoader(
+    loader: DataLoader[Chunk | OSError] = DataLoader(
         decoder,  # type: ignore[arg-type]  # a dataset need not be a `Dataset`
         batch_size=None,
         num_workers=0 if few else min(available_cores(), len(decoder)),
@@ -153,10 +153,10 @@ def decode_all(decoder: Decoder) -> Iterator[Share]:
         generator=torch.Generator(),  # with torch's own, decoding would change the random numbers of the run
     )
     try:
-        for share in _start(loader):  # no variable, as a traceback would keep it, and with it the processes
-            if isinstance(share, OSError):
-                raise share
-            yield share
+        for chunk in _start(loader):  # no variable, as a traceback would keep it, and with it the processes
+            if isinstance(chunk, OSError):
+                raise chunk
+            yield chunk
     except RuntimeError as error:  # what the `DataLoader` raises for a dead worker
         raise DataError(
             "a process that decodes images has ended, killed perhaps because memory was short; close other programs, "
@@ -164,13 +164,13 @@ def decode_all(decoder: Decoder) -> Iterator[Share]:
         ) from error
 
 
-def _start(loader: Iterable[Share | OSError]) -> Iterator[Share | OSError]:
+def _start(loader: Iterable[Chunk | OSError]) -> Iterator[Chunk | OSError]:
     with signals.deferred():  # a process that starts has our handlers for a moment, which would raise there
         return iter(loader)
 
 
-def _unchanged(share: Any) -> Any:
-    return share
+def _unchanged(chunk: Any) -> Any:
+    return chunk
 
 
 def _leave_signals(_: int) -> None:

@@ -17,8 +17,8 @@ from lightning_cnn.export.agreement import Compute, DisagreementError, computed_
 from lightning_cnn.export.onnx import to_onnx, traced
 
 
-class Program(ABC):
-    """A format that holds a whole program, preprocessing included, and metadata."""
+class Format(ABC):
+    """A format that holds a whole program, preprocessing included, and metadata: a classifier in it."""
 
     @abstractmethod
     def write(self, path: Path, metadata: dict[str, Any]) -> None:
@@ -29,7 +29,7 @@ class Program(ABC):
         """Return the program of a file, computed by the runtime of its format."""
 
 
-class Onnx(Program):
+class Onnx(Format):
     """ONNX, computed by ONNX Runtime.
 
     Args:
@@ -58,7 +58,7 @@ class Onnx(Program):
         return lambda images: session(images)[1]
 
 
-class TorchExport(Program):
+class TorchExport(Format):
     """`torch.export`'s format, computed by torch; its metadata are JSON in the extra file `lightning_cnn`."""
 
     def __init__(self, classifier: ImageClassifier) -> None:

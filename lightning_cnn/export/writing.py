@@ -15,8 +15,8 @@ from lightning_cnn.data.batches import SequentialLoader
 from lightning_cnn.errors import UserError
 from lightning_cnn.export.agreement import Agreement, compare, computed_by
 from lightning_cnn.export.card import model_card
-from lightning_cnn.export.formats import Onnx, Program, TorchExport, write_safetensors, write_state_dict
-from lightning_cnn.export.program import Program as Network
+from lightning_cnn.export.formats import Format, Onnx, TorchExport, write_safetensors, write_state_dict
+from lightning_cnn.export.program import Program
 from lightning_cnn.export.quantize import Calibration, Quantization, quantized
 from lightning_cnn.files import sha256
 from lightning_cnn.run import Run
@@ -153,7 +153,7 @@ def write(
         (write_safetensors if kind == "safetensors" else write_state_dict)(source.content, path)
         return Written(model_card({**metadata, **source.recorded_facts()}, kind, name, None, run))
     quantization = None
-    program: Program = Onnx.of(source.classifier) if kind == "onnx" else TorchExport(source.classifier)
+    program: Format = Onnx.of(source.classifier) if kind == "onnx" else TorchExport(source.classifier)
     metadata |= {**source.facts(), "sample": images.is_sample}
     if max_accuracy_drop is not None:
         assert isinstance(program, Onnx)
@@ -186,7 +186,7 @@ def _quantized(
 
 
 def _compared(
-    program: Program, source: Source, path: Path, batches: SequentialLoader, dataset: str, part: str
+    program: Format, source: Source, path: Path, batches: SequentialLoader, dataset: str, part: str
 ) -> Agreement:
     """Return how far the file agrees with the checkpoint, computed by torch in float32."""
-    return compare(computed_by(Network(source.classifier)), program.load(path), batches, dataset, part)
+    return compare(computed_by(Program(source.classifier)), program.load(path), batches, dataset, part)
