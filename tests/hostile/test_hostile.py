@@ -13,7 +13,7 @@ from hostile.common import Case, attempt
 
 def test_a_share_of_all_cases_is_withstood(tmp_path):
     done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts/hostile"), "--every", "83"],
+        [sys.executable, str(ROOT / "scripts/hostile"), "--every", "127"],
         capture_output=True,
         text=True,
         env=unmeasured(TMPDIR=str(tmp_path)),
