@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from checkout import ROOT
 from idx import write_idx_dataset
@@ -79,6 +80,10 @@ def checkout_with_tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Iterato
         monkeypatch.setenv("LIGHTNING_CNN_CACHE_DIR", str(folder / "cache"))
         for name, code in FILES.items():
             (folder / name).write_text(code)
+        pixels = np.random.default_rng(0).integers(0, 256, (40, 1, 28, 28), np.uint8)
+        parts = {"train_images": pixels, "train_labels": np.arange(40) % 2}
+        parts |= {name.replace("train", "test"): values[:10] for name, values in parts.items()}
+        np.savez(folder / "shapes.npz", **parts)
         facts = DatasetFacts("letters", "Letters", "Letters", MNIST.classes, 0.17, 0.33, {})
         letters = write_idx_dataset(folder / "data", facts, n_train=N_TRAIN)
         code = FILES["letters.py"]
@@ -252,7 +257,7 @@ def test_the_commands_have_made_these_runs(workplace: Workplace, monkeypatch: py
 
     assert {folder.name for folder in Path("logs").iterdir()} == {
         "photos-three_stage_cnn", "mnist-resnet18",
-        "mnist-cnn", "fashion_mnist-cnn", "mnist-mlp", "mnist-wide_mlp", "letters-cnn", "mnist-fast_cnn",
+        "mnist-cnn", "fashion_mnist-cnn", "mnist-mlp", "mnist-wide_mlp", "letters-cnn", "shapes-cnn", "mnist-fast_cnn",
         "fashion_mnist-fast_cnn", "fashion_mnist-simple_cnn", "fashion_mnist-shallow_cnn", "fashion_mnist-mlp",
         "sweep-cnn", "folds-cnn", "seeds-fast", "seeds-mlp", "seeds-folder", "float32", "rate", "found", "shipped",
         "mnist-ensemble", "weights", "fashion_mnist-six_layer_cnn",

@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from lightning_cnn.data.base import ImageDataModule, Part
-from lightning_cnn.data.batches import Images
 from lightning_cnn.errors import UserError
 
 
@@ -77,23 +76,17 @@ class ArrayDataModule(ImageDataModule):
         """Whether there are images of a part."""
         return part != "test" or self._test is not None
 
-    def load_images(self, parts: Sequence[Part]) -> dict[Part, Images]:
-        """Return the images of these parts.
+    def read(self, is_test: bool) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Return images `(N, C, H, W)` and labels `(N,)`.
 
         Raises:
             UserError: If there are no test images.
         """
-        images, labels = self._train
-        sets: dict[Part, Images] = {}
-        if "train" in parts or "val" in parts:
-            train, val = self.split(labels)
-            sets["train"] = Images.of_arrays(images, labels[train], rows=train)
-            sets["val"] = Images.of_arrays(images, labels[val], rows=val)
-        if "test" in parts:
-            if self._test is None:
-                raise UserError("there are no test images; give test_images and test_labels")
-            sets["test"] = Images.of_arrays(*self._test)
-        return {part: sets[part] for part in parts}
+        if not is_test:
+            return self._train
+        if self._test is None:
+            raise UserError("there are no test images; give test_images and test_labels")
+        return self._test
 
 
 def _checked(name: str, images: Any, labels: Any) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -29,7 +29,7 @@ class ImageDataModule(LightningDataModule):
     """Images of one size with a fixed, stratified validation split of the training images.
 
     A batch is uint8 images `(B, C, H, W)` and int64 targets `(B,)`. The test images are used by `test` and `predict`
-    only. A subclass says which images there are: `name`, `title`, `class_names`, `image_shape` and `load_images`.
+    only. A subclass says which images there are: `name`, `title`, `class_names`, `image_shape` and `read`.
     Lightning's own Trainer takes it as well, and `Tuner.scale_batch_size` sets `batch_size`.
 
     Args:
@@ -105,13 +105,29 @@ class ImageDataModule(LightningDataModule):
         """Channels, height and width of every image."""
         raise NotImplementedError
 
+    def read(self, is_test: bool) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
+        """Return images `(N, C, H, W)`, 0 to 255, and labels `(N,)`, from 0.
+
+        Args:
+            is_test: Whether those of the test set are meant; the others are split into training and validation images.
+        """
+        raise NotImplementedError
+
     def load_images(self, parts: Sequence[Part]) -> dict[Part, Images]:
         """Return the images of these parts, in main memory; `setup` calls it on every node.
 
         Raises:
-            UserError: If there are none.
+            UserError: If there are none, or if `val_size` or `folds` leaves no training or no validation images.
         """
-        raise NotImplementedError
+        sets: dict[Part, Images] = {}
+        if "train" in parts or "val" in parts:
+            images, labels = self.read(is_test=False)
+            train, val = self.split(labels)
+            sets["train"] = Images.of_arrays(images, labels[train], rows=train)
+            sets["val"] = Images.of_arrays(images, labels[val], rows=val)
+        if "test" in parts:
+            sets["test"] = Images.of_arrays(*self.read(is_test=True))
+        return {part: sets[part] for part in parts}
 
     @property
     def framing(self) -> Framing | Resize | None:

@@ -11,7 +11,6 @@ import pickle
 import string
 import struct
 import zipfile
-from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -21,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_cnn.data import idx, sources
-from lightning_cnn.data.base import ImageDataModule, Part
-from lightning_cnn.data.batches import Images
+from lightning_cnn.data.base import ImageDataModule
 from lightning_cnn.data.facts import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, Framing
 from lightning_cnn.data.files import announce, locked
 from lightning_cnn.data.mirrors import in_one_line, user_mirrors
@@ -66,10 +64,6 @@ class PublishedDataModule(ImageDataModule):
         self.hparams["data_dir"] = None if data_dir is None else str(data_dir)
         self.data_dir = sources.default_data_dir() if data_dir is None else Path(data_dir)
         self.mirrors = user_mirrors(mirrors)
-
-    def read(self, is_test: bool) -> Arrays:
-        """Return images `(N, C, H, W)` and labels `(N,)`, of the test set or of the training set."""
-        raise NotImplementedError
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -144,21 +138,6 @@ class PublishedDataModule(ImageDataModule):
             f"{', '.join(self._missing(file.parent))} there, pass the folder that has {self.folder} as "
             "--data.data_dir, or name a web folder that has them as --data.mirrors"
         )
-
-    def load_images(self, parts: Sequence[Part]) -> dict[Part, Images]:
-        """Return the images of these parts.
-
-        Raises:
-            DataError: If a file is missing or damaged.
-        """
-        sets: dict[Part, Images] = {}
-        if "train" in parts or "val" in parts:
-            images, labels = self.read(is_test=False)
-            for part, rows in zip(("train", "val"), self.split(labels), strict=True):
-                sets[part] = Images.of_arrays(images, labels[rows], rows=rows)  # type: ignore[index]  # a Part
-        if "test" in parts:
-            sets["test"] = Images.of_arrays(*self.read(is_test=True))
-        return {part: sets[part] for part in parts}
 
     def _content(self, file: str) -> bytes:
         """Return the verified bytes of a file."""
