@@ -21,7 +21,9 @@ from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.startup import filter_warnings
 from lightning_cnn.threads import available_cores
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the processes of tests would inherit that `nohup` ignores it
+# The processes of tests would inherit that `nohup` ignores the one, and `&` in a script the other.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 #: What lets MLP learn the tiny data.
 LEARNED = ("--trainer.max_epochs", 10, "--model.optimizer.lr", 0.1, "--trainer.precision", "32-true")
 

@@ -204,7 +204,7 @@ def test_a_program_that_predicts_something_else_is_not_kept(kind, run, cli, tiny
     traced = export_program.Program.forward
     monkeypatch.setattr(export_program.Program, "forward", lambda self, images: traced(self, images.roll(1, dims=3)))
     monkeypatch.setattr(
-        writing, "Network", lambda classifier: lambda images: (classifier(images), classifier.predict_step(images))
+        writing, "Program", lambda classifier: lambda images: (classifier(images), classifier.predict_step(images))
     )
 
     outcome = cli("export", run, "--format", kind, "--output", f"a{PROGRAMS[kind]}")
