@@ -101,22 +101,24 @@ class PublishedDataModule(ImageDataModule):
                 for file in missing:
                     self._download(folder / file, self.addresses[file], self.md5[file])
             elif missing:
-                self._extract(folder, missing, *self.archive)
+                self._extract(folder, *self.archive)
 
     def _missing(self, folder: Path) -> list[str]:
         return [file for file in self.md5 if not (folder / file).is_file()]
 
-    def _extract(self, folder: Path, missing: list[str], address: str, md5: str) -> None:
-        """Download the archive, and write the missing files of it, each at once."""
+    def _extract(self, folder: Path, address: str, md5: str) -> None:
+        """Download the archive, and write those of its files that are missing, each at once."""
         from torchvision.datasets.utils import extract_archive  # type: ignore[import-untyped]  # a second to import
 
         archive = folder / PurePosixPath(address).name
         self._download(archive, address, md5)
         with TemporaryDirectory(dir=folder, prefix=".") as extracted:
             extract_archive(str(archive), extracted)
-            for file in missing:
-                (folder / file).parent.mkdir(exist_ok=True)
-                Path(extracted, file).replace(folder / file)
+            for file in Path(extracted).rglob("*"):
+                target = folder / file.relative_to(extracted)
+                if file.is_file() and not target.exists():
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    file.replace(target)
 
     def _download(self, file: Path, address: str, md5: str) -> None:
         """Download a file, unless it is there, from the first address that has it: those of the user, or its own."""

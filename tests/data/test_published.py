@@ -179,6 +179,7 @@ def test_the_archive_of_cifar10_is_downloaded_once_and_extracted_file_by_file(wr
     with tarfile.open(tmp_path / "made.tar.gz", "w:gz") as made:
         for name in contents:
             made.add(data_dir / name, name)
+        made.add(data_dir / name, "cifar-10-batches-py/batches.meta")  # which torchvision reads
     archive = (tmp_path / "made.tar.gz").read_bytes()
     kept, *lost = contents
     kept_before = (data_dir / kept).stat()
@@ -193,6 +194,7 @@ def test_the_archive_of_cifar10_is_downloaded_once_and_extracted_file_by_file(wr
         CIFAR10DataModule(data_dir).prepare_data()
 
     assert {name: (data_dir / name).read_bytes() for name in contents} == contents
+    assert (data_dir / "cifar-10-batches-py/batches.meta").is_file()
     assert (data_dir / kept).stat().st_mtime_ns == kept_before.st_mtime_ns
     assert len(server.requests) == requests
     assert {path.name for path in data_dir.iterdir()} - {"made.tar.gz", ".lock"} == {
