@@ -9,10 +9,12 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from checkout import PYTHONPATH, ROOT
 from idx import write_idx_dataset
+from PIL import Image
 
 from lightning_cnn.cli import main
 from lightning_cnn.data.facts import FILES, DatasetFacts
@@ -131,9 +133,23 @@ class Outcome:
 
 
 @pytest.fixture
-def cli(capsys, monkeypatch) -> Callable[..., Outcome]:
-    """Run a command in this process; runs record no revision, for which git is started three times."""
+def _drawing() -> None:
+    """Let commands draw their figures, which takes most of the time of a test on few images."""
+
+
+def _save_nothing(figure: object, file: Any, **options: Any) -> None:
+    if options["format"] == "svg":
+        file.write("<svg/>")
+    else:
+        Image.new("RGB", (1, 1)).save(file, "png")
+
+
+@pytest.fixture
+def cli(capsys, monkeypatch, request) -> Callable[..., Outcome]:
+    """Run a command in this process, without the figures, and without git, which is started three times in a run."""
     monkeypatch.setattr("lightning_cnn.callbacks.run_record._git", lambda *_: "")
+    if "_drawing" not in request.fixturenames:
+        monkeypatch.setattr("matplotlib.figure.Figure.savefig", _save_nothing)
 
     def run(*argv: object) -> Outcome:
         capsys.readouterr()

@@ -129,6 +129,7 @@ def test_a_run_is_tested_reported_and_loaded(run, tiny_data):
     assert (predicted == data.test_set.targets.numpy()).mean() == pytest.approx(tested["test/acc"])
 
 
+@pytest.mark.usefixtures("_drawing")
 def test_figures_are_those_of_matplotlib_and_notebooks_show_them(run, tiny_data):
     trained = lc.TrainedRun(run)
     assert [*trained.plots] == ["history"]

@@ -99,7 +99,7 @@ def from_command_line(member: Member) -> str:
     for name in ("best", "last"):
         if (difference := _difference(*(_weights(run, name) for run in (trained, stopped)))) is not None:
             return f"other weights in {name}.ckpt ({difference})"
-    status, errors = command("test", stopped / "checkpoints" / "last.ckpt")
+    status, errors = command("test", stopped / "checkpoints" / "last.ckpt", "--plots.enabled", "false")
     return f"test: {_last_line(errors)}" if status else SAME
 
 
