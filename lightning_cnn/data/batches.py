@@ -222,8 +222,19 @@ class ShuffledLoader(DataLoader[Batch]):
         return {"seed": self.seed, **position}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Shuffle with that seed, and start the next iteration there unless another epoch is set before."""
-        self._resumed = {name: state_dict[name] for name in ("seed", "epoch", "images", "global_batch_size")}
+        """Shuffle with that seed, and start the next iteration there unless another epoch is set before.
+
+        Raises:
+            UserError: If it is not a seed and a position.
+        """
+        names = ("seed", "epoch", "images", "global_batch_size")
+        found = state_dict if isinstance(state_dict, dict) else {}
+        if not all(type(found.get(name)) is int and found[name] >= 0 for name in names):
+            raise UserError(
+                "the state of the data loader in the checkpoint is not a seed and a position in an epoch; "
+                "train a new run"
+            )
+        self._resumed = {name: state_dict[name] for name in names}
         self._epoch, self.seed = state_dict["epoch"] - 1, state_dict["seed"]
         if isinstance(self.sampler, ShuffledDistributedSampler):
             self.sampler.seed = self.seed

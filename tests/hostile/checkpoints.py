@@ -339,6 +339,8 @@ CHANGES: dict[str, tuple[Callable[[Content], object], str]] = {
     "completed steps of text": (_in_loops("completed", "evil"), "fit"),
     "completed steps of 10^18": (_in_loops("completed", 10**18), ""),
     "negative completed steps": (_in_loops("completed", -5), ""),
+    "a position of the loader of text": (_in_loops("images", "evil"), "fit"),
+    "a negative seed of the loader": (_in_loops("seed", -1), "fit"),
     "no random state": (_in_loops("ranks", []), ""),
     "random states of text": (_in_loops("ranks", ["evil"]), "fit"),
     "random states of other tensors": (_in_loops("ranks", [{"torch": torch.zeros(3)}]), "fit"),

@@ -192,6 +192,21 @@ def test_a_state_that_fails_only_in_use_is_refused_in_one_line(mlp_run, cli, cha
     assert "its training state does not fit this run" in refused.err
 
 
+@pytest.mark.parametrize("change", [None, "evil", {}, {"seed": "evil"}, {"seed": -1}, {"images": 1.5}, {"epoch": None}])
+def test_a_state_of_the_data_loader_that_is_not_one_is_refused(mlp_run, cli, change):
+    path = mlp_run / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    (state,) = content["loops"]["fit_loop"]["state_dict"]["combined_loader"]
+    changed = {**state, **change} if isinstance(change, dict) and change else change
+    content["loops"]["fit_loop"]["state_dict"]["combined_loader"] = [changed]
+    torch.save(content, path)
+
+    refused = cli("fit", "--ckpt_path", mlp_run, "--trainer.max_epochs", 4)
+
+    assert refused.status == 2
+    assert "the state of the data loader in the checkpoint is not a seed and a position in an epoch" in refused.err
+
+
 @pytest.mark.parametrize("argv", [("test", "evil.ckpt"), ("validate", "evil.ckpt"), ("fit", "evil.ckpt")])
 def test_a_model_is_compared_before_memory_is_allocated(mlp_run, cli, argv, tmp_path):
     content = torch.load(mlp_run / "checkpoints" / "last.ckpt", weights_only=True)
