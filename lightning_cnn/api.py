@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightning_cnn.config.flags import CommandLine, read_command_line
-from lightning_cnn.errors import Interrupted
+from lightning_cnn.errors import Interrupted, UserError
 from lightning_cnn.files import atomic_write
 from lightning_cnn.history import History
 from lightning_cnn.run import Run
@@ -49,14 +49,15 @@ def fit(
         settings: All other settings, as plain values. A class stands for its name: `optimizer=torch.optim.AdamW`.
 
     Returns:
-        The run, which is in a new folder in `logs`.
+        The run, in a new folder in `logs`, or that of the run that is resumed.
 
     Raises:
         UserError: If a setting is wrong, or settings cannot be used together; settings are named as flags. Also with
             `fast_dev_run` and `barebones`, which write no run: `max_epochs=1`, `limit_train_batches=1` and
             `limit_val_batches=1` try a training out as quickly.
         DivergenceError: If a loss, a gradient or a weight is NaN or infinite.
-        KeyboardInterrupt: If it is interrupted; the message says how to resume.
+        KeyboardInterrupt: If Ctrl-C interrupts it; the message says how to resume.
+        Interrupted: If another signal does, such as SIGTERM of a cluster; of `lightning_cnn.errors`, no `Exception`.
     """
     line = CommandLine(
         configs=[] if config is None else [os.fspath(config)],
@@ -163,10 +164,12 @@ class TrainedRun:
     def _summary(self) -> "RunSummary":
         from lightning_cnn.report.summary import read_summary
 
+        if not self.folder.is_dir():
+            raise UserError(f"{self.folder} is not the folder of a run; give one, such as logs/mnist-cnn/version_0")
         return read_summary(self._run)
 
     def __repr__(self) -> str:
-        metrics = self.metrics
+        metrics = self.metrics if self.folder.is_dir() else {}
         shown = "".join(f", {name} {metrics[name]:.4f}" for name in ("val/acc", "test/acc") if name in metrics)
         return f"TrainedRun({str(self.folder)!r}{shown})"
 

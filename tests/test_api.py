@@ -181,10 +181,20 @@ def test_errors_are_one_line(tiny_data):
 
 def test_a_run_without_checkpoints_cannot_be_loaded_or_tested():
     run = lc.TrainedRun("logs/mnist-cnn/version_9")
+    run.folder.mkdir(parents=True)
 
     assert (run.metrics, run.plots, len(run.history)) == ({}, {}, 0)
     for use in (run.load, run.test):
         with pytest.raises(lc.UserError, match=r"^checkpoint logs/.*/best.ckpt does not exist"):
+            use()
+
+
+def test_a_folder_that_is_not_there_is_refused():
+    run = lc.TrainedRun("logs/mnist-cnn/version_9")
+
+    assert repr(run) == "TrainedRun('logs/mnist-cnn/version_9')"
+    for use in (lambda: run.metrics, lambda: run.history, lambda: run.plots, run.report):
+        with pytest.raises(lc.UserError, match=r"^logs/mnist-cnn/version_9 is not the folder of a run; give one"):
             use()
 
 

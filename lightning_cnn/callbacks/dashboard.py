@@ -163,7 +163,7 @@ class Dashboard(PredictionsCallback):
         _add_plots(writer, trainer, Run(Path(writer.log_dir)), "test", _TEST_PLOTS, step)
         datamodule = getattr(trainer, "datamodule", None)
         if isinstance(datamodule, ImageDataModule):
-            images, _ = datamodule.test_set[:_EMBEDDED]
+            images = datamodule.test_set[:_EMBEDDED][0].to(pl_module.device)
             features = last_features(pl_module.network, pl_module.preprocess(images))
             if features is not None:
                 labels = [names[target] for target in predictions.targets[:_EMBEDDED]]

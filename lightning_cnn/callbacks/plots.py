@@ -55,7 +55,8 @@ class Plots(PredictionsCallback):
 
         assert isinstance(pl_module, ImageClassifier)
         images, targets = (tensor[:SAMPLES] for tensor in next(iter(datamodule.train_dataloader())))
-        figure = figures.samples(drawable(pl_module.preprocess(images)), targets.cpu().numpy(), pl_module.class_names)
+        pixels = drawable(pl_module.preprocess(images.to(pl_module.device)))
+        figure = figures.samples(pixels, targets.cpu().numpy(), pl_module.class_names)
         _save(figure, Run(Path(trainer.default_root_dir)).plot("samples"))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

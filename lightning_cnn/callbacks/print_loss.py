@@ -11,7 +11,7 @@ from lightning_cnn.text import encodable
 
 
 class PrintLoss(Callback):
-    """Prints the training loss of a batch and the position in the epoch, for example `loss: 2.297 [ 6400/55000]`.
+    """Prints the training loss of a batch and the position in the epoch, `epoch 1 · loss: 2.2970 [ 6400/55000]`.
 
     Both count all processes.
 

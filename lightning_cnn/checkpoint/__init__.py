@@ -9,6 +9,7 @@ from lightning_cnn.checkpoint.description import (
     class_names,
     class_path,
     describe,
+    init_args,
     label_smoothing,
     require_class_names,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "class_names",
     "class_path",
     "describe",
+    "init_args",
     "label_smoothing",
     "read",
     "read_description",

@@ -147,6 +147,8 @@ def _checks(content: dict[str, Any]) -> dict[str, bool]:
     preprocessing, metrics, versions = (description.get(name) for name in ("preprocessing", "metrics", "versions"))
     threads, loops, callbacks = description.get("threads", 1), content.get("loops", {}), content.get("callbacks", {})
     parts = [config.get(section) for section in ("model", "data", "trainer")] if isinstance(config, dict) else [0]
+    parts += [part.get("init_args") for part in parts if isinstance(part, dict)]
+    resumed = loops.get(RESUME_KEY, {}) if isinstance(loops, dict) else {}
     return {
         "state_dict": _are_weights(content.get("state_dict")),
         "hyper_parameters": _is_dict(content.get("hyper_parameters", {}), object),
@@ -154,7 +156,7 @@ def _checks(content: dict[str, Any]) -> dict[str, bool]:
         **{name: _is_count(content.get(name)) for name in ("epoch", "global_step")},
         "loops": isinstance(loops, dict),
         "callbacks": isinstance(callbacks, dict) and not any(map(_leads_up, _texts(callbacks))),
-        f"loops.{RESUME_KEY}": not isinstance(loops, dict) or isinstance(loops.get(RESUME_KEY, {}), dict),
+        f"loops.{RESUME_KEY}": isinstance(resumed, dict) and isinstance(resumed.get("ranks", []), list),
         **{name: _is_list(content.get(name, []), dict) for name in ("optimizer_states", "lr_schedulers")},
         f"{KEY}.format": _is_count(description.get("format")),
         f"{KEY}.config": all(isinstance(part, dict | None) for part in parts),

@@ -87,7 +87,7 @@ def require_shape(found: tuple[int, int, int] | None, expected: tuple[int, int, 
     Raises:
         UserError: If it is another one.
     """
-    if found not in (None, expected):
+    if found is not None and tuple(found) != expected:  # data modules of users may have a list
         shapes = ("×".join(map(str, shape)) for shape in (expected, found))
         raise UserError(
             "the model is for images of {} (channels×height×width), but those of the data are {}; build it with "

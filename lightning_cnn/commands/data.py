@@ -1,5 +1,6 @@
 """``lightning-cnn data``: download a dataset, verify the local files, or remove decoded images."""
 
+import shlex
 from pathlib import Path
 
 from lightning_cnn.config.options import Parser, add_data_dir, one_of
@@ -58,7 +59,8 @@ def _verify(facts: DatasetFacts, data_dir: Path, allow_sample: bool) -> int:
         print(f"{facts.title} is complete and valid")
         return 0
     print(
-        f"{facts.title} is NOT complete: repair it with `lightning-cnn data fetch {facts.name} --data_dir {data_dir}`"
+        f"{facts.title} is NOT complete: repair it with "
+        f"`lightning-cnn data fetch {facts.name} --data_dir {shlex.quote(str(data_dir))}`"
     )
     if not allow_sample:
         return 1

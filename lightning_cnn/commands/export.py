@@ -82,9 +82,13 @@ def main(argv: list[str]) -> int:
     filter_warnings()
     try:
         with quick_imports():
-            from lightning_cnn.export.writing import Source, write
-            from lightning_cnn.predict.model import open_model
-            from lightning_cnn.serve.web import build_site
+            from lightning_cnn.export.writing import Source, write_weights
+
+            if kind in PROGRAMS:
+                from lightning_cnn.export.programs import write_program
+            if kind == WEB:
+                from lightning_cnn.predict.model import open_model
+                from lightning_cnn.serve.web import build_site, fetch_runtime
     except ModuleNotFoundError as error:
         raise UserError(f"export needs {error.name}; {install_extra('export')}") from error
     source = Source.read(path, arguments.model)
@@ -93,14 +97,19 @@ def main(argv: list[str]) -> int:
     drop = (_MAX_DROP if given is None else given) if arguments.quantize else None
     try:
         if kind == WEB:
+            assert images is not None
+            fetch_runtime()  # before all images are compared, and then from the cache
             with tempfile.TemporaryDirectory(prefix="lightning-cnn-") as scratch:
                 program = Path(scratch) / _SITE_MODEL
-                result = write(source, "onnx", program, program.name, images, drop)
+                result = write_program(source, "onnx", program, program.name, images, drop)
                 name = weights.name_of(path) or Run.of_checkpoint(path).folder.parent.name or path.stem
                 build_site(program, output, open_model(program), name, result.card, arguments.overwrite)
         else:
             with atomic_write(output) as temporary, atomic_write(card) as page:
-                result = write(source, kind, temporary, output.name, images, drop)
+                if images is None:
+                    result = write_weights(source, kind, temporary, output.name)
+                else:
+                    result = write_program(source, kind, temporary, output.name, images, drop)
                 page.write_text(result.card, encoding="utf-8")
     except UserError as error:
         raise type(error)(f"{path} cannot be exported: {error}") from error

@@ -3,7 +3,6 @@
 import argparse
 import os
 from importlib.util import find_spec
-from ipaddress import ip_address
 
 from lightning_cnn.config.options import Parser, integer, positive
 from lightning_cnn.data.pillow_images import MAX_PIXELS
@@ -15,6 +14,7 @@ from lightning_cnn.serve.settings import (
     METRICS_VARIABLE,
     Limits,
     Settings,
+    is_local,
     name_models,
     read_key,
 )
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace, page: bool) -> None:
         ),
         key=read_key(),
         page=page,
-        local=_is_local(arguments.host),
+        local=is_local(arguments.host),
     )
     os.environ.pop(METRICS_VARIABLE, None)  # of another program; read by the next import
     from lightning_cnn.serve.server import listen, serve
@@ -166,11 +166,3 @@ def add_options(parser: Parser, models: str) -> None:
         metavar="MODULE.CLASS",
         help="your own network or classifier, such as wide_mlp.WideMLP; its module is imported",
     )
-
-
-def _is_local(host: str) -> bool:
-    """Whether only this machine reaches an address."""
-    try:
-        return host in LOOPBACK or ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_cnn.config import yaml as configs
+from lightning_cnn.config.flags import SWITCHES
 from lightning_cnn.config.options import Parser, integer, local, positive
 from lightning_cnn.errors import Interrupted, UserError, did_you_mean, install_extra, reason
 from lightning_cnn.sweep.records import Records, config_name, decides_result
@@ -72,7 +73,7 @@ def main(argv: list[str]) -> int:
     content = None if arguments.space is None else configs.read_config(arguments.space)
     space = None if content is None else build_space(content, str(arguments.space))
     plan = repetitions(arguments.seeds, arguments.folds)
-    _require_free(flags, [*plan[0]] if space is None else [*space.settings], is_search=space is not None)
+    _require_free(flags, [*plan[0]] if space is None else [*space.settings])
     purpose = {  # all that defines this sweep except its size, in plain types
         "another task of --space, --seeds and --folds": _tasks(arguments),
         "another --folds": arguments.folds,
@@ -83,8 +84,12 @@ def main(argv: list[str]) -> int:
     storage = None if arguments.storage is None else Storage(arguments.storage)
     fit_config = _check(arguments, flags, [plan[0], plan[-1]] if space is None else space.examples())
     metric = fit_config["checkpoints"]
+    if space is not None and fit_config["test"]:
+        raise UserError("the test images are not for choosing settings: with --space, add --test false")
     records = None
     if arguments.results is not None:
+        if not fit_config["test"]:
+            raise UserError("--results records the test as well; add --test true")
         records = Records.of(arguments.results, arguments.config, fit_config)
         purpose["other settings of --results"] = records.hash
         if not (missing := records.missing(range(arguments.seeds))):
@@ -133,12 +138,10 @@ def _program() -> str:
     return "python -m lightning_cnn" if is_module else "lightning-cnn"
 
 
-def _require_free(flags: Sequence[str], varied: Sequence[str], is_search: bool) -> None:
+def _require_free(flags: Sequence[str], varied: Sequence[str]) -> None:
     """Check that no flag sets what the sweep itself sets for its trials."""
     varied = [short_name(name) for name in varied]
     for name in map(_name, flags):
-        if name == "test" and is_search:
-            raise UserError("--test cannot be combined with --space: the test images are not for choosing settings")
         if name in RESERVED and name != "test":
             raise UserError(f"--{name} cannot be given to a sweep, which sets it for each trial; leave it out")
         if name in varied:
@@ -146,7 +149,7 @@ def _require_free(flags: Sequence[str], varied: Sequence[str], is_search: bool) 
 
 
 def _require_recordable(arguments: argparse.Namespace, flags: Sequence[str]) -> None:
-    """Check that the rows of `--results` are those of the config alone, with validation and test."""
+    """Check that the rows of `--results` are those of the config alone."""
     if arguments.seeds is None or arguments.folds is not None:
         raise UserError("--results records seeds; give --seeds K, and neither --folds nor --space")
     for name in map(_name, flags):
@@ -155,8 +158,6 @@ def _require_recordable(arguments: argparse.Namespace, flags: Sequence[str]) -> 
                 f"--{name} changes the result, and --results records that of the config alone; write it into a config, "
                 "or leave --results out"
             )
-    if "--test=true" not in flags:
-        raise UserError("--results records the test as well; add --test true")
 
 
 def _check(arguments: argparse.Namespace, flags: Sequence[str], examples: Sequence[dict[str, Value]]) -> dict[str, Any]:
@@ -186,7 +187,7 @@ def _name(flag: str) -> str:
 
 
 def _join(rest: Sequence[str]) -> list[str]:
-    """Return the flags of `fit`, each with its value as `--name=value`.
+    """Return the flags of `fit`, each with its value as `--name=value`; that of a switch may be left out.
 
     Raises:
         UserError: If there is a value without a flag, or a flag without a value.
@@ -199,6 +200,7 @@ def _join(rest: Sequence[str]) -> list[str]:
             flags[-1] += f"={argument}"
         else:
             raise UserError(f"{argument!r} is not an option; flags of `fit` start with --, and have one value each")
+    flags = [f"{flag}=true" if flag in SWITCHES else flag for flag in flags]
     for flag in flags:
         if "=" not in flag:
             raise UserError(f"{flag} is not an option of sweep, and a flag of `fit` needs a value: {flag} VALUE")

@@ -14,10 +14,10 @@ from lightning_cnn.everyday import HELP_ALL
 #: Flags that ask for help.
 _HELP = ("-h", "--help", HELP_ALL)
 #: Flags that mean `true` without a value.
-_SWITCHES = ("--test", "--overwrite", "--deterministic", "--verbose", "--print_config")
+SWITCHES = ("--test", "--overwrite", "--deterministic", "--verbose", "--print_config")
 
 #: What may follow them, in any case; anything else is a checkpoint.
-_BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")
+_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,23 @@ class CommandLine:
         checkpoint: What `--ckpt_path`, or the argument without a flag, refers to; None if neither was given.
         more_checkpoints: Further ones, where several are allowed.
         flags: All other settings, in their order.
-        asks_for_help: Whether help is wanted: `--help_all`, or `--model.help` and the like.
+        help: The arguments that ask for help: `--help`, or `--model.help` and the name of a class; empty without one.
     """
 
     configs: list[str] = field(default_factory=list)
     checkpoint: str | None = None
     more_checkpoints: list[str] = field(default_factory=list)
     flags: list[Flag] = field(default_factory=list)
-    asks_for_help: bool = False
+    help: list[str] = field(default_factory=list)
 
     def value(self, name: str) -> Any:
         """Return the last value that was given for a setting, if any."""
         return next((flag.value for flag in reversed(self.flags) if flag.name == name), None)
+
+    @property
+    def prints_config(self) -> bool:
+        """Whether the settings are to be printed; `--print_config skip_null` is LightningCLI's."""
+        return str(self.value("print_config") or "false").lower() not in _FALSE
 
 
 def read_command_line(arguments: Sequence[str], several: bool = False) -> CommandLine:
@@ -83,7 +88,7 @@ def read_command_line(arguments: Sequence[str], several: bool = False) -> Comman
     while rest:
         argument = rest.pop(0)
         if argument in _HELP:
-            line.asks_for_help = True
+            line.help = ["--help"]
             continue
         if not argument.startswith("-"):
             if Path(argument).suffix in (".yaml", ".yml"):
@@ -97,7 +102,7 @@ def read_command_line(arguments: Sequence[str], several: bool = False) -> Comman
 
 def _value_of(name: str, rest: list[str]) -> str | None:
     """Take the value of a flag from the arguments that follow it; None if it has none."""
-    if name in _SWITCHES and not (rest and rest[0].lower() in _BOOLEANS):
+    if name in SWITCHES and not (rest and rest[0].lower() in _TRUE + _FALSE):
         return "true"
     return rest.pop(0) if rest and not rest[0].startswith("--") else None
 
@@ -110,7 +115,7 @@ def _take_flag(line: CommandLine, name: str, value: str | None) -> None:
     elif name == "--ckpt_path":
         _take_checkpoint(line, str(value))
     elif name.endswith(".help"):
-        line.asks_for_help = True
+        line.help = line.help or [name, *([] if value is None else [value])]
     elif not name.startswith("--"):
         raise UserError(f"there is no option {name}; settings are given as --name VALUE")
     else:

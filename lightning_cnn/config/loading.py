@@ -77,8 +77,7 @@ def _own_class(description: checkpoints.Description) -> type[ImageClassifier]:
 
 def _network(description: checkpoints.Description, cls: type[ImageClassifier], given: str | None) -> Network:
     """Return what builds the network of a classifier: as the checkpoint says, or what the user has given."""
-    recorded = (description["config"]["model"].get("init_args") or {}).get("network")
-    arguments = recorded.get("init_args") if isinstance(recorded, dict) else None
+    recorded = checkpoints.init_args(description["config"].get("model")).get("network")
     if given is not None and cls is ImageClassifier:
         builder = _named_by_user(given)
     else:
@@ -89,7 +88,8 @@ def _network(description: checkpoints.Description, cls: type[ImageClassifier], g
         if found is None:
             raise UserError(_not_ours("network", path, "network"))
         builder = found
-    return partial(builder, **{name: value for name, value in (arguments or {}).items() if name not in PRETRAINED})
+    arguments = checkpoints.init_args(recorded)
+    return partial(builder, **{name: value for name, value in arguments.items() if name not in PRETRAINED})
 
 
 def _not_ours(kind: str, path: str, own: str) -> str:

@@ -20,7 +20,7 @@ from lightning_cnn.config.settings import Tree, apply_flags, merge, read_setting
 from lightning_cnn.config.trust import trusted_settings
 from lightning_cnn.errors import UserError, install_extra
 from lightning_cnn.files import shipped_config
-from lightning_cnn.run import CHECKPOINT_FORMS, DEFAULT_ROOT, Run, find_runs, resolve_checkpoint
+from lightning_cnn.run import CHECKPOINT_FORMS, Run, find_runs, resolve_checkpoint
 
 #: The class in place of the one that the network of an ONNX file was trained with.
 _EXPORTED = "lightning_cnn.classifiers.exported.ExportedClassifier"
@@ -58,7 +58,7 @@ def read_request(command: str, line: CommandLine, schema: Schema) -> Request:
     stored, path = {}, None
     if line.checkpoint is not None:
         given = apply_flags(merge(*configs), flags, schema)
-        root = Path((merge(defaults, given).get("trainer") or {}).get("default_root_dir") or DEFAULT_ROOT)
+        root = Path((merge(defaults, given).get("trainer") or {}).get("default_root_dir") or ".")
         runs = _runs_with(_class_names(given), root)
         path = resolve_checkpoint(line.checkpoint, runs, folder_means="last" if command == "fit" else "best")
         named = {*texts(configs), *texts(given), *(flag.value for flag in flags if isinstance(flag.value, str))}
@@ -67,7 +67,7 @@ def read_request(command: str, line: CommandLine, schema: Schema) -> Request:
     schema.check(settings)
     if command == "fit":
         _require_batch_size_is_used(flags, settings)
-    return Request(command, settings, path, prints_config=line.value("print_config") == "true")
+    return Request(command, settings, path, line.prints_config)
 
 
 def _require_batch_size_is_used(flags: Iterable[Flag], settings: Tree) -> None:

@@ -56,14 +56,15 @@ def read_settings(config: str, schema: Schema) -> Tree:
     """
     path = local_path(config, "--config") if re.match(r"~|\w+://", config) else Path(config)  # otherwise it may be YAML
     if not is_readable(path) and (":" in config or config.startswith("{")):
-        name, tree = f"--config {describe(config)}", parse_config(config, f"--config {describe(config)}")
+        name, folder = f"--config {describe(config)}", Path()
+        tree = parse_config(config, name)
     else:
         path = find_config(path)
-        name, tree = config, read_config(path)
+        name, folder, tree = config, path.parent, read_config(path)
     for key in tree:
         if key not in schema.names:
             raise UserError(f"{name}: there is no setting {describe(key)}{did_you_mean(str(key), schema.names)}")
-    expanded: Tree = _expand(tree, "", path.parent, name, schema)
+    expanded: Tree = _expand(tree, "", folder, name, schema)
     for key, value in expanded.items():
         if key in schema.groups and not isinstance(value, Mapping):
             raise UserError(f"{name}: {key} must map settings to values, got {describe(value)}")
@@ -184,7 +185,8 @@ class _Change:
 
     def of_tree(self, tree: Tree) -> Tree:
         """Return the tree with the setting changed."""
-        first, *rest = (name for name in self.flag.name.split(".") if name not in CLASS_KEYS)  # they may be left out
+        names = self.flag.name.split(".")
+        first, *rest = [name for name in names if name not in CLASS_KEYS] or names  # they may be left out
         if first not in self.schema.names or (rest and first in self.schema.options):
             raise self.schema.no_such_option(self.flag.name)
         if self.flag.value is None and not self.flag.is_parsed:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from lightning_cnn.data.base import ImageDataModule, Part
+from lightning_cnn.data.checks import checked_arrays
 from lightning_cnn.errors import UserError
 
 
@@ -48,8 +48,8 @@ class ArrayDataModule(ImageDataModule):
         super().__init__(**kwargs)
         if (test_images is None) != (test_labels is None):
             raise ValueError("test_images and test_labels must be given together")
-        self._train = _checked("images", images, labels)
-        self._test = None if test_images is None else _checked("test_images", test_images, test_labels)
+        self._train = checked_arrays(images, labels)
+        self._test = None if test_images is None else checked_arrays(test_images, test_labels, "test_images")
         most = max(part[1].max() for part in (self._train, self._test) if part is not None)
         names = [str(label) for label in range(most + 1)] if class_names is None else [*class_names]
         if most >= len(names):
@@ -87,21 +87,3 @@ class ArrayDataModule(ImageDataModule):
         if self._test is None:
             raise UserError("there are no test images; give test_images and test_labels")
         return self._test
-
-
-def _checked(name: str, images: Any, labels: Any) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return images `(N, C, H, W)` and labels `(N,)`."""
-    pixels, classes = (x.cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x) for x in (images, labels))
-    if pixels.dtype != np.uint8:
-        raise ValueError(f"{name} must be uint8 from 0 to 255, got {pixels.dtype}; scale and convert them")
-    if pixels.ndim == 4 and pixels.shape[1] > 4 and pixels.shape[3] in (1, 3, 4):
-        raise ValueError(f"{name} must be (N, C, H, W), got {pixels.shape}; use np.moveaxis({name}, -1, 1)")
-    if pixels.ndim not in (3, 4) or 0 in pixels.shape:
-        raise ValueError(f"{name} must be (N, H, W) or (N, C, H, W), got {pixels.shape}")
-    if classes.shape != (len(pixels),) or classes.dtype.kind not in "iu" or classes.min() < 0:
-        raise ValueError(
-            f"the labels of {name} must be {len(pixels)} integers of at least 0, got {classes.dtype} {classes.shape}"
-        )
-    if min(pixels.strides) < 0:  # of a reversed array, such as BGR read as RGB; torch has no such strides
-        pixels = pixels.copy()
-    return pixels[:, None] if pixels.ndim == 3 else pixels, classes.astype(np.int64)

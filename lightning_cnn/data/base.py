@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from lightning_cnn.data import sharing
 from lightning_cnn.data.augment import Augmentation, Compose
 from lightning_cnn.data.batches import Images, SequentialLoader, ShuffledLoader
+from lightning_cnn.data.checks import checked_arrays
 from lightning_cnn.data.facts import Framing
 from lightning_cnn.data.resize import Resize
 from lightning_cnn.data.splits import number_of, require_share, stratified_fold, stratified_split
@@ -117,17 +118,35 @@ class ImageDataModule(LightningDataModule):
         """Return the images of these parts, in main memory; `setup` calls it on every node.
 
         Raises:
-            UserError: If there are none, or if `val_size` or `folds` leaves no training or no validation images.
+            UserError: If there are none, or if `val_size` or `folds` leaves no training or no validation images; or if
+                `read` returns something else than images and their labels.
         """
         sets: dict[Part, Images] = {}
         if "train" in parts or "val" in parts:
-            images, labels = self.read(is_test=False)
+            images, labels = self._checked(is_test=False)
             train, val = self.split(labels)
             sets["train"] = Images.of_arrays(images, labels[train], rows=train)
             sets["val"] = Images.of_arrays(images, labels[val], rows=val)
         if "test" in parts:
-            sets["test"] = Images.of_arrays(*self.read(is_test=True))
+            sets["test"] = Images.of_arrays(*self._checked(is_test=True))
         return {part: sets[part] for part in parts}
+
+    def _checked(self, is_test: bool) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
+        """Return what `read` returns.
+
+        Raises:
+            UserError: If it is not images of `image_shape` and labels of `class_names`.
+        """
+        read = self.read(is_test)
+        try:
+            images, labels = checked_arrays(*read)
+            if images.shape[1:] != (shape := tuple(self.image_shape)):
+                raise ValueError(f"images must have the image_shape {shape}, got {images.shape[1:]}")
+            if (most := labels.max()) >= self.num_classes:
+                raise ValueError(f"labels must be below the number of class_names, {self.num_classes}, got {most}")
+        except ValueError as error:
+            raise UserError(f"{type(self).__name__}.read: {error}") from error
+        return images, labels
 
     @property
     def framing(self) -> Framing | Resize | None:

@@ -8,6 +8,7 @@ batches are those of any `DataLoader`.
 """
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +45,10 @@ class Images(Dataset[Batch]):
     ) -> "Images":
         """Return arrays as images; `labels` are those of `rows`, if these are given."""
         targets = torch.from_numpy(labels.astype(np.int64))
-        return cls(torch.from_numpy(images), targets, None if rows is None else torch.from_numpy(rows.astype(np.int64)))
+        with warnings.catch_warnings():  # they are only read
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            pixels = torch.from_numpy(images)
+        return cls(pixels, targets, None if rows is None else torch.from_numpy(rows.astype(np.int64)))
 
     def __len__(self) -> int:
         return len(self.targets)

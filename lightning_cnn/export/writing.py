@@ -1,26 +1,26 @@
-"""From a checkpoint to an exported file, which is kept only if it agrees with the checkpoint."""
+"""A checkpoint that is exported, and its weights in a file of their own."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.checkpoint import onnx
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.config.loading import load_classifier
 from lightning_cnn.config.places import without_places
-from lightning_cnn.data.batches import SequentialLoader
 from lightning_cnn.errors import UserError
-from lightning_cnn.export.agreement import Agreement, compare, computed_by
+from lightning_cnn.export.agreement import Agreement
 from lightning_cnn.export.card import model_card
-from lightning_cnn.export.formats import Format, Onnx, TorchExport, write_safetensors, write_state_dict
-from lightning_cnn.export.program import Program
-from lightning_cnn.export.quantize import Calibration, Quantization, quantized
+from lightning_cnn.export.weights import write_safetensors, write_state_dict
 from lightning_cnn.files import sha256
 from lightning_cnn.run import Run
 from lightning_cnn.training.images import EvaluationImages
+
+if TYPE_CHECKING:
+    from lightning_cnn.export.quantize import Quantization
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Source:
         return {
             "class_names": self.content[checkpoints.KEY]["class_names"] or [],
             "image_shape": [channels, *sides] if is_shape else None,
-            "parameters": sum(weight.numel() for name, weight in weights.items() if name.startswith("network.")),
+            "parameters": sum(weights[name].numel() for name in weights if _is_parameter(name)),
         }
 
 
@@ -122,71 +122,27 @@ class Written:
 
     card: str
     agreement: Agreement | None = None
-    quantization: Quantization | None = None
+    quantization: "Quantization | None" = None
 
 
-def write(
-    source: Source,
-    kind: str,
-    path: Path,
-    name: str,
-    images: EvaluationImages | None = None,
-    max_accuracy_drop: float | None = None,
-) -> Written:
-    """Write a checkpoint in a format, load the file again, and compare it with the checkpoint.
+def _is_parameter(name: str) -> bool:
+    """Whether a weight is a parameter of the network, by its name, and no statistic of batch normalisation."""
+    return name.startswith("network.") and not name.endswith((".running_mean", ".running_var", ".num_batches_tracked"))
+
+
+def write_weights(source: Source, kind: str, path: Path, name: str) -> Written:
+    """Write the weights of a checkpoint, and compare them when they are read again.
 
     Args:
         source: The checkpoint.
-        kind: The format.
+        kind: The format, `safetensors` or `state_dict`.
         path: Where to write.
         name: What the file will be called, for the card.
-        images: What to compare on, for the formats with a program; the weights of the others are compared.
-        max_accuracy_drop: For 8-bit integers, in ONNX: the percentage points of accuracy that they may cost.
 
     Raises:
-        DisagreementError: If it does not agree, or as an `AccuracyError` if it is too inaccurate.
-        ExportError: If the network cannot be written in this format.
+        DisagreementError: If a weight is another one.
         UserError: If the settings of the checkpoint are not plain values.
     """
-    run, metadata = Run.of_checkpoint(source.path), source.metadata()
-    if images is None:
-        (write_safetensors if kind == "safetensors" else write_state_dict)(source.content, path)
-        return Written(model_card({**metadata, **source.recorded_facts()}, kind, name, None, run))
-    quantization = None
-    program: Format = Onnx.of(source.classifier) if kind == "onnx" else TorchExport(source.classifier)
-    metadata |= {**source.facts(), "sample": images.is_sample}
-    if max_accuracy_drop is not None:
-        assert isinstance(program, Onnx)
-        program, quantization = _quantized(program, source, path, images, max_accuracy_drop)
-        metadata["quantization"] = asdict(quantization)
-    try:
-        program.write(path, metadata)
-        agreement = _compared(program, source, path, images.evaluated(), images.title, images.part)
-        if quantization is None:
-            agreement.require_equal()
-        program.write(path, {**metadata, "agreement": asdict(agreement)})
-    except (TypeError, ValueError) as error:
-        raise UserError(f"hyperparameters of its model are not plain values ({error})") from error
-    return Written(model_card(metadata, kind, name, agreement, run), agreement, quantization)
-
-
-def _quantized(
-    program: Onnx, source: Source, path: Path, images: EvaluationImages, max_accuracy_drop: float
-) -> tuple[Onnx, Quantization]:
-    """Return a program with 8-bit integers, and what they cost."""
-    calibration = Calibration(images.validation())
-    program = Onnx(quantized(program.model, calibration), program.num_threads)
-    program.write(path, {})
-    agreement = _compared(program, source, path, images.validation(), images.title, "val")
-    quantization = Quantization(
-        len(calibration.images), agreement.images, agreement.accuracy, agreement.checkpoint_accuracy
-    )
-    quantization.require_accurate(max_accuracy_drop)
-    return program, quantization
-
-
-def _compared(
-    program: Format, source: Source, path: Path, batches: SequentialLoader, dataset: str, part: str
-) -> Agreement:
-    """Return how far the file agrees with the checkpoint, computed by torch in float32."""
-    return compare(computed_by(Program(source.classifier)), program.load(path), batches, dataset, part)
+    metadata = {**source.metadata(), **source.recorded_facts()}
+    (write_safetensors if kind == "safetensors" else write_state_dict)(source.content, path)
+    return Written(model_card(metadata, kind, name, None, Run.of_checkpoint(source.path)))

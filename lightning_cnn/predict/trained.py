@@ -184,9 +184,11 @@ class TrainedClassifier:
         choices = get_args(OnError)
         if on_error not in choices:
             raise UserError(f"on_error must be fail or skip, got {on_error!r}{did_you_mean(str(on_error), choices)}")
-        if batch_size < 1:
-            raise UserError(f"batch_size must be at least 1, got {batch_size}")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise UserError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
         for name, value in (("invert", invert), ("crop", crop)):
+            if value is not None and not isinstance(value, bool):
+                raise UserError(f"{name} must be True, False or None, got {value!r}")
             if value is not None and not self._predictor.frames_foreground:
                 raise UserError(
                     f"{name} is for images that are framed by their foreground, as MNIST's; {self.checkpoint} was "

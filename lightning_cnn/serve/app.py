@@ -24,7 +24,7 @@ from lightning_cnn.serve.models import ServedModel, open_models
 from lightning_cnn.serve.openapi import BODY, describe
 from lightning_cnn.serve.reading import read_body, read_question
 from lightning_cnn.serve.responses import AddHeaders, Linger
-from lightning_cnn.serve.settings import KEY_VARIABLE, LOOPBACK, Settings
+from lightning_cnn.serve.settings import KEY_VARIABLE, LOOPBACK, Settings, is_local
 
 Result = TypeVar("Result")
 Refusals = dict[int | str, dict[str, Any]]
@@ -154,7 +154,7 @@ def _require_host(settings: Settings) -> Callable[[Request], Awaitable[None]]:
     async def check(request: Request) -> None:
         name, _, port = request.headers.get("host", "").rpartition(":")
         name = name if port.isdecimal() else f"{name}:{port}".removeprefix(":")  # without a port
-        if settings.local and not settings.key and name.strip("[]").lower() not in LOOPBACK:
+        if settings.local and not settings.key and not is_local(name.strip("[]").lower()):
             raise HTTPException(
                 403, f"only requests to {LOOPBACK[1]} are answered; set {KEY_VARIABLE} to answer those to other names"
             )

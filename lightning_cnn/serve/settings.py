@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 
 from lightning_cnn.errors import UserError
@@ -15,6 +16,14 @@ KEY_VARIABLE = "LIGHTNING_CNN_API_KEY"
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 #: Addresses that only this machine reaches, as clients name them in the header `Host`.
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def is_local(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return host in LOOPBACK or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)

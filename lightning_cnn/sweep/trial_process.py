@@ -19,7 +19,7 @@ from lightning_cnn.sweep import trial_main
 Value: TypeAlias = bool | int | float | str | None
 
 #: Settings that the sweep gives to each trial itself.
-RESERVED = ("config", "ckpt_path", "resume", "test", "overwrite", "trainer.default_root_dir")
+RESERVED = ("config", "ckpt_path", "resume", "test", "overwrite", "print_config", "trainer.default_root_dir")
 #: The program that trains; `fit` and its flags follow. It ends when its worker does.
 PROGRAM = (sys.executable, "-m", trial_main.__name__)
 #: Seconds for a stopped trial to save its checkpoint; less than a worker may miss heartbeats.

@@ -85,7 +85,7 @@ class WeightAverages(Callback):
         self._follow(pl_module)
         if trainer.world_size > 1:  # batch normalisation has other statistics on each rank
             for buffer in self._running._average_model.module.buffers():
-                buffer.copy_(trainer.strategy.broadcast(buffer))
+                torch.distributed.broadcast(buffer, src=0)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note that the model has the average until the end of the validation."""

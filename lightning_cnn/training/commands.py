@@ -13,7 +13,6 @@ from lightning_cnn.config.request import Request, read_request
 from lightning_cnn.config.settings import Tree
 from lightning_cnn.config.yaml import dump
 from lightning_cnn.errors import UserError
-from lightning_cnn.everyday import HELP_ALL
 from lightning_cnn.startup import filter_warnings, tune_process
 from lightning_cnn.training.cli import TrainingCLI
 from lightning_cnn.training.distributed import PeerFailureError, PeerProcesses
@@ -31,10 +30,9 @@ def main(argv: Sequence[str]) -> int:
     """
     command, *arguments = argv
     line = read_command_line(arguments, several=command == "test")
-    if line.asks_for_help:
+    if line.help:
         filter_warnings()
-        given = ["--help" if argument == HELP_ALL else argument for argument in arguments]
-        SettingsCLI(Request(command, {}), help_arguments=given)  # prints the help, and exits
+        SettingsCLI(Request(command, {}), help_arguments=line.help)  # prints the help, and exits
     peers = PeerProcesses()
     try:
         if line.more_checkpoints:

@@ -17,7 +17,7 @@ from lightning_cnn.config.request import Request
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import sha256
 from lightning_cnn.plots.evaluation import Predictions
-from lightning_cnn.run import DEFAULT_ROOT, Run
+from lightning_cnn.run import Run
 from lightning_cnn.training.cli import TrainingCLI
 
 
@@ -129,7 +129,7 @@ def write(members: Sequence[MemberCLI]) -> str:
         "checkpoint_sha256": hashlib.sha256("".join(digests).encode()).hexdigest(),
         "members": [{name: one.record[name] for name in ("checkpoint", "checkpoint_sha256")} for one in results],
     }
-    root = Path(members[0].settings["trainer"]["default_root_dir"] or DEFAULT_ROOT)
+    root = Path(members[0].settings["trainer"]["default_root_dir"] or ".")
     run = Run.create(root, f"{members[0].datamodule.name}-ensemble")
     mean = from_logits(targets, logits, [*first.class_names], first.files or ())
     written = write_results(run, metrics, mean, record)

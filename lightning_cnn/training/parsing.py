@@ -51,7 +51,7 @@ def settings_of(argv: Sequence[str], *others: Sequence[str]) -> dict[str, Any]:
     requests = []
     for command, *arguments in (argv, *others):
         line = read_command_line(arguments)
-        if line.asks_for_help:
+        if line.help:
             raise UserError("a flag asks for help only; give it to `lightning-cnn fit`")
         requests.append(read_request(command, line, schema(command)))
     cli = SettingsCLI(requests[0])

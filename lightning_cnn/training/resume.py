@@ -85,7 +85,7 @@ def finds_batch_size(config: dict[str, Any]) -> bool:
 
 def _without_batch_sizes(settings: dict[str, Any]) -> dict[str, Any]:
     """Return settings of which the batch sizes are left out."""
-    arguments = settings["data"].get("init_args", {})
+    arguments = checkpoints.init_args(settings["data"])
     kept = {name: value for name, value in arguments.items() if name not in ("batch_size", "eval_batch_size")}
     return {**settings, "data": {**settings["data"], "init_args": kept}}
 
@@ -96,7 +96,7 @@ def _is_trained(run: Run, trainer: dict[str, Any]) -> bool:
     epoch, step = checkpoints.read_progress(last)
     if epoch == trainer["max_epochs"] or step == trainer["max_steps"]:
         return True
-    return bool(checkpoints.read(last)["loops"].get(checkpoints.RESUME_KEY, {}).get("has_stopped"))
+    return bool(checkpoints.read(last).get("loops", {}).get(checkpoints.RESUME_KEY, {}).get("has_stopped"))
 
 
 def _is_tested(run: Run) -> bool:
@@ -173,7 +173,7 @@ def require_same_batches(content: dict[str, Any], datamodule: ImageDataModule, p
     Raises:
         UserError: If the number differs.
     """
-    before = content[checkpoints.KEY]["config"].get("data", {}).get("init_args", {})
+    before = checkpoints.init_args(content[checkpoints.KEY]["config"].get("data"))
     ranks = content["loops"].get(checkpoints.RESUME_KEY, {}).get("ranks", [])
     if not ranks or "batch_size" not in before:  # a checkpoint of Lightning's Trainer
         return

@@ -64,14 +64,16 @@ def _with_full_names(model: Any) -> Any:
     if not is_class(model):
         return model
     given = dict(model.get("init_args") or {})
-    given |= {name: _with_full_name(given[name], name) for name in ("network", "loss") if given.get(name) is not None}
+    given |= {name: _with_full_name(given[name], name) for name in ("network", "loss") if name in given}
     if isinstance(metrics := given.get("metrics"), dict):
         given["metrics"] = {name: _with_full_name(metric, "metrics", name) for name, metric in metrics.items()}
     return {**model, "init_args": given}
 
 
-def _with_full_name(value: Any, *place: str) -> Tree:
-    chosen: Tree = {"class_path": value} if isinstance(value, str) else value
+def _with_full_name(value: Any, *place: str) -> Any:
+    chosen = {"class_path": value} if isinstance(value, str) else value
+    if not is_class(chosen):  # null, or what only the parser can refuse
+        return value
     return {**chosen, "class_path": import_path(find_class(("model", *place), chosen["class_path"]))}
 
 

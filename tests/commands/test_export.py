@@ -18,7 +18,7 @@ from lightning_cnn import networks
 from lightning_cnn.checkpoint import safetensors as shared
 from lightning_cnn.data import FashionMNISTDataModule
 from lightning_cnn.export import program as export_program
-from lightning_cnn.export import writing
+from lightning_cnn.export import programs
 from lightning_cnn.files import sha256
 from lightning_cnn.predict.model import open_model
 from lightning_cnn.serve import web
@@ -204,7 +204,7 @@ def test_a_program_that_predicts_something_else_is_not_kept(kind, run, cli, tiny
     traced = export_program.Program.forward
     monkeypatch.setattr(export_program.Program, "forward", lambda self, images: traced(self, images.roll(1, dims=3)))
     monkeypatch.setattr(
-        writing, "Program", lambda classifier: lambda images: (classifier(images), classifier.predict_step(images))
+        programs, "Program", lambda classifier: lambda images: (classifier(images), classifier.predict_step(images))
     )
 
     outcome = cli("export", run, "--format", kind, "--output", f"a{PROGRAMS[kind]}")
@@ -236,7 +236,7 @@ def test_8_bit_integers_that_cost_too_much_are_not_kept(run, cli, tiny_data, mon
         bias.raw_data = np.array([1e3] + [0] * 9, np.float32).tobytes()
         return made.SerializeToString()
 
-    monkeypatch.setattr(writing, "quantized", quantized)
+    monkeypatch.setattr(programs, "quantized", quantized)
 
     outcome = cli("export", run, "--output", "small.onnx", "--quantize", "int8")
 
@@ -319,7 +319,7 @@ def test_an_exported_network_of_the_user_needs_its_module_no_more(fit, cli, user
 
     assert cli("export", run, "--output", "own.onnx").status == 2
     assert cli("export", run, "--output", "own.safetensors").status == 0
-    assert "28×28 grey images into 10 classes, with 7,850 numbers" in Path("own.safetensors.md").read_text()
+    assert "28×28 grey images into 10 classes, with 7,850 parameters" in Path("own.safetensors.md").read_text()
     assert cli("export", run, "--output", "own.onnx", "--model", name).status == 0
     assert cli("test", run, "--model.network", name).status == 0
     outcome = cli("test", "own.onnx")

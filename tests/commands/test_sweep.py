@@ -10,7 +10,7 @@ import pytest
 import yaml
 from filelock import FileLock
 from sweep import scenario, stub
-from sweep.program import SETTINGS
+from sweep.program import SETTINGS, accepting
 
 from lightning_cnn.commands import sweep
 from lightning_cnn.errors import install_extra
@@ -32,8 +32,8 @@ def _files(tmp_path):
 def checked(monkeypatch, tmp_path):
     """Let the check accept all commands, and return them."""
     path = tmp_path.with_name(f"{tmp_path.name}-checked")
-    answer = f"print({json.dumps(SETTINGS)!r})"
-    code = f"import pathlib, sys; pathlib.Path({str(path)!r}).write_text(sys.stdin.read()); {answer}"
+    answer = f"print(json.dumps({{'test': '--test=true' in text, **{SETTINGS!r}}}))"
+    code = f"import json, pathlib, sys; text = sys.stdin.read(); pathlib.Path({str(path)!r}).write_text(text); {answer}"
     monkeypatch.setattr(sweep, "CHECK", (sys.executable, "-c", code))
     return lambda: json.loads(path.read_text())
 
@@ -141,7 +141,7 @@ def test_rows_of_other_settings_are_refused_before_anything_is_run(cli, monkeypa
     arguments = ("sweep", "-c", "cnn.yaml", "--seeds", 2, "--test", "true", "--results", "results")
     for size in (64, 32):
         settings = {**SETTINGS, "data": {"batch_size": size}}
-        monkeypatch.setattr(sweep, "CHECK", (sys.executable, "-c", f"print({json.dumps(settings)!r})"))
+        monkeypatch.setattr(sweep, "CHECK", accepting(settings))
         outcome = cli(*arguments)
 
     assert (outcome.status, outcome.out) == (2, "")
@@ -152,7 +152,6 @@ def test_rows_of_other_settings_are_refused_before_anything_is_run(cli, monkeypa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--config cnn.yaml --seeds 2 --results r", "--results records the test as well; add --test true"),
         ("--config cnn.yaml --folds 2 --test true --results r", "--results records seeds; give --seeds K, and neither"),
         ("--config cnn.yaml --seeds 2 --folds 2 --test true --results r", "--results records seeds; give --seeds K"),
         (
@@ -171,7 +170,6 @@ def test_rows_of_other_settings_are_refused_before_anything_is_run(cli, monkeypa
         ("--config cnn.yaml --space space.yaml --seed -1", "must be a whole number of at least 0, got '-1'"),
         ("--config cnn.yaml --space space.yaml --seeds 2", "--space cannot be combined with --seeds or --folds"),
         ("--config cnn.yaml --folds 2 --n_trials 3", "--n_trials is for --space"),
-        ("--config cnn.yaml --space space.yaml --test true", "the test images are not for choosing settings"),
         ("--config cnn.yaml --seeds 2 --ckpt_path last", "--ckpt_path cannot be given to a sweep"),
         ("--config cnn.yaml --seeds 2 --resume=auto", "--resume cannot be given to a sweep"),
         ("--config cnn.yaml --seeds 2 --seed_everything 1", "--seed_everything is varied by this sweep"),
@@ -185,7 +183,7 @@ def test_rows_of_other_settings_are_refused_before_anything_is_run(cli, monkeypa
             "--model.optimizer.lr is varied by this sweep",
         ),
         ("--config cnn.yaml --seeds 2 extra", "'extra' is not an option"),
-        ("--config cnn.yaml --seeds 2 --print_config", "a flag of `fit` needs a value: --print_config VALUE"),
+        ("--config cnn.yaml --seeds 2 --print_config", "--print_config cannot be given to a sweep"),
         ("--config cnn.yaml --seeds 2 --a --b 1", "a flag of `fit` needs a value: --a VALUE"),
         ("--config cnn.yaml --seeds 2 --name a/b", "--name 'a/b' must be the name of a folder"),
         ("--config cnn.yaml --seeds 2 --name ..", "--name '..' must be the name of a folder"),
@@ -263,3 +261,30 @@ def test_a_real_run_is_resumed_after_its_worker_was_killed(tiny_data, tmp_path):
     interrupted, complete = scenario.results(tmp_path)
     assert (interrupted["state"], complete["state"]) == ("interrupted", "complete")
     assert float(complete["val/acc"]) == max(value for _, value in run.read_metric("val/acc"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "test", "message"),
+    [
+        ("--space space.yaml", True, "the test images are not for choosing settings: with --space, add --test false"),
+        ("--seeds 2 --results r", False, "--results records the test as well; add --test true"),
+    ],
+)
+def test_whether_the_test_images_are_used_is_checked_in_configs_as_well(
+    cli, monkeypatch, tmp_path, arguments, test, message
+):
+    monkeypatch.setattr(sweep, "CHECK", accepting({**SETTINGS, "test": test}))
+
+    outcome = cli("sweep", "--config", "cnn.yaml", *arguments.split())
+
+    assert (outcome.status, outcome.out, outcome.err) == (2, "", f"lightning-cnn: error: {message}\n")
+    assert {path.name for path in tmp_path.iterdir()} == {"cnn.yaml", "space.yaml"}
+
+
+@pytest.mark.usefixtures("_stubs")
+@pytest.mark.parametrize("switch", ["--test", "--test true", "--test=True"])
+def test_a_switch_needs_no_value(cli, checked, switch):
+    outcome = cli("sweep", "--config", "cnn.yaml", "--seeds", 2, *switch.split())
+
+    assert (outcome.status, outcome.err) == (0, "")
+    assert checked()[0][3].lower() == "--test=true"

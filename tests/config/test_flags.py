@@ -46,10 +46,31 @@ def test_a_switch_needs_no_value(arguments, value, checkpoint):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["-h"], ["--help_all"], ["--model.help"], ["--model.help", "CNNClassifier"]]
+    ("arguments", "asked"),
+    [
+        (["--help"], ["--help"]),
+        (["-h"], ["--help"]),
+        (["--help_all", "--config", "mnist/cnn"], ["--help"]),
+        (["--config", "mnist/cnn", "--model.help"], ["--model.help"]),
+        (["--deterministic", "--model.help", "CNNClassifier"], ["--model.help", "CNNClassifier"]),
+        (["--model.help=CNNClassifier", "last"], ["--model.help", "CNNClassifier"]),
+        (["last", "--model.std", "1"], []),
+    ],
 )
-def test_help_flags_are_recognised(arguments):
-    assert read_command_line(arguments).asks_for_help
+def test_what_is_given_beside_a_flag_for_help_is_ignored(arguments, asked):
+    assert read_command_line(arguments).help == asked
+
+
+@pytest.mark.parametrize("value", ["", "true", "TRUE", "=yes", "=on", "=1", "=skip_null"])
+def test_settings_are_printed_and_nothing_is_trained(value):
+    given = [f"--print_config{value}"] if "=" in value else ["--print_config", value] if value else ["--print_config"]
+
+    assert read_command_line(given).prints_config
+
+
+@pytest.mark.parametrize("arguments", [[], ["--print_config", "false"], ["--print_config=NO"]])
+def test_settings_are_not_printed(arguments):
+    assert not read_command_line(arguments).prints_config
 
 
 @pytest.mark.parametrize(

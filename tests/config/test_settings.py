@@ -262,3 +262,16 @@ def test_a_config_that_names_itself_is_refused(text, tmp_path):
 
     with pytest.raises(UserError, match=r"c\.yaml is one of more than 50 files, or names itself; name fewer$"):
         read_settings("c.yaml", SCHEMA)
+
+
+@pytest.mark.parametrize("name", ["class_path", "init_args"])
+def test_the_keys_of_a_class_are_no_settings(name):
+    with pytest.raises(UserError, match=f"there is no option --{name}"):
+        applied({}, f"{name}=x")
+
+
+def test_text_names_files_as_seen_from_the_current_folder(tmp_path):
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "trainer.yaml").write_text("max_epochs: 3")
+
+    assert read_settings("{trainer: parts/trainer.yaml}", SCHEMA) == {"trainer": {"max_epochs": 3}}

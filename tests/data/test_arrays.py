@@ -123,3 +123,12 @@ def test_arrays_train_with_lightnings_trainer(trainer):
 
     assert metrics["test/acc"] == 1
     assert datamodule.record == {"dataset": "images", "origin": "memory", "sample": False}
+
+
+def test_arrays_that_cannot_be_written_are_only_read():
+    images = GREY.copy()
+    images.flags.writeable = False
+    datamodule = ArrayDataModule(images, LABELS)
+    datamodule.setup("fit")
+
+    assert datamodule.train_set.images.data_ptr() == images.ctypes.data

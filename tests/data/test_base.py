@@ -11,7 +11,7 @@ from lightning.fabric import Fabric
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.tuner import Tuner
 
-from lightning_cnn.data import FashionMNISTDataModule, IDXDataModule, MNISTDataModule
+from lightning_cnn.data import FashionMNISTDataModule, IDXDataModule, ImageDataModule, MNISTDataModule
 from lightning_cnn.data.augment import Augmentation
 from lightning_cnn.data.facts import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, DatasetFacts
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
@@ -530,3 +530,43 @@ def test_the_model_summary_has_an_example_without_augmentation(tiny_data, traine
     trainer(enable_model_summary=True).fit(recorder, datamodule=MNISTDataModule(val_size=50, augment=augment))
 
     assert augment.batches == [64, 64, 22]
+
+
+class ReadDataModule(ImageDataModule):
+    """A dataset of a user's, which returns what it is given."""
+
+    name, title, class_names, image_shape = "read", "Read", ("a", "b"), [1, 4, 5]
+
+    def __init__(self, images, labels):
+        super().__init__()
+        self.given = images, labels
+
+    def read(self, is_test):
+        return self.given
+
+
+READ, READ_LABELS = np.zeros((20, 1, 4, 5), np.uint8), np.arange(20) % 2
+
+
+def test_what_a_data_module_reads_is_split():
+    datamodule = ReadDataModule(READ, READ_LABELS)
+    datamodule.setup()
+
+    assert [len(part) for part in (datamodule.train_set, datamodule.val_set, datamodule.test_set)] == [18, 2, 20]
+
+
+@pytest.mark.parametrize("is_test", [False, True])
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (READ / 255, READ_LABELS, r"images must be uint8 from 0 to 255, got float64; scale and convert them"),
+        (READ[..., :3], READ_LABELS, r"images must have the image_shape \(1, 4, 5\), got \(1, 4, 3\)"),
+        (READ, READ_LABELS[:15], r"the labels of images must be 20 integers of at least 0, got int64 \(15,\)"),
+        (READ, READ_LABELS + 0.5, r"the labels of images must be 20 integers of at least 0, got float64 \(20,\)"),
+        (READ, READ_LABELS - 1, r"the labels of images must be 20 integers of at least 0, got int64 \(20,\)"),
+        (READ, READ_LABELS + 1, r"labels must be below the number of class_names, 2, got 2"),
+    ],
+)
+def test_what_is_not_images_and_labels_is_refused(images, labels, message, is_test):
+    with pytest.raises(UserError, match=rf"^ReadDataModule\.read: {message}$"):
+        ReadDataModule(images, labels).setup("test" if is_test else "fit")

@@ -37,7 +37,7 @@ def test_the_card_has_the_figures_of_the_run(tmp_path):
 
     for expected in (
         "# Net on photos\n",
-        "20×28 RGB images into 3 classes, with 1,234,567 numbers",
+        "20×28 RGB images into 3 classes, with 1,234,567 parameters",
         f"SHA-256 `{SHA}`",
         "| 1,000 test images of photos | accuracy of this file | 87.50 % |",
         "| validation images, in training | val/acc | 62.50 % |",

@@ -342,6 +342,7 @@ CHANGES: dict[str, tuple[Callable[[Content], object], str]] = {
     "a position of the loader of text": (_in_loops("images", "evil"), "fit"),
     "a negative seed of the loader": (_in_loops("seed", -1), "fit"),
     "no random state": (_in_loops("ranks", []), ""),
+    "a number of random states": (_in_loops("ranks", 5), EVERY),
     "random states of text": (_in_loops("ranks", ["evil"]), "fit"),
     "random states of other tensors": (_in_loops("ranks", [{"torch": torch.zeros(3)}]), "fit"),
     "no optimizer": (_set("optimizer_states", to=[]), "fit"),
@@ -358,6 +359,9 @@ CHANGES: dict[str, tuple[Callable[[Content], object], str]] = {
     "a class of the system": (_config("model", "class_path", to="os.system"), BUILDS),
     "a model that is data": (_config("model", "class_path", to="lightning_cnn.data.MNISTDataModule"), BUILDS),
     "no model": (_config("model", to=None), BUILDS),
+    "arguments of a model in a list": (_config("model", "init_args", to=[1]), EVERY),
+    "arguments of data of text": (_config("data", "init_args", to="evil"), EVERY),
+    "arguments of a network of text": (_config("model", "init_args", "network", "init_args", to="evil"), ""),
     "data of the folder": (_config("data", "class_path", to="evil.Data"), RUNS),
     "an optimizer of the system": (
         _config("model", "init_args", "optimizer", to={"class_path": "subprocess.Popen", "init_args": {"args": "id"}}),

@@ -238,7 +238,7 @@ def test_a_single_image_cannot_be_left_out(classifier, damaged):
     ("options", "message"),
     [
         ({"on_error": "skipp"}, "on_error must be fail or skip, got 'skipp'; did you mean 'skip'?"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
     ],
 )
 def test_a_wrong_argument_is_refused(classifier, files, options, message):
@@ -265,3 +265,16 @@ def test_a_network_of_the_user_is_named(run, user_module):
     assert lc.load(run, model="MLPClassifier").class_names[0] == "T-shirt/top"
     with pytest.raises(lc.UserError, match=f"^--model {name}.Missing: there is no such class"):
         lc.load(run, model=f"{name}.Missing")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"invert": "false"}, "invert must be True, False or None, got 'false'"),
+        ({"crop": 0}, "crop must be True, False or None, got 0"),
+        ({"batch_size": "3"}, "batch_size must be a whole number of at least 1, got '3'"),
+    ],
+)
+def test_options_of_another_type_are_refused(options, message):
+    with pytest.raises(lc.UserError, match=f"^{message}$"):
+        lc.load("mnist").predict(np.zeros((28, 28), np.uint8), **options)

@@ -274,7 +274,9 @@ def test_a_key_is_needed_for_all_but_the_pages_and_health(serve):
     assert client.get("/openapi.json").status_code == client.get("/docs").status_code == 200
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:8000"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:8000", "127.0.0.1", "127.0.0.1:80", "127.0.0.2:80", "[::1]", "[::1]:8000"]
+)
 def test_names_of_this_machine_are_answered(serve, host):
     assert serve().get("/info", headers={"Host": host}).status_code == 200
 

@@ -4,10 +4,10 @@ SWEEP_PATIENCE is the time in seconds for which a storage that is away is tried 
 The workers start `fit` by this name as well; it finds the tiny dataset in the folder that SWEEP_DATA names.
 """
 
-import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 SETTINGS = {
     "trainer": {"default_root_dir": "logs", "enable_progress_bar": None},
@@ -16,13 +16,19 @@ SETTINGS = {
 }
 
 
+def accepting(settings: dict[str, Any]) -> tuple[str, str, str]:
+    """Return a program in place of the check of `fit`, which accepts these settings."""
+    code = f"import json, sys; print(json.dumps({{'test': '--test=true' in json.load(sys.stdin)[0], **{settings!r}}}))"
+    return (sys.executable, "-c", code)
+
+
 def replace() -> None:
     from lightning_cnn.commands import sweep
     from lightning_cnn.sweep import storage, trial_process
 
     storage.HEARTBEAT = 1
     storage.PATIENCE = float(os.environ.get("SWEEP_PATIENCE", storage.PATIENCE))
-    sweep.CHECK = (sys.executable, "-c", f"print({json.dumps(SETTINGS)!r})")
+    sweep.CHECK = accepting(SETTINGS)
     program = "sweep.program" if "SWEEP_DATA" in os.environ else "sweep.stub"
     trial_process.PROGRAM = (sys.executable, "-m", program)
 
