@@ -38,8 +38,8 @@ Write a checkpoint as a file to share, in one of these formats:
                 were framed are in the file
   torch_export  the same for torch.export.load, without this package
   state_dict    the weights of the network alone, for torch.load
-  web           a folder for any static web host, or for a phone without a network: a
-                page that classifies drawings and pictures in the browser
+  web           a folder for any static web host: a page that classifies drawings and
+                pictures in the browser
 
 `predict` and `test` accept the first two in place of the checkpoint. The file is loaded
 again by its own runtime. Of a program, the predictions for all test images of the data

@@ -1,5 +1,6 @@
 import json
 import re
+import sys
 import tarfile
 import zipfile
 from dataclasses import replace
@@ -17,6 +18,7 @@ from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn import networks
 from lightning_cnn.checkpoint import safetensors as shared
 from lightning_cnn.data import FashionMNISTDataModule
+from lightning_cnn.errors import install_extra
 from lightning_cnn.export import program as export_program
 from lightning_cnn.export import programs
 from lightning_cnn.files import sha256
@@ -414,3 +416,19 @@ def test_a_folder_for_the_web_that_cannot_be_is_refused(output, message, run, cl
 
     assert outcome.status == 2
     assert message in outcome.err
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_weights_need_no_further_package(cli, monkeypatch, suffix):
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        monkeypatch.setitem(sys.modules, package, None)
+    for module in [name for name in sys.modules if name.startswith("lightning_cnn.export.")]:
+        monkeypatch.delitem(sys.modules, module)
+
+    outcome = cli("export", "mnist/tiny", "--output", f"tiny.{suffix}")
+
+    assert outcome.status == 0, outcome.err
+    assert "with 9,914 parameters in its network" in Path(f"tiny.{suffix}.md").read_text()
+    outcome = cli("export", "mnist/tiny", "--output", "tiny.onnx")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+    assert install_extra("export") in outcome.err
