@@ -34,7 +34,8 @@ def main(argv: list[str]) -> int:
     output = arguments.output or (COMPARISON if len(runs) > 1 else None)
     if output is not None:
         require_writable("--output", output, ".html")
-        require_new("--output", output, arguments.overwrite)
+        if output.resolve() not in (Run(run.folder).report_file.resolve() for run in runs.values()):
+            require_new("--output", output, arguments.overwrite)
     if len(runs) == 1:
         ((label, summary),) = runs.items()
         pages = {output or Run(summary.folder).report_file: run_page(summary, label)}

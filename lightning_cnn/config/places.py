@@ -59,7 +59,7 @@ def places_of(checkpoint: Path, data: object, is_resumed: bool) -> Tree:
         data: The settings of the data in the checkpoint.
         is_resumed: Whether training is resumed; otherwise only the data's are of use.
     """
-    config = _own_config(checkpoint)
+    config = own_config(checkpoint)
     trainer, own = config.get("trainer"), config.get("data")
     found: Tree = {}
     if is_resumed and isinstance(trainer, Mapping):
@@ -77,14 +77,14 @@ def teachers_of(checkpoint: Path) -> Tree:
     Args:
         checkpoint: The file; if it is a copy elsewhere, nothing is returned.
     """
-    own = _own_config(checkpoint).get("distillation")
+    own = own_config(checkpoint).get("distillation")
     names = own.get("teachers") if isinstance(own, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return {}
     return {"distillation": {"teachers": names}}
 
 
-def _own_config(checkpoint: Path) -> Tree:
+def own_config(checkpoint: Path) -> Tree:
     """Return the `config.yaml` of the run that a checkpoint belongs to; empty if there is none or it is damaged."""
     run = Run.of_checkpoint(checkpoint)
     if run.has_checkpoint(checkpoint) and run.config_file.is_file():

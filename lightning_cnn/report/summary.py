@@ -57,6 +57,7 @@ class Test:
         data: The data that was tested on.
         is_stale: Whether training has replaced the tested file since.
         predictions: The predictions for all images; None if their file is missing.
+        members: Number of checkpoints whose mean was tested.
     """
 
     __test__ = False  # pytest would collect it because of its name
@@ -67,6 +68,7 @@ class Test:
     data: Data
     is_stale: bool
     predictions: Predictions | None
+    members: int = 1
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,8 @@ class RunSummary:
         name = self._class_name("model").removesuffix("Classifier")
         if name == "Image":  # which takes any network
             name = self._class_name("model", "init_args", "network")
+        if not name and self.test is not None and self.test.members > 1:
+            return f"An ensemble of {self.test.members}"
         return name or "an unknown network"
 
     @property
@@ -288,7 +292,9 @@ def _read_test(run: Run) -> Test | None:
                 if name.startswith("test/") and isinstance(value, float)
             }
             is_stale = tested.is_file() and _is_replaced(tested, run.test_metrics_file, checksum)
-            return Test(metrics, images, checkpoint, data, is_stale, _read_predictions(run, names, images))
+            members = together if isinstance(together := record.get("members"), list) else [checkpoint]
+            predictions = _read_predictions(run, names, images)
+            return Test(metrics, images, checkpoint, data, is_stale, predictions, len(members))
     raise UserError(f"{run.test_metrics_file} is damaged or incomplete; test again")
 
 

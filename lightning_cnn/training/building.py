@@ -1,6 +1,6 @@
 """`BuildingCLI`: from the settings of `fit`, `validate` or `test` to model, data, trainer and run folder."""
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from lightning_cnn.callbacks import RunRecord, TestResults
 from lightning_cnn.callbacks.few_steps import FewSteps
 from lightning_cnn.checkpoint.onnx import is_onnx_file
 from lightning_cnn.config.parser import ConstructorError, in_one_line, refusal
+from lightning_cnn.config.places import own_config
 from lightning_cnn.config.request import Request
 from lightning_cnn.config.trust import require_recordable
 from lightning_cnn.data.base import Part
@@ -207,21 +208,11 @@ class BuildingCLI(SettingsCLI):
         decided = {"default_root_dir": root} | ({} if precision is None else {"precision": precision})
         record = {name: value for name, value in self.settings.items() if name not in RUN_OPTIONS}
         record["trainer"] = {**self.settings["trainer"], **decided}
-        if self.description is not None:
+        if self.checkpoint is not None and self.description is not None:
             before = self.description["config"].get("model")
-            record["model"] = with_pretrained(record["model"], before, self._own_model())
+            record["model"] = with_pretrained(record["model"], before, own_config(self.checkpoint).get("model"))
         require_recordable(record)
         return record
-
-    def _own_model(self) -> Any:
-        """Return the settings of the model in the `config.yaml` of the run that is resumed, if there are any."""
-        assert self.checkpoint is not None
-        run = Run.of_checkpoint(self.checkpoint)
-        if not run.has_checkpoint(self.checkpoint) or not run.config_file.is_file():
-            return None
-        with suppress(UserError):  # it is damaged, and is written anew
-            return run.read_config().get("model")
-        return None
 
     @property
     def current_run(self) -> Run:

@@ -60,11 +60,12 @@ def test_the_comparison_can_be_written_elsewhere(cli, tmp_path, two):
     assert "best.html" in pages(tmp_path) and "comparison.html" not in pages(tmp_path)
 
 
-def test_a_new_page_replaces_the_old_one(cli, two):
+@pytest.mark.parametrize("options", [(), ("--output", "logs/a/version_0/report.html")])
+def test_a_new_page_replaces_the_old_one(cli, two, options):
     cli("report", two[0])
     write_run(two[0], test={**TEST, "test/acc": 0.75})
 
-    assert cli("report", two[0]).status == 0
+    assert cli("report", two[0], *options).status == 0
     assert "75.00 %" in (two[0] / "report.html").read_text(encoding="utf-8")
 
 

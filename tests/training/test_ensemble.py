@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def test_metrics_of_the_user_and_the_report_are_those_of_the_mean(members, cli):
 
     assert 0 <= json.loads((FOLDER / "test_metrics.json").read_text())["test/f1"] <= 1
     assert cli("report", FOLDER).status == 0
-    assert (FOLDER / "report.html").is_file()
+    assert re.search(r"<h1>An ensemble of \d on MNIST</h1>", (FOLDER / "report.html").read_text(encoding="utf-8"))
 
 
 def test_checkpoints_that_do_not_agree_are_one_line(members, fit, cli):
