@@ -1,5 +1,6 @@
 """Fixtures of all tests: an empty current folder, no network, and tiny datasets on request."""
 
+import functools
 import gc
 import os
 import shutil
@@ -9,12 +10,11 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from checkout import PYTHONPATH, ROOT
+from drawing import draw_nothing
 from idx import write_idx_dataset
-from PIL import Image
 
 from lightning_cnn.cli import main
 from lightning_cnn.data.facts import FILES, DatasetFacts
@@ -30,6 +30,18 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 LEARNED = ("--trainer.max_epochs", 10, "--model.optimizer.lr", 0.1, "--trainer.precision", "32-true")
 
 gc.set_threshold(50_000, 20, 50)  # the default takes a tenth of the time: torch's objects are not garbage
+_FREEZE, _UNFREEZE = gc.freeze, gc.unfreeze
+
+
+def pytest_collection_finish():
+    """Let the garbage collector pass over modules and tests: two million objects that stay until the end."""
+    gc.collect()
+    _FREEZE()
+
+
+def pytest_sessionfinish():
+    """Let them be freed: Triton reports what is not."""
+    _UNFREEZE()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -60,6 +72,19 @@ def _isolated(tmp_path, _cache, monkeypatch):
     monkeypatch.delenv("LIGHTNING_CNN_CACHE_DIR", raising=False)
     monkeypatch.delenv("LIGHTNING_CNN_CACHE_LIMIT", raising=False)
     monkeypatch.setattr(socket.socket, "connect", connect_to_this_machine)
+    for name in ("freeze", "unfreeze"):
+        monkeypatch.setattr(gc, name, lambda: None)
+
+
+@pytest.fixture
+def unfrozen(_isolated, monkeypatch) -> Iterator[None]:
+    """Let functions freeze and unfreeze all objects, of which none is frozen at first."""
+    monkeypatch.setattr(gc, "freeze", _FREEZE)
+    monkeypatch.setattr(gc, "unfreeze", _UNFREEZE)
+    _UNFREEZE()
+    yield
+    gc.collect()
+    _FREEZE()
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +117,14 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def quick_exports() -> None:
+    """Let all exports to ONNX share one registry of operators, which takes longer to build than a file to write."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
 
 
 @pytest.fixture
@@ -137,19 +170,12 @@ def _drawing() -> None:
     """Let commands draw their figures, which takes most of the time of a test on few images."""
 
 
-def _save_nothing(figure: object, file: Any, **options: Any) -> None:
-    if options["format"] == "svg":
-        file.write("<svg/>")
-    else:
-        Image.new("RGB", (1, 1)).save(file, "png")
-
-
 @pytest.fixture
 def cli(capsys, monkeypatch, request) -> Callable[..., Outcome]:
     """Run a command in this process, without the figures, and without git, which is started three times in a run."""
     monkeypatch.setattr("lightning_cnn.callbacks.run_record._git", lambda *_: "")
     if "_drawing" not in request.fixturenames:
-        monkeypatch.setattr("matplotlib.figure.Figure.savefig", _save_nothing)
+        draw_nothing(monkeypatch)
 
     def run(*argv: object) -> Outcome:
         capsys.readouterr()

@@ -1,10 +1,13 @@
-"""Test images, class names that are hard to lay out, and a check of the texts in a figure."""
+"""Test images, class names that are hard to lay out, a check of the texts in a figure, and no figures at all."""
 
 import numpy as np
+import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import NDArray
+
+from lightning_cnn.plots import figures
 
 CLASSES = ("T-shirt/top", "Trouser", "Ankle boot")
 LONG_CLASSES = ("Donaudampfschifffahrtsgesellschaftskapitän", "a name of several words that is long", "$x$ and $y$")
@@ -12,6 +15,12 @@ LONG_CLASSES = ("Donaudampfschifffahrtsgesellschaftskapitän", "a name of severa
 
 def images(n: int) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, size=(n, 28, 28), dtype=np.uint8)
+
+
+def draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace every figure by an empty one: to draw takes most of the time of a command on few images."""
+    for name in figures.__all__:
+        monkeypatch.setattr(figures, name, lambda *_, **__: Figure(figsize=(0.1, 0.1)))
 
 
 def assert_no_text_is_clipped_or_overlaps(figure: Figure) -> None:

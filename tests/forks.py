@@ -23,7 +23,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -49,6 +51,7 @@ class Job:
         parent: The process whose child it becomes.
         is_leader: Whether it leads a session of its own.
         has_forks: Whether the processes that it starts are forks as well.
+        imports: Modules to import once, for this job and those after it.
     """
 
     command: list[str]
@@ -57,6 +60,7 @@ class Job:
     parent: int
     is_leader: bool
     has_forks: bool
+    imports: Sequence[str]
 
 
 class Popen(subprocess.Popen):  # type: ignore[type-arg]
@@ -65,11 +69,12 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
     Args:
         arguments: Those of `subprocess.Popen`.
         has_forks: Whether the processes that it starts are forks as well.
+        imports: Modules that it finds imported, besides torch, Lightning and `fit`.
         options: Those of `subprocess.Popen`.
     """
 
-    def __init__(self, *arguments: Any, has_forks: bool = False, **options: Any) -> None:
-        self.has_forks = has_forks
+    def __init__(self, *arguments: Any, has_forks: bool = False, imports: Sequence[str] = (), **options: Any) -> None:
+        self.has_forks, self.imports = has_forks, imports
         super().__init__(*arguments, **options)
 
     def _execute_child(self, *arguments: Any) -> None:
@@ -86,8 +91,8 @@ def _execute_child(process: Any, *arguments: Any) -> None:
         return
     environment = dict(os.environ if given["env"] is None else given["env"])
     folder = os.path.abspath(given["cwd"] or ".")  # noqa: PTH100  # of bytes, too
-    has_forks = getattr(process, "has_forks", False)
-    job = Job(command[1:], folder, environment, os.getpid(), given["start_new_session"], has_forks)
+    wishes = getattr(process, "has_forks", False), getattr(process, "imports", ())
+    job = Job(command[1:], folder, environment, os.getpid(), given["start_new_session"], *wishes)
     streams = [given[name] for name in ("p2cread", "c2pwrite", "errwrite")]
     process.pid = _Server.fork(job, [own if own >= 0 else number for number, own in enumerate(streams)])
     process._child_created = True
@@ -150,6 +155,8 @@ def serve(connection: socket.socket) -> tuple[Job, list[int]]:
         if not length:
             os._exit(0)
         job = Job(**json.loads(_receive(connection, int.from_bytes(length))))
+        for module in job.imports:
+            import_module(module)
         if (between := os.fork()) == 0:
             if os.fork():
                 os._exit(0)

@@ -215,7 +215,7 @@ def test_an_interruption_is_that_of_python_and_handlers_are_kept(tiny_data, monk
     assert {number: signal.getsignal(number) for number in before} == before
 
 
-def test_the_process_is_left_as_it_was(tiny_data):
+def test_the_process_is_left_as_it_was(tiny_data, unfrozen):
     torch.set_num_threads(2)
 
     lc.fit("fashion_mnist/mlp", **PLAIN)

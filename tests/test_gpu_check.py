@@ -9,6 +9,7 @@ from checkout import ROOT
 from script import load
 
 gpu_check = load("gpu_check")
+FIT = gpu_check.fit
 
 
 @pytest.fixture
@@ -25,6 +26,8 @@ def check(monkeypatch, capsys):
 
 
 def test_a_system_is_trained_tested_and_resumed_on_the_cpu(check, monkeypatch):
+    plain = ["--plots.enabled=false", "--dashboard.enabled=false"]
+    monkeypatch.setattr(gpu_check, "fit", lambda *arguments: [*FIT(*arguments), *plain])
     monkeypatch.setattr(gpu_check, "SYSTEMS", ("fashion_mnist/shallow_cnn.yaml",))  # two epochs
 
     status, report, _ = check("systems", "--accelerator", "cpu", "--allow_sample", "--limit_batches", "2")

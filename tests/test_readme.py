@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import forks
 import numpy as np
 import pytest
 from checkout import ROOT
+from drawing import draw_nothing
 from idx import write_idx_dataset
 from pages import COMMANDS, EXAMPLES, FILES, TEXT
 from PIL import Image, ImageDraw
@@ -21,6 +23,7 @@ from script import load
 from serve.local import running
 from starlette.testclient import TestClient
 from sweep import stub
+from sweep.program import NO_FIGURES
 
 import lightning_cnn as lc
 from benchmarks import __main__ as benchmark
@@ -42,7 +45,9 @@ from lightning_cnn.training.parsing import settings_of
 
 #: More images than the default validation set has.
 N_TRAIN = 5_200
-FASTER = ("--trainer.limit_val_batches=1", "--trainer.limit_train_batches=3", "--data.eval_batch_size=100")
+FASTER = ("--trainer.limit_val_batches=1", "--trainer.limit_train_batches=3", "--data.eval_batch_size=100",
+          "--trainer.precision=32-true")  # fmt: skip
+SMALL = ("--data.image_size=16", "--model.network.width=4")
 WITHOUT_FIGURES = ("--plots.enabled", "false", "--dashboard.enabled", "false")
 ONE_DEVICE = ("--trainer.devices", "1", "--trainer.strategy", "auto")
 
@@ -120,6 +125,7 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (ROOT / words[0]).stat().st_mode & 0o111, f"{words[0]} is not executable"  # it runs in test_scripts.py
     elif words[:2] == [".venv/bin/python", "scripts/pictures"]:
         if shutil.which("chromium"):
+            monkeypatch.setattr(subprocess, "Popen", forks.Popen)
             run_script("pictures", words[2:], monkeypatch)
             assert Path("docs/pictures/dashboard.png").is_file()
     elif words[:2] == [".venv/bin/python", "scripts/results"]:
@@ -170,8 +176,11 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
             return
         if arguments[0] == "fit":
             arguments += FASTER
-        if arguments[0] in ("fit", "test") and "simple_cnn" not in command:  # which scripts/pictures shows
-            arguments += WITHOUT_FIGURES
+        if "configs/folder.yaml" in arguments:
+            arguments += SMALL
+        if "simple_cnn" not in command:  # which scripts/pictures shows
+            draw_nothing(monkeypatch)
+            arguments += WITHOUT_FIGURES if arguments[0] in ("fit", "test") else ()
         if "--trainer.devices" in arguments:
             arguments += ONE_DEVICE
         assert main(arguments) == 0
@@ -181,6 +190,7 @@ def sweep(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Check all trials as `sweep` does, but run a stub in place of `fit`; a file takes the place of a server."""
     monkeypatch.setattr(sweep_command, "_checked", lambda commands: settings_of(*commands))
     monkeypatch.setattr(trial_process, "start", stub.start)
+    monkeypatch.setitem(sys.modules, "lightning_cnn.sweep.figures", NO_FIGURES)
     monkeypatch.setattr(worker, "POLL", 0)
     if "--space" in arguments and "--n_trials" not in arguments:
         arguments += ["--n_trials", "2"]

@@ -2,11 +2,14 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import forks
 import pytest
 from distributed.processes import free_port
 from distributed.trainings import FIT, TOLERANCE, Training
@@ -16,22 +19,20 @@ SCRIPT = ROOT / "scripts/slurm.sbatch"
 
 #: In place of `lightning-cnn`: the module that its forks run, on tiny data.
 CHILD = "distributed.child"
-#: Starts the tasks of a job as srun does, and ends as the worst of them.
-SRUN = f"""
-import os, pathlib, sys, forks
+#: Asks the test for the tasks of a job, and ends as the worst of them.
+SRUN = """
+import json, os, socket, sys
 first = next(number for number, word in enumerate(sys.argv) if number and not word.startswith("--"))
 print("srun", *sys.argv[1:first], flush=True)
-command = sys.argv[first:]
-if pathlib.Path(command[0]).read_text() == "{CHILD}":
-    command[:1] = [sys.executable, "-m", "{CHILD}"]
-here, nodes = int(os.environ["SLURM_NTASKS_PER_NODE"]), int(os.environ["SLURM_JOB_NUM_NODES"])
-tasks = []
-for number in range(here * nodes):
-    place = dict(PROCID=number, LOCALID=number % here, NODEID=number // here, NTASKS=here * nodes)
-    places = dict(("SLURM_" + name, str(value)) for name, value in place.items())
-    tasks.append(forks.Popen(command, env=os.environ | places))
-sys.exit(max(task.wait() % 256 for task in tasks))
+with socket.socket(socket.AF_UNIX) as asked:
+    asked.connect(os.environ["SRUN"])
+    socket.send_fds(asked, [b"?"], [1, 2])
+    asked.sendall(json.dumps([sys.argv[first:], dict(os.environ)]).encode())
+    asked.shutdown(socket.SHUT_WR)
+    sys.exit(int(asked.recv(3)))
 """
+#: Of a job, in seconds.
+TIMEOUT = 120
 SCONTROL = '#!/bin/sh\necho "$@" >>scontrol.txt\n'
 #: One batch of validation and one of test for all processes.
 ONE_BATCH = ("--data.eval_batch_size", "1000")
@@ -39,6 +40,26 @@ ONE_BATCH = ("--data.eval_batch_size", "1000")
 TASK = """#!/bin/sh
 echo "task $SLURM_PROCID with $OMP_NUM_THREADS threads:" "$@"
 """
+
+
+def start_tasks(listener: socket.socket, folder: Path) -> None:
+    """Start the tasks of one job as srun does, and answer with the status of the worst."""
+    asking, _ = listener.accept()
+    with asking:
+        _, streams, _, _ = socket.recv_fds(asking, 1, 2)
+        command, environment = json.load(asking.makefile())
+        if Path(folder, command[0]).read_text() == CHILD:
+            command[:1] = [sys.executable, "-m", CHILD]
+        here, nodes = int(environment["SLURM_NTASKS_PER_NODE"]), int(environment["SLURM_JOB_NUM_NODES"])
+        tasks = []
+        for number in range(here * nodes):
+            place = {"PROCID": number, "LOCALID": number % here, "NODEID": number // here, "NTASKS": here * nodes}
+            places = {f"SLURM_{name}": str(value) for name, value in place.items()}
+            out, err = streams
+            tasks.append(forks.Popen(command, env=environment | places, cwd=folder, stdout=out, stderr=err))
+        for stream in streams:
+            os.close(stream)
+        asking.sendall(str(max(task.wait() % 256 for task in tasks)).encode())
 
 
 @pytest.fixture
@@ -65,12 +86,21 @@ def submit(tmp_path, tiny_data) -> Callable[..., subprocess.CompletedProcess[str
         environment = {
             "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
             "CHILD_DATA": str(tiny_data),
+            "SRUN": str(tmp_path / "srun"),
             "MASTER_PORT": str(free_port()),
             **{f"SLURM_{name}": value for name, value in (job | variables).items()},
         }
-        return subprocess.run(
-            [spool, *arguments], cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, timeout=120
-        )
+        Path(environment["SRUN"]).unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor() as pool:
+            listener.bind(environment["SRUN"])
+            listener.listen()
+            listener.settimeout(TIMEOUT)
+            started = pool.submit(start_tasks, listener, tmp_path)
+            command = [spool, *arguments]
+            options = {"cwd": tmp_path, "env": os.environ | environment, "capture_output": True, "text": True}
+            job = subprocess.run(command, timeout=TIMEOUT, **options)
+            started.result(timeout=1)
+        return job
 
     return run
 

@@ -1,4 +1,3 @@
-import gc
 import logging
 import os
 import subprocess
@@ -160,7 +159,6 @@ def test_a_package_that_is_not_installed_is_not_found(monkeypatch):
 
         assert type(costly) is not ModuleType
         assert find_spec("dearest") is None
-    gc.unfreeze()
 
 
 def test_a_prefix_of_a_package_name_does_not_match():

@@ -1,8 +1,6 @@
 """The classifiers and data modules with Lightning's own Trainer, its checkpoints, its loggers and its tuner."""
 
 import csv
-import gc
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -76,16 +74,7 @@ def test_it_is_resumed(network, dataset, tiny_data, trainer, tmp_path):
     assert (run.current_epoch, run.global_step) == (2, 4)
 
 
-@pytest.fixture
-def few_objects() -> Iterator[None]:
-    """What the tuner collects: after every trial it looks through all that this process keeps, hundreds of tests."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.mark.parametrize(("network", "dataset"), [("ShallowCNN", "FashionMNIST"), ("CNN", "MNIST")])
-@pytest.mark.usefixtures("few_objects")
 def test_the_tuner_finds_a_learning_rate_and_a_batch_size(network, dataset, tiny_data, trainer):
     classifier, datamodule = built(network, dataset, optimizer=lambda parameters: SGD(parameters, lr=0.01))
     tuner = Tuner(trainer(max_epochs=20))

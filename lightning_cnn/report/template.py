@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -24,6 +25,11 @@ def render(name: str, **values: object) -> str:
         name: File name of the template, for example `run.html`.
         values: Its variables; text is escaped, because the files of a run may be untrusted.
     """
+    return _environment().get_template(name).render(values)
+
+
+@cache
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
@@ -41,7 +47,7 @@ def render(name: str, **values: object) -> str:
         printable=printable,
     )
     environment.globals.update(version=__version__, NOTHING=NOTHING, NOT_RECORDED=NOT_RECORDED)
-    return environment.get_template(name).render(values)
+    return environment
 
 
 def percent(share: float) -> str:

@@ -16,7 +16,7 @@ def _as_in_a_process_of_its_own() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.usefixtures("_as_in_a_process_of_its_own")
+@pytest.mark.usefixtures("_as_in_a_process_of_its_own", "quick_exports")
 def test_all_runtimes_are_timed():
     found = times("MLP", images=3)
 

@@ -9,6 +9,7 @@ def test_malformed_requests_are_refused_and_faults_are_reported(tmp_path, monkey
         yield "wrong_path", b"GET /", "500"
 
     monkeypatch.setattr(malformed_requests, "answered", with_a_fault)
+    monkeypatch.setattr(malformed_requests, "ask_from_description", lambda *_: 1)  # see serve/test_malformed.py
 
     outcome = malformed_requests.run(40, seed=0, folder=tmp_path / "work")
 

@@ -6,6 +6,7 @@ import torch
 from chaos import payloads
 from chaos.gadgets import GADGETS, Marker
 from chaos.payloads import FORGERIES, PAYLOADS, in_checkpoint, write_files
+from drawing import draw_nothing
 
 from lightning_cnn.checkpoint import archive
 from lightning_cnn.errors import UserError
@@ -20,7 +21,8 @@ AT_ONCE = [
 ]
 
 
-def test_no_payload_runs(tmp_path):
+def test_no_payload_runs(tmp_path, monkeypatch):
+    draw_nothing(monkeypatch)
     outcome = payloads.run(15, seed=1, folder=tmp_path)
 
     assert outcome.lost == []

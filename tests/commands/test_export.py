@@ -25,6 +25,8 @@ from lightning_cnn.files import sha256
 from lightning_cnn.predict.model import open_model
 from lightning_cnn.serve import web
 
+pytestmark = pytest.mark.usefixtures("quick_exports")
+
 
 @pytest.fixture
 def image() -> str:

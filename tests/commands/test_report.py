@@ -9,14 +9,6 @@ from pathlib import Path
 import pytest
 from runs import TEST, text, write_run
 
-from lightning_cnn.report import figures
-
-
-@pytest.fixture(autouse=True)
-def _without_drawing(monkeypatch):
-    """Leave out the drawing, which takes most of the time and is tested in report/test_figures.py."""
-    monkeypatch.setattr(figures, "_source", lambda figure: "data:image/svg+xml;base64,")
-
 
 @pytest.fixture
 def two(tmp_path) -> tuple[Path, Path]:

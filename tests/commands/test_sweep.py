@@ -10,7 +10,7 @@ import pytest
 import yaml
 from filelock import FileLock
 from sweep import scenario, stub
-from sweep.program import SETTINGS, accepting
+from sweep.program import NO_FIGURES, SETTINGS, accepting
 
 from lightning_cnn.commands import sweep
 from lightning_cnn.errors import install_extra
@@ -40,6 +40,7 @@ def checked(monkeypatch, tmp_path):
 
 @pytest.fixture
 def _stubs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightning_cnn.sweep.figures", NO_FIGURES)
     monkeypatch.setattr("lightning_cnn.sweep.trial_process.start", stub.start)
 
 
@@ -244,7 +245,14 @@ def test_a_real_run_is_resumed_after_its_worker_was_killed(tiny_data, tmp_path):
     environment = os.environ | {"SWEEP_DATA": str(tiny_data), "OMP_NUM_THREADS": "1"}
     trial = tmp_path / "logs/sweep-cnn/trial-0000"
     run = Run(trial / "mnist-cnn/version_0")
-    options = {"env": environment, "stdout": -1, "stderr": -1, "text": True, "has_forks": True}
+    options = {
+        "env": environment,
+        "stdout": -1,
+        "stderr": -1,
+        "text": True,
+        "has_forks": True,
+        "imports": scenario.PROGRAM,
+    }
     with forks.Popen([*command, "--n_trials=1"], **options) as killed:
         scenario.until(run.metrics_file.is_file)
         killed.send_signal(signal.SIGKILL)

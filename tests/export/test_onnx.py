@@ -17,6 +17,8 @@ from lightning_cnn.classifiers import (
 )
 from lightning_cnn.export.onnx import OPSET, ExportError, to_onnx
 
+pytestmark = pytest.mark.usefixtures("quick_exports")
+
 COLOUR = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25], "num_classes": 4, "in_channels": 3, "image_size": (20, 28)}
 CLASSIFIERS = {
     "DeepCNN": DeepCNNClassifier,

@@ -8,6 +8,8 @@ from lightning_cnn.data.batches import Images, SequentialLoader
 from lightning_cnn.export.onnx import to_onnx
 from lightning_cnn.export.quantize import AccuracyError, Calibration, Quantization, quantized
 
+pytestmark = pytest.mark.usefixtures("quick_exports")
+
 
 def loader(number: int, batch_size: int) -> SequentialLoader:
     pixels = torch.arange(number, dtype=torch.int64)[:, None, None, None].expand(number, 1, 28, 28)

@@ -73,7 +73,7 @@ def test_a_missing_checkpoint_is_one_clear_line():
         lc.load()
 
 
-def test_objects_of_the_user_are_not_frozen(run):
+def test_objects_of_the_user_are_not_frozen(run, unfrozen):
     lc.load(run)
 
     assert gc.get_freeze_count() == 0

@@ -3,9 +3,9 @@ import re
 from pathlib import Path
 
 import pytest
+from drawing import draw_nothing
 from runs import CONFIG, DATA, METRICS, TEST, rows, text, write_run
 
-from lightning_cnn.report import figures
 from lightning_cnn.report.comparison import comparison_page, differing_settings, labels
 from lightning_cnn.report.summary import read_summary
 from lightning_cnn.run import Run
@@ -17,7 +17,7 @@ HEADINGS = ["Run", "Network", "Dataset", "Monitored", "Test accuracy", "Validati
 @pytest.fixture(autouse=True)
 def _without_drawing(monkeypatch):
     """Leave out the drawing, which takes most of the time and is tested in test_figures.py."""
-    monkeypatch.setattr(figures, "_source", lambda figure: "data:image/svg+xml;base64,")
+    draw_nothing(monkeypatch)
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from drawing import draw_nothing
 from runs import CONFIG, DATA, METRICS, PREDICTIONS, TEST, results_of, rows, text, write_run
 
-from lightning_cnn.report import figures
 from lightning_cnn.report import page as pages
 from lightning_cnn.report.page import run_page
 from lightning_cnn.report.summary import read_summary
@@ -21,7 +21,7 @@ def page_of(folder, **pieces):
 @pytest.fixture(autouse=True)
 def _without_drawing(monkeypatch):
     """Leave out the drawing, which takes most of the time and is tested in test_figures.py."""
-    monkeypatch.setattr(figures, "_source", lambda figure: "data:image/svg+xml;base64,")
+    draw_nothing(monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@ import sys
 
 import pytest
 from sweep import stub
+from sweep.program import NO_FIGURES
 
 from lightning_cnn.sweep import trial_process, worker
 
@@ -10,7 +11,8 @@ START = trial_process.start
 
 @pytest.fixture
 def _stubs(monkeypatch):
-    """Replace the trials by stubs in this process."""
+    """Replace the trials by stubs in this process, and the figures by none."""
+    monkeypatch.setitem(sys.modules, "lightning_cnn.sweep.figures", NO_FIGURES)
     monkeypatch.setattr(trial_process, "start", stub.start)
     monkeypatch.setattr(worker, "POLL", 0)
 

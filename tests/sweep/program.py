@@ -1,4 +1,4 @@
-"""`lightning-cnn sweep` without the check of `fit`, and with stubs unless SWEEP_DATA is set.
+"""`lightning-cnn sweep` without the check of `fit` and without figures, and with stubs unless SWEEP_DATA is set.
 
 SWEEP_PATIENCE is the time in seconds for which a storage that is away is tried again.
 The workers start `fit` by this name as well; it finds the tiny dataset in the folder that SWEEP_DATA names.
@@ -7,6 +7,7 @@ The workers start `fit` by this name as well; it finds the tiny dataset in the f
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 SETTINGS = {
@@ -14,6 +15,8 @@ SETTINGS = {
     "plots": {"enabled": True},
     "checkpoints": {"monitor": "val/acc", "mode": "max"},
 }
+#: Takes the place of `lightning_cnn.sweep.figures`, whose imports and drawings take seconds.
+NO_FIGURES: Any = SimpleNamespace(write_figures=lambda *_: None)
 
 
 def accepting(settings: dict[str, Any]) -> tuple[str, str, str]:
@@ -26,6 +29,7 @@ def replace() -> None:
     from lightning_cnn.commands import sweep
     from lightning_cnn.sweep import storage, trial_process
 
+    sys.modules["lightning_cnn.sweep.figures"] = NO_FIGURES
     storage.HEARTBEAT = 1
     storage.PATIENCE = float(os.environ.get("SWEEP_PATIENCE", storage.PATIENCE))
     sweep.CHECK = accepting(SETTINGS)

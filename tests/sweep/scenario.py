@@ -15,9 +15,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import forks
 import sqlalchemy
 
 N_TRIALS = 3
+#: Modules that a worker uses.
+PROGRAM = tuple(f"lightning_cnn.{name}" for name in ("commands.sweep", "sweep.worker", "sweep.space", "sweep.study"))
 #: Timeout of each wait, in seconds.
 TIMEOUT = 60
 SPACE = "model.optimizer.lr: {from: 1e-4, to: 1.0, log: true}\n"
@@ -61,8 +64,10 @@ def start(folder: Path, storage: str | None = None, n_trials: int = N_TRIALS) ->
     arguments = ["sweep", "--config=cnn.yaml", "--space=space.yaml", f"--n_trials={n_trials}", "--stub.waits=true"]
     with ExitStack() as stack:
         worker = stack.enter_context(
-            subprocess.Popen(
+            forks.Popen(
                 [sys.executable, "-m", "sweep.program", *arguments, *([f"--storage={storage}"] if storage else [])],
+                has_forks=True,
+                imports=PROGRAM,
                 cwd=folder,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
