@@ -18,8 +18,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-cache",  # browsers ask for a file again, which may have changed
 }
-#: Seconds in which the rest of a refused request is read.
-_LINGER = 2.0
+#: Seconds in which the rest of a refused request is read: most without a byte, and most in all.
+_SILENCE, _LINGER = 2.0, 30.0
 
 
 class AddHeaders:
@@ -42,7 +42,7 @@ class AddHeaders:
 
 
 class Linger:
-    """Closes the connection of a request that was answered before all of it was read, but reads on for a moment.
+    """Closes the connection of a request that was answered before all of it was read, but reads on while it sends.
 
     A connection that is closed with data unread is reset, and the answer may be lost: a client that sends too much
     would not learn why it was refused.
@@ -74,7 +74,8 @@ class Linger:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_LINGER):
                         while not complete:
-                            await receiving()
+                            async with asyncio.timeout(_SILENCE):
+                                await receiving()
                 message = {"type": "http.response.body", "body": b""}
             await send(message)
 
