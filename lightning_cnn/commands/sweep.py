@@ -121,7 +121,7 @@ def main(argv: list[str]) -> int:
         storage.patience = 0
         with suppress(StorageError), storage.failing_clearly():
             results.write(study, folder, fit_config)
-        note = f"{interrupted.note}; resume with: {_program()} {shlex.join(argv)}"
+        note = f"{interrupted.note}; resume with: {results.program()} {shlex.join(argv)}"
         raise Interrupted(interrupted.received, note) from interrupted
     with storage.failing_clearly():
         worker.write_records()
@@ -130,12 +130,6 @@ def main(argv: list[str]) -> int:
             print(results.records_line(records, metric["monitor"]))
         worker.require_complete()
     return 0
-
-
-def _program() -> str:
-    """Return how this command was called; `python -m` finds classes of the user's in the current folder."""
-    is_module = Path(sys.argv[0]).parts[-2:] == ("lightning_cnn", "__main__.py")
-    return "python -m lightning_cnn" if is_module else "lightning-cnn"
 
 
 def _require_free(flags: Sequence[str], varied: Sequence[str]) -> None:

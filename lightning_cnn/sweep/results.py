@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -54,7 +55,7 @@ def write(study: Study, folder: Path, fit_config: dict[str, Any]) -> str:
         write_figures(study, folder, monitor, is_share(monitor))
     if not ranked:
         return "\n".join(_overview(folder, trials))
-    train = f"Train best: lightning-cnn fit --config {quote(str(folder / BEST))}"
+    train = f"Train best: {program()} fit --config {quote(str(folder / BEST))}"
     return "\n".join([*_best_trials(ranked[:_SHOWN], monitor), *_overview(folder, trials), train])
 
 
@@ -194,6 +195,12 @@ def _write_table(path: Path, trials: Sequence[FrozenTrial], monitor: str) -> Non
             writer.writerow(spreadsheet_safe(cell) if isinstance(cell, str) else cell for cell in cells)
 
 
+def program() -> str:
+    """Return how this command was called; `python -m` finds classes of the user's in the current folder."""
+    is_module = Path(sys.argv[0]).parts[-2:] == ("lightning_cnn", "__main__.py")
+    return "python -m lightning_cnn" if is_module else "lightning-cnn"
+
+
 def _write_best(path: Path, trial: FrozenTrial, sweep: str, monitor: str, fit_config: dict[str, Any]) -> None:
     """Write the config of a trial, without the settings that it has as a trial only."""
     config = dict(trial.user_attrs["config"])
@@ -202,7 +209,7 @@ def _write_best(path: Path, trial: FrozenTrial, sweep: str, monitor: str, fit_co
     value = format_metric(monitor, _value(trial))
     heading = (
         f"# The best trial of {json.dumps(sweep)}: trial {original_number(trial)}, {monitor} {value}.\n"
-        f"# Train it: lightning-cnn fit --config {quote(str(path))}\n"
+        f"# Train it: {program()} fit --config {quote(str(path))}\n"
     )
     with atomic_write(path) as temporary:
         temporary.write_text(heading + dump(config), encoding="utf-8")

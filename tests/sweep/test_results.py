@@ -1,4 +1,5 @@
 import csv
+import sys
 import threading
 import time
 from datetime import timedelta
@@ -164,6 +165,16 @@ def test_the_best_trials_are_printed_best_first_and_aligned(tmp_path):
         f"Look at it: tensorboard --logdir {tmp_path}",
         f"Train best: lightning-cnn fit --config {tmp_path}/best.yaml",
     ]
+
+
+def test_a_program_that_finds_the_classes_of_the_user_is_named_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/site-packages/lightning_cnn/__main__.py", "sweep"])
+    study = new_study()
+    add(study, 0.9)
+
+    command = f"python -m lightning_cnn fit --config {tmp_path}/best.yaml"
+    assert results.write(study, tmp_path, GIVEN).splitlines()[-1] == f"Train best: {command}"
+    assert f"# Train it: {command}\n" in (tmp_path / "best.yaml").read_text()
 
 
 def test_of_many_trials_the_best_ten_are_printed(tmp_path):
