@@ -45,7 +45,7 @@ from lightning_cnn.training.parsing import settings_of
 
 #: More images than the default validation set has.
 N_TRAIN = 5_200
-FASTER = ("--trainer.limit_val_batches=1", "--trainer.limit_train_batches=1", "--data.eval_batch_size=100",
+FASTER = ("--trainer.limit_val_batches=1", "--trainer.limit_train_batches=3", "--data.eval_batch_size=100",
           "--trainer.precision=32-true")  # fmt: skip
 SMALL = ("--data.image_size=16", "--model.network.width=4")
 WITHOUT_FIGURES = ("--plots.enabled", "false", "--dashboard.enabled", "false")
