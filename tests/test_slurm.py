@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import forks
 import pytest
@@ -86,12 +87,11 @@ def submit(tmp_path, tiny_data) -> Callable[..., subprocess.CompletedProcess[str
         environment = {
             "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
             "CHILD_DATA": str(tiny_data),
-            "SRUN": str(tmp_path / "srun"),
             "MASTER_PORT": str(free_port()),
             **{f"SLURM_{name}": value for name, value in (job | variables).items()},
         }
-        Path(environment["SRUN"]).unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor() as pool:
+        with TemporaryDirectory() as short, socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor() as pool:
+            environment["SRUN"] = f"{short}/srun"  # a socket may have about a hundred letters
             listener.bind(environment["SRUN"])
             listener.listen()
             listener.settimeout(TIMEOUT)

@@ -50,14 +50,16 @@ class TensorBoard(TensorBoardLogger):
     def __init__(self, folder: Path, first_step: int | None = None) -> None:
         super().__init__(folder, name="", version="", default_hp_metric=False, purge_step=first_step)
         self._is_closed = False
-        if first_step is not None:
-            _keep_in_order(Run(folder).event_files())
+        self._begun = int(time())
+        self._earlier = Run(folder).event_files() if first_step is not None else []
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Write metrics, the learning rate beside those of training; the number of the epoch is worth no chart."""
         shown = {_TAG.sub("train/lr-", name): value for name, value in metrics.items() if name != "epoch"}
         if shown:
+            _keep_in_order(self._earlier, self._begun)  # not before: a run that is refused changes nothing
+            self._earlier = []
             super().log_metrics(shown, step)
 
     @rank_zero_only
@@ -74,13 +76,12 @@ class TensorBoard(TensorBoardLogger):
 
 
 @rank_zero_only
-def _keep_in_order(earlier: list[Path]) -> None:
+def _keep_in_order(earlier: list[Path], now: int) -> None:
     """Rename earlier event files whose names do not have an earlier second than now, as after the clock was set back.
 
     TensorBoard reads the files in the order of their names. A name begins with the second in which its file was made;
     host, process and a count follow, which are not in order.
     """
-    now = int(time())
     stamps = list(map(event_time, earlier))
     if max(stamps, default=0) < now:
         return
