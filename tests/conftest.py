@@ -166,6 +166,12 @@ class Outcome:
 
 
 @pytest.fixture
+def no_figures(monkeypatch) -> None:
+    """Draw empty figures: those of the package are tested in plots and report/test_figures.py."""
+    draw_nothing(monkeypatch)
+
+
+@pytest.fixture
 def _drawing() -> None:
     """Let commands draw their figures, which takes most of the time of a test on few images."""
 
@@ -175,7 +181,7 @@ def cli(capsys, monkeypatch, request) -> Callable[..., Outcome]:
     """Run a command in this process, without the figures, and without git, which is started three times in a run."""
     monkeypatch.setattr("lightning_cnn.callbacks.run_record._git", lambda *_: "")
     if "_drawing" not in request.fixturenames:
-        draw_nothing(monkeypatch)
+        request.getfixturevalue("no_figures")
 
     def run(*argv: object) -> Outcome:
         capsys.readouterr()

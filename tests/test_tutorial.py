@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from checkout import ROOT
-from drawing import draw_nothing
 from pages import DOCS
 
 NOTEBOOK: dict[str, Any] = json.loads((DOCS / "tutorial.ipynb").read_text(encoding="utf-8"))
@@ -29,10 +28,9 @@ def test_links_lead_to_pages() -> None:
     assert all((DOCS / link).is_file() for link in links)
 
 
-@pytest.mark.usefixtures("_one_thread")
+@pytest.mark.usefixtures("_one_thread", "no_figures")
 def test_it_trains_on_the_sample_and_reads_a_digit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LIGHTNING_CNN_DATA_DIR", raising=False)
-    draw_nothing(monkeypatch)
     names: dict[str, Any] = {}
     for cell, code in CELLS.items():
         exec(compile(code, f"{ROOT.name}/{cell}", "exec"), names)

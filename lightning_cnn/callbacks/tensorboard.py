@@ -58,8 +58,9 @@ class TensorBoard(TensorBoardLogger):
         """Write metrics, the learning rate beside those of training; the number of the epoch is worth no chart."""
         shown = {_TAG.sub("train/lr-", name): value for name, value in metrics.items() if name != "epoch"}
         if shown:
-            _keep_in_order(self._earlier, self._begun)  # not before: a run that is refused changes nothing
-            self._earlier = []
+            if self._earlier:  # not before: a run that is refused changes nothing
+                _keep_in_order(self._earlier, self._begun)
+                self._earlier = []
             super().log_metrics(shown, step)
 
     @rank_zero_only
@@ -75,7 +76,6 @@ class TensorBoard(TensorBoardLogger):
         self.experiment.flush()
 
 
-@rank_zero_only
 def _keep_in_order(earlier: list[Path], now: int) -> None:
     """Rename earlier event files whose names do not have an earlier second than now, as after the clock was set back.
 
@@ -83,7 +83,7 @@ def _keep_in_order(earlier: list[Path], now: int) -> None:
     host, process and a count follow, which are not in order.
     """
     stamps = list(map(event_time, earlier))
-    if max(stamps, default=0) < now:
+    if max(stamps) < now:
         return
     for place, (path, stamp) in enumerate(zip(earlier, stamps, strict=True)):
         latest = now - len(earlier) + place  # a second is left to each of the files after it

@@ -3,7 +3,6 @@ import sys
 import pytest
 from chaos import broken_images
 from chaos.broken_images import FAULTS, ONCE
-from drawing import draw_nothing
 from PIL import Image
 
 from lightning_cnn.commands import predict as command
@@ -12,9 +11,8 @@ from lightning_cnn.predict import pipeline
 TRIES = len(ONCE) + len(FAULTS)
 
 
-@pytest.mark.usefixtures("_one_thread")
-def test_broken_images_are_named_and_valid_ones_are_predicted_as_before(tmp_path, monkeypatch):
-    draw_nothing(monkeypatch)
+@pytest.mark.usefixtures("_one_thread", "no_figures")
+def test_broken_images_are_named_and_valid_ones_are_predicted_as_before(tmp_path):
     outcome = broken_images.run(TRIES, seed=0, folder=tmp_path / "work")
 
     assert outcome.lost == []

@@ -6,7 +6,6 @@ import torch
 from chaos import payloads
 from chaos.gadgets import GADGETS, Marker
 from chaos.payloads import FORGERIES, PAYLOADS, in_checkpoint, write_files
-from drawing import draw_nothing
 
 from lightning_cnn.checkpoint import archive
 from lightning_cnn.errors import UserError
@@ -21,8 +20,8 @@ AT_ONCE = [
 ]
 
 
-def test_no_payload_runs(tmp_path, monkeypatch):
-    draw_nothing(monkeypatch)
+@pytest.mark.usefixtures("no_figures")
+def test_no_payload_runs(tmp_path):
     outcome = payloads.run(15, seed=1, folder=tmp_path)
 
     assert outcome.lost == []

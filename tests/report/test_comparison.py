@@ -3,21 +3,16 @@ import re
 from pathlib import Path
 
 import pytest
-from drawing import draw_nothing
 from runs import CONFIG, DATA, METRICS, TEST, rows, text, write_run
 
 from lightning_cnn.report.comparison import comparison_page, differing_settings, labels
 from lightning_cnn.report.summary import read_summary
 from lightning_cnn.run import Run
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 HEADINGS = ["Run", "Network", "Dataset", "Monitored", "Test accuracy", "Validation accuracy", "Test loss",
             "Calibration error", "Parameters", "Epochs", "Seed", "Precision"]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _without_drawing(monkeypatch):
-    """Leave out the drawing, which takes most of the time and is tested in test_figures.py."""
-    draw_nothing(monkeypatch)
 
 
 @pytest.fixture

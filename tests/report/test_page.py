@@ -3,7 +3,6 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from drawing import draw_nothing
 from runs import CONFIG, DATA, METRICS, PREDICTIONS, TEST, results_of, rows, text, write_run
 
 from lightning_cnn.report import page as pages
@@ -11,17 +10,13 @@ from lightning_cnn.report.page import run_page
 from lightning_cnn.report.summary import read_summary
 from lightning_cnn.run import Run
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 EVIL = "</pre><script>alert('x')</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}"
 
 
 def page_of(folder, **pieces):
     return run_page(read_summary(Run(write_run(folder, **pieces))), "a/version_0")
-
-
-@pytest.fixture(autouse=True)
-def _without_drawing(monkeypatch):
-    """Leave out the drawing, which takes most of the time and is tested in test_figures.py."""
-    draw_nothing(monkeypatch)
 
 
 @pytest.fixture(scope="module")
