@@ -49,14 +49,16 @@ class CommandLine:
         checkpoint: What `--ckpt_path`, or the argument without a flag, refers to; None if neither was given.
         more_checkpoints: Further ones, where several are allowed.
         flags: All other settings, in their order.
-        help: The arguments that ask for help: `--help`, or `--model.help` and the name of a class; empty without one.
+        help: Whether the help of the command is asked for.
+        class_help: The setting, and the class whose help is asked for, as in `--model.help MLPClassifier`.
     """
 
     configs: list[str] = field(default_factory=list)
     checkpoint: str | None = None
     more_checkpoints: list[str] = field(default_factory=list)
     flags: list[Flag] = field(default_factory=list)
-    help: list[str] = field(default_factory=list)
+    help: bool = False
+    class_help: Flag | None = None
 
     def value(self, name: str) -> Any:
         """Return the last value that was given for a setting, if any."""
@@ -88,7 +90,7 @@ def read_command_line(arguments: Sequence[str], several: bool = False) -> Comman
     while rest:
         argument = rest.pop(0)
         if argument in _HELP:
-            line.help = ["--help"]
+            line.help = True
             continue
         if not argument.startswith("-"):
             if Path(argument).suffix in (".yaml", ".yml"):
@@ -115,7 +117,7 @@ def _take_flag(line: CommandLine, name: str, value: str | None) -> None:
     elif name == "--ckpt_path":
         _take_checkpoint(line, str(value))
     elif name.endswith(".help"):
-        line.help = line.help or [name, *([] if value is None else [value])]
+        line.class_help = Flag(name.lstrip("-").removesuffix(".help"), value)
     elif not name.startswith("--"):
         raise UserError(f"there is no option {name}; settings are given as --name VALUE")
     else:

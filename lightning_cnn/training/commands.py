@@ -7,6 +7,7 @@ from dataclasses import replace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
 
+from lightning_cnn.config.class_help import class_help
 from lightning_cnn.config.flags import CommandLine, Flag, read_command_line
 from lightning_cnn.config.parser import in_one_line
 from lightning_cnn.config.request import Request, read_request
@@ -30,9 +31,13 @@ def main(argv: Sequence[str]) -> int:
     """
     command, *arguments = argv
     line = read_command_line(arguments, several=command == "test")
-    if line.help:
+    if line.class_help:
         filter_warnings()
-        SettingsCLI(Request(command, {}), help_arguments=line.help)  # prints the help, and exits
+        print(class_help(command, line.class_help, schema(command)), end="")
+        return 0
+    if line.help:
+        parser_of(command).print_help()
+        return 0
     peers = PeerProcesses()
     try:
         if line.more_checkpoints:

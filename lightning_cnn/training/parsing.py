@@ -51,7 +51,7 @@ def settings_of(argv: Sequence[str], *others: Sequence[str]) -> dict[str, Any]:
     requests = []
     for command, *arguments in (argv, *others):
         line = read_command_line(arguments)
-        if line.help:
+        if line.help or line.class_help:
             raise UserError("a flag asks for help only; give it to `lightning-cnn fit`")
         requests.append(read_request(command, line, schema(command)))
     cli = SettingsCLI(requests[0])
@@ -72,14 +72,13 @@ class SettingsCLI(LightningCLI):
 
     Args:
         request: What is asked for.
-        help_arguments: Arguments that ask for help, to be parsed in place of the tree.
 
     Attributes:
         checkpoint: The file to resume from, or to evaluate; for `fit`, `--resume auto` may find it.
         settings: All settings, defaults included, as plain values.
     """
 
-    def __init__(self, request: Request, help_arguments: Sequence[str] = ()) -> None:
+    def __init__(self, request: Request) -> None:
         self.request = request
         self.command = request.command
         self.checkpoint = request.checkpoint
@@ -101,7 +100,7 @@ class SettingsCLI(LightningCLI):
                 "description": DESCRIPTION[self.command],
                 "allow_abbrev": False,
             },
-            args=list(help_arguments) or request.settings,
+            args=request.settings,
             run=False,
         )
 
@@ -133,8 +132,6 @@ class SettingsCLI(LightningCLI):
         Raises:
             UserError: If a value has the wrong type or is out of its range.
         """
-        if isinstance(args, list):
-            parser.parse_args(args)
         self.parse(self.request.settings)
         if self.command == "fit" and not self.is_without_run:
             self._find_run_to_resume()

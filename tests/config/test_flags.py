@@ -46,19 +46,21 @@ def test_a_switch_needs_no_value(arguments, value, checkpoint):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "asked"),
+    ("arguments", "is_all", "class_help"),
     [
-        (["--help"], ["--help"]),
-        (["-h"], ["--help"]),
-        (["--help_all", "--config", "mnist/cnn"], ["--help"]),
-        (["--config", "mnist/cnn", "--model.help"], ["--model.help"]),
-        (["--deterministic", "--model.help", "CNNClassifier"], ["--model.help", "CNNClassifier"]),
-        (["--model.help=CNNClassifier", "last"], ["--model.help", "CNNClassifier"]),
-        (["last", "--model.std", "1"], []),
+        (["--help"], True, None),
+        (["-h"], True, None),
+        (["--help_all", "--config", "mnist/cnn"], True, None),
+        (["--config", "mnist/cnn", "--model.help"], False, Flag("model", None)),
+        (["--deterministic", "--model.help", "CNNClassifier"], False, Flag("model", "CNNClassifier")),
+        (["--model.network.help=CNN", "last"], False, Flag("model.network", "CNN")),
+        (["last", "--model.std", "1"], False, None),
     ],
 )
-def test_what_is_given_beside_a_flag_for_help_is_ignored(arguments, asked):
-    assert read_command_line(arguments).help == asked
+def test_help_is_asked_for_beside_other_arguments(arguments, is_all, class_help):
+    line = read_command_line(arguments)
+
+    assert (line.help, line.class_help) == (is_all, class_help)
 
 
 @pytest.mark.parametrize("value", ["", "true", "TRUE", "=yes", "=on", "=1", "=skip_null"])
