@@ -12,6 +12,8 @@ from lightning_cnn.data.mnist import MNIST
 from lightning_cnn.data.sources import load, local_sources, raw_folder, read_verified, sample_source
 from lightning_cnn.errors import UserError
 
+#: The options of each verb.
+_OPTIONS = {"fetch": ("data_dir", "allow_sample", "mirrors"), "verify": ("data_dir", "allow_sample"), "clear": ()}
 #: The datasets by their names on the command line.
 DATASETS: dict[str, DatasetFacts] = {facts.name: facts for facts in (MNIST, FASHION_MNIST)}
 
@@ -22,8 +24,12 @@ def main(argv: list[str]) -> int:
     Raises:
         UserError: If an argument is wrong, or the dataset is not available.
     """
-    arguments = build_parser().parse(argv[1:])
-    verb = one_of(("fetch", "verify", "clear"), arguments.verb, "verb")
+    parser = build_parser()
+    arguments = parser.parse(argv[1:])
+    verb = one_of(_OPTIONS, arguments.verb, "verb")
+    for name in _OPTIONS["fetch"]:
+        if name not in _OPTIONS[verb] and getattr(arguments, name) != parser.get_default(name):
+            raise UserError(f"data {verb} has no option --{name}; leave it out")
     if verb == "clear":
         return _clear(arguments.dataset)
     if arguments.dataset is None:

@@ -204,6 +204,9 @@ def test_clear_removes_decoded_images(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["clear", "--data_dir", "photos"], "data clear has no option --data_dir; leave it out"),
+        (["clear", "--data.mirrors", "https://example.org"], "data clear has no option --mirrors; leave it out"),
+        (["verify", "mnist", "--mirrors", "https://example.org"], "data verify has no option --mirrors; leave it out"),
         (["clear", "mnist"], "data clear removes the decoded images of all folders; leave out 'mnist'"),
         (["fetch"], "data fetch needs a dataset: mnist or fashion_mnist"),
     ],
