@@ -129,9 +129,14 @@ def record(run: Run, monitor: str, mode: str, seconds: float | None, has_diverge
     if np.isfinite(monitored).any() and not has_diverged:
         best = int(np.nanargmax(monitored) if mode == "max" else np.nanargmin(monitored))
         found = {name: float(numbers[best]) for name, numbers in history.metrics.items() if name.startswith("val/")}
-        found |= {name: v for name, v in (run.read_test_metrics() or {}).items() if name.startswith("test/")}
+        found |= tested(run)
         row |= {name: f"{value:.6g}" for name, value in found.items() if math.isfinite(value)}
     return row
+
+
+def tested(run: Run) -> dict[str, float]:
+    """Return the metrics of the test of a run, none if it was not tested; raises `UserError` if they are damaged."""
+    return {name: value for name, value in (run.read_test_metrics() or {}).items() if name.startswith("test/")}
 
 
 def has_no_metrics(row: Mapping[str, str]) -> bool:

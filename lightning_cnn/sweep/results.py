@@ -100,7 +100,7 @@ def trial_line(trial: FrozenTrial, monitor: str) -> str:
         f"trial {original_number(trial)}",
         _state(trial),
         "" if math.isnan(value) else f"{monitor} {format_metric(monitor, value)}",
-        f"{name_in_test(monitor)} {format_metric(monitor, known['test'])}" if "test" in known else "",
+        *(f"{name} {format_metric(name, known['test'][name])}" for name in _shown_of_test([trial], monitor)),
         " ".join(f"{name.rpartition('.')[2]}={_short_value(one)}" for name, one in known["settings"].items()),
         _duration(trial),
         known.get("error", ""),
@@ -121,6 +121,12 @@ def name_in_test(monitor: str) -> str:
         'test/acc'
     """
     return monitor.replace("val/", "test/", 1)
+
+
+def _shown_of_test(trials: Sequence[FrozenTrial], monitor: str) -> list[str]:
+    """The metrics of the test that are printed: the one that is monitored in the validation, and the accuracy."""
+    wanted = dict.fromkeys((name_in_test(monitor), "test/acc"))
+    return [name for name in wanted if any(name in trial.user_attrs.get("test", {}) for trial in trials)]
 
 
 def format_metric(monitor: str, value: float) -> str:
@@ -182,13 +188,14 @@ def _short_value(value: object) -> str:
 def _write_table(path: Path, trials: Sequence[FrozenTrial], monitor: str) -> None:
     """Write a row for each attempt at a trial."""
     rest = ("seconds", "host", "folder", "error")
-    columns = ["number", "state", monitor, name_in_test(monitor), *_names(trials), *rest]
+    tests = dict.fromkeys((name_in_test(monitor), *(n for trial in trials for n in trial.user_attrs.get("test", ()))))
+    columns = ["number", "state", monitor, *tests, *_names(trials), *rest]
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(map(spreadsheet_safe, columns))
         for trial, state in zip(trials, _states(trials), strict=True):
             row = trial.user_attrs | {name: _cell(value) for name, value in _settings(trial).items()}
-            row |= {"number": original_number(trial), "state": state, name_in_test(monitor): row.get("test", "")}
+            row |= {"number": original_number(trial), "state": state, **row.get("test", {})}
             row[monitor] = "" if math.isnan(value := _value(trial)) else value
             row["seconds"] = "" if trial.duration is None else round(trial.duration.total_seconds(), 1)
             cells = (row.get(name, "") for name in columns)
@@ -239,12 +246,12 @@ def _averages(trials: Sequence[FrozenTrial], monitor: str) -> list[str]:
     """The average of repeated runs, in the validation and in the test, without those that have diverged."""
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     n_diverged = sum(map(has_diverged, trials))
-    tested = [(trial, trial.user_attrs["test"]) for trial in complete if "test" in trial.user_attrs]
-    lines = []
-    if complete:
-        lines.append(f"{monitor}  {_average(monitor, [(trial, _value(trial)) for trial in complete])}")
-    if tested:
-        lines.append(f"{name_in_test(monitor)} {_average(monitor, tested)}")
+    measured = {monitor: [(trial, _value(trial)) for trial in complete]} if complete else {}
+    for name in _shown_of_test(complete, monitor):
+        tests = [(trial, trial.user_attrs.get("test", {})) for trial in complete]
+        measured[name] = [(trial, test[name]) for trial, test in tests if name in test]
+    width = max(map(len, measured), default=0)
+    lines = [f"{name:<{width}} {_average(name, runs)}" for name, runs in measured.items()]
     if n_diverged:
         lines.append(f"without the {_count(n_diverged, 'run')} that diverged")
     return [*lines, ""] if lines else []

@@ -21,8 +21,8 @@ from lightning_cnn import signals
 from lightning_cnn.errors import Interrupted, UserError
 from lightning_cnn.run import Run
 from lightning_cnn.sweep import trial_process
-from lightning_cnn.sweep.records import Records, record
-from lightning_cnn.sweep.results import locked, name_in_test, trial_line, write_tables
+from lightning_cnn.sweep.records import Records, record, tested
+from lightning_cnn.sweep.results import locked, trial_line, write_tables
 from lightning_cnn.sweep.storage import ConnectionLostError, Storage, StorageError
 from lightning_cnn.sweep.tasks import (
     DIVERGED,
@@ -233,8 +233,7 @@ class Worker:
         if not values:
             self._end_diverged(trial, f"{self.monitor} is NaN or infinite in every validation")
         trial.set_user_attr("config", run.read_config())
-        if (tested := (run.read_test_metrics() or {}).get(name_in_test(self.monitor))) is not None:
-            trial.set_user_attr("test", tested)
+        trial.set_user_attr("test", tested(run))
         best = max if self.study.direction == StudyDirection.MAXIMIZE else min
         return best(value for _, value in values)
 

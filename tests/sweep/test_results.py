@@ -296,7 +296,7 @@ def test_the_last_writer_has_read_all_trials(tmp_path):
 def test_seeds_have_a_mean_with_deviation_and_interval(tmp_path):
     study = new_study("repeat")
     for seed, accuracy in enumerate((0.90, 0.91, 0.92, 0.93)):
-        add(study, accuracy, {"seed_everything": seed}, test=accuracy - 0.1)
+        add(study, accuracy, {"seed_everything": seed}, test={"test/acc": accuracy - 0.1, "test/loss": 0.5})
     printed = results.write(study, tmp_path, GIVEN).splitlines()
 
     assert printed == [
@@ -310,6 +310,23 @@ def test_seeds_have_a_mean_with_deviation_and_interval(tmp_path):
     assert not (tmp_path / "best.yaml").exists()  # the best seed is but the luckiest
 
 
+def test_the_accuracy_of_the_test_is_shown_beside_another_metric_that_is_monitored(tmp_path):
+    study = new_study("repeat", monitor="val/loss")
+    for seed, loss in enumerate((0.4, 0.6)):
+        add(study, loss, {"seed_everything": seed}, test={"test/acc": 0.9, "test/loss": loss + 1, "test/f1": 0.8})
+    printed = results.write(study, tmp_path, GIVEN).splitlines()
+
+    assert results.trial_line(study.trials[0], "val/loss") == (
+        "trial 0  complete  val/loss 0.4  test/loss 1.4  test/acc 90.00 %  seed_everything=0  2 s"
+    )
+    assert [line.partition(" (")[0] for line in printed[:3]] == [
+        "val/loss  0.5 ± 0.1414",
+        "test/loss 1.5 ± 0.1414",
+        "test/acc  90.00 ± 0.00 %",
+    ]
+    assert [row["test/f1"] for row in rows(tmp_path)] == ["0.8", "0.8"]
+
+
 def test_folds_have_a_mean_whose_interval_is_called_rough(tmp_path):
     study = new_study("repeat")
     for fold, accuracy in enumerate((0.90, 0.91, 0.92, 0.93)):
@@ -317,7 +334,7 @@ def test_folds_have_a_mean_whose_interval_is_called_rough(tmp_path):
     printed = results.write(study, tmp_path, GIVEN).splitlines()
 
     assert printed[0] == (
-        "val/acc  91.50 ± 1.29 % (4 folds; rough 95 % confidence interval of the mean 89.45 to 93.55 %)"
+        "val/acc 91.50 ± 1.29 % (4 folds; rough 95 % confidence interval of the mean 89.45 to 93.55 %)"
     )
 
 
@@ -329,7 +346,7 @@ def test_seeds_of_a_fold_are_averaged_before_folds_are_compared(tmp_path):
     printed = results.write(study, tmp_path, GIVEN).splitlines()
 
     assert printed[0] == (
-        "val/acc  91.50 ± 1.29 % (4 folds, 8 runs; rough 95 % confidence interval of the mean 89.45 to 93.55 %)"
+        "val/acc 91.50 ± 1.29 % (4 folds, 8 runs; rough 95 % confidence interval of the mean 89.45 to 93.55 %)"
     )
 
 
@@ -344,7 +361,7 @@ def test_a_run_that_has_diverged_is_left_out_of_the_mean_and_counted(tmp_path):
     study.tell(trial, state=TrialState.PRUNED)
     printed = results.write(study, tmp_path, GIVEN).splitlines()
 
-    assert printed[0].startswith("val/acc  90.50 ± 0.71 % (2 seeds; ")
+    assert printed[0].startswith("val/acc 90.50 ± 0.71 % (2 seeds; ")
     assert printed[1:4] == ["without the 1 run that diverged", "", "Trials:     2 complete, 1 diverged"]
     assert (rows(tmp_path)[2]["state"], rows(tmp_path)[2]["val/acc"]) == ("diverged", "")
 
@@ -355,5 +372,5 @@ def test_one_run_that_has_ended_has_no_deviation_yet(tmp_path):
     add(study, None, {"seed_everything": 1}, TrialState.FAIL, error="no room")
     printed = results.write(study, tmp_path, GIVEN).splitlines()
 
-    assert printed[0] == "val/acc  90.00 % (1 seed)"
+    assert printed[0] == "val/acc 90.00 % (1 seed)"
     assert printed[2] == "Trials:     1 complete, 1 failed"

@@ -276,7 +276,7 @@ def test_a_repetition_does_each_run_once(make_worker, capsys):
         worker.require_complete()
 
     assert [trial.user_attrs["settings"] for trial in worker.study.trials] == repetitions(3, None)
-    assert [trial.user_attrs["test"] for trial in worker.study.trials] == [0.5] * 3
+    assert [trial.user_attrs["test"]["test/acc"] for trial in worker.study.trials] == [0.5] * 3
     assert worker.study.user_attrs["kind"] == "repeat"
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.startswith("trial 2  complete  val/acc 78.75 %  test/acc 50.00 %  seed_everything=2  ")

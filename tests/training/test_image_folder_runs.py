@@ -335,5 +335,5 @@ def test_a_folder_is_swept(cli, configs, monkeypatch, flags):
     assert outcome.status == 0, outcome.err + outcome.out
     results = table(next(Path("logs").glob("*/results.csv")))
     assert [row["state"] for row in results] == ["complete", "complete"]
-    assert all(0 <= float(row["val/acc"]) <= 1 for row in results)
-    assert bool(results[0]["test/acc"]) == ("--test" in flags)
+    assert all(float(row["val/loss"]) > 0 for row in results)  # which the config monitors
+    assert ("test/acc" in results[0]) == ("--test" in flags)
