@@ -93,7 +93,7 @@ def main(argv: list[str]) -> int:
         records = Records.of(arguments.results, arguments.config, fit_config)
         purpose["other settings of --results"] = records.hash
         if not (missing := records.missing(range(arguments.seeds))):
-            print(f"All seeds are recorded.\n{results.records_line(records, metric['monitor'])}")
+            print(f"All seeds are recorded.\n{results.records_line(records)}")
             return 0
         plan = [{"seed_everything": seed} for seed in missing]
     folder = Path(fit_config["trainer"]["default_root_dir"] or ".", arguments.name)
@@ -127,7 +127,7 @@ def main(argv: list[str]) -> int:
         worker.write_records()
         print("\n" + results.write(study, folder, fit_config))
         if records is not None:
-            print(results.records_line(records, metric["monitor"]))
+            print(results.records_line(records))
         worker.require_complete()
     return 0
 

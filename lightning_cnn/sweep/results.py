@@ -95,12 +95,12 @@ def _write_tables(
 
 def trial_line(trial: FrozenTrial, monitor: str) -> str:
     """Return one line about a trial that has ended, with the value of the metric `monitor`."""
-    known, value = trial.user_attrs, _value(trial)
+    known, value, test = trial.user_attrs, _value(trial), trial.user_attrs.get("test", {})
     parts = [
         f"trial {original_number(trial)}",
         _state(trial),
         "" if math.isnan(value) else f"{monitor} {format_metric(monitor, value)}",
-        *(f"{name} {format_metric(name, known['test'][name])}" for name in _shown_of_test([trial], monitor)),
+        *(f"{name} {format_metric(name, test[name])}" for name in _of_test(monitor) if name in test),
         " ".join(f"{name.rpartition('.')[2]}={_short_value(one)}" for name, one in known["settings"].items()),
         _duration(trial),
         known.get("error", ""),
@@ -123,10 +123,9 @@ def name_in_test(monitor: str) -> str:
     return monitor.replace("val/", "test/", 1)
 
 
-def _shown_of_test(trials: Sequence[FrozenTrial], monitor: str) -> list[str]:
+def _of_test(monitor: str) -> list[str]:
     """The metrics of the test that are printed: the one that is monitored in the validation, and the accuracy."""
-    wanted = dict.fromkeys((name_in_test(monitor), "test/acc"))
-    return [name for name in wanted if any(name in trial.user_attrs.get("test", {}) for trial in trials)]
+    return [*dict.fromkeys((name_in_test(monitor), "test/acc"))]
 
 
 def format_metric(monitor: str, value: float) -> str:
@@ -247,9 +246,10 @@ def _averages(trials: Sequence[FrozenTrial], monitor: str) -> list[str]:
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     n_diverged = sum(map(has_diverged, trials))
     measured = {monitor: [(trial, _value(trial)) for trial in complete]} if complete else {}
-    for name in _shown_of_test(complete, monitor):
+    for name in _of_test(monitor):
         tests = [(trial, trial.user_attrs.get("test", {})) for trial in complete]
-        measured[name] = [(trial, test[name]) for trial, test in tests if name in test]
+        if tested := [(trial, test[name]) for trial, test in tests if name in test]:
+            measured[name] = tested
     width = max(map(len, measured), default=0)
     lines = [f"{name:<{width}} {_average(name, runs)}" for name, runs in measured.items()]
     if n_diverged:
@@ -285,9 +285,9 @@ def _estimate(monitor: str, samples: Sequence[float], what: str, rough: str = ""
     )
 
 
-def records_line(records: Records, monitor: str) -> str:
-    """Return one line about the records of a config: their file, and the average of the test."""
-    name, rows = name_in_test(monitor), records.read()
+def records_line(records: Records) -> str:
+    """Return one line about the records of a config: their file, and the average accuracy of the test."""
+    name, rows = "test/acc", records.read()
     values = [float(row[name]) for row in rows if row.get(name)]
     n_diverged = len([row for row in rows if has_no_metrics(row)])
     what = _count(len(values), "seed") + (f" without {n_diverged} that diverged" if n_diverged else "")
