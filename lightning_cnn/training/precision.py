@@ -10,7 +10,7 @@ import math
 import platform
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ MIN_SPEEDUP = 1.05
 #: number by up to 0.4 %, which gives 1 % for most networks and 10 % with batch normalisation before training; where a
 #: convolution is wrong, it is near 100 %.
 MAX_ERROR = 0.2
-#: A probe has 40 rounds, or fewer if they take longer than a second.
+#: A probe has 40 rounds, or fewer if they take longer than a second, of its own time on a CPU.
 _ROUNDS, _SECONDS = 40, 1.0
 #: Probability that the speedup is not between its bounds, if rounds differ at random.
 _DOUBT = 0.001
@@ -135,14 +135,20 @@ def probe(network: nn.Module, images: Tensor, device: torch.device) -> Verdict:
             targets = network(images).argmax(dim=1).roll(1)  # classes of other images, so that the loss is not near 0
         exact, rounded = [_step(network, images, targets, bfloat16) for bfloat16 in (False, True)]
         error = max(_distance(exact.logits, rounded.logits), _distance(exact.gradients, rounded.gradients))
-        started = time.perf_counter()
+        clock = _clock(device)
+        started = clock()
         speedups: list[float] = []  # not of the steps above: the first ones prepare kernels
-        while len(speedups) < _ROUNDS and time.perf_counter() - started < _SECONDS:
+        while len(speedups) < _ROUNDS and clock() - started < _SECONDS:
             order = (False, True) if len(speedups) % 2 else (True, False)
             seconds = {bfloat16: _step(network, images, targets, bfloat16).seconds for bfloat16 in order}
             speedups.append(seconds[False] / seconds[True] if seconds[True] else math.inf)
     low, high = bounds(speedups)
     return Verdict(round(low, 3), round(high, 3), round(error, 4))
+
+
+def _clock(device: torch.device) -> Callable[[], float]:
+    """Return what measures seconds: on a CPU those of this thread, to which other processes do not add."""
+    return time.perf_counter if device.type == "cuda" else time.thread_time
 
 
 class _Step(NamedTuple):
@@ -155,7 +161,7 @@ def _step(network: nn.Module, images: Tensor, targets: Tensor, bfloat16: bool) -
     """Run forward and backward passes, and return their time and results."""
     torch.manual_seed(0)  # the same dropout in both precisions
     network.zero_grad()
-    clock = time.perf_counter if images.is_cuda else time.thread_time
+    clock = _clock(images.device)
     started = clock()
     with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
         logits: Tensor = network(images)

@@ -59,7 +59,7 @@ def test_what_follows_from_the_data_is_not_shown(setting, name):
 @pytest.mark.parametrize(
     ("setting", "name", "message"),
     [
-        ("model", None, r"^--model.help needs the name of a class \(choose from CNNClassifier, .*\)$"),
+        ("model", None, r"^--model.help needs the name of a class \(choose from .*CNNClassifier, .*\)$"),
         ("model", "SimpleCNN", "^--model SimpleCNN: there is no such model class; did you mean 'SimpleCNNClassifier'"),
         ("model.network", "no.Net", "^--model.network no.Net: there is no module 'no' on Python's path"),
         ("model.optimizer", "torch.optim.lr_scheduler.StepLR", "this class is not a subclass of torch's Optimizer"),
