@@ -270,7 +270,7 @@ def test_the_commands_have_made_these_runs(workplace: Workplace, monkeypatch: py
         "mnist-cnn", "fashion_mnist-cnn", "mnist-mlp", "mnist-wide_mlp", "letters-cnn", "shapes-cnn", "mnist-fast_cnn",
         "fashion_mnist-fast_cnn", "fashion_mnist-simple_cnn", "fashion_mnist-shallow_cnn", "fashion_mnist-mlp",
         "sweep-cnn", "folds-cnn", "seeds-fast", "seeds-mlp", "seeds-folder", "float32", "rate", "found", "shipped",
-        "mnist-ensemble", "weights", "fashion_mnist-six_layer_cnn",
+        "distilled", "mnist-ensemble", "weights", "fashion_mnist-six_layer_cnn",
         *(f"results-{path.parent.name}-{path.stem}" for path in (ROOT / "results").glob("*/*.csv")),
     }  # fmt: skip
 
