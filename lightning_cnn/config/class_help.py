@@ -2,11 +2,8 @@
 
 import argparse
 import json
-from collections import defaultdict
 from inspect import Parameter, isfunction
 from typing import Any
-
-from jsonargparse import ArgumentParser
 
 from lightning_cnn.config.class_settings import (
     BASES,
@@ -18,6 +15,7 @@ from lightning_cnn.config.class_settings import (
     kind_of,
     names_class,
     required,
+    resolved,
     suggest_class,
 )
 from lightning_cnn.config.flags import Flag
@@ -41,7 +39,8 @@ def class_help(command: str, asked: Flag, schema: Schema) -> str:
         place = (*place, "NAME")  # which the user chooses
     _require_setting(command, place, asked, schema)
     cls, flag = find_class(place, asked.value), flag_of(place)
-    known, texts = _described(cls)
+    passed_on, texts = resolved(cls)  # type: ignore[arg-type]  # mypy 2.4 takes no class for hashable
+    known = {**(passed_on if isfunction(cls) else {}), **arguments(cls)}
     parser = argparse.ArgumentParser(
         usage=f"lightning-cnn {command} {flag} {asked.value} [{flag}.ARGUMENT VALUE ...]",
         description=" ".join((cls.__doc__ or "").strip().partition("\n\n")[0].split()).replace("%", "%%"),
@@ -49,9 +48,9 @@ def class_help(command: str, asked: Flag, schema: Schema) -> str:
         add_help=False,
     )
     group = parser.add_argument_group("arguments")
-    for name in sorted(known, key=lambda name: name not in required(cls)):
+    for name in sorted(known.keys() - LINKED, key=[*required(cls), *known].index):  # the others follow from the data
         notes = ", ".join(filter(None, (_type_of((*place, name), known[name]), _default_of(known[name]))))
-        text = f"{texts[name]} ({notes})".lstrip()
+        text = f"{texts.get(name, '')} ({notes})".lstrip()
         group.add_argument(f"{flag}.{name}", metavar=name.upper(), help=text.replace("%", "%%"))
     return parser.format_help()
 
@@ -71,18 +70,6 @@ def _require_setting(command: str, place: tuple[str, ...], asked: Flag, schema: 
         raise UserError(f"{flag}.help needs the name of a class{suggest_class(kind_of(place))}")
     if not names_class(place, asked.value):
         raise UserError(f"{flag}.help {asked.value}: this is no class, but a name that the Trainer knows")
-
-
-def _described(cls: type[Any]) -> tuple[dict[str, Parameter], dict[str, str]]:
-    """Return the arguments of a class or function that do not follow from the data, and what its docstring says."""
-    parser = ArgumentParser()
-    add = parser.add_function_arguments if isfunction(cls) else parser.add_class_arguments
-    names = [name for name in add(cls, fail_untyped=False) if name not in LINKED]
-    defaults = parser.get_defaults()
-    passed_on = {name: Parameter(name, Parameter.KEYWORD_ONLY, default=defaults[name]) for name in names}
-    known = {name: value for name, value in arguments(cls).items() if name not in LINKED}
-    texts = {action.dest: action.help or "" for action in parser._actions}
-    return {**(passed_on if isfunction(cls) else {}), **known}, defaultdict(str, texts)
 
 
 def _type_of(place: tuple[str, ...], parameter: Parameter) -> str:

@@ -165,7 +165,7 @@ def arguments(cls: type[Any]) -> dict[str, inspect.Parameter]:
             break
         passes_on = True
     if passes_on and cls.__module__.partition(".")[0] != "lightning_cnn":  # ours pass arguments on to a base only
-        found = {**_resolved(cls), **found}  # type: ignore[arg-type]  # mypy 2.4 takes no class for hashable
+        found = {**resolved(cls)[0], **found}  # type: ignore[arg-type]  # mypy 2.4 takes no class for hashable
     for base, injected in _INJECTED.items():
         if issubclass(cls, base):
             found.pop(injected, None)
@@ -202,12 +202,17 @@ def required(cls: type[Any]) -> list[str]:
 
 
 @cache
-def _resolved(cls: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """Return the arguments of a class that passes some on to whatever code: the parser reads its source."""
+def resolved(cls: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter], dict[str, str]]:
+    """Return all arguments of a class or function that passes some on to whatever code, and what is said of each.
+
+    The parser reads their source, and their docstrings.
+    """
     parser = ArgumentParser()
-    names = parser.add_class_arguments(cast(type[Any], cls))
+    add = parser.add_function_arguments if isfunction(cls) else parser.add_class_arguments
+    names = add(cast(type[Any], cls), fail_untyped=False)
     defaults = parser.get_defaults()
-    return {n: inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=defaults[n]) for n in names}
+    texts = {action.dest: action.help or "" for action in parser._actions}
+    return {n: inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=defaults[n]) for n in names}, texts
 
 
 def kinds(annotation: Any) -> list[Any]:
