@@ -31,20 +31,26 @@ class Load:
     Attributes:
         processes: Their number; each keeps one core busy.
         nice: Their niceness, 0 to 19.
+        new_session: Whether they are of another session, as those of another terminal are. Linux divides the cores
+            among sessions first, and heeds niceness only within one, where `kernel.sched_autogroup_enabled` is 1.
     """
 
     processes: int
     nice: int = 0
+    new_session: bool = False
 
     def __str__(self) -> str:
-        return f"{self.processes}, nice {self.nice}" if self.nice else str(self.processes)
+        nice = f", nice {self.nice}" if self.nice else ""
+        return f"{self.processes}{nice}{', other session' if self.new_session else ''}"
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Run the processes within the block."""
         command = ["nice", "-n", str(self.nice), sys.executable, "-c", _BUSY]
+        pipe = subprocess.PIPE
         started = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(self.processes)
+            subprocess.Popen(command, stdin=pipe, stdout=pipe, start_new_session=self.new_session)
+            for _ in range(self.processes)
         ]
         try:
             for process in started:
@@ -60,7 +66,7 @@ class Load:
 #: Batches of an epoch beside other processes.
 BATCHES = 200
 #: The other processes, in the order of the measurements.
-LOADS = (Load(0), Load(1), Load(2), Load(1, nice=19), Load(2, nice=19))
+LOADS = (Load(0), Load(1), Load(2), Load(1, nice=19), Load(2, nice=19), Load(1, nice=19, new_session=True))
 #: How often the precision of a system is chosen beside other processes.
 TRIES = 20
 

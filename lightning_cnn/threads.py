@@ -2,7 +2,8 @@
 
 The threads of an operation wait at its end until all have done their part. If another process keeps one of them from
 its core, the others wait for it: a step can take twenty times as long as with one thread. So there are no more threads
-than cores that other processes leave free; `lightning_cnn.waiting` is for processes that begin later.
+than cores that other processes leave free; `lightning_cnn.waiting` is for processes that begin later. Their niceness
+does not count: Linux heeds it only among the processes of one session, so a nice job of another terminal takes as much.
 """
 
 import os

@@ -24,14 +24,16 @@ def children() -> dict[int, int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux")
-@pytest.mark.parametrize("load", [Load(0), Load(2), Load(1, nice=19)], ids=str)
+@pytest.mark.parametrize("load", [Load(0), Load(2), Load(1, nice=19, new_session=True)], ids=str)
 def test_a_load_runs_within_its_block(load):
     before = children().keys()
     own = os.getpriority(os.PRIO_PROCESS, 0)
 
     with load.running():
         during = {pid: nice for pid, nice in children().items() if pid not in before}
+        sessions = {os.getsid(pid) for pid in during}
 
+    assert (os.getsid(0) in sessions) == (load.processes > 0 and not load.new_session)
     assert list(during.values()) == [min(19, own + load.nice)] * load.processes
     assert children().keys() == before
 
@@ -73,8 +75,9 @@ def test_loops_alternate_beside_each_load(options, monkeypatch):
     measurements = SECTIONS["load"].measure(replace(options, systems=["CNN"], repeats=1))
 
     assert running == [item for load in LOADS for item in (load, None)]
-    assert [run["load"] for run in measurements] == ["0", "1", "2", "1, nice 19", "2, nice 19"]
-    assert [name for name, _ in calls] == ["plain.train", "fit_system", "fit_system", "fit_system"] * 5
+    loads = ["0", "1", "2", "1, nice 19", "2, nice 19", "1, nice 19, other session"]
+    assert [run["load"] for run in measurements] == loads
+    assert [name for name, _ in calls] == ["plain.train", "fit_system", "fit_system", "fit_system"] * len(loads)
     threads = [{"OMP_NUM_THREADS": "1"}, {"OMP_NUM_THREADS": str(available_cores())}]
     assert [arguments.get("variables") for _, arguments in calls[:4]] == [None, None, *threads]
     assert {arguments["limit_batches"] for _, arguments in calls} == {200}
