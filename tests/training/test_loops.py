@@ -49,8 +49,8 @@ class Signal(Callback):
 def train(trainer, tmp_path):
     """Train with everything that is random, resume where the folder has a checkpoint, and return the folder."""
 
-    def run(name: str, *callbacks: Callback, scheduler=None, accumulate=1, **options) -> Path:
-        folder = tmp_path / name
+    def run(name: str, *callbacks: Callback, parent=tmp_path, scheduler=None, accumulate=1, **options) -> Path:
+        folder = parent / name
         folder.mkdir(exist_ok=True)
         last = folder / "checkpoints" / "last.ckpt"
         resumed = last if last.is_file() else None
@@ -69,16 +69,15 @@ def train(trainer, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def _uninterrupted() -> list[Path]:
-    return []
+def _kept(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("kept")
 
 
 @pytest.fixture
-def whole(train, _uninterrupted) -> Path:
+def whole(train, _kept) -> Path:
     """The folder of a run that was not interrupted, trained once for all tests."""
-    if not _uninterrupted:
-        _uninterrupted.append(train("whole"))
-    return _uninterrupted[0]
+    folder = _kept / "whole"
+    return folder if folder.is_dir() else train("whole", parent=_kept)
 
 
 def require_same(first: Path, second: Path) -> None:
