@@ -3,10 +3,11 @@
 No other module has these file names. Imports neither torch nor Lightning.
 """
 
+import csv
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from lightning_cnn import history, weights
 from lightning_cnn.config.json import read_json
 from lightning_cnn.config.yaml import read_config
 from lightning_cnn.errors import UserError, reason
-from lightning_cnn.files import local_path, remove_partial_files, shipped_configs
+from lightning_cnn.files import limited_lines, local_path, remove_partial_files, shipped_configs
 from lightning_cnn.history import History
 
 #: The default folder of all runs.
@@ -189,6 +190,25 @@ class Run:
         if record is None:
             return None
         return {name: math.nan if name.startswith("test/") and v is None else v for name, v in record.items()}
+
+    def read_used_digests(self, digests: Collection[str]) -> set[str]:
+        """Return those of these digests whose files were trained or validated on, as `split.csv` says, if there is one.
+
+        Raises:
+            UserError: If `split.csv` is damaged.
+        """
+        path = self.split_file
+        if not path.is_file():
+            return set()
+        try:
+            if (size := path.stat().st_size) > history.MAX_BYTES:
+                raise ValueError(f"{size:,} bytes are more than {history.MAX_BYTES:,}")
+            with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+                rows = csv.reader(limited_lines(file))
+                split, digest = map(next(rows, []).index, ("split", "digest"))
+                return {row[digest] for row in rows if row[digest] in digests and row[split] != "test"}
+        except (OSError, ValueError, IndexError, csv.Error) as error:
+            raise UserError(f"{path} is damaged ({reason(error)}); repair or delete it") from error
 
     def read_history(self, monitor: str = "val/acc") -> History:
         """Return the metrics of every epoch, `monitor` among them; raises `UserError` if `metrics.csv` is damaged."""

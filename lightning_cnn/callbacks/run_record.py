@@ -79,16 +79,16 @@ class RunRecord(Callback):
         checkpoint[checkpoints.KEY] = {**checkpoints.describe(pl_module), "config": self.config}
 
 
-def _write_split(path: Path, rows: Sequence[tuple[str, str, str]]) -> None:
-    """Write file, label and part of each image, as `ImageFolderDataModule` can read them again."""
+def _write_split(path: Path, rows: Sequence[tuple[str, str, str, str]]) -> None:
+    """Write file, label, part and digest of each image, as `ImageFolderDataModule` can read them again."""
     with (
         atomic_write(path) as temporary,
         # File names may hold bytes that are not text.
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
         writer = csv.writer(file)
-        writer.writerow(("file", "label", "split"))
-        writer.writerows((spreadsheet_safe_path(file), spreadsheet_safe(label), part) for file, label, part in rows)
+        writer.writerow(("file", "label", "split", "digest"))
+        writer.writerows((spreadsheet_safe_path(file), spreadsheet_safe(label), *rest) for file, label, *rest in rows)
 
 
 def environment_record(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:

@@ -169,8 +169,8 @@ class ImageDataModule(LightningDataModule):
         """Whether there are images of a part."""
         return True
 
-    def split_rows(self) -> list[tuple[str, str, str]]:
-        """Return file, label and part of each image, sorted; empty if the dataset itself has a test set."""
+    def split_rows(self) -> list[tuple[str, str, str, str]]:
+        """Return file, label, part and digest of each image, sorted; empty if the dataset itself has a test set."""
         return []
 
     @property

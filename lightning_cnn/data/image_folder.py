@@ -2,7 +2,7 @@
 
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import combinations
@@ -115,6 +115,7 @@ class ImageFolderDataModule(ImageDataModule):
         self.name = re.sub(r"\W+", "_", self.title.lower()).strip("_") or "images"
         self._classes: Sequence[str] | None = None  # of a model that was trained on another folder
         self._evaluated: Part | None = None  # the only part that such a folder has
+        self._find_used: Callable[[Collection[str]], Collection[str]]  # set with it
 
     @cached_property
     def listing(self) -> Listing:
@@ -213,11 +214,19 @@ class ImageFolderDataModule(ImageDataModule):
                 f"{source} has {' and '.join(sorted({*self.listing.parts}))} but no {part}; give a folder of class "
                 f"folders, all of which are evaluated, or one with {part}/<class>/"
             )
+        self._report_used(chosen, source)
         whole = f"all {len(chosen):,} images" if not found else f"the {len(chosen):,} {part} images"
         rank_zero_info(f"Evaluated: {whole} of {source}; the model was trained on another folder")
         return {name: chosen if name == part else chosen[:0] for name in _PARTS}
 
-    def evaluate_on(self, part: Part, class_names: Sequence[str], in_channels: int | None, trained: object) -> None:
+    def evaluate_on(
+        self,
+        part: Part,
+        class_names: Sequence[str],
+        in_channels: int | None,
+        trained: object,
+        find_used: Callable[[Collection[str]], Collection[str]],
+    ) -> None:
         """Use this folder to evaluate a model that was trained on another one.
 
         The images of the folder `part` are evaluated, or all images of a folder without parts; it needs no training
@@ -228,6 +237,7 @@ class ImageFolderDataModule(ImageDataModule):
             class_names: Classes of the model, in the order of its labels; the folder may have some of them.
             in_channels: Channels of the images that the model takes, if they are known.
             trained: What `state_dict` had for the files of the training, under `crc32_of_files`.
+            find_used: Returns those of some digests whose files the model was trained or validated on.
         """
         self._classes = class_names
         if self.channels == "auto" and in_channels is not None:
@@ -235,7 +245,7 @@ class ImageFolderDataModule(ImageDataModule):
         with suppress(UserError):  # too few images to be divided as those of the training: then, they are others
             if {"", "train"} & {*self.listing.parts} and self._crc32(self._split()["train"]) == trained:
                 return
-        self._evaluated = part
+        self._evaluated, self._find_used = part, find_used
 
     def _crc32(self, files: NDArray[np.intp]) -> int:
         return zlib.crc32(self.decoded.digests[files].tobytes())
@@ -266,9 +276,23 @@ class ImageFolderDataModule(ImageDataModule):
             if not len(same):
                 continue
             found = self._also(f" of {other}", one, parts[one][a], parts[other][b])
-            if self.duplicates == "refuse":
-                raise UserError(f"{found}; remove them, or set --data.duplicates keep")
-            announce(f"WARNING: {found}")
+            self._warn_or_refuse(found)
+
+    def _report_used(self, chosen: NDArray[np.intp], source: str) -> None:
+        """Tell of files to evaluate that the model was trained or validated on: their metrics are too good."""
+        if self.duplicates == "keep":
+            return
+        digests = {i: self.decoded.digests[i].decode() for i in chosen.tolist()}
+        known = self._find_used({*digests.values()})
+        if used := [self.listing.files[i] for i, digest in digests.items() if digest in known]:
+            are = "is" if len(used) == 1 else "are"
+            found = f"{count(used, 'file')} of {source} {are} also among those of the training: {some(used)}"
+            self._warn_or_refuse(found)
+
+    def _warn_or_refuse(self, found: str) -> None:
+        if self.duplicates == "refuse":
+            raise UserError(f"{found}; remove them, or set --data.duplicates keep")
+        announce(f"WARNING: {found}")
 
     def _also(self, of: str, where: str, files: NDArray[np.intp], others: NDArray[np.intp]) -> str:
         example = " and ".join(printable(self.listing.files[i]) for i in (files[0], others[0]))
@@ -324,11 +348,11 @@ class ImageFolderDataModule(ImageDataModule):
         """Whether there are images of a part."""
         return len(self.parts[part]) > 0
 
-    def split_rows(self) -> list[tuple[str, str, str]]:
-        """Return file, label and part of each image, sorted."""
-        listing = self.listing
+    def split_rows(self) -> list[tuple[str, str, str, str]]:
+        """Return file, label, part and digest of each image, sorted."""
+        listing, digests = self.listing, self.decoded.digests
         return sorted(
-            (listing.files[i], self.class_names[listing.labels[i]], part)
+            (listing.files[i], self.class_names[listing.labels[i]], part, digests[i].decode())
             for part, files in self.parts.items()
             for i in files.tolist()
         )

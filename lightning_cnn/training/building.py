@@ -105,7 +105,7 @@ class BuildingCLI(SettingsCLI):
                 if "weights" in self.config["model"].get("init_args", {}):  # it has its own
                     self.config["model"]["init_args"]["weights"] = None
                 part: Part | None = {"validate": "val", "test": "test"}.get(self.command)  # type: ignore[assignment]
-                self.config["data"] = build_data(self.parser, self.config, content, part)
+                self.config["data"] = build_data(self.parser, self.config, self.checkpoint, content, part)
                 require_same_images(self.checkpoint, content.get("hyper_parameters", {}), self.config["data"])
                 if not self.is_exported:
                     require_same_model(self.parser, self.config, content["state_dict"])

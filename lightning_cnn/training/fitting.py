@@ -12,17 +12,19 @@ from lightning_cnn.config.class_settings import is_class
 from lightning_cnn.config.classes import is_of_known_package
 from lightning_cnn.data import ImageDataModule, ImageFolderDataModule
 from lightning_cnn.data.base import Part
+from lightning_cnn.run import Run
 
 
 def build_data(
-    parser: LightningArgumentParser, config: Namespace, content: dict[str, Any], part: Part | None
+    parser: LightningArgumentParser, config: Namespace, checkpoint: Path, content: dict[str, Any], part: Part | None
 ) -> ImageDataModule:
     """Return the data module; a folder that is not the one of the training is evaluated as a whole.
 
     Args:
         parser: Instantiates classes.
         config: The parsed settings.
-        content: What `checkpoint.read` returns for the checkpoint.
+        checkpoint: The file.
+        content: What `checkpoint.read` returns for it.
         part: The part that is evaluated, `val` or `test`; None if training is resumed.
     """
     description: checkpoints.Description = content[checkpoints.KEY]
@@ -34,7 +36,7 @@ def build_data(
         places = (((before.get("init_args") or {}).get(name), data.hparams[name]) for name in ("root", "labels"))
         if part is not None and classes is not None and any(_resolved(old) != _resolved(new) for old, new in places):
             trained = content.get(class_type.__qualname__, {}).get("crc32_of_files")
-            data.evaluate_on(part, classes, channels, trained)
+            data.evaluate_on(part, classes, channels, trained, Run.of_checkpoint(checkpoint).read_used_digests)
         return data
 
     # As it is constructed: the parser then asks it for the number of classes, which is that of the model.

@@ -39,7 +39,7 @@ class EvaluationImages:
         line = read_command_line([str(checkpoint), *flags, "--seed_everything", "false"])  # nothing is random
         cli = SettingsCLI(read_request("test", line, schema("test")))
         try:
-            self._data: ImageDataModule = build_data(cli.parser, cli.config, content, "test")
+            self._data: ImageDataModule = build_data(cli.parser, cli.config, checkpoint, content, "test")
         except (ValueError, TypeError, RuntimeError, ConstructorError) as error:
             raise UserError(refusal(error, cli.settings)) from error
         require_same_images(checkpoint, content.get("hyper_parameters", {}), self._data)

@@ -1,3 +1,4 @@
+import hashlib
 import re
 import shutil
 from pathlib import Path
@@ -400,7 +401,10 @@ def test_split_rows_name_each_file_once():
 
     assert rows == sorted(rows)
     assert [row[0] for row in rows] == sorted(f"{name}/{n}.png" for name in CLASSES for n in range(10))
-    assert all(label == file.split("/")[0] for file, label, _ in rows)
+    assert all(label == file.split("/")[0] for file, label, *_ in rows)
+    assert all(
+        hashlib.blake2b(Path("photos", row[0]).read_bytes(), digest_size=16).hexdigest() == row[3] for row in rows
+    )
     assert {part: {row[0] for row in rows if row[2] == part} for part in ("train", "val", "test")} == split(datamodule)
 
 

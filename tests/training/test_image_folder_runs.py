@@ -266,6 +266,42 @@ def test_the_folder_of_the_training_is_not_another_one_wherever_it_is(evaluate, 
     assert "of 3 images" in outcome.out and "Evaluated" not in caplog.text
 
 
+@pytest.mark.parametrize(("verb", "part"), [("test", "test"), ("validate", "val")])
+def test_images_of_another_folder_that_the_model_has_seen_are_named(evaluate, verb, part):
+    seen = [row["file"] for row in table(only_run() / "split.csv") if row["split"] != "test"]
+    unseen = next(row["file"] for row in table(only_run() / "split.csv") if row["split"] == "test")
+    write_images("others", (part,), n=1, colour=False)
+    for number, file in enumerate((seen[0], seen[-1], unseen)):
+        shutil.copy(f"photos/{file}", f"others/{part}/dog/copy{number}.png")
+    flags = ("--data.root", "others", "--data.duplicates")
+
+    warned, refused, kept = (evaluate(*flags, choice, verb=verb) for choice in ("group", "refuse", "keep"))
+
+    known = f"2 files of others are also among those of the training: {part}/dog/copy0.png, {part}/dog/copy1.png"
+    assert warned.status == 0 and f"WARNING: {known}\n" in warned.err
+    assert refused.status == 2
+    assert refused.err.endswith(f"lightning-cnn: error: {known}; remove them, or set --data.duplicates keep\n")
+    assert kept.status == 0 and "also among" not in kept.err
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["file,label\n", "split,digest\ntrain\n", "\0", "x" * 2**18, b"\xff\xfe"],
+    ids=lambda text: repr(text[:9]),
+)
+def test_a_damaged_record_of_the_split_is_named(evaluate, content):
+    write_images("others", n=1)
+    file = only_run() / "split.csv"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    refused = evaluate("--data.root", "others")
+
+    assert refused.status == 2
+    assert re.search(rf"error: {file} is damaged \(.+\); repair or delete it\n$", refused.err)
+    file.unlink()
+    assert evaluate("--data.root", "others").status == 0
+
+
 @pytest.mark.parametrize(
     ("parts", "classes", "message"),
     [
