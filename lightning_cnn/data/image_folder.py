@@ -2,10 +2,9 @@
 
 import re
 import zlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
-from itertools import combinations
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from lightning_cnn.data import cache, folders, tables
 from lightning_cnn.data.base import ImageDataModule, Part
 from lightning_cnn.data.batches import Images
+from lightning_cnn.data.equal_files import Duplicates, EqualFiles, FindUsed
 from lightning_cnn.data.files import announce
 from lightning_cnn.data.listing import Listing, count, some
 from lightning_cnn.data.resize import MAX_SIDE, Mode, Resize
@@ -23,8 +23,6 @@ from lightning_cnn.data.splits import number_of, require_share, stratified_split
 from lightning_cnn.errors import UserError
 from lightning_cnn.text import printable
 
-#: What happens if two parts have the same file.
-Duplicates = Literal["refuse", "keep", "group"]
 _CHANNELS: dict[str, cache.Channels] = {"auto": "auto", "grey": 1, "rgb": 3}
 _PARTS: tuple[Part, ...] = get_args(Part)
 
@@ -115,7 +113,7 @@ class ImageFolderDataModule(ImageDataModule):
         self.name = re.sub(r"\W+", "_", self.title.lower()).strip("_") or "images"
         self._classes: Sequence[str] | None = None  # of a model that was trained on another folder
         self._evaluated: Part | None = None  # the only part that such a folder has
-        self._find_used: Callable[[Collection[str]], Collection[str]]  # set with it
+        self._find_used: FindUsed  # set with it
 
     @cached_property
     def listing(self) -> Listing:
@@ -128,6 +126,11 @@ class ImageFolderDataModule(ImageDataModule):
     def decoded(self) -> cache.Decoded:
         """The pixels of all files."""
         return cache.decoded(self.listing, self.size, self.resize, _CHANNELS[self.channels], self.on_error)
+
+    @cached_property
+    def equal_files(self) -> EqualFiles:
+        """Which files have the same content."""
+        return EqualFiles(self.listing, self.decoded.digests, self.duplicates)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -182,7 +185,7 @@ class ImageFolderDataModule(ImageDataModule):
             UserError: If a part is too large, or if two parts have the same file and `duplicates` is `refuse`.
         """
         parts = self._split() if self._evaluated is None else self._undivided(self._evaluated)
-        self._report_duplicates(parts)
+        self.equal_files.report(parts)
         untrained = {*range(self.num_classes)} - {*self.listing.labels[parts["train"]].tolist()}
         if untrained and self._evaluated is None:
             names = [self.class_names[label] for label in sorted(untrained)]
@@ -196,11 +199,11 @@ class ImageFolderDataModule(ImageDataModule):
         if self.folds is not None:  # which are of all images that are not for the test
             parts["train"], parts["val"] = np.sort(np.concatenate([parts["train"], parts["val"]])), usable[:0]
         if self._is_divided("test") and (size := self.test_size):
-            parts["train"], parts["test"] = self._divide(
+            parts["train"], parts["test"] = self.equal_files.divide(
                 parts["train"], lambda labels: stratified_split(labels, number_of(size, len(labels), "test_size"))
             )
         if self._is_divided("val"):
-            parts["train"], parts["val"] = self._divide(parts["train"], self.split)
+            parts["train"], parts["val"] = self.equal_files.divide(parts["train"], self.split)
         return parts
 
     def _undivided(self, part: Part) -> dict[Part, NDArray[np.intp]]:
@@ -214,7 +217,7 @@ class ImageFolderDataModule(ImageDataModule):
                 f"{source} has {' and '.join(sorted({*self.listing.parts}))} but no {part}; give a folder of class "
                 f"folders, all of which are evaluated, or one with {part}/<class>/"
             )
-        self._report_used(chosen, source)
+        self.equal_files.report_used(chosen, self._find_used, source)
         whole = f"all {len(chosen):,} images" if not found else f"the {len(chosen):,} {part} images"
         rank_zero_info(f"Evaluated: {whole} of {source}; the model was trained on another folder")
         return {name: chosen if name == part else chosen[:0] for name in _PARTS}
@@ -225,7 +228,7 @@ class ImageFolderDataModule(ImageDataModule):
         class_names: Sequence[str],
         in_channels: int | None,
         trained: object,
-        find_used: Callable[[Collection[str]], Collection[str]],
+        find_used: FindUsed,
     ) -> None:
         """Use this folder to evaluate a model that was trained on another one.
 
@@ -249,55 +252,6 @@ class ImageFolderDataModule(ImageDataModule):
 
     def _crc32(self, files: NDArray[np.intp]) -> int:
         return zlib.crc32(self.decoded.digests[files].tobytes())
-
-    def _divide(
-        self, files: NDArray[np.intp], split: Callable[[NDArray[np.integer]], Any]
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Divide files in two; equal ones stay together unless `duplicates` is `keep`."""
-        first, group = np.arange(len(files)), np.arange(len(files))
-        if self.duplicates != "keep":
-            _, first, group = np.unique(self.decoded.digests[files], return_index=True, return_inverse=True)
-            order = np.argsort(first)  # in the order of the files, whatever their content
-            first, group = first[order], np.argsort(order)[group]
-        chosen = np.isin(group, split(self.listing.labels[files[first]])[1])
-        return files[~chosen], files[chosen]
-
-    def _report_duplicates(self, parts: dict[Part, NDArray[np.intp]]) -> None:
-        if self.duplicates == "keep":
-            return
-        digests, labels = self.decoded.digests, self.listing.labels
-        files = np.concatenate([*parts.values()])
-        files = files[np.argsort(digests[files], kind="stable")]
-        same = np.flatnonzero((digests[files[:-1]] == digests[files[1:]]) & (labels[files[:-1]] != labels[files[1:]]))
-        if len(same):
-            announce(f"WARNING: {self._also('', 'another class', files[same], files[same + 1])}")
-        for one, other in combinations(_PARTS, 2):
-            same, a, b = np.intersect1d(digests[parts[one]], digests[parts[other]], return_indices=True)
-            if not len(same):
-                continue
-            found = self._also(f" of {other}", one, parts[one][a], parts[other][b])
-            self._warn_or_refuse(found)
-
-    def _report_used(self, chosen: NDArray[np.intp], source: str) -> None:
-        """Tell of files to evaluate that the model was trained or validated on: their metrics are too good."""
-        if self.duplicates == "keep":
-            return
-        digests = {i: self.decoded.digests[i].decode() for i in chosen.tolist()}
-        known = self._find_used({*digests.values()})
-        if used := [self.listing.files[i] for i, digest in digests.items() if digest in known]:
-            are = "is" if len(used) == 1 else "are"
-            found = f"{count(used, 'file')} of {source} {are} also among those of the training: {some(used)}"
-            self._warn_or_refuse(found)
-
-    def _warn_or_refuse(self, found: str) -> None:
-        if self.duplicates == "refuse":
-            raise UserError(f"{found}; remove them, or set --data.duplicates keep")
-        announce(f"WARNING: {found}")
-
-    def _also(self, of: str, where: str, files: NDArray[np.intp], others: NDArray[np.intp]) -> str:
-        example = " and ".join(printable(self.listing.files[i]) for i in (files[0], others[0]))
-        are = "is" if len(files) == 1 else "are"
-        return f"{count(files, 'file')}{of} {are} also in {where}, for example {example}"
 
     def _is_divided(self, part: Part) -> bool:
         """Whether the images of a part are taken from the training images: then they depend on all files."""
