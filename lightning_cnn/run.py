@@ -191,15 +191,15 @@ class Run:
             return None
         return {name: math.nan if name.startswith("test/") and v is None else v for name, v in record.items()}
 
-    def read_used_digests(self, digests: Collection[str]) -> set[str]:
-        """Return those of these digests whose files were trained or validated on, as `split.csv` says, if there is one.
+    def read_used_digests(self, digests: Collection[str]) -> set[str] | None:
+        """Return those of these digests whose files were trained or validated on; None if there is no `split.csv`.
 
         Raises:
             UserError: If `split.csv` is damaged.
         """
         path = self.split_file
         if not path.is_file():
-            return set()
+            return None
         try:
             if (size := path.stat().st_size) > history.MAX_BYTES:
                 raise ValueError(f"{size:,} bytes are more than {history.MAX_BYTES:,}")

@@ -130,7 +130,7 @@ def describe_test(trainer: Trainer, checkpoint: Path) -> dict[str, Any]:
         "checkpoint": str(checkpoint),
         "checkpoint_sha256": sha256(checkpoint),
         "shortened": sum(trainer.num_test_batches) < len(trainer.test_dataloaders),
-        "data": datamodule.record,
+        "data": {**(datamodule.record or {}), "crc32": datamodule.test_set.crc32()},
     }
 
 
@@ -159,4 +159,4 @@ def write_results(run: Run, metrics: dict[str, float], predictions: Predictions,
 
 def identity_of_data(data: dict[str, Any]) -> tuple[Any, ...]:
     """Return what the same test images have in common; a folder may have got others."""
-    return data["dataset"], data["sample"], data.get("images", {}).get("test")
+    return data["dataset"], data["sample"], data["crc32"]

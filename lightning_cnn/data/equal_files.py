@@ -16,8 +16,8 @@ from lightning_cnn.text import printable
 
 #: What happens if two parts have the same file.
 Duplicates = Literal["refuse", "keep", "group"]
-#: Returns those of some digests whose files a model was trained or validated on.
-FindUsed = Callable[[Collection[str]], Collection[str]]
+#: Returns those of some digests whose files a model was trained or validated on; None if that is not known.
+FindUsed = Callable[[Collection[str]], Collection[str] | None]
 
 
 @dataclass(frozen=True)
@@ -79,21 +79,26 @@ class EqualFiles:
             source: Where the files are, for the message.
 
         Raises:
-            UserError: If there are any and `duplicates` is `refuse`.
+            UserError: If there are any, or it is not known, and `duplicates` is `refuse`.
         """
         if self.duplicates == "keep":
             return
         digests = {i: self.digests[i].decode() for i in files.tolist()}
-        known = find_used({*digests.values()})
-        if used := [self.listing.files[i] for i, digest in digests.items() if digest in known]:
+        if (known := find_used({*digests.values()})) is None:
+            self._warn_or_refuse(
+                f"whether files of {source} are also among those of the training is not known: the run's split.csv is "
+                "not beside the model",
+                "give the run in its place",
+            )
+        elif used := [self.listing.files[i] for i, digest in digests.items() if digest in known]:
             are = "is" if len(used) == 1 else "are"
             self._warn_or_refuse(
                 f"{count(used, 'file')} of {source} {are} also among those of the training: {some(used)}"
             )
 
-    def _warn_or_refuse(self, found: str) -> None:
+    def _warn_or_refuse(self, found: str, way_out: str = "remove them") -> None:
         if self.duplicates == "refuse":
-            raise UserError(f"{found}; remove them, or set --data.duplicates keep")
+            raise UserError(f"{found}; {way_out}, or set --data.duplicates keep")
         announce(f"WARNING: {found}")
 
     def _also(self, of: str, where: str, files: NDArray[np.intp], others: NDArray[np.intp]) -> str:

@@ -123,7 +123,8 @@ class BuildingCLI(SettingsCLI):
         A deterministic run does not depend on what else the machine does; several processes divide all cores.
         """
         recorded = None if self.description is None else self.description.get("threads")
-        is_free = self.trainer.world_size == 1 and not (recorded is None and self.settings.get("deterministic"))
+        is_deterministic = recorded is None and self.settings["trainer"]["deterministic"]
+        is_free = self.trainer.world_size == 1 and not is_deterministic
         if is_free and (message := set_num_threads(recorded)):
             rank_zero_info(message)
         sleep_beside_others(torch.get_num_threads())

@@ -1,5 +1,6 @@
 """Data and model for a checkpoint: whether they fit it, before memory for the model is allocated."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,19 @@ def build_data(
         part: The part that is evaluated, `val` or `test`; None if training is resumed.
     """
     description: checkpoints.Description = content[checkpoints.KEY]
-    classes, before = description["class_names"], description["config"].get("data") or {}
+    classes = description["class_names"]
     channels = content.get("hyper_parameters", {}).get("in_channels")
+    used = checkpoints.init_args(description["config"].get("data"))  # in the training
+
+    def find_used(digests: Collection[str]) -> Collection[str] | None:
+        return Run.of_checkpoint(checkpoint).read_used_digests(digests) if "root" in used else ()
 
     def construct(class_type: type[ImageFolderDataModule], *args: Any, **kwargs: Any) -> ImageFolderDataModule:
         data = class_type(*args, **kwargs)
-        places = (((before.get("init_args") or {}).get(name), data.hparams[name]) for name in ("root", "labels"))
-        if part is not None and classes is not None and any(_resolved(old) != _resolved(new) for old, new in places):
+        is_same = all(_resolved(used.get(name)) == _resolved(data.hparams[name]) for name in ("root", "labels"))
+        if part is not None and classes is not None and not is_same:
             trained = content.get(class_type.__qualname__, {}).get("crc32_of_files")
-            data.evaluate_on(part, classes, channels, trained, Run.of_checkpoint(checkpoint).read_used_digests)
+            data.evaluate_on(part, classes, channels, trained, find_used)
         return data
 
     # As it is constructed: the parser then asks it for the number of classes, which is that of the model.

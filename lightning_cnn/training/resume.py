@@ -181,8 +181,8 @@ def require_same_batches(content: dict[str, Any], datamodule: ImageDataModule, p
     new = datamodule.global_batch_size or datamodule.batch_size * processes
     if new != old:
         raise UserError(
-            f"the run has {old} images per step, which it keeps when it is resumed, not {new}; add "
-            f"--data.global_batch_size {old}, or train a new run"
+            f"the run has {old} images per step, which it keeps when it is resumed, not {new}; give "
+            f"--data.global_batch_size {old} and no --data.batch_size, or train a new run"
         )
 
 

@@ -66,6 +66,24 @@ def test_only_the_rows_are_moved_to_a_device(chosen, dataset):
     assert dataset.to(torch.device("meta")).images.shape == dataset.images.shape
 
 
+def test_the_checksum_depends_on_pixels_labels_and_order_alone(chosen, dataset):
+    same = Images(dataset.images[ROWS], torch.from_numpy(ROWS))
+    more = [torch.cat([part] * 100) for part in (same.images, same.targets)]  # than are read at once
+
+    assert chosen.crc32() == same.crc32()
+    changed = (
+        Images(same.images.roll(1, 0), same.targets),
+        Images(same.images, same.targets.roll(1)),
+        Images(same.images, same.targets + 1),
+        Images(same.images.flip(1) + 1, same.targets),
+        Images(same.images[:3], same.targets[:3]),
+    )
+    assert len({images.crc32() for images in (same, *changed)}) == 6
+    last = more[0].clone()
+    last[-1, 0, 0, 0] += 1
+    assert Images(last, more[1]).crc32() != Images(*more).crc32()
+
+
 def test_an_image_and_its_target(dataset):
     image, target = dataset[5]
 

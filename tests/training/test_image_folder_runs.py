@@ -298,8 +298,50 @@ def test_a_damaged_record_of_the_split_is_named(evaluate, content):
 
     assert refused.status == 2
     assert re.search(rf"error: {file} is damaged \(.+\); repair or delete it\n$", refused.err)
-    file.unlink()
-    assert evaluate("--data.root", "others").status == 0
+
+
+@pytest.mark.parametrize("verb", ["test", "validate"])
+def test_without_the_record_of_the_split_it_is_not_known_which_images_the_model_has_seen(evaluate, cli, verb):
+    write_images("others", n=1)
+    for folder in ("elsewhere", "exported"):
+        Path(folder).mkdir()
+    shutil.copy(only_run() / "checkpoints" / "best.ckpt", "elsewhere/copy.ckpt")
+    assert cli("export", only_run(), "--output", "exported/weights.safetensors").status == 0
+    flags = ("--data.root", "others", "--data.duplicates")
+
+    for model in ("elsewhere/copy.ckpt", "exported/weights.safetensors"):
+        warned, refused, kept = (cli(verb, model, *flags, choice) for choice in ("group", "refuse", "keep"))
+
+        unknown = (
+            "whether files of others are also among those of the training is not known: the run's split.csv is not "
+            "beside the model"
+        )
+        assert warned.status == 0 and f"WARNING: {unknown}\n" in warned.err
+        assert refused.status == 2
+        way_out = "give the run in its place, or set --data.duplicates keep"
+        assert refused.err.endswith(f"lightning-cnn: error: {unknown}; {way_out}\n")
+        assert kept.status == 0 and "not known" not in kept.err
+
+
+def test_a_model_that_was_not_trained_on_files_knows_none_of_a_folder(cli, configs):
+    write_images("others", classes=[str(n) for n in range(10)], n=2, colour=False)
+
+    outcome = cli(
+        "test", "mnist/tiny", "--data", "ImageFolderDataModule", "--data.root", "others", "--data.image_size", 28,
+        "--data.channels", "grey", "--data.duplicates", "refuse",
+    )  # fmt: skip
+
+    assert outcome.status == 0, outcome.err
+
+
+def test_results_on_other_images_of_a_folder_with_the_same_name_are_not_replaced(evaluate):
+    write_images("elsewhere/photos", n=1, colour=False)
+
+    before, again, others = (evaluate("--data.root", root) for root in ("photos", "photos", "elsewhere/photos"))
+
+    assert before.status == again.status == 0 and "of 3 images" in before.out
+    assert others.status == 2
+    assert "has the results on other images of photos; add `--overwrite true`" in others.err
 
 
 @pytest.mark.parametrize(

@@ -247,7 +247,7 @@ def test_an_optimizer_state_that_does_not_fit_is_refused(mlp_run, cli):
         (("--data.val_size", 60), "--data.val_size 60: the run has 50"),
         (("--data.augment", "CropAndRotate"), "--data.augment"),
         (("--data.folds", 5, "--data.fold", 1), "--data.fold"),
-        (("--data.batch_size", 32), "the run has 64 images per step, which it keeps when it is resumed, not 32; add"),
+        (("--data.batch_size", 32), "the run has 64 images per step, which it keeps when it is resumed, not 32;"),
         (("--data.global_batch_size", 32), "the run has 64 images per step"),
         (("--trainer.max_epochs", 1), "--trainer.max_epochs 1: the run has trained 3 epochs already"),
     ],
@@ -323,7 +323,15 @@ def test_a_run_keeps_its_number_of_threads_whatever_the_machine_does(mlp_run, cl
         assert torch.get_num_threads() == 2
 
 
-@pytest.mark.parametrize(("flags", "number"), [([], 1), (["--deterministic", "true"], 2)], ids=["", "deterministic"])
+@pytest.mark.parametrize(
+    ("flags", "number"),
+    [
+        ([], 1),
+        (["--deterministic", "true"], 2),
+        (["--trainer.deterministic", "true"], 2),  # as in the config of a deterministic run
+    ],
+    ids=["", "deterministic", "trainer.deterministic"],
+)
 def test_a_new_run_has_as_many_threads_as_free_cores_unless_it_is_deterministic(
     flags, number, fit, monkeypatch, caplog
 ):
