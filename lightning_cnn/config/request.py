@@ -43,6 +43,11 @@ class Request:
     prints_config: bool = False
 
 
+def default_settings(schema: Schema) -> Tree:
+    """Return the settings of `default.yaml`, which every config overrides."""
+    return read_settings(str(shipped_config("default.yaml")), schema)
+
+
 def read_request(command: str, line: CommandLine, schema: Schema) -> Request:
     """Read all files that the command line of a command names, and merge the settings in them with its flags.
 
@@ -52,7 +57,7 @@ def read_request(command: str, line: CommandLine, schema: Schema) -> Request:
     if line.checkpoint is None and command != "fit":
         raise UserError(f"{command} needs a checkpoint: {CHECKPOINT_FORMS}")
     flags = [flag for flag in line.flags if flag.name != "print_config"]
-    defaults = read_settings(str(shipped_config("default.yaml")), schema)
+    defaults = default_settings(schema)
     defaults = apply_flags(defaults, _environment_flags(schema), schema)
     configs = [read_settings(config, schema) for config in line.configs]
     stored, path = {}, None

@@ -10,7 +10,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning_cnn.config.class_help import class_help
 from lightning_cnn.config.flags import CommandLine, Flag, read_command_line
 from lightning_cnn.config.parser import in_one_line
-from lightning_cnn.config.request import Request, read_request
+from lightning_cnn.config.request import Request, default_settings, read_request
 from lightning_cnn.config.settings import Tree
 from lightning_cnn.config.yaml import dump
 from lightning_cnn.errors import UserError
@@ -70,10 +70,13 @@ def _test_ensemble(line: CommandLine) -> None:
 
 
 def parser_of(command: str) -> LightningArgumentParser:
-    """Return the parser of `fit`, `validate` or `test`, with all options."""
+    """Return the parser of `fit`, `validate` or `test`, with all options and their defaults, for the help."""
     required = {"model": "lightning_cnn.classifiers.CNNClassifier", "data": "lightning_cnn.data.MNISTDataModule"}
     settings: Tree = {name: {"class_path": path} for name, path in required.items()}
-    return SettingsCLI(Request(command, {"seed_everything": False, **settings})).parser
+    parser = SettingsCLI(Request(command, {"seed_everything": False, **settings})).parser
+    trainer = default_settings(schema(command))["trainer"]
+    parser.set_defaults({f"trainer.{name}": value for name, value in trainer.items()})
+    return parser
 
 
 def run(

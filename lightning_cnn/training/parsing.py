@@ -98,7 +98,9 @@ class SettingsCLI(LightningCLI):
                 "prog": f"lightning-cnn {self.command}",
                 "usage": usage(self.command),
                 "description": DESCRIPTION[self.command],
+                "epilog": "--print_config prints all settings that would be used, and exits.",
                 "allow_abbrev": False,
+                "print_config": None,  # `Request` has it
             },
             args=request.settings,
             run=False,
