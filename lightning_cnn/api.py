@@ -3,7 +3,6 @@
 Everything heavy is imported when it is needed, so that a trained classifier is loaded without what only training needs.
 """
 
-import gc
 import os
 import shlex
 import signal
@@ -21,7 +20,7 @@ from lightning_cnn.errors import Interrupted, UserError
 from lightning_cnn.files import atomic_write
 from lightning_cnn.history import History
 from lightning_cnn.run import Run
-from lightning_cnn.startup import filter_warnings, quick_imports
+from lightning_cnn.startup import filter_warnings, quick_imports, unfrozen
 from lightning_cnn.text import READABLE
 from lightning_cnn.waiting import sleep_beside_others
 
@@ -31,6 +30,10 @@ if TYPE_CHECKING:
     from lightning_cnn.predict.trained import TrainedClassifier
     from lightning_cnn.report.summary import RunSummary
     from lightning_cnn.training.cli import TrainingCLI
+
+
+#: What `seed_everything` sets for processes that are started later.
+_SEED = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
 
 
 def fit(
@@ -185,7 +188,7 @@ class TrainedRun:
 
 
 def _run(command: str, line: CommandLine, settings: Mapping[str, Any]) -> "TrainingCLI":
-    """Run a command with settings in this process, which keeps its number of threads."""
+    """Run a command with settings in this process, which keeps its threads, its seed and how it rounds."""
     with _quick_imports():
         import torch
 
@@ -195,7 +198,8 @@ def _run(command: str, line: CommandLine, settings: Mapping[str, Any]) -> "Train
         from lightning_cnn.training.distributed import PeerProcesses
         from lightning_cnn.training.options import schema
     line.flags += read_keywords(settings, schema(command))
-    threads = torch.get_num_threads()
+    threads, flushes_denormal = torch.get_num_threads(), _flushes_denormal()
+    seed = {name: os.environ.get(name) for name in _SEED}
     try:
         cli = run(command, line, PeerProcesses(), PythonCLI)
     except Interrupted as interrupted:
@@ -205,16 +209,23 @@ def _run(command: str, line: CommandLine, settings: Mapping[str, Any]) -> "Train
     finally:
         sleep_beside_others(threads=1)
         torch.set_num_threads(threads)
+        torch.set_flush_denormal(flushes_denormal)
+        for name, value in seed.items():
+            os.environ.pop(name, None)
+            os.environ.update({name: value} if value is not None else {})
     assert cli is not None  # `print_config` is not a setting
     return cli
+
+
+def _flushes_denormal() -> bool:
+    import torch
+
+    return torch.tensor(1e-39).mul(1).item() == 0
 
 
 @contextmanager
 def _quick_imports() -> Iterator[None]:
     """Import quickly, but leave objects of the user to the garbage collector."""
     filter_warnings()  # of imports
-    try:
-        with quick_imports():
-            yield
-    finally:
-        gc.unfreeze()
+    with unfrozen(), quick_imports():
+        yield

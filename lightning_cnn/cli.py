@@ -45,8 +45,17 @@ _ALIASES = {
     **dict.fromkeys(("compare", "plot", "summary"), "report"),
     **dict.fromkeys(("download", "fetch", "prepare", "datasets"), "data"),
 }
-#: System errors that any write can raise.
-_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+#: What to do about some system errors; about others, free space or choose another folder.
+_WAYS_OUT = {
+    errno.ENAMETOOLONG: "give a shorter path",
+    errno.EMFILE: "allow this process more open files, with `ulimit -n`",
+    errno.ENFILE: "end other programs: too many files are open",
+}
+#: System errors that any command can raise which reads and writes files.
+_FILE_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EFBIG, errno.EIO),
+    *_WAYS_OUT,
+)
 
 _EXAMPLES = """\
 examples:
@@ -115,13 +124,12 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        is_too_long = error.errno == errno.ENAMETOOLONG
-        if not is_too_long and error.errno not in _WRITE_ERRORS:
+        if error.errno not in _FILE_ERRORS:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        way_out = "give a shorter path" if is_too_long else "free space, or choose another folder"
+        way_out = _WAYS_OUT.get(error.errno or 0, "free space, or choose another folder")
         _print_error(f"error: {where}{error.strerror}; {way_out}")
-        return 2 if is_too_long else 1
+        return 2 if error.errno == errno.ENAMETOOLONG else 1
 
 
 def _print_error(message: str, lines: bool = False) -> None:

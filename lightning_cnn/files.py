@@ -3,9 +3,9 @@
 import fcntl
 import hashlib
 import os
+import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -65,17 +65,15 @@ def atomic_write(path: Path) -> Iterator[Path]:
     temporary = None
     stack = ExitStack()
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        name = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+        handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # less what the umask forbids
         stack.callback(os.close, handle)
-        temporary = Path(name)
+        temporary = name
         with suppress(OSError):  # some filesystems have no locks
             fcntl.flock(handle, fcntl.LOCK_EX)  # for `remove_partial_files`; the system releases it
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp's mode is private
         temporary.replace(path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:

@@ -106,13 +106,29 @@ def lazy_imports(*packages: str) -> Iterator[None]:
 @contextmanager
 def quick_imports() -> Iterator[None]:
     """Import torch and Lightning within the block in two thirds of the usual time."""
+    is_collecting = gc.isenabled()
     gc.disable()  # none of a million new objects is garbage; collecting takes a fifth of the time
     try:
         with lazy_imports(*filter(find_spec, _RARELY_USED)):  # what is not installed must not be found
             yield
     finally:
         gc.freeze()  # nor does training collect them
-        gc.enable()
+        if is_collecting:
+            gc.enable()
+
+
+@contextmanager
+def unfrozen() -> Iterator[None]:
+    """Leave what is frozen in the block to the garbage collector after it, unless the user has frozen objects before.
+
+    A program in Python also ends with objects that it began with.
+    """
+    is_frozen = gc.get_freeze_count() > 0
+    try:
+        yield
+    finally:
+        if not is_frozen:
+            gc.unfreeze()
 
 
 class _Placeholder(ModuleType):

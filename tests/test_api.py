@@ -2,6 +2,7 @@
 
 import gc
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -215,10 +216,17 @@ def test_an_interruption_is_that_of_python_and_handlers_are_kept(tiny_data, monk
     assert {number: signal.getsignal(number) for number in before} == before
 
 
-def test_the_process_is_left_as_it_was(tiny_data, unfrozen):
+@pytest.mark.parametrize("seed", [None, "7"])
+def test_the_process_is_left_as_it_was(tiny_data, unfrozen, monkeypatch, seed):
     torch.set_num_threads(2)
+    torch.set_flush_denormal(False)
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    if seed is not None:
+        monkeypatch.setenv("PL_GLOBAL_SEED", seed)
 
-    lc.fit("fashion_mnist/mlp", **PLAIN)
+    lc.fit("fashion_mnist/mlp", **PLAIN, seed_everything=3)
 
     assert torch.get_num_threads() == 2
+    assert os.environ.get("PL_GLOBAL_SEED") == seed
+    assert torch.tensor(1e-39).mul(1).item() > 0
     assert gc.isenabled() and gc.get_freeze_count() == 0

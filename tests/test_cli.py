@@ -168,16 +168,24 @@ def test_an_interruption_is_one_line(monkeypatch, capsys):
     assert capsys.readouterr().err == "lightning-cnn: stopped by SIGINT\n"
 
 
-def test_a_full_disk_is_one_line(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("number", "status", "way_out"),
+    [
+        (errno.ENOSPC, 1, "free space, or choose another folder"),
+        (errno.EFBIG, 1, "free space, or choose another folder"),
+        (errno.EMFILE, 1, "allow this process more open files, with `ulimit -n`"),
+        (errno.ENAMETOOLONG, 2, "give a shorter path"),
+    ],
+    ids=errno.errorcode.get,
+)
+def test_a_full_disk_and_other_limits_are_one_line(monkeypatch, capsys, number, status, way_out):
     def full(argv):
-        raise OSError(errno.ENOSPC, "No space left on device", "metrics.csv")
+        raise OSError(number, "It is full", "metrics.csv")
 
     monkeypatch.setattr("lightning_cnn.commands.data.main", full)
 
-    assert main(["data"]) == 1
-    assert capsys.readouterr().err == (
-        "lightning-cnn: error: metrics.csv: No space left on device; free space, or choose another folder\n"
-    )
+    assert main(["data"]) == status
+    assert capsys.readouterr().err == f"lightning-cnn: error: metrics.csv: It is full; {way_out}\n"
 
 
 # What a command imports, and how it leaves

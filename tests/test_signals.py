@@ -1,3 +1,4 @@
+import errno
 import os
 import pty
 import signal
@@ -85,3 +86,12 @@ def test_a_signal_waits_until_the_end_of_the_block():
         signal.signal(signum, handler)
 
     assert noted == ["signal", "after it"]
+
+
+def test_a_process_without_output_has_no_terminal_to_leave(monkeypatch):
+    def closed(descriptor):
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", closed)
+        signals.leave_closed_terminal()

@@ -1,3 +1,4 @@
+import gc
 import logging
 import os
 import subprocess
@@ -318,3 +319,14 @@ def test_a_process_for_a_further_device_ends_with_a_parent_that_was_killed():
     ended = subprocess.run([sys.executable, "-c", code], env=environment, timeout=15, check=False)
 
     assert ended.returncode == 1
+
+
+def test_a_user_who_collects_no_garbage_and_has_frozen_objects_keeps_both(unfrozen):
+    try:
+        gc.disable()
+        gc.freeze()
+        with startup.unfrozen(), startup.quick_imports():
+            pass
+        assert not gc.isenabled() and gc.get_freeze_count() > 0
+    finally:
+        gc.enable()

@@ -55,7 +55,16 @@ class Checkpoints(ModelCheckpoint):
         self._has_new_score = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Set the folder to that of the run; Lightning would use that of a logger."""
+        """Set the folder to that of the run; Lightning would use that of a logger.
+
+        Raises:
+            UserError: If the trainer is Lightning's, which has no step boundaries: nothing would be saved.
+        """
+        if not hasattr(trainer, "on_step_boundary"):
+            raise UserError(
+                f"{type(self).__name__} saves at the step boundaries of lightning_cnn.training.Trainer; use that, or "
+                "Lightning's ModelCheckpoint in its place"
+            )
         self.dirpath = str(Run(Path(trainer.default_root_dir)).checkpoints_folder)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -9,12 +9,13 @@ from time import time
 from typing import TYPE_CHECKING
 
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from lightning_cnn.errors import reason
 from lightning_cnn.run import Run, event_time
 
 if TYPE_CHECKING:
@@ -118,11 +119,14 @@ def add_figure(writer: SummaryWriter, tag: str, figure: "Figure", step: int) -> 
 
 
 def add_graph(writer: SummaryWriter, network: nn.Module, example: Tensor) -> None:
-    """Add the graph of a network for an example of its input."""
+    """Add the graph of a network for an example of its input; if it cannot be traced, a line says so."""
     with warnings.catch_warnings():
         # TensorBoard's graphs need the tracer, which torch has deprecated.
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.trace\w*` is (deprecated|not supported)")
-        writer.add_graph(network, example)
+        try:
+            writer.add_graph(network, example)
+        except Exception as error:  # noqa: BLE001  # whatever code of the user's own raises in a trace
+            rank_zero_info(f"No graph for TensorBoard: the network cannot be traced ({reason(error).splitlines()[0]})")
 
 
 def add_embedding(

@@ -39,7 +39,9 @@ class FocalLoss(nn.Module):
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean over the batch, a scalar, for logits `(B, C)` and targets `(B,)`, int64, from 0 to C − 1."""
         log_probability = -functional.cross_entropy(logits, targets, reduction="none")
-        return -((1 - log_probability.exp()) ** self.gamma * log_probability).mean()
+        # 1 − p, but not 0: for an exponent below 1, the gradient there is infinite, and times 0 is NaN.
+        rest = (-log_probability.expm1()).clamp_min(torch.finfo(log_probability.dtype).tiny)
+        return -(rest**self.gamma * log_probability).mean()
 
 
 def require_scalar(loss: nn.Module, logits: Tensor) -> None:

@@ -6,7 +6,7 @@ from copy import deepcopy
 from typing import Any, cast
 
 from lightning.fabric.utilities import move_data_to_device
-from torch import Tensor, arange, cat, eye, nn
+from torch import Tensor, arange, cat, eye, float32, nn, promote_types
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -113,9 +113,11 @@ class StageMetrics(nn.Module):
 
     def _flush_acc(self) -> None:
         if self._logits:
-            logits, targets = zip(*self._logits, strict=True)
-            for metric in (self.acc, *self.others.values()):
-                metric.update(cat(logits), cat(targets))
+            logits, targets = map(cat, zip(*self._logits, strict=True))
+            self.acc.update(logits, targets)
+            for metric in self.others.values():
+                # With the same softmax, but never all from 0 to 1: torchmetrics would take them for probabilities.
+                metric.update(logits.log_softmax(dim=1, dtype=promote_types(logits.dtype, float32)), targets)
             self._logits.clear()
 
     def reset(self) -> None:

@@ -75,6 +75,26 @@ def build(network: Network, shape: Mapping[str, Any]) -> nn.Module:
     return built
 
 
+def in_channels_last(network: nn.Module, image_shape: tuple[int, int, int]) -> nn.Module:
+    """Return the network in the memory format `channels_last`, or unchanged if its `forward` has views of others.
+
+    It changes the strides of the weights only, and so those of the feature maps, which `view` may refuse to flatten. On
+    a CPU, convolutions are 1.0 to 1.4 times as fast.
+    """
+    network.to(memory_format=torch.channels_last)
+    parameters = [*network.parameters()]
+    is_ours = type(network).__module__.startswith("lightning_cnn.networks")
+    if is_ours or any(parameter.device.type != "cpu" for parameter in parameters):  # the meta device has no strides
+        return network
+    try:
+        with torch.no_grad(), torch.random.fork_rng([]), eval_mode(network):
+            network(torch.zeros(1, *image_shape))
+    except Exception as error:  # noqa: BLE001  # whatever code of the user's own raises; later, it is refused
+        if "view size is not compatible" in str(error):  # torch's words
+            network.to(memory_format=torch.contiguous_format)
+    return network
+
+
 #: What a builder with `**kwargs` gets of the shape: all of torchvision.models pass it on.
 _COMMON = ("num_classes",)
 
@@ -145,8 +165,8 @@ def require_several_images(name: str, error: ValueError) -> None:
     """
     if "more than 1 value per channel" in str(error):  # torch's words
         raise UserError(
-            f"{name}: batch normalisation cannot train on a batch of one image; give a batch_size of at least 2 and "
-            "more training images, or a DataLoader with drop_last=True"
+            f"{name}: batch normalisation cannot train on a batch of one image; give a batch_size of at least 2, "
+            "and another one if a single image is left for the last batch of an epoch"
         ) from error
 
 

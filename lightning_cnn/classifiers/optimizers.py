@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler, ModelChec
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import LRSchedulerConfig, LRSchedulerConfigType, OptimizerLRScheduler
 from torch.nn import Parameter
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
 
 from lightning_cnn.errors import UserError
@@ -46,6 +46,8 @@ def build(
 
     def both(parameters: list[Parameter]) -> tuple[Optimizer, Any]:
         optimizer = optimizer_callable(parameters)
+        if isinstance(optimizer, LBFGS):
+            _make_contiguous(parameters)
         for group in optimizer.param_groups if lr is not None else []:
             group["lr"] = lr
         return optimizer, scheduler_callable and scheduler_callable(optimizer, **open_values)
@@ -57,10 +59,10 @@ def build(
         if "total_steps" not in open_values:
             raise UserError(f"invalid arguments of the schedule, in its first step: {error}") from error
         raise UserError(
-            f"{open_values['total_steps']} steps are too few for this schedule; train for more epochs or "
+            f"this schedule cannot have {open_values['total_steps']} steps; train for more epochs or "
             "batches, or leave it out with --model.scheduler null"
         ) from error
-    except (ValueError, TypeError, RuntimeError, AttributeError) as error:
+    except (ValueError, TypeError, RuntimeError, AttributeError, AssertionError) as error:
         raise UserError(f"invalid arguments of the optimizer or its schedule: {error}") from error
     _fuse(optimizer)
     if scheduler is None:
@@ -69,6 +71,14 @@ def build(
         return {"optimizer": optimizer, "lr_scheduler": _on_plateau(scheduler, trainer)}
     interval = "step" if any(isinstance(part, _PER_STEP) for part in _parts(scheduler)) else "epoch"
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval}}
+
+
+def _make_contiguous(parameters: Iterable[Parameter]) -> None:
+    """Take `channels_last` from parameters: LBFGS flattens their gradients with `view`, which that does not allow."""
+    for parameter in parameters:
+        parameter.data = parameter.data.contiguous()
+        if parameter.grad is not None:
+            parameter.grad = parameter.grad.contiguous()
 
 
 def _copies(parameters: Iterable[Parameter]) -> list[Parameter]:

@@ -50,6 +50,8 @@ web, npm fetches ONNX Runtime for browsers, the first time.
 
 #: The percentage points of accuracy that 8-bit integers may cost.
 _MAX_DROP = 0.3
+#: How the flags begin that are those of `test`: the data to compare on, and classes of the user's own.
+_OF_TEST = ("--data.", "--data=", "--model.loss", "--model.metrics.")
 _EXAMPLES = """\
 examples:
   lightning-cnn export logs/mnist-cnn/version_0
@@ -198,6 +200,10 @@ def build_parser() -> Parser:
         help="a setting of the data to compare on, as of `test`: --data.data_dir, --data.root, or --data for your own "
         "class (default: those of the checkpoint's run)",
     )
+    for name in ("--model.loss", "--model.metrics.NAME"):
+        parser.add_argument(
+            name, metavar="MODULE.CLASS", help="your own class that the checkpoint names, as of `test`; not exported"
+        )
     return parser
 
 
@@ -221,12 +227,12 @@ def _points(text: str) -> float:
 
 
 def _split(argv: list[str]) -> tuple[list[str], list[str]]:
-    """Return the arguments without the flags of the data and their values, and these."""
+    """Return the arguments without the flags of `test` and their values, and these."""
     own: list[str] = []
     flags: list[str] = []
     arguments = iter(argv)
     for argument in arguments:
-        if not argument.startswith(("--data.", "--data=")) and argument != "--data":
+        if not argument.startswith(_OF_TEST) and argument != "--data":
             own.append(argument)
             continue
         flags.append(argument)

@@ -119,8 +119,7 @@ def find_class(place: tuple[str, ...], name: str) -> type[Any]:
             _require_kind(found[0], kind, f"{flag_of(place)} {name}")
             return found[0]
         paths = [f"{cls.__module__}.{cls.__name__}" for cls in found]
-        chosen = [path for path in paths if path.startswith("lightning.")] or paths  # Lightning's knows its monitor
-        raise UserError(f"{flag_of(place)} {name}: several classes have this name; give {' or '.join(chosen)}")
+        raise UserError(f"{flag_of(place)} {name}: several classes have this name; give {' or '.join(paths)}")
     raise UserError(f"{flag_of(place)} {name}: {no_such_class(kind, short)}")
 
 

@@ -35,9 +35,11 @@ _KEY = re.compile(r'Parser key "([^"]+)"')
 _LONGEST = 500
 _PLAIN = (str, int, float, bool, NoneType)
 
+#: The mode of our parser; parsers of others in this process keep theirs.
+STRICT = "strict yaml"
 # Configs are local files. An empty list enforces jsonargparse's own denylist, of what runs commands or opens files.
 set_parsing_settings(config_read_mode_fsspec_enabled=False, import_path_denylist=[])
-set_loader("yaml", load, (yaml.YAMLError,))
+set_loader(STRICT, load, (yaml.YAMLError,))
 set_dumper("plain", lambda settings: settings)
 # Some of Lightning's callbacks have devices among their arguments, some defaults are enumerations; configs have names.
 register_type(torch.device, str, torch.device)

@@ -13,7 +13,7 @@ from typing import Any
 from lightning_cnn.config.schema import FOLDERS
 from lightning_cnn.config.settings import Tree
 from lightning_cnn.errors import UserError
-from lightning_cnn.run import Run
+from lightning_cnn.run import CHECKPOINT_NAMES, DEFAULT_ROOT, Run, find_runs, resolve_checkpoint
 
 #: Settings of the trainer that say which processes there are, and what else is written about them.
 PROCESSES = ("accelerator", "devices", "num_nodes", "strategy", "plugins", "logger", "profiler")
@@ -69,6 +69,30 @@ def places_of(checkpoint: Path, data: object, is_resumed: bool) -> Tree:
         arguments = {k: v for k, v in given.items() if _is_of_use(k, v, is_resumed)} if isinstance(given, dict) else {}
         found["data"] = {"class_path": own["class_path"], "init_args": arguments}
     return found
+
+
+def with_found_checkpoints(settings: Tree) -> Tree:
+    """Return settings with the files of teachers, and of weights, that are named `best`, `last` or `previous`.
+
+    A run records them: when it is resumed or repeated, the newest run is another one, or itself.
+
+    Raises:
+        UserError: If there is none.
+    """
+    found = dict(settings)
+    distillation, model = settings.get("distillation"), settings.get("model")
+    if isinstance(distillation, dict) and isinstance(teachers := distillation.get("teachers"), list):
+        found["distillation"] = {**distillation, "teachers": [*map(_found, teachers)]}
+    given = model.get("init_args") if isinstance(model, dict) else None
+    if isinstance(model, dict) and isinstance(given, dict) and "weights" in given:
+        found["model"] = {**model, "init_args": {**given, "weights": _found(given["weights"])}}
+    return found
+
+
+def _found(reference: Any) -> Any:
+    if not isinstance(reference, str) or reference not in CHECKPOINT_NAMES:
+        return reference
+    return str(resolve_checkpoint(reference, find_runs(DEFAULT_ROOT), folder_means="best"))
 
 
 def teachers_of(checkpoint: Path) -> Tree:

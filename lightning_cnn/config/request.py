@@ -14,7 +14,7 @@ from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.checkpoint.onnx import is_onnx_file
 from lightning_cnn.config.class_settings import arguments, is_class
 from lightning_cnn.config.flags import CommandLine, Flag
-from lightning_cnn.config.places import places_of, teachers_of, without_places
+from lightning_cnn.config.places import places_of, teachers_of, with_found_checkpoints, without_places
 from lightning_cnn.config.schema import Schema
 from lightning_cnn.config.settings import Tree, apply_flags, merge, read_settings, texts
 from lightning_cnn.config.trust import trusted_settings
@@ -72,6 +72,7 @@ def read_request(command: str, line: CommandLine, schema: Schema) -> Request:
     schema.check(settings)
     if command == "fit":
         _require_batch_size_is_used(flags, settings)
+        settings = with_found_checkpoints(settings)
     return Request(command, settings, path, line.prints_config)
 
 

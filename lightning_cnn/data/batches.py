@@ -64,10 +64,10 @@ class Images(Dataset[Batch]):
 
     def crc32(self) -> int:
         """Return a checksum of all pixels and labels, in their order."""
-        value = zlib.crc32(self.targets.cpu().numpy())
+        value = zlib.crc32(self.targets.cpu().numpy().data)
         for start in range(0, len(self), 1024):  # images that are mapped may be more than fit into memory
             images, _ = self[start : start + 1024]
-            value = zlib.crc32(images.cpu().contiguous().numpy(), value)
+            value = zlib.crc32(images.cpu().contiguous().numpy().data, value)
         return value
 
     def to(self, device: torch.device) -> "Images":

@@ -72,7 +72,8 @@ def list_images(root: Path, classes: Sequence[str] | None = None) -> Listing:
                 f"the classes, use {show(root, inside.folders[0].path)}"
             )
         for class_folder in inside.folders:
-            name = unicodedata.normalize("NFC", posixpath.basename(class_folder.path))
+            folder_name = unicodedata.normalize("NFC", posixpath.basename(class_folder.path))
+            name = folder_name.strip() or folder_name  # as in a CSV file
             before = len(rows)
             rows += walk.images(class_folder, part, name)
             if needed and classes is None and len(rows) == before:
@@ -171,7 +172,7 @@ class _Walk:
                 if len(twins) > 1:
                     raise DataError(
                         f"{show(self.root)}: the names {' and '.join(map(ascii, twins))} differ only in how accents "
-                        "are stored (Unicode's normal forms); move the images into one of these folders"
+                        "are stored (Unicode's normal forms), or in spaces; move the images into one of these folders"
                     )
         if self.empty:
             raise DataError(

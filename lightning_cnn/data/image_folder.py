@@ -299,7 +299,9 @@ class ImageFolderDataModule(ImageDataModule):
         return [self.listing.files[i] for i in self.parts[part].tolist()]
 
     def has_images(self, part: Part) -> bool:
-        """Whether there are images of a part."""
+        """Whether there are images of a part; for the test, before they are decoded."""
+        if part == "test" and self._evaluated is None:
+            return bool(self.test_size) or "test" in self.listing.parts
         return len(self.parts[part]) > 0
 
     def split_rows(self) -> list[tuple[str, str, str, str]]:

@@ -64,12 +64,11 @@ def from_rows(root: Path, rows: list[Row], source: str = "", classes: Sequence[s
     names = sorted({label for _, _, label, *_ in rows})
     twins = defaultdict(list)
     for name in names:
-        twins[unicodedata.normalize("NFC", name.casefold())].append(name)
+        twins[unicodedata.normalize("NFC", printable(name).casefold())].append(name)
     for same in twins.values():
         if len(same) > 1:
-            raise DataError(
-                f"{source}: the classes {' and '.join(map(repr, same))} differ only in case; give both one name"
-            )
+            rule = "are shown alike" if len({*map(printable, same)}) == 1 else "differ only in case"
+            raise DataError(f"{source}: the classes {' and '.join(map(repr, same))} {rule}; give both one name")
     if classes is not None:
         return _sorted(root, rows, _known(names, classes, source), classes)
     by_part = defaultdict(set)

@@ -72,6 +72,7 @@ def number_of(share: int | float, images: int, name: str = "val_size") -> int:
     if images < 2:
         raise UserError(f"{name} {share}: {images} image{'s' * (images != 1)} cannot be split; add some")
     if not 1 <= number < images:
-        found = f"{share}" if number == share else f"{share}, which is {number} of {images:,}"
+        share_of = f", which is {number} of {images:,} images; add images, or give another share"
+        found = f"{share}" if number == share else f"{share}{share_of}"
         raise UserError(f"{name} must be between 1 and {images - 1}, got {found}")
     return number

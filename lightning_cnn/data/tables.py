@@ -37,7 +37,9 @@ def read_csv(root: Path, path: Path, classes: Sequence[str] | None = None) -> Li
     clashes: list[str] = []
     repeated = 0
     base = os.path.realpath(root)
-    for line, (name, label, part) in _csv_rows(path):
+    for line, (given, label, part) in _csv_rows(path):
+        # Spaces around the values of a CSV file are none of a name, unless there is such a file.
+        name = given if given != given.strip() and os.path.lexists(os.path.join(root, given)) else given.strip()
         file = _below(root, base, name)
         if file is None:
             outside.append(name)
@@ -95,14 +97,15 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
                         f"{path}, line {line}: {len(row)} values for {len(columns)} columns; "
                         "put values that have commas into double quotes"
                     )
-                name, label, split = ("" if column is None else row[column].strip() for column in where)
+                name, label, split = ("" if column is None else row[column] for column in where)
+                label, split = label.strip(), split.strip()
                 part = "" if where[2] is None else PARTS.get(split.casefold(), "")
                 if where[2] is not None and not part:
                     raise DataError(
                         f"{path}, line {line}: the split is {printable(split)!r}; it must be train, val or test"
                         f"{did_you_mean(split, PARTS)}"
                     )
-                if not name:
+                if not name.strip():
                     raise DataError(f"{path}, line {line}: the file is empty; name one, or leave the line out")
                 yield line, (name, unicodedata.normalize("NFC", text_from_spreadsheet(label)), part)
     except UnicodeDecodeError as error:

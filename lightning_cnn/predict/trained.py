@@ -1,6 +1,5 @@
 """A trained classifier in Python: `lightning_cnn.load` opens one, and it classifies whatever images it is given."""
 
-import gc
 import os
 import warnings
 from pathlib import Path
@@ -18,6 +17,7 @@ from lightning_cnn.predict.pipeline import Predictor, predict_images
 from lightning_cnn.predict.prediction import Prediction, PredictionList
 from lightning_cnn.predict.views import MAX_SHOWN
 from lightning_cnn.run import DEFAULT_ROOT, find_runs, resolve_checkpoint
+from lightning_cnn.startup import unfrozen
 from lightning_cnn.text import printable, shorten_words
 
 #: What happens to images that cannot be read, as for a folder of training images.
@@ -48,10 +48,8 @@ def load(checkpoint: str | os.PathLike[str] = "best", *, model: str | None = Non
         UserError: If there is no such file, or it cannot be used.
     """
     path = resolve_checkpoint(os.fspath(checkpoint), find_runs(DEFAULT_ROOT), folder_means="best")
-    try:
+    with unfrozen():
         return TrainedClassifier(open_model(path, model), path)
-    finally:
-        gc.unfreeze()  # what `open_model` has frozen: a program in Python also ends with objects that it began with
 
 
 class TrainedClassifier:

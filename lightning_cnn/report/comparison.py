@@ -84,7 +84,7 @@ def comparison_page(runs: Mapping[str, RunSummary], pages: Mapping[str, Path], o
     return render(
         "comparison.html",
         runs=ranked,
-        links={label: quote(os.path.relpath(pages[label].resolve(), start)) for label in ranked},
+        links={label: quote(os.fsencode(os.path.relpath(pages[label].resolve(), start))) for label in ranked},
         ranking="accuracy" if kind == "acc" else kind,
         columns=columns,
         marked=_best_values(ranked, columns),

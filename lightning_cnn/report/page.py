@@ -102,6 +102,6 @@ def _commands(run: RunSummary) -> dict[str, str]:
         resume = f"lightning-cnn fit --ckpt_path {folder}"
         if isinstance(planned, int) and run.epochs < planned:
             commands["Resume"] = resume
-        else:
+        elif not str(setting(run.config, "model", "init_args", "scheduler", "class_path")).endswith("OneCycleLR"):
             commands["Train further"] = f"{resume} --trainer.max_epochs {run.epochs + _MORE_EPOCHS}"
     return commands

@@ -106,7 +106,7 @@ class BuildingCLI(SettingsCLI):
                     self.config["model"]["init_args"]["weights"] = None
                 part: Part | None = {"validate": "val", "test": "test"}.get(self.command)  # type: ignore[assignment]
                 self.config["data"] = build_data(self.parser, self.config, self.checkpoint, content, part)
-                require_same_images(self.checkpoint, content.get("hyper_parameters", {}), self.config["data"])
+                require_same_images(self.checkpoint, content, self.config["data"])
                 if not self.is_exported:
                     require_same_model(self.parser, self.config, content["state_dict"])
             LightningCLI.instantiate_classes(self)
@@ -167,7 +167,8 @@ class BuildingCLI(SettingsCLI):
         precision = setup.choose_precision(vars(options), self.model, self.datamodule.batch_size)
         if options["barebones"]:
             self.parser.callback_keys = ["distillation"]  # neither plots nor dashboard
-            return {"precision": precision}
+            callbacks = setup.make_callbacks(options["callbacks"], shows_progress=False)
+            return {"callbacks": [*callbacks, RankSynchronisation(None)], "precision": precision}
         folder = self._open_run(Path(options["default_root_dir"] or "."))
         loggers = setup.make_loggers(options["logger"], Run(folder), self.first_step)
         callbacks = setup.make_callbacks(options["callbacks"], options["enable_progress_bar"])

@@ -1,7 +1,8 @@
 """`TrainingCLI` runs `fit`, `validate` or `test`, and ends it: errors, signals, results. `commands` starts it."""
 
 import signal
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from shlex import quote
 
@@ -90,21 +91,15 @@ class TrainingCLI(BuildingCLI):
             monitor = self.settings["checkpoints"]["monitor"]
             print(summary(self.current_run, classes, is_finished, self.settings["test"], average, monitor))
         if self.settings["test"]:
-            self._test(average or self.current_run.checkpoint("best"))
+            with self._resumable():
+                self._test(average or self.current_run.checkpoint("best"))
 
     def _train(self) -> None:
         if self.checkpoint is None:
             require_new(self.trainer)
         try:
-            self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint, weights_only=True)
-        except Interrupted as interrupted:
-            raise Interrupted(
-                interrupted.received, self._resume_hint(), already_reported=not self.trainer.is_global_zero
-            ) from interrupted
-        except SystemExit as ended:
-            if not isinstance(ended.__context__, KeyboardInterrupt):  # which Lightning ends with it
-                raise
-            raise Interrupted(signal.SIGINT, self._resume_hint()) from ended
+            with self._resumable():
+                self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint, weights_only=True)
         except (UserError, MisconfigurationException, ModuleNotFoundError, OSError):
             raise
         except TrainingSpikeException as error:
@@ -119,6 +114,20 @@ class TrainingCLI(BuildingCLI):
             if not is_setting and "Early stopping conditioned on metric" not in str(error):
                 raise
             raise UserError(naming_flags(in_one_line(error), trainer)) from error
+
+    @contextmanager
+    def _resumable(self) -> Iterator[None]:
+        """Say how to resume the run, if a signal ends the block."""
+        try:
+            yield
+        except Interrupted as interrupted:
+            raise Interrupted(
+                interrupted.received, self._resume_hint(), already_reported=not self.trainer.is_global_zero
+            ) from interrupted
+        except SystemExit as ended:
+            if not isinstance(ended.__context__, KeyboardInterrupt):  # which Lightning ends with it
+                raise
+            raise Interrupted(signal.SIGINT, self._resume_hint()) from ended
 
     def _on_peer_failure(self, failure: Failure) -> str:
         """Clean up after a peer process has failed, and return how to resume if it has died."""
@@ -150,7 +159,10 @@ class TrainingCLI(BuildingCLI):
     def _test(self, checkpoint: Path) -> None:
         """Test the best weights of the training that has just ended, or their average."""
         if not checkpoint.is_file():
-            raise UserError(f"--test true needs the best weights, but training has not saved {checkpoint}")
+            raise UserError(
+                f"--test true needs the best weights, but training ended before a validation could save {checkpoint}; "
+                f"test the last ones with `lightning-cnn test {quote(str(self.current_run.checkpoint('last')))}`"
+            )
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ModelPruning):
                 callback.make_pruning_permanent(self.model)  # as in the checkpoint

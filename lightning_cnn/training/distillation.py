@@ -43,7 +43,7 @@ class Distillation(Callback):
     """Trains with what other networks, the teachers, say of the same augmented images: the mean of their probabilities.
 
     `train/loss` is the loss with both parts; validation and test are those of the targets alone. Teachers are in eval
-    mode, compute in the precision of the run, and must have the classes and the images of the data. Their files are not
+    mode, have weights in float32, and must have the classes and the images of the data. Their files are not
     in the checkpoint: a run that is resumed takes them from its own `config.yaml`, or from the command.
 
     Args:
@@ -100,6 +100,10 @@ class Distillation(Callback):
         self._models = []
         if isinstance(pl_module, ImageClassifier):
             pl_module.distill = None
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Forget the teachers."""
+        self.on_fit_end(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the SHA-256 of the files of the teachers, but not their names."""

@@ -42,7 +42,7 @@ class EvaluationImages:
             self._data: ImageDataModule = build_data(cli.parser, cli.config, checkpoint, content, "test")
         except (ValueError, TypeError, RuntimeError, ConstructorError) as error:
             raise UserError(refusal(error, cli.settings)) from error
-        require_same_images(checkpoint, content.get("hyper_parameters", {}), self._data)
+        require_same_images(checkpoint, content, self._data)
         self._data.prepare_data()
         self.part: Part = "test" if self._data.has_images("test") else "val"
         self._data.setup("test" if self.part == "test" else "validate")

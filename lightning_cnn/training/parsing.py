@@ -15,6 +15,7 @@ from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.config.class_settings import LINKED
 from lightning_cnn.config.flags import read_command_line
 from lightning_cnn.config.parser import (
+    STRICT,
     ConstructorError,
     SettingsParser,
     explain,
@@ -100,6 +101,7 @@ class SettingsCLI(LightningCLI):
                 "description": DESCRIPTION[self.command],
                 "epilog": "--print_config prints all settings that would be used, and exits.",
                 "allow_abbrev": False,
+                "parser_mode": STRICT,
                 "print_config": None,  # `Request` has it
             },
             args=request.settings,

@@ -19,6 +19,7 @@ from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
+from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn.callbacks import Checkpoints
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.data import ImageDataModule
@@ -123,18 +124,18 @@ def naming_flags(message: str, trainer: Mapping[str, Any], always: bool = False)
     return f"{flags}: {message}" if flags else message
 
 
-def require_same_images(checkpoint: Path, settings: Mapping[str, Any], datamodule: ImageDataModule) -> None:
-    """Refuse data of another shape or with another number of classes than a checkpoint was trained on.
+def require_same_images(checkpoint: Path, content: Mapping[str, Any], datamodule: ImageDataModule) -> None:
+    """Refuse data of another shape, made one size in another way, or of another number of classes than was trained on.
 
     Args:
         checkpoint: The file.
-        settings: The hyperparameters in it.
+        content: What `checkpoint.read` returns for it.
         datamodule: The data.
 
     Raises:
         UserError: If they differ; without it, the message would be about the shapes of weights.
     """
-    names = ("num_classes", "in_channels", "image_size")
+    settings, names = content.get("hyper_parameters", {}), ("num_classes", "in_channels", "image_size")
     trained = {name: tuple(v) if isinstance(v := settings.get(name), list) else v for name in names}
     given = {name: getattr(datamodule, name) for name in names}
     for name in names:
@@ -143,6 +144,10 @@ def require_same_images(checkpoint: Path, settings: Mapping[str, Any], datamodul
                 f"{checkpoint} was trained with {name} {trained[name]}, but {datamodule.title} has {given[name]}; "
                 "choose the data that it was trained on, or data of the same kind"
             )
+    mode = (content[checkpoints.KEY].get("framing") or {}).get("mode")
+    resize = getattr(datamodule, "resize", mode)
+    if mode not in (None, resize):
+        raise UserError(f"{checkpoint} was trained with --data.resize {mode}, but {resize} is given; leave it out")
 
 
 def require_batches(options: Namespace, stage: Literal["val", "test"]) -> None:
@@ -182,6 +187,14 @@ def require_trainable(options: Namespace, model: ImageClassifier, datamodule: Im
                 f"--test true needs the best weights, which are not saved with --trainer.{name} "
                 f"{str(options[name]).lower()}; leave out one of the two"
             )
+    every, epochs = options["check_val_every_n_epoch"], options["max_epochs"]
+    if test and every is not None and epochs is not None and 0 < epochs < every:
+        raise UserError(
+            f"--test true needs the best weights, but --trainer.check_val_every_n_epoch {every} validates none of "
+            f"{epochs} epochs; give {epochs} at most"
+        )
+    if test and not datamodule.has_images("test"):
+        raise UserError("--test true needs test images, but --data.test_size 0 sets none aside; leave out one of them")
     is_parallelised = type(model).configure_model is not LightningModule.configure_model
     if isinstance(options["strategy"], ModelParallelStrategy) and not is_parallelised:
         raise UserError(

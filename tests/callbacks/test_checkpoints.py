@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from lightning.pytorch import Callback, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.utilities import _scan_checkpoints
@@ -272,3 +272,15 @@ def test_names_of_the_checkpoints_of_a_run_are_refused_for_others(saved, tmp_pat
 
     saved(Checkpoints(), ModelCheckpoint(tmp_path / "own", filename=name), max_epochs=1)
     assert (tmp_path / "own" / f"{name}.ckpt").is_file()
+
+
+def test_lightnings_trainer_is_refused_because_nothing_would_be_saved(tmp_path):
+    trainer = Trainer(
+        max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, callbacks=[Checkpoints()], logger=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+
+    with pytest.raises(UserError, match=r"^Checkpoints saves at the step boundaries of lightning_cnn\.tra"):
+        trainer.fit(SmallClassifier(), datamodule=MNISTDataModule(val_size=50))
+
+    assert list(tmp_path.iterdir()) == []

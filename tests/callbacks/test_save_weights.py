@@ -28,11 +28,14 @@ def test_both_formats_have_the_last_weights_of_the_network(tiny_data, trainer, t
         assert f"Weights: {path}" in out
 
 
-@pytest.mark.parametrize(("is_global_zero", "fast_dev_run"), [(False, False), (True, True)])
-def test_other_ranks_and_a_fast_dev_run_write_nothing(trainer, tmp_path, monkeypatch, is_global_zero, fast_dev_run):
+@pytest.mark.parametrize(("is_global_zero", "option"), [(False, None), (True, "fast_dev_run"), (True, "barebones")])
+def test_other_ranks_and_a_run_without_a_folder_write_nothing(trainer, tmp_path, monkeypatch, is_global_zero, option):
     monkeypatch.setattr(Trainer, "is_global_zero", is_global_zero)
+    run = trainer()
+    for name in ("fast_dev_run", "barebones"):
+        setattr(run, name, name == option)
 
-    SaveWeights().on_fit_end(trainer(fast_dev_run=fast_dev_run), CNNClassifier())
+    SaveWeights().on_fit_end(run, CNNClassifier())
 
     assert list(tmp_path.iterdir()) == []
 

@@ -159,6 +159,19 @@ def test_the_graph_has_the_layers_of_the_network(writer):
     assert "aten::linear" in operations
 
 
+def test_a_network_that_cannot_be_traced_has_no_graph(writer, caplog):
+    class Untraceable(nn.Module):
+        def forward(self, images):
+            if torch.jit.is_tracing():
+                raise RuntimeError("not in a trace\nmore")
+            return images
+
+    add_graph(writer, Untraceable(), torch.zeros(1, 1, 28, 28))
+
+    assert not events(writer).Tags()["graph"]
+    assert "No graph for TensorBoard: the network cannot be traced (not in a trace)" in caplog.text
+
+
 def test_adding_the_graph_changes_neither_random_state_nor_network(writer):
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(), nn.Flatten()).eval()
     weights, random = {name: tensor.clone() for name, tensor in network.state_dict().items()}, torch.get_rng_state()

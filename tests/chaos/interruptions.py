@@ -23,7 +23,7 @@ from lightning_cnn import checkpoint
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import shipped_config
 
-#: All shipped configs.
+#: Shipped configs, with each network but `SixLayerCNN`.
 CONFIGS = (
     "mnist/cnn.yaml",
     "fashion_mnist/fast.yaml",

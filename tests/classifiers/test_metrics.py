@@ -7,6 +7,7 @@ from torchmetrics.classification import (
     BinaryF1Score,
     MulticlassAccuracy,
     MulticlassAUROC,
+    MulticlassCalibrationError,
     MulticlassConfusionMatrix,
     MulticlassF1Score,
 )
@@ -260,6 +261,18 @@ def test_a_metric_with_an_invalid_name_is_refused(name):
 def test_a_metric_that_cannot_be_logged_is_refused(build, message):
     with pytest.raises(UserError, match=f"^--model.metrics.x: .*{message}"):
         StageMetrics(3, {"x": build})
+
+
+def test_logits_from_0_to_1_are_not_taken_for_probabilities():
+    logits, targets = torch.tensor([[0.9, 0.1, 0.2], [0.3, 0.2, 0.8]]), torch.tensor([0, 2])
+
+    metrics = StageMetrics(3, {"calibration": MulticlassCalibrationError})
+    metrics.add(torch.tensor(1.0), logits, targets)
+    metrics.flush()
+
+    expected = MulticlassCalibrationError(3)(logits.softmax(dim=1), targets)
+    assert metrics.others["calibration"].compute().item() == pytest.approx(expected.item(), rel=1e-6)
+    assert MulticlassCalibrationError(3)(logits, targets).item() != pytest.approx(expected.item(), rel=0.1)
 
 
 def test_a_rank_without_images_takes_part_in_gathering_lists():

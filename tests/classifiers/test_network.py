@@ -7,6 +7,7 @@ import torch
 import torchvision
 from torch import nn
 
+from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.classifiers import network as networks
 from lightning_cnn.errors import UserError
 from lightning_cnn.networks import CNN
@@ -190,3 +191,53 @@ def test_a_network_of_more_layers_than_there_are_weights_for_is_not_built():
     assert nn.Linear(1, 1).weight.device.type == "cpu"
     with networks.planned(2):
         assert nn.Linear(10**6, 10**6).weight.device.type == "meta"
+
+
+class Viewing(nn.Module):
+    """Flattens with `view`, as many tutorials do."""
+
+    def __init__(self, num_classes: int, in_channels: int) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(in_channels, 4, 3), nn.Linear(4 * 36, num_classes)
+        self.norm = nn.BatchNorm2d(4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.norm(self.conv(images)).relu()
+        return self.head(features.view(features.size(0), -1))
+
+
+class Flattening(Viewing):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.norm(self.conv(images)).relu().flatten(1))
+
+
+@pytest.mark.parametrize(("network", "is_last"), [(Flattening, True), (Viewing, False)])
+@pytest.mark.parametrize("in_channels", [1, 3])
+def test_channels_last_is_used_where_the_network_can_take_it(network, is_last, in_channels):
+    classifier = ImageClassifier(network, num_classes=3, in_channels=in_channels, image_size=8)
+
+    weight = classifier.network.conv.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last) == (is_last or in_channels == 1)
+    assert weight.is_contiguous() == (not is_last or in_channels == 1)
+    images = torch.zeros(2, in_channels, 8, 8)
+    assert classifier.train()(images).shape == classifier.eval()(images).shape == (2, 3)
+
+
+def test_finding_the_memory_format_changes_nothing_else():
+    state = torch.get_rng_state()
+
+    networks.in_channels_last(network := Viewing(3, 1), (1, 8, 8))
+
+    torch.set_rng_state(state)
+    expected = Viewing(3, 1).state_dict()
+    assert network.training
+    assert all(torch.equal(value, expected[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("network", [Viewing, Flattening])
+def test_a_batch_without_images_has_no_logits(network):
+    classifier = ImageClassifier(network, num_classes=3, image_size=8, test_time_flip=True).eval()
+
+    batch = torch.zeros(0, 1, 8, 8, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64)
+    assert classifier.validation_step(batch, 0).shape == classifier.test_step(batch, 0).shape == (0, 3)
+    assert classifier.predict_step(batch).shape == classifier.predict_step(batch[0]).shape == (0, 3)

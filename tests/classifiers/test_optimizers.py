@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler, LearningR
 from lightning.pytorch.cli import ReduceLROnPlateau
 from lightning.pytorch.tuner import Tuner
 from torch import nn
-from torch.optim import SGD, Adagrad, Adam, AdamW, NAdam, Optimizer, RMSprop
+from torch.optim import LBFGS, SGD, Adagrad, Adam, AdamW, NAdam, Optimizer, RMSprop
 from torch.optim.lr_scheduler import (
     ChainedScheduler,
     ConstantLR,
@@ -32,7 +32,7 @@ from torch.optim.lr_scheduler import (
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassF1Score
 
-from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.classifiers import ImageClassifier, SimpleCNNClassifier
 from lightning_cnn.errors import UserError
 
 
@@ -95,6 +95,8 @@ def test_a_schedule_can_monitor_a_metric(trainer):
 def test_invalid_arguments_of_the_optimizer_are_user_errors(trainer):
     with pytest.raises(UserError, match=r"^invalid arguments of the optimizer or its schedule: .*rate: -1"):
         trainer().fit(linear_classifier(partial(SGD, lr=-1)), *loaders())
+    with pytest.raises(UserError, match=r"^invalid arguments of the optimizer or its schedule: .*capturable"):
+        trainer().fit(linear_classifier(partial(Adam, capturable=True)), *loaders())
 
 
 def test_one_cycle_has_the_steps_of_the_run(trainer):
@@ -339,6 +341,17 @@ def test_an_optimizer_of_torch_trains_or_is_refused(trainer, optimizer):
         run.fit(classifier, *loaders())
         assert not torch.equal(classifier.network[1].weight, before)
         assert run.callback_metrics["train/loss"].isfinite()
+
+
+def test_lbfgs_trains_convolutions(trainer):
+    classifier = SimpleCNNClassifier(optimizer=partial(LBFGS, lr=0.01, max_iter=2))
+    before = next(classifier.network.parameters()).clone()
+    run = trainer(max_epochs=1)
+
+    run.fit(classifier, *loaders())
+
+    assert not torch.equal(next(classifier.network.parameters()), before)
+    assert run.callback_metrics["train/loss"].isfinite()
 
 
 def test_building_an_optimizer_changes_nothing():

@@ -82,7 +82,7 @@ WRONG = [
     (
         "+ --model.scheduler ReduceLROnPlateau",
         r"--model\.scheduler ReduceLROnPlateau: several classes have this name; "
-        r"give lightning\.pytorch\.cli\.ReduceLROnPlateau",
+        r"give torch\.optim\.lr_scheduler\.ReduceLROnPlateau or lightning\.pytorch\.cli\.ReduceLROnPlateau",
     ),
     # arguments of classes
     (

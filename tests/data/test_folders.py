@@ -174,6 +174,7 @@ def test_a_folder_without_permission(monkeypatch):
         (["a/1.png", "b/2.txt", "c/3.png"], "1 class folder without images in data: b; add images (.png, .jpg,"),
         (["train/a/1.png", "train/b/x.txt", "test/b/2.png"], "1 class folder without images in data: train/b; "),
         (["a/1.png", "A/2.png"], "data: the classes 'A' and 'a' differ only in case; give both one name"),
+        (["a\nb/1.png", "a\\nb/2.png"], r"data: the classes 'a\nb' and 'a\\nb' are shown alike; give both one name"),
         (["train/a/1.png", "train/b/2.png", "test/B/3.png"], "data: the classes 'B' and 'b' differ only in case"),
         ([f"{NFC}/1.png", f"{NFD}/2.png"], r"data: the names 'A\u0308pfel' and '\xc4pfel' differ only in how accents"),
         (

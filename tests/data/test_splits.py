@@ -71,8 +71,16 @@ def test_a_share_is_rounded_to_images(share, images, number):
     [
         (0, 20, "val_size must be between 1 and 19, got 0"),
         (20, 20, "val_size must be between 1 and 19, got 20"),
-        (0.1, 4, "val_size must be between 1 and 3, got 0.1, which is 0 of 4"),
-        (0.99, 4, "val_size must be between 1 and 3, got 0.99, which is 4 of 4"),
+        (
+            0.1,
+            4,
+            "val_size must be between 1 and 3, got 0.1, which is 0 of 4 images; add images, or give another share",
+        ),
+        (
+            0.99,
+            4,
+            "val_size must be between 1 and 3, got 0.99, which is 4 of 4 images; add images, or give another share",
+        ),
         (0.1, 1, "val_size 0.1: 1 image cannot be split; add some"),
         (3, 0, "val_size 3: 0 images cannot be split; add some"),
     ],

@@ -13,6 +13,7 @@ FIT = (
     *("fit", "--model", "CNNClassifier", "--data", "MNISTDataModule", "--test", "true"),
     *("--data.val_size", "50", "--data.global_batch_size", "48", "--data.eval_batch_size", "8"),
     *("--model.class_weights", "[1, 2, 0.5, 1, 3, 1, 0.25, 1, 1, 2]", "--checkpoints.monitor", "val/f1"),
+    *("--distillation.teachers", "[mnist/tiny]"),
     *("--model.metrics.f1", "MulticlassF1Score", "--model.metrics.auroc", "MulticlassAUROC"),
     *("--data.augment", "CropAndRotate", "--trainer.max_epochs", "2", "--trainer.precision", "32-true"),
     *("--trainer.log_every_n_steps", "1", "--plots.enabled", "false", "--dashboard.enabled", "false"),

@@ -323,6 +323,16 @@ def test_the_page_says_if_earlier_weights_were_tested(tmp_path):
     assert note in text(run_page(read_summary(Run(folder)), "run"))
 
 
+def test_a_run_with_a_schedule_of_fixed_length_is_not_trained_further(tmp_path):
+    def page(path):
+        scheduler = f"    scheduler:\n      class_path: torch.optim.lr_scheduler.{path}\n"
+        config = CONFIG.replace("    optimizer:\n", f"{scheduler}    optimizer:\n")
+        return text(run_page(read_summary(Run(write_run(tmp_path / path, config=config))), "run"))
+
+    assert "Train further" in page("StepLR")
+    assert "Train further" not in page("OneCycleLR")
+
+
 def test_a_run_without_metrics_has_no_command_to_resume_it(tmp_path):
     page = text(run_page(read_summary(Run(write_run(tmp_path / "run", metrics=None))), "run"))
 

@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_cnn.checkpoint import read
-from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.classifiers import ImageClassifier, MLPClassifier
 from lightning_cnn.cli import main
 from lightning_cnn.data import FashionMNISTDataModule, MNISTDataModule
 from lightning_cnn.data.fashion_mnist import FASHION_MNIST
@@ -537,6 +538,27 @@ def test_testing_without_best_weights_is_refused(tiny_data, cli, configs):
     assert "Traceback" not in refused.err
 
 
+def test_training_that_ends_before_its_first_validation_says_how_to_test_the_last_weights(tiny_data, cli, configs):
+    flags = ("--test", "true", "--trainer.max_steps", 1)
+
+    refused = cli("fit", "--config", configs / "fashion_mnist" / "mlp.yaml", *TINY, *flags)
+
+    last = "logs/fashion_mnist-mlp/version_0/checkpoints/last.ckpt"
+    assert refused.status == 2 and Path(last).is_file()
+    assert refused.err.splitlines()[-1].endswith(f"; test the last ones with `lightning-cnn test {last}`")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_the_final_test_says_how_to_go_on(tiny_data, cli, configs, monkeypatch, signum):
+    monkeypatch.setattr(MLPClassifier, "on_test_start", lambda self: signal.raise_signal(signum), raising=False)
+    command = ("fit", "--config", configs / "fashion_mnist" / "mlp.yaml", *TINY, "--test", "true")
+
+    stopped = cli(*command)
+
+    assert stopped.status == 128 + signum
+    assert re.search(r"resume from step \d+ with: lightning-cnn fit .* --test true$", stopped.err, re.MULTILINE)
+
+
 # Precision
 
 AUTO = ("--trainer.precision", "auto")
@@ -667,7 +689,7 @@ def test_one_cycle_for_which_torch_divides_by_zero_is_refused(tiny_data, cli, co
     refused = cli("fit", "--config", configs / "mnist" / "fast.yaml", *flags)
 
     assert refused.status == 2
-    assert "5 steps are too few for this schedule; train for more epochs" in refused.err.splitlines()[-1]
+    assert "this schedule cannot have 5 steps; train for more epochs" in refused.err.splitlines()[-1]
 
 
 def test_one_cycle_needs_an_end(tiny_data, cli, configs):

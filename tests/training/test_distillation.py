@@ -113,6 +113,30 @@ def test_a_checkpoint_is_not_believed_which_teachers_it_had(teachers, fit, cli, 
     assert cli("test", copy).status == 0
 
 
+def test_the_newest_run_is_a_teacher_by_its_file(teachers, fit, cli, caplog):
+    (teacher,) = teachers[1:]
+
+    run = fit("mnist/fast.yaml", *SMALL, *STEPS, "--distillation.teachers", "[best, mnist/tiny]")
+
+    assert yaml.safe_load((run / "config.yaml").read_text())["distillation"]["teachers"] == [
+        str(Run(teacher).checkpoint("best")), "mnist/tiny"
+    ]  # fmt: skip
+    assert cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2).status == 0
+    assert "teachers have changed" not in caplog.text
+
+
+def test_an_interrupted_model_has_no_teachers_any_more(teachers, tiny_data, trainer):
+    class Interrupted(CNNClassifier):
+        def on_train_batch_end(self, *_):
+            raise ValueError("interrupted")
+
+    student = Interrupted()
+    with pytest.raises(ValueError, match="interrupted"):
+        trainer(callbacks=[Distillation([str(teachers[0])])]).fit(student, datamodule=MNISTDataModule(val_size=50))
+
+    assert student.distill is None
+
+
 def test_changed_files_of_teachers_are_mentioned(teachers, fit, cli, caplog):
     run = fit(
         *("mnist/fast.yaml", *SMALL, *STEPS, "--trainer.max_steps", 2, "--distillation.teachers", listed(teachers[:1]))

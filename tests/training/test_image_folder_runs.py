@@ -199,6 +199,7 @@ def test_a_stopped_run_is_resumed_to_the_bit(fit, cli, monkeypatch):
         (("--data.root", ""), 2, "--data.root '': this is a folder; name it, or give . for the current one"),
         (("--data.root", "empty"), 1, "empty has no class folders; put the images of each class into a folder of its"),
         (("--data.root", "photos", "--data.test_size", "1.5"), 2, "--data.test_size must be a number of images, or a"),
+        (("--data.root", "photos", "--data.test_size", "0", "--test"), 2, "--test true needs test images, and --data"),
         (("--data.root", "photos", "--data.val_size", "0"), 2, "val_size must be between 1 and 10, got 0"),
         (("--data.root", "photos", "--data.image_size", "[8]"), 2, "--data.image_size [8]: expected int or [int, int]"),
         (("--data.root", "photos", "--model.mean", "[0.5]"), 2, "--model.mean must be a number, or a list of 3, one"),
@@ -332,6 +333,26 @@ def test_a_model_that_was_not_trained_on_files_knows_none_of_a_folder(cli, confi
     )  # fmt: skip
 
     assert outcome.status == 0, outcome.err
+
+
+@pytest.mark.parametrize("verb", ["test", "validate"])
+def test_images_are_made_one_size_as_in_the_training(evaluate, verb):
+    refused = evaluate("--data.resize", "pad", verb=verb)
+
+    assert refused.status == 2
+    assert refused.err.splitlines()[-1].endswith("was trained with --data.resize crop, but pad is given; leave it out")
+    assert evaluate("--data.resize", "crop", verb=verb).status == 0
+
+
+def test_the_split_of_class_folders_with_spaces_can_be_repeated(fit, cli):
+    write_images("photos", classes=(" cat", "dog ", "cow"))
+    assert fit("photos").status == 0
+    split = only_run() / "split.csv"
+    assert {(row["file"].split("/")[0], row["label"]) for row in table(split)} == {
+        (" cat", "cat"), ("dog ", "dog"), ("cow", "cow")
+    }  # fmt: skip
+
+    assert cli("test", only_run(), "--data.labels", split).status == 0
 
 
 def test_results_on_other_images_of_a_folder_with_the_same_name_are_not_replaced(evaluate):

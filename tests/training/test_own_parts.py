@@ -100,6 +100,18 @@ def test_a_run_with_parts_of_the_user_is_resumed_exactly_in_the_middle_of_an_epo
     assert re.search(r"^Test f1: 0\.\d{4} \(validation f1 in training: 0\.\d{4}\)$", tested.out, re.MULTILINE)
 
 
+def test_a_run_with_a_loss_of_the_user_is_exported_without_it(own, cli, tiny_data):
+    fitted = cli("fit", *PLAIN, "--model.network", "CNN", "--model.loss", f"{own}.Loss", "--trainer.max_epochs", 1)
+    assert fitted.status == 0, fitted.err
+    (run,) = Path("logs").glob("*/version_*")
+    export = ("export", run, "--output", "own.onnx")
+
+    refused, exported = cli(*export), cli(*export, "--model.loss", f"{own}.Loss")
+
+    assert refused.status == 2 and f"add --model.loss {own}.Loss" in refused.err
+    assert exported.status == 0, exported.err
+
+
 def test_early_stopping_stops_by_a_metric_of_the_user_s_choice(cli, tiny_data):
     flags = (
         *("--model", "MLPClassifier", *PLAIN, "--model.optimizer.lr", 0, "--trainer.max_epochs", 9),

@@ -30,6 +30,11 @@ PLAIN = ("--data.val_size", 50, "--plots.enabled", "false", "--dashboard.enabled
             ("--test", "true", "--trainer.limit_val_batches", 0),
             "--test true needs the best weights, which are not saved with --trainer.limit_val_batches 0;",
         ),
+        (
+            "mnist/cnn.yaml",
+            ("--test", "true", "--trainer.check_val_every_n_epoch", 3, "--trainer.max_epochs", 2),
+            "--test true needs the best weights, but --trainer.check_val_every_n_epoch 3 validates none of 2 epochs; ",
+        ),
         ("mnist/fast.yaml", ("--data.batch_size", 1), "--data.batch_size 1: batch normalisation needs several images"),
         (
             "mnist/cnn.yaml",
@@ -238,8 +243,12 @@ def test_pruned_weights_are_tested_also_where_the_masks_are_kept(fit):
 def test_data_of_another_kind_than_the_checkpoint_is_refused(name, trained, given):
     settings = {"num_classes": 10, "in_channels": 1, "image_size": 28}
 
-    require_same_images(Path("best.ckpt"), settings, MNISTDataModule())
+    def require(changed):
+        content = {"hyper_parameters": settings | changed, checkpoint.KEY: {"framing": None}}
+        require_same_images(Path("best.ckpt"), content, MNISTDataModule())
+
+    require({})
     with pytest.raises(UserError) as caught:
-        require_same_images(Path("best.ckpt"), {**settings, name: trained}, MNISTDataModule())
+        require({name: trained})
 
     assert str(caught.value).startswith(f"best.ckpt was trained with {name} {trained}, but MNIST has {given}; ")
