@@ -21,7 +21,7 @@ CHECKPOINT = {
 #: The flag that lists every option.
 HELP_ALL = "--help_all"
 _EVALUATION = {
-    "data.data_dir": ("DIR", "The folder of the dataset (default: $LIGHTNING_CNN_DATA_DIR, or else that of the training)."),
+    "data.data_dir": ("DIR", "The folder of the dataset (default: $LIGHTNING_CNN_DATA_DIR, or that of the training)."),
     "data.eval_batch_size": ("N", "Images in a batch of each device."),
     "trainer.accelerator": ("NAME", "cpu, gpu or auto (default: auto)."),
     "trainer.devices": ("N", "The number of devices (default: auto)."),
