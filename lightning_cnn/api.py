@@ -8,7 +8,7 @@ import shlex
 import signal
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,7 +172,10 @@ class TrainedRun:
         return read_summary(self._run)
 
     def __repr__(self) -> str:
-        metrics = self.metrics if self.folder.is_dir() else {}
+        metrics: dict[str, float] = {}
+        if self.folder.is_dir():
+            with suppress(UserError):  # of a damaged file: a debugger shows the run all the same
+                metrics = self.metrics
         shown = "".join(f", {name} {metrics[name]:.4f}" for name in ("val/acc", "test/acc") if name in metrics)
         return f"TrainedRun({str(self.folder)!r}{shown})"
 

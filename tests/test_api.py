@@ -216,6 +216,12 @@ def test_an_interruption_is_that_of_python_and_handlers_are_kept(tiny_data, monk
     assert {number: signal.getsignal(number) for number in before} == before
 
 
+def test_a_damaged_run_is_shown_by_its_folder(tmp_path):
+    (tmp_path / "metrics.csv").write_text("no,metrics\n1\n")
+
+    assert repr(lc.TrainedRun(tmp_path)) == f"TrainedRun({str(tmp_path)!r})"
+
+
 @pytest.mark.parametrize("seed", [None, "7"])
 def test_the_process_is_left_as_it_was(tiny_data, unfrozen, monkeypatch, seed):
     torch.set_num_threads(2)

@@ -3,7 +3,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -214,14 +213,19 @@ def test_runs_are_not_looked_for_in_the_whole_disk(cli, tmp_path):
 
 
 def test_a_read_only_folder_is_exit_status_1(cli, tmp_path, two, monkeypatch):
-    def refuse(**options):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(options["dir"]))
+    opened = os.open
 
-    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    def refuse(path, flags, *args, **options):  # also for root
+        if flags & os.O_CREAT:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, flags, *args, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
     outcome = cli("report", two[0])
 
     assert outcome.status == 1
-    assert outcome.err == f"lightning-cnn: error: {two[0]}: Permission denied; free space, or choose another folder\n"
+    page = f"{two[0]}/report.html"
+    assert outcome.err == f"lightning-cnn: error: {page}: Permission denied; free space, or choose another folder\n"
     assert pages(tmp_path) == set()
 
 

@@ -34,7 +34,11 @@ def test_a_class_is_found_by_its_name_and_by_its_path():
         ),
         (("model", "optimizer"), "..SGD", "--model.optimizer ..SGD: there is no such optimizer class"),
         (("model",), "nowhere.Class", "there is no module 'nowhere' on Python's path"),
-        (("model", "scheduler"), "ReduceLROnPlateau", "give lightning.pytorch.cli.ReduceLROnPlateau"),
+        (
+            ("model", "scheduler"),
+            "ReduceLROnPlateau",
+            "give torch.optim.lr_scheduler.ReduceLROnPlateau or lightning.pytorch.cli.ReduceLROnPlateau",
+        ),
     ],
 )
 def test_an_unknown_or_ambiguous_class_is_named(place, name, message):

@@ -301,7 +301,10 @@ def test_a_class_with_one_image_is_trained_on(capsys):
     [
         ({"test_size": 30}, "test_size must be between 1 and 29, got 30"),
         ({"test_size": -1}, "test_size must be between 1 and 29, got -1"),
-        ({"test_size": 0.01}, "test_size must be between 1 and 29, got 0.01, which is 0 of 30"),
+        (
+            {"test_size": 0.01},
+            "test_size must be between 1 and 29, got 0.01, which is 0 of 30 images; add images, or give another share",
+        ),
         ({"test_size": 29}, "val_size 0.1: 1 image cannot be split; add some"),
         ({"val_size": 27}, "val_size must be between 1 and 26, got 27"),
         ({"val_size": 0}, "val_size must be between 1 and 26, got 0"),

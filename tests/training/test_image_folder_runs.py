@@ -199,7 +199,7 @@ def test_a_stopped_run_is_resumed_to_the_bit(fit, cli, monkeypatch):
         (("--data.root", ""), 2, "--data.root '': this is a folder; name it, or give . for the current one"),
         (("--data.root", "empty"), 1, "empty has no class folders; put the images of each class into a folder of its"),
         (("--data.root", "photos", "--data.test_size", "1.5"), 2, "--data.test_size must be a number of images, or a"),
-        (("--data.root", "photos", "--data.test_size", "0", "--test"), 2, "--test true needs test images, and --data"),
+        (("--data.root", "photos", "--data.test_size", "0", "--test"), 2, "--test true needs test images, but --data"),
         (("--data.root", "photos", "--data.val_size", "0"), 2, "val_size must be between 1 and 10, got 0"),
         (("--data.root", "photos", "--data.image_size", "[8]"), 2, "--data.image_size [8]: expected int or [int, int]"),
         (("--data.root", "photos", "--model.mean", "[0.5]"), 2, "--model.mean must be a number, or a list of 3, one"),
