@@ -19,6 +19,7 @@ SMALL = {
     "mnist/tiny": (10_000, "MNIST", 0.1307, 0.3081),
     "mnist/small": (200_000, "MNIST", 0.1307, 0.3081),
     "fashion_mnist/tiny": (100_000, "FashionMNIST", 0.286, 0.353),
+    "fashion_mnist/small": (1_000_000, "FashionMNIST", 0.286, 0.353),
 }
 
 every_config = pytest.mark.parametrize("name", RECIPES)

@@ -143,6 +143,7 @@ def test_shipped_configs_have_the_names_of_their_files(configs):
         *("cifar10_folder", "fashion_mnist/fast", "fashion_mnist/mlp", "fashion_mnist/shallow_cnn"),
         *(
             "fashion_mnist/simple_cnn",
+            "fashion_mnist/small",
             "fashion_mnist/tiny",
             "folder",
             "mnist/cnn",
