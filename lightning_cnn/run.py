@@ -258,6 +258,8 @@ def resolve_checkpoint(reference: str, runs: Iterable[Run], folder_means: str) -
         if path.is_dir():
             folder, path = path, Run(path).checkpoint(folder_means)
             if not path.is_file():
+                if (last := Run(folder).checkpoint("last")).is_file():
+                    raise UserError(f"{reference!r} has no {path.name}, which the first validation saves; give {last}")
                 if inside := [run.folder for run in find_runs(folder.parent) if run.folder.parent == folder]:
                     raise UserError(f"{reference!r} has runs in it; name one of them, such as {inside[0]}")
                 raise UserError(

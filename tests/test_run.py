@@ -73,6 +73,10 @@ def test_missing_checkpoints_are_named(tmp_path):
         resolve_checkpoint("nowhere.ckpt", [], folder_means="best")
     with pytest.raises(UserError, match=r"empty' is not a run folder"):
         resolve_checkpoint(str(tmp_path / "empty"), [], folder_means="best")
+    with pytest.raises(
+        UserError, match=r"v0' has no best\.ckpt, which the first validation saves; give .*/last\.ckpt$"
+    ):
+        resolve_checkpoint(str(make_run(tmp_path / "v0", "last").folder), [], folder_means="best")
     with pytest.raises(UserError, match=r"no matching run has a checkpoint best\.ckpt; train with `fit` first"):
         resolve_checkpoint("best", [make_run(tmp_path / "a")], folder_means="best")
     make_run(tmp_path / "mnist-cnn/version_0", "best")

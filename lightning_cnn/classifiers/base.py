@@ -233,9 +233,9 @@ class ImageClassifier(LightningModule):
 
     def predict_step(self, batch: Batch | Tensor, batch_idx: int = 0) -> Tensor:
         """Return the probabilities of the classes `(B, num_classes)`, for images alone or with their targets."""
-        return self._logits_of_any(batch if isinstance(batch, Tensor) else batch[0]).softmax(dim=1)
+        return self._batch_logits(batch if isinstance(batch, Tensor) else batch[0]).softmax(dim=1)
 
-    def _logits_of_any(self, images: Tensor) -> Tensor:
+    def _batch_logits(self, images: Tensor) -> Tensor:
         """Return the logits of images; the last batch of a rank may have none, which not every network takes."""
         logits: Tensor = self(images if len(images) else images.new_zeros(1, *images.shape[1:]))
         return logits[: len(images)]
@@ -245,7 +245,7 @@ class ImageClassifier(LightningModule):
         """Return the mean loss and the logits of a batch, and add both to the metrics of the stage."""
         images, targets = batch
         try:
-            logits = self._logits_of_any(images)
+            logits = self._batch_logits(images)
         except ValueError as error:
             networks.require_several_images(self.network_name, error)
             raise

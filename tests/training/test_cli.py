@@ -73,7 +73,7 @@ def network_of(config: Path) -> str:
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_config_trains_and_its_checkpoint_tests(config, fit, cli):
-    run = fit(config)
+    run = fit(config, "--trainer.check_val_every_n_epoch", 1)
     assert run == Path(f"logs/{config.parent.name}-{network_of(config)}/version_0")
 
     tested = cli("test", *PLAIN, "--ckpt_path", run / "checkpoints" / "best.ckpt")
