@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import threading
+from contextlib import suppress
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
@@ -92,6 +93,7 @@ def run() -> NoReturn:
     signals.ignore()  # the work is done
     threading._shutdown()  # type: ignore[attr-defined]  # waits for other threads; both as Python does itself
     atexit._run_exitfuncs()
+    signals.leave_closed_output()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
@@ -105,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         The exit status: 0; 1 if the work failed; 2 if the command was wrong; 130, 143 or 129 if Ctrl-C, SIGTERM or
-        SIGHUP ended it.
+        SIGHUP ended it; 141 if training ended because nobody reads its output any more.
     """
     try:
         status = _dispatch(sys.argv[1:] if argv is None else argv)
@@ -120,9 +122,10 @@ def main(argv: list[str] | None = None) -> int:
         if not interrupted.already_reported:
             _print_error(str(interrupted))
         return interrupted.exit_status
-    except BrokenPipeError:  # the reader of the output has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except BrokenPipeError:
+        if not signals.leave_closed_output():
+            raise
+        return 1  # silently, as other programs before a pipe
     except OSError as error:
         if error.errno not in _FILE_ERRORS:
             raise
@@ -135,7 +138,8 @@ def main(argv: list[str] | None = None) -> int:
 def _print_error(message: str, lines: bool = False) -> None:
     """Print a message whose names may come from anywhere: no control sequence, and one line unless it has `lines`."""
     parts = message.split("\n") if lines else [message]
-    print("lightning-cnn:", shorten_words("\n".join(map(printable, parts))), file=sys.stderr)
+    with suppress(BrokenPipeError):  # `2>&1 | tee`, which Ctrl-C has ended as well
+        print("lightning-cnn:", shorten_words("\n".join(map(printable, parts))), file=sys.stderr)
 
 
 def _dispatch(argv: list[str]) -> int:

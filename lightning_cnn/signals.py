@@ -1,11 +1,11 @@
 """The signals that end a command: Ctrl-C, SIGTERM, and SIGHUP, which comes when a terminal is closed."""
 
 import os
+import select
 import signal
-import stat
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
@@ -25,7 +25,7 @@ def handle() -> None:
 def interrupt(signum: int, _: FrameType | None) -> NoReturn:
     """Raise `Interrupted`, so that incomplete files are removed."""
     ignore()  # a second signal must not interrupt the clean-up
-    leave_closed_terminal()
+    leave_closed_output()
     raise Interrupted(signal.Signals(signum), already_reported=not is_rank_zero())
 
 
@@ -64,9 +64,23 @@ def deferred(on_signal: Callable[[], None] | None = None) -> Iterator[None]:
             signal.raise_signal(received[0])
 
 
-def leave_closed_terminal() -> None:
-    """Discard further output to a terminal that is closed: writing to it is an error, in the middle of a clean-up."""
+def leave_closed_output() -> bool:
+    """Discard further output to a terminal that is closed, or to a pipe that nobody reads any more.
+
+    Writing to it is an error, which would come in the middle of a clean-up.
+
+    Returns:
+        Whether there is such output.
+    """
+    found = False
     for descriptor in (1, 2):
-        with suppress(OSError):  # there may be none
-            if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        if _is_closed(descriptor):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+            found = True
+    return found
+
+
+def _is_closed(descriptor: int) -> bool:
+    other_end = select.poll()
+    other_end.register(descriptor, 0)  # what is reported then are errors
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in other_end.poll(0))

@@ -13,6 +13,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_cnn import checkpoint as checkpoints
+from lightning_cnn import signals
 from lightning_cnn.callbacks import TestResults
 from lightning_cnn.config.parser import in_one_line
 from lightning_cnn.config.request import Request
@@ -86,12 +87,13 @@ class TrainingCLI(BuildingCLI):
         callbacks[:] = [callback for callback in callbacks if not isinstance(callback, BatchSizeFinder)]
         is_finished = self.trainer.global_step == self.first_step
         average = self._save_average()
-        if self.prints_summary and self.trainer.is_global_zero:
-            classes = user_classes(self.model, self.datamodule)
-            monitor = self.settings["checkpoints"]["monitor"]
-            print(summary(self.current_run, classes, is_finished, self.settings["test"], average, monitor))
-        if self.settings["test"]:
-            with self._resumable():
+        with self._resumable():
+            if self.prints_summary and self.trainer.is_global_zero:
+                classes = user_classes(self.model, self.datamodule)
+                monitor = self.settings["checkpoints"]["monitor"]
+                text = summary(self.current_run, classes, is_finished, self.settings["test"], average, monitor)
+                print(text, flush=True)
+            if self.settings["test"]:
                 self._test(average or self.current_run.checkpoint("best"))
 
     def _train(self) -> None:
@@ -128,6 +130,10 @@ class TrainingCLI(BuildingCLI):
             if not isinstance(ended.__context__, KeyboardInterrupt):  # which Lightning ends with it
                 raise
             raise Interrupted(signal.SIGINT, self._resume_hint()) from ended
+        except BrokenPipeError as error:
+            if not signals.leave_closed_output():
+                raise
+            raise Interrupted(signal.SIGPIPE, f" (nobody reads its output){self._resume_hint()}") from error
 
     def _on_peer_failure(self, failure: Failure) -> str:
         """Clean up after a peer process has failed, and return how to resume if it has died."""

@@ -54,7 +54,7 @@ class Signals(_SignalConnector):
         users: Any = self._original_handlers[received]
         if _is_users(users):
             users(signum, frame)
-        signals.leave_closed_terminal()
+        signals.leave_closed_output()
         if not self._is_deferred or self.received is not None:
             self.end(received)
         self.received = received

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lightning_cnn import checkpoint, threads
-from lightning_cnn.callbacks import Checkpoints
+from lightning_cnn.callbacks import Checkpoints, Progress
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.errors import UserError
 from lightning_cnn.files import sha256
@@ -58,6 +58,27 @@ def test_a_stopped_run_says_how_to_resume(stopped, cli, signum, status):
     hint = re.fullmatch(rf"lightning-cnn: stopped by {signum.name}; resume from step 3 with: lightning-cnn (.*)", line)
     assert cli(*hint[1].split()).status == 0
     assert step(only_run()) == 10
+
+
+@pytest.mark.parametrize("is_output", [True, False])
+def test_a_run_whose_output_nobody_reads_says_how_to_resume(cli, tiny_data, configs, monkeypatch, is_output):
+    def print_to_nobody(self, *args, **options):
+        if self.trainer.current_epoch == 1:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(Progress, "print", print_to_nobody)
+    monkeypatch.setattr("lightning_cnn.signals.leave_closed_output", lambda: is_output)
+    plain = ("--plots.enabled", "false", "--dashboard.enabled", "false", "--data.val_size", 50)
+    command = ("fit", "--config", configs / "fashion_mnist" / "mlp.yaml", *plain, "--trainer.max_epochs", 3)
+
+    if is_output:
+        outcome = cli(*command)
+        assert outcome.status == 141
+        message = "stopped by SIGPIPE (nobody reads its output); resume from step 3 with: lightning-cnn fit "
+        assert outcome.err.splitlines()[-1].startswith(f"lightning-cnn: {message}")
+    else:  # another pipe, of a library
+        with pytest.raises(BrokenPipeError):
+            cli(*command)
 
 
 def test_a_keyboard_interrupt_of_a_callback_says_how_to_resume(cli, tiny_data, configs, monkeypatch):
