@@ -51,6 +51,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def as_file(word: str) -> str:
+    """Return the end of a message about a word that was read as an option, if there is a file of that name."""
+    return f"; for the file, write ./{word}" if Path(word).exists() else ""
+
+
 def reason(error: BaseException) -> str:
     """Return why an operation failed, in a few words: the system's text for an `OSError`, otherwise the message."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lightning_cnn.errors import UserError
+from lightning_cnn.errors import UserError, as_file
 from lightning_cnn.everyday import HELP_ALL
 
 #: Flags that ask for help.
@@ -119,7 +119,7 @@ def _take_flag(line: CommandLine, name: str, value: str | None) -> None:
     elif name.endswith(".help"):
         line.class_help = Flag(name.lstrip("-").removesuffix(".help"), value)
     elif not name.startswith("--"):
-        raise UserError(f"there is no option {name}; settings are given as --name VALUE")
+        raise UserError(f"there is no option {name}{as_file(name) or '; settings are given as --name VALUE'}")
     else:
         line.flags.append(Flag(name.lstrip("-").removesuffix("+"), value, appends=name.endswith("+")))
 

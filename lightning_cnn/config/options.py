@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from lightning_cnn.data.sources import default_data_dir
-from lightning_cnn.errors import UserError, did_you_mean, reason
+from lightning_cnn.errors import UserError, as_file, did_you_mean, reason
 from lightning_cnn.files import local_path
 
 _BOOLEANS = {"true": True, "false": False}
@@ -65,6 +65,8 @@ class Parser(argparse.ArgumentParser):
         if unknown and not unknown[0].startswith("-"):
             self.error(f"unexpected argument {unknown[0]!r}")
         if unknown:
+            if hint := as_file(unknown[0]):
+                self.error(f"{unknown[0]!r} is not an option{hint}")
             options = [option for action in self._actions for option in action.option_strings if "." not in option]
             one_of([option for option in options if option != "-h"], unknown[0].partition("=")[0], "option")
         return arguments

@@ -3,6 +3,7 @@ import io
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import weakref
@@ -470,6 +471,16 @@ def test_a_wrong_argument_is_reported_in_one_line_before_any_work(argv, message,
     outcome = cli("predict", *argv)
 
     assert (outcome.status, outcome.out, outcome.err) == (2, "", f"lightning-cnn: error: {message}\n")
+
+
+def test_a_file_named_like_an_option_is_named_with_its_folder(checkpoint, images, cli):
+    shutil.copy(images[0], "-1.png")
+    message = "'-1.png' is not an option; for the file, write ./-1.png (see `lightning-cnn predict --help`)"
+
+    refused, predicted = cli("predict", checkpoint, "-1.png"), cli("predict", checkpoint, "./-1.png")
+
+    assert (refused.status, refused.err) == (2, f"lightning-cnn: error: {message}\n")
+    assert predicted.status == 0
 
 
 @pytest.mark.parametrize(("option", "name"), [("--output", "a.csv"), ("--output", "a.json"), ("--plot", "a.png")])

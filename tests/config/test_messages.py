@@ -184,6 +184,7 @@ WRONG = [
     ("+ --seed_everything -1", r"--seed_everything must be between 0 and 4294967295, got -1"),
     ("+ --trainer.accelerator tpuu", r"accelerator tpuu: there is no such accelerator; did you mean 'tpu'\?"),
     ("+ -x", r"there is no option -x; settings are given as --name VALUE"),
+    ("test -1.ckpt", r"there is no option -1\.ckpt; for the file, write \./-1\.ckpt"),
     ("+ --trainer.devices 0", r"--trainer\.devices 0: give at least 1, or auto"),
     # configs
     ("fit --config mnist/cn", r"config 'mnist/cn' cannot be read .*, such as mnist/cnn; did you mean 'mnist/cnn'\?$"),
@@ -257,6 +258,7 @@ def wrong_files(tiny_data):
     Path("init_arg.yaml").write_text("trainer: {callbacks: [{class_path: Timer, init_arg: {duration: 1}}]}\n")
     Path("misspelt.yaml").write_text("modell: {class_path: CNNClassifier}\n")
     Path("text.ckpt").write_text("hello")
+    Path("-1.ckpt").write_text("hello")
     torch.save({"state_dict": {}}, "foreign.ckpt")
     torch.save({KEY: Evil()}, "evil.ckpt")
     return names()
