@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, cast
 
-from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, arange, cat, eye, float32, nn, promote_types
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
@@ -59,7 +58,8 @@ class StageMetrics(nn.Module):
         self.loss = WeightedMean(nan_strategy="disable")
         self.acc = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
         self._others = nn.ModuleDict({name: _built(name, build, num_classes) for name, build in (others or {}).items()})
-        self._losses: list[tuple[Tensor, int | Tensor]] = []  # with the number of images, or their weight
+        #: Losses of batches that the metrics do not have yet, with the number of images, or their weight.
+        self.pending_losses: list[tuple[Tensor, int | Tensor]] = []
         self._logits: list[tuple[Tensor, Tensor]] = []
 
     @property
@@ -83,18 +83,20 @@ class StageMetrics(nn.Module):
         """
         if not len(targets):
             return
-        self._losses.append((loss.detach(), len(targets) if weight is None else weight))
+        self.pending_losses.append((loss.detach(), len(targets) if weight is None else weight))
         self._logits.append((logits.detach(), targets))
-        if len(self._losses) == _BATCHES_PER_UPDATE:
+        if len(self.pending_losses) == _BATCHES_PER_UPDATE:
             self.flush()
 
     def flush(self) -> None:
         """Update all metrics with the batches that are pending."""
-        if self._losses:
-            values = [loss.expand(weight) if isinstance(weight, int) else loss.view(1) for loss, weight in self._losses]
-            weights = [loss.new_ones(w) if isinstance(w, int) else w.view(1) for loss, w in self._losses]
+        if self.pending_losses:
+            values = [
+                loss.expand(weight) if isinstance(weight, int) else loss.view(1) for loss, weight in self.pending_losses
+            ]
+            weights = [loss.new_ones(w) if isinstance(w, int) else w.view(1) for loss, w in self.pending_losses]
             self.loss.update(cat(values), cat(weights))
-            self._losses.clear()
+            self.pending_losses.clear()
         self._flush_acc()
 
     def fill_empty_lists(self, num_classes: int) -> None:
@@ -124,11 +126,11 @@ class StageMetrics(nn.Module):
         """Discard all batches."""
         for metric in self.named.values():
             metric.reset()
-        self._losses.clear()
+        self.pending_losses.clear()
         self._logits.clear()
 
     def state(self) -> dict[str, Any]:
-        """Return the state of this rank, as tensors and plain types, for `merge`.
+        """Return the state of this rank, as tensors and plain types.
 
         Pending losses stay pending, because the sum of floats depends on the order in which they are added.
         """
@@ -137,18 +139,8 @@ class StageMetrics(nn.Module):
             "loss": deepcopy(self.loss.metric_state),
             "acc": deepcopy(self.acc.metric_state),
             "others": {name: deepcopy(metric.metric_state) for name, metric in self.others.items()},
-            "losses": [(loss.clone(), weight) for loss, weight in self._losses],
+            "losses": [(loss.clone(), weight) for loss, weight in self.pending_losses],
         }
-
-    def merge(self, state: dict[str, Any]) -> None:
-        """Add the batches of another `state`."""
-        device = self.loss.device
-        states = {"loss": state["loss"], "acc": state["acc"], **state.get("others", {})}
-        for name, metric in self.named.items():
-            if name in states:  # not one that was added for the resumed part of the run
-                metric.merge_state(move_data_to_device(states[name], device))
-                metric._update_count += 1  # not done by torchmetrics 1.9, whose `compute` then warns
-        self._losses += move_data_to_device([*map(tuple, state["losses"])], device)
 
 
 def _built(name: str, build: MetricCallable, num_classes: int) -> Metric:

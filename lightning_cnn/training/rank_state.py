@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor
 
 from lightning_cnn.classifiers import ImageClassifier
+from lightning_cnn.classifiers.metrics import StageMetrics
 from lightning_cnn.errors import UserError
 
 
@@ -82,7 +84,29 @@ def restore(trainer: Trainer, states: list[dict[str, Any]], has_metrics: bool = 
         return
     for of_rank in [states[rank]] if same else states if rank == 0 else []:
         if of_rank["metrics"] is not None:
-            trainer.lightning_module.train_metrics.merge(of_rank["metrics"])
+            merge(trainer.lightning_module.train_metrics, of_rank["metrics"])
+
+
+def merge(metrics: StageMetrics, state: dict[str, Any]) -> None:
+    """Add the batches of a state of such metrics.
+
+    Args:
+        metrics: The metrics; they may have others than the state.
+        state: What `StageMetrics.state` has returned.
+    """
+    device = metrics.loss.device
+    states = {"loss": state["loss"], "acc": state["acc"], **state.get("others", {})}
+    for name, metric in metrics.named.items():
+        if name not in states:  # it was added for the resumed part of the run
+            continue
+        content = move_data_to_device(states[name], device)
+        if metric.update_called:
+            metric.merge_state(content)
+        else:  # as it was: merging takes no state that is a mean, nor a metric that does not say how it is updated
+            for key, value in content.items():
+                setattr(metric, key, value)
+        metric._update_count += 1  # torchmetrics 1.9 counts neither; `compute` would warn
+    metrics.pending_losses += move_data_to_device([*map(tuple, state["losses"])], device)
 
 
 def random_states(device: torch.device) -> dict[str, Any]:

@@ -2,10 +2,10 @@ import math
 
 import pytest
 import torch
+from stage_metrics import batches, counted, over_all, values, with_others
 from torch.nn import functional
 from torchmetrics.classification import (
     BinaryF1Score,
-    MulticlassAccuracy,
     MulticlassAUROC,
     MulticlassCalibrationError,
     MulticlassConfusionMatrix,
@@ -14,23 +14,6 @@ from torchmetrics.classification import (
 
 from lightning_cnn.classifiers.metrics import StageMetrics
 from lightning_cnn.errors import UserError
-
-
-def batches(number: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Logits and targets of batches of 1 to 7 images."""
-    generator = torch.Generator().manual_seed(number)
-    sizes = [1 + i % 7 for i in range(number)]
-    return [
-        (torch.randn(size, 3, generator=generator), torch.randint(3, (size,), generator=generator)) for size in sizes
-    ]
-
-
-def counted(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> StageMetrics:
-    metrics = StageMetrics(3)
-    for logits, targets in pairs:
-        metrics.add(functional.cross_entropy(logits, targets), logits, targets)
-    metrics.flush()
-    return metrics
 
 
 @pytest.mark.parametrize("number", [1, 2, 49, 50, 51, 100, 120])  # an update takes 50 batches
@@ -115,32 +98,6 @@ def test_reset_discards_pending_batches():
     assert metrics.acc.compute().item() == pytest.approx(1 / 3)
 
 
-def test_a_merged_state_without_more_batches_computes_without_a_warning(recwarn):
-    merged = StageMetrics(3)
-
-    merged.merge(counted(batches(3)).state())
-
-    assert torch.equal(merged.acc.compute(), counted(batches(3)).acc.compute())
-    assert not recwarn.list
-
-
-@pytest.mark.parametrize("first", [0, 1, 30, 49, 50, 51, 99])
-def test_a_merged_state_is_exact(first):
-    pairs = batches(120)
-    whole = counted(pairs)
-    before, after = StageMetrics(3), StageMetrics(3)
-    for logits, targets in pairs[:first]:
-        before.add(functional.cross_entropy(logits, targets), logits, targets)
-
-    after.merge(before.state())
-    for logits, targets in pairs[first:]:
-        after.add(functional.cross_entropy(logits, targets), logits, targets)
-    after.flush()
-
-    assert torch.equal(after.loss.compute(), whole.loss.compute())  # bit-identical
-    assert torch.equal(after.acc.compute(), whole.acc.compute())
-
-
 def test_reading_the_state_changes_nothing():
     pairs = batches(120)
     read = StageMetrics(3)
@@ -151,17 +108,6 @@ def test_reading_the_state_changes_nothing():
 
     assert torch.equal(read.loss.compute(), counted(pairs).loss.compute())
     assert torch.equal(read.acc.compute(), counted(pairs).acc.compute())
-
-
-def test_states_of_several_ranks_are_merged():
-    pairs = batches(10)
-    merged = StageMetrics(3)
-
-    for part in (pairs[:4], pairs[4:]):
-        merged.merge(counted(part).state())
-
-    assert merged.loss.compute().item() == pytest.approx(counted(pairs).loss.compute().item())
-    assert torch.equal(merged.acc.compute(), counted(pairs).acc.compute())
 
 
 def test_an_empty_batch_is_skipped():
@@ -176,30 +122,6 @@ def test_an_empty_batch_is_skipped():
 
 # Other metrics
 
-OTHERS = {
-    "f1": lambda num_classes: MulticlassF1Score(num_classes, average="macro"),
-    "balanced_accuracy": MulticlassAccuracy,  # macro is its default
-    "auroc": MulticlassAUROC,  # keeps all logits, in lists of tensors
-}
-
-
-def with_others(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> StageMetrics:
-    metrics = StageMetrics(3, OTHERS)
-    for logits, targets in pairs:
-        metrics.add(functional.cross_entropy(logits, targets), logits, targets)
-    return metrics
-
-
-def over_all(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, float]:
-    """The metrics of torchmetrics over all images at once."""
-    logits, targets = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-    return {name: build(3)(logits, targets).item() for name, build in OTHERS.items()}
-
-
-def values(metrics: StageMetrics) -> dict[str, float]:
-    metrics.flush()
-    return {name: metric.compute().item() for name, metric in metrics.others.items()}
-
 
 def test_other_metrics_are_those_over_all_images_and_not_means_over_batches():
     pairs = batches(60)
@@ -207,37 +129,6 @@ def test_other_metrics_are_those_over_all_images_and_not_means_over_batches():
     assert values(with_others(pairs)) == pytest.approx(over_all(pairs))
     means = sum(MulticlassF1Score(3)(*pair).item() for pair in pairs) / 60
     assert abs(means - over_all(pairs)["f1"]) > 1e-3
-
-
-@pytest.mark.parametrize("first", [0, 30, 50, 55])
-def test_a_merged_state_of_other_metrics_is_exact(first):
-    pairs = batches(60)
-    after = StageMetrics(3, OTHERS)
-
-    after.merge(with_others(pairs[:first]).state())
-    for logits, targets in pairs[first:]:
-        after.add(functional.cross_entropy(logits, targets), logits, targets)
-
-    assert values(after) == values(with_others(pairs))
-
-
-def test_states_of_other_metrics_of_several_ranks_are_merged():
-    pairs = batches(20)
-    merged = StageMetrics(3, OTHERS)
-
-    for part in (pairs[:5], pairs[5:]):
-        merged.merge(with_others(part).state())
-
-    assert values(merged) == pytest.approx(over_all(pairs))
-
-
-def test_a_state_without_a_metric_that_was_added_is_merged():
-    state = counted(batches(3)).state()
-
-    merged = with_others([])
-    merged.merge(state)
-
-    assert torch.equal(merged.acc.compute(), counted(batches(3)).acc.compute())
 
 
 @pytest.mark.parametrize("name", ["loss", "acc", "a/b", "", "1st"])

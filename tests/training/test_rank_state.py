@@ -5,8 +5,12 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
+from stage_metrics import OTHERS, batches, counted, over_all, values, with_others
+from torch.nn import functional
+from torchmetrics import Metric
 
 from lightning_cnn.classifiers import MLPClassifier
+from lightning_cnn.classifiers.metrics import StageMetrics
 from lightning_cnn.data import MNISTDataModule
 from lightning_cnn.errors import UserError
 from lightning_cnn.training import rank_state
@@ -132,3 +136,98 @@ def test_ranks_have_different_random_seeds():
     assert first_number(0) == alone  # that of a run with one process
     assert len({first_number(rank) for rank in range(8)}) == 8
     assert first_number(5) == first_number(5)
+
+
+# Metrics
+
+
+class MeanProbability(Metric):
+    """The mean over the batches of the probability of the first class; how it is updated is not said."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.add_state("probability", torch.tensor(0.0), "mean")
+
+    def update(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
+        self.probability = 0.5 * (self.probability + logits.softmax(1)[:, 0].mean())
+
+    def compute(self) -> torch.Tensor:
+        return self.probability
+
+
+def test_a_merged_state_without_more_batches_computes_without_a_warning(recwarn):
+    merged = StageMetrics(3)
+
+    rank_state.merge(merged, counted(batches(3)).state())
+
+    assert torch.equal(merged.acc.compute(), counted(batches(3)).acc.compute())
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("first", [0, 1, 30, 49, 50, 51, 99])
+def test_a_merged_state_is_exact(first):
+    pairs = batches(120)
+    whole = counted(pairs)
+    before, after = StageMetrics(3), StageMetrics(3)
+    for logits, targets in pairs[:first]:
+        before.add(functional.cross_entropy(logits, targets), logits, targets)
+
+    rank_state.merge(after, before.state())
+    for logits, targets in pairs[first:]:
+        after.add(functional.cross_entropy(logits, targets), logits, targets)
+    after.flush()
+
+    assert torch.equal(after.loss.compute(), whole.loss.compute())  # bit-identical
+    assert torch.equal(after.acc.compute(), whole.acc.compute())
+
+
+def test_states_of_several_ranks_are_merged():
+    pairs = batches(10)
+    merged = StageMetrics(3)
+
+    for part in (pairs[:4], pairs[4:]):
+        rank_state.merge(merged, counted(part).state())
+
+    assert merged.loss.compute().item() == pytest.approx(counted(pairs).loss.compute().item())
+    assert torch.equal(merged.acc.compute(), counted(pairs).acc.compute())
+
+
+@pytest.mark.parametrize("first", [0, 30, 50, 55])
+def test_a_merged_state_of_other_metrics_is_exact(first):
+    pairs = batches(60)
+    after = StageMetrics(3, OTHERS)
+
+    rank_state.merge(after, with_others(pairs[:first]).state())
+    for logits, targets in pairs[first:]:
+        after.add(functional.cross_entropy(logits, targets), logits, targets)
+
+    assert values(after) == values(with_others(pairs))
+
+
+def test_states_of_other_metrics_of_several_ranks_are_merged():
+    pairs = batches(20)
+    merged = StageMetrics(3, OTHERS)
+
+    for part in (pairs[:5], pairs[5:]):
+        rank_state.merge(merged, with_others(part).state())
+
+    assert values(merged) == pytest.approx(over_all(pairs))
+
+
+def test_a_state_without_a_metric_that_was_added_is_merged():
+    state = counted(batches(3)).state()
+
+    merged = with_others([])
+    rank_state.merge(merged, state)
+
+    assert torch.equal(merged.acc.compute(), counted(batches(3)).acc.compute())
+
+
+def test_a_metric_that_cannot_be_merged_is_restored():
+    before, after = (StageMetrics(3, {"mean": MeanProbability}) for _ in range(2))
+    for logits, targets in batches(3):
+        before.add(torch.tensor(1.0), logits, targets)
+
+    rank_state.merge(after, before.state())
+
+    assert values(after) == values(before) != {"mean": 0}
