@@ -1,6 +1,7 @@
 """Untrusted text, such as names of files and classes, made safe for a terminal, a page or a spreadsheet."""
 
 import codecs
+import re
 
 #: What replaces characters of messages and tables where the output has only ASCII.
 _IN_ASCII = {
@@ -11,6 +12,8 @@ _IN_ASCII = {
 READABLE = "lightning_cnn.readable"
 #: The longest word of a message: names of files and classes are shorter.
 _LONGEST_WORD = 300
+#: What is shown of the message of a library.
+_LONGEST_LINE = 500
 #: The first characters of a formula in a spreadsheet; those of full width in some languages.
 _FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 
@@ -51,6 +54,17 @@ def shorten_words(text: str) -> str:
     half = _LONGEST_WORD // 2
     words = (w if len(w) <= _LONGEST_WORD else f"{w[:half]}…{w[-half:]}" for w in text.split(" "))
     return " ".join(words)
+
+
+def in_one_line(found: object) -> str:
+    """Return what a library or code of the user's own says as one line; classes and objects in it by their names.
+
+    Example:
+        >>> in_one_line("expected <class 'torch.Tensor'>,   got a list")
+        'expected Tensor, got a list'
+    """
+    text = " ".join(re.sub(r"<(?:class ')?(?:\w+\.)*(\w+)(?:'| object at 0x\w+)>", r"\1", str(found)).split())
+    return text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]}…"
 
 
 def is_formula(text: str) -> bool:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lightning_cnn.errors import UserError
+from lightning_cnn.text import in_one_line
 
 __all__ = ["FocalLoss"]
 
@@ -57,7 +58,7 @@ def require_scalar(loss: nn.Module, logits: Tensor) -> None:
     except Exception as error:  # whatever code of the user's own raises
         raise UserError(
             f"--model.loss {name} does not take logits (B, {logits.shape[1]}) and targets (B,): "
-            f"{' '.join(str(error).split())[:300]}; choose another loss"
+            f"{in_one_line(error)}; choose another loss"
         ) from error
     if not isinstance(returned, Tensor) or returned.shape != ():
         found = tuple(returned.shape) if isinstance(returned, Tensor) else type(returned).__name__

@@ -10,6 +10,7 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_cnn.errors import UserError
+from lightning_cnn.text import in_one_line
 
 #: Builds a metric from the number of classes, for example `torchmetrics.classification.MulticlassF1Score`.
 MetricCallable = Callable[[int], Metric]
@@ -154,7 +155,7 @@ def _built(name: str, build: MetricCallable, num_classes: int) -> Metric:
     except Exception as error:  # whatever code of the user's own raises
         raise UserError(
             f"--model.metrics.{name}: must be a metric for logits (B, {num_classes}) and targets (B,), built from "
-            f"num_classes, but raises {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            f"num_classes, but raises {type(error).__name__}: {in_one_line(error)}"
         ) from error
     if not isinstance(value, Tensor) or value.numel() != 1:
         found = f"the shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"

@@ -12,6 +12,7 @@ from torch.func import functional_call
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from lightning_cnn.errors import UserError, reason
+from lightning_cnn.text import in_one_line
 
 if TYPE_CHECKING:
     #: A module; or a class or function that returns one, as a `functools.partial` with arguments.
@@ -49,7 +50,7 @@ def build(network: Network, shape: Mapping[str, Any]) -> nn.Module:
         return network
     if not callable(network):  # a mapping in a checkpoint that was made by others could name any function
         raise UserError(
-            f"network must be a torch.nn.Module, or a class or function that returns one, got {_in_one_line(network)}"
+            f"network must be a torch.nn.Module, or a class or function that returns one, got {in_one_line(network)}"
         )
     parameters = inspect.signature(network).parameters
     passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
@@ -65,7 +66,7 @@ def build(network: Network, shape: Mapping[str, Any]) -> nn.Module:
         raise
     except Exception as error:  # whatever code of the user's own raises
         raise UserError(
-            f"the network {name_of(network)} cannot be built: {type(error).__name__}: {_in_one_line(error)}"
+            f"the network {name_of(network)} cannot be built: {type(error).__name__}: {in_one_line(reason(error))}"
         ) from error
     if not isinstance(built, nn.Module):
         raise UserError(f"the network {name_of(network)} must return a torch.nn.Module, got {type(built).__name__}")
@@ -232,7 +233,7 @@ def require_moderate(name: str, network: nn.Module, image_shape: tuple[int, int,
 def _not_taken(name: str, shape: Sequence[int], error: Exception) -> UserError:
     return UserError(
         f"the network {name} does not take images of {'×'.join(map(str, shape[1:]))} (channels×height×width): "
-        f"{_in_one_line(error)}; choose another network, or other images"
+        f"{in_one_line(reason(error))}; choose another network, or other images"
     )
 
 
@@ -242,11 +243,6 @@ def _takes_one_argument(forward: Callable[..., Any]) -> bool:
     except TypeError:
         return False
     return True
-
-
-def _in_one_line(found: object) -> str:
-    text = reason(found) if isinstance(found, Exception) else str(found)
-    return " ".join(text.split())[:300]
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from inspect import isfunction, signature
 from typing import Any, cast, get_type_hints
 
 from lightning_cnn.errors import UserError
+from lightning_cnn.text import in_one_line
 
 #: Packages whose modules a checkpoint may name.
 _PACKAGES = (
@@ -117,5 +118,5 @@ def imported(module: str, name: str, given: str) -> Any:
         return None
     except Exception as error:  # whatever code of the user's own raises
         raise UserError(
-            f"{given}: the module {module} cannot be imported ({type(error).__name__}: {' '.join(str(error).split())})"
+            f"{given}: the module {module} cannot be imported ({type(error).__name__}: {in_one_line(error)})"
         ) from error

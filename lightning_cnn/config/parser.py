@@ -29,10 +29,10 @@ from lightning_cnn.config.class_settings import BASES, CLASS_KEYS, describe_type
 from lightning_cnn.config.schema import FOLDERS, Schema
 from lightning_cnn.config.yaml import describe, load
 from lightning_cnn.errors import UserError
+from lightning_cnn.text import in_one_line
 
 #: How jsonargparse 4.53 names a setting, at every level at which it is nested.
 _KEY = re.compile(r'Parser key "([^"]+)"')
-_LONGEST = 500
 _PLAIN = (str, int, float, bool, NoneType)
 
 #: The mode of our parser; parsers of others in this process keep theirs.
@@ -184,9 +184,3 @@ def _flags(name: str, settings: Any, prefix: str) -> Iterator[str]:
             if key == name:
                 yield f"{prefix}{key}"
             yield from _flags(name, value, prefix if key in CLASS_KEYS else f"{prefix}{key}.")
-
-
-def in_one_line(message: object) -> str:
-    """Return the message of a library or a constructor as one line."""
-    text = " ".join(re.sub(r"<(?:class ')?(?:\w+\.)*(\w+)(?:'| object at 0x\w+)>", r"\1", str(message)).split())
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

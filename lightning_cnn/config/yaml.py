@@ -14,6 +14,7 @@ import yaml
 
 from lightning_cnn.errors import UserError, did_you_mean, reason
 from lightning_cnn.files import shipped_configs
+from lightning_cnn.text import in_one_line
 
 #: Size of the largest file in bytes; the configs of this project have a few hundred.
 MAX_BYTES = 100_000
@@ -253,7 +254,7 @@ def _explain(error: yaml.YAMLError) -> str:
     """Return what is wrong, and where, in one line."""
     mark = getattr(error, "problem_mark", None)
     where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
-    return f"{' '.join(str(getattr(error, 'problem', None) or error).split())}{where}"
+    return f"{in_one_line(getattr(error, 'problem', None) or error)}{where}"
 
 
 def _line(place: yaml.Event | yaml.Node) -> str:

@@ -18,7 +18,7 @@ from urllib.request import urlopen
 
 from lightning_cnn.data.files import MAX_BYTES, MissingError, Source, SourceError, UnreachableError, announce
 from lightning_cnn.errors import UserError, reason
-from lightning_cnn.text import printable
+from lightning_cnn.text import in_one_line, printable
 
 #: Seconds to wait for a connection, and for each further piece of a file.
 TIMEOUT = 5.0
@@ -46,13 +46,13 @@ class Mirror(Source):
         except HTTPError as error:
             error.close()
             kind = MissingError if error.code == HTTPStatus.NOT_FOUND and self.is_users else SourceError
-            raise kind(in_one_line(f"{error.code} {error.reason}")) from error
+            raise kind(quoted(f"{error.code} {error.reason}")) from error
         except (OSError, HTTPException) as error:
             cause = error.reason if isinstance(error, URLError) else error
             if isinstance(cause, TimeoutError):
                 raise UnreachableError(f"timed out after {TIMEOUT:g} s") from error
             kind = UnreachableError if isinstance(error, URLError) else SourceError
-            raise kind(in_one_line(reason(cause if isinstance(cause, BaseException) else error))) from error
+            raise kind(quoted(reason(cause if isinstance(cause, BaseException) else error))) from error
 
 
 def user_mirrors(given: Sequence[str] | str | None) -> list[str]:
@@ -80,9 +80,9 @@ def user_mirrors(given: Sequence[str] | str | None) -> list[str]:
     return [address.rstrip("/") for address in addresses]
 
 
-def in_one_line(text: str) -> str:
-    """Return what a server says, or what is said about it, in one line: urllib has several about redirects."""
-    return printable(" ".join(text.split()))[:200]
+def quoted(text: str) -> str:
+    """Return what a server says, or urllib of it, as one short line."""
+    return printable(in_one_line(text))[:200]
 
 
 def _open(address: str) -> HTTPResponse:

@@ -23,7 +23,7 @@ from lightning_cnn.data import idx, sources
 from lightning_cnn.data.base import ImageDataModule
 from lightning_cnn.data.facts import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, Framing
 from lightning_cnn.data.files import announce, locked
-from lightning_cnn.data.mirrors import in_one_line, user_mirrors
+from lightning_cnn.data.mirrors import quoted, user_mirrors
 from lightning_cnn.data.mnist import IMAGE_SIZE, MNIST
 from lightning_cnn.errors import DataError, reason
 from lightning_cnn.files import atomic_write
@@ -134,7 +134,7 @@ class PublishedDataModule(ImageDataModule):
                     download_url(one, str(part.parent), part.name, md5)
                 return
             except (RuntimeError, OSError, HTTPException) as error:
-                failed.append(f"{one}: {in_one_line(reason(error))}")
+                failed.append(f"{one}: {quoted(reason(error))}")
         raise DataError(
             f"{self.title} is not in {file.parent} and cannot be downloaded ({'; '.join(failed)}); put "
             f"{', '.join(self._missing(file.parent))} there, pass the folder that has {self.folder} as "

@@ -10,6 +10,7 @@ from lightning_cnn.checkpoint.onnx import INPUT, OUTPUTS
 from lightning_cnn.classifiers import ImageClassifier
 from lightning_cnn.errors import UserError, reason
 from lightning_cnn.export.program import Program
+from lightning_cnn.text import in_one_line
 
 #: The version of ONNX's operators, from 2022, which every program of today reads.
 OPSET = 18
@@ -70,8 +71,7 @@ def serialized(model: Any) -> bytes:
 
 
 def _not_exported(classifier: ImageClassifier, error: Exception) -> ExportError:
-    text = " ".join(reason(error).split())
     return ExportError(
-        f"the network {classifier.network_name} cannot be exported as a graph: {text:.300}; "
+        f"the network {classifier.network_name} cannot be exported as a graph: {in_one_line(reason(error))}; "
         "`export --format safetensors` writes its weights"
     )

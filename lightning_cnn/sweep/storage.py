@@ -16,6 +16,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from lightning_cnn.errors import UserError, install_extra
+from lightning_cnn.text import in_one_line
 
 #: Seconds between two heartbeats of a trial, and until a trial without them is retried: a machine that swaps, or a slow
 #: server, may miss five.
@@ -102,7 +103,7 @@ class Storage:
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
             )
         except RuntimeError as error:
-            raise StorageError(f"{self}: {' '.join(str(error).split())}") from error
+            raise StorageError(f"{self}: {in_one_line(error)}") from error
         if not self._is_file:
             sqlalchemy.event.listen(database.engine, "do_connect", self._connect)
             self.patience = PATIENCE
@@ -119,7 +120,7 @@ class Storage:
                 if is_heartbeat or time.monotonic() - start >= self.patience:
                     raise
                 if delay == 0.5:  # once
-                    reason = " ".join(str(error).split()).rstrip(".")
+                    reason = in_one_line(error).rstrip(".")
                     print(f"Storage {self} is away, tried again for {self.patience:.0f} s: {reason}", flush=True)
                 time.sleep(delay)
                 delay = min(2 * delay, HEARTBEAT)
@@ -153,7 +154,7 @@ class Storage:
             yield
         except _ERRORS as error:
             cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-            reason = " ".join(str(getattr(cause, "orig", None) or cause).split()).rstrip(".")
+            reason = in_one_line(getattr(cause, "orig", None) or cause).rstrip(".")
             is_lost = getattr(cause, "connection_invalidated", False) or getattr(cause, "code", "") == _TRANSACTION_LOST
             kind = ConnectionLostError if is_lost else StorageError
             raise kind(f"storage {self}: {reason}; the same command resumes once it works again") from error

@@ -24,7 +24,7 @@ from lightning_cnn import signals
 from lightning_cnn.callbacks import RunRecord, TestResults
 from lightning_cnn.callbacks.few_steps import FewSteps
 from lightning_cnn.checkpoint.onnx import is_onnx_file
-from lightning_cnn.config.parser import ConstructorError, in_one_line, refusal
+from lightning_cnn.config.parser import ConstructorError, refusal
 from lightning_cnn.config.places import own_config
 from lightning_cnn.config.request import Request
 from lightning_cnn.config.trust import require_recordable
@@ -32,6 +32,7 @@ from lightning_cnn.data.base import Part
 from lightning_cnn.environment import is_rank_zero
 from lightning_cnn.errors import UserError
 from lightning_cnn.run import Run
+from lightning_cnn.text import in_one_line
 from lightning_cnn.threads import set_num_threads
 from lightning_cnn.training import setup
 from lightning_cnn.training.fitting import build_data, require_same_model

@@ -15,10 +15,10 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning_cnn import checkpoint as checkpoints
 from lightning_cnn import signals
 from lightning_cnn.callbacks import TestResults
-from lightning_cnn.config.parser import in_one_line
 from lightning_cnn.config.request import Request
 from lightning_cnn.config.trust import is_trusted
 from lightning_cnn.errors import DivergenceError, Interrupted, UserError
+from lightning_cnn.text import in_one_line
 from lightning_cnn.training import setup
 from lightning_cnn.training.averaging import save_weights
 from lightning_cnn.training.building import BuildingCLI

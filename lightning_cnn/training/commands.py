@@ -9,12 +9,12 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_cnn.config.class_help import class_help
 from lightning_cnn.config.flags import CommandLine, Flag, read_command_line
-from lightning_cnn.config.parser import in_one_line
 from lightning_cnn.config.request import Request, default_settings, read_request
 from lightning_cnn.config.settings import Tree
 from lightning_cnn.config.yaml import dump
 from lightning_cnn.errors import UserError
 from lightning_cnn.startup import filter_warnings, tune_process
+from lightning_cnn.text import in_one_line
 from lightning_cnn.training.cli import TrainingCLI
 from lightning_cnn.training.distributed import PeerFailureError, PeerProcesses
 from lightning_cnn.training.ensemble import MemberCLI, require_agreement, require_different, write

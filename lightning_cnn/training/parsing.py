@@ -19,7 +19,6 @@ from lightning_cnn.config.parser import (
     ConstructorError,
     SettingsParser,
     explain,
-    in_one_line,
     plain_settings,
     refusal,
 )
@@ -30,6 +29,7 @@ from lightning_cnn.environment import is_requeued_by_slurm
 from lightning_cnn.errors import UserError
 from lightning_cnn.everyday import CHECKPOINT, DESCRIPTION, usage
 from lightning_cnn.run import Run
+from lightning_cnn.text import in_one_line
 from lightning_cnn.training.distillation import Distillation
 from lightning_cnn.training.options import OPTIONS, schema
 from lightning_cnn.training.refusals import require_trainable
