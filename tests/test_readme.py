@@ -226,7 +226,9 @@ def run_example(containing: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, o
     return names
 
 
-def test_the_example_with_lightning(workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_with_lightning(
+    workplace: Workplace, no_figures: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PL_TRAINER_DEFAULT_ROOT_DIR", str(tmp_path))
 
     names = run_example("Trainer(", monkeypatch)
@@ -235,7 +237,9 @@ def test_the_example_with_lightning(workplace: Workplace, tmp_path: Path, monkey
     assert names["data"].batch_size == 128  # type: ignore[attr-defined]
 
 
-def test_the_example_in_python(workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_in_python(
+    workplace: Workplace, no_figures: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PL_TRAINER_DEFAULT_ROOT_DIR", str(tmp_path))
 
     names = run_example("lc.fit(", monkeypatch)
