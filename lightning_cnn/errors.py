@@ -1,6 +1,7 @@
 """The exceptions that end a command without a traceback, and what their messages share."""
 
 import difflib
+import os
 import signal
 from collections.abc import Iterable
 from pathlib import Path
@@ -53,7 +54,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def as_file(word: str) -> str:
     """Return the end of a message about a word that was read as an option, if there is a file of that name."""
-    return f"; for the file, write ./{word}" if Path(word).exists() else ""
+    exists = os.path.exists(word)  # noqa: PTH110  # a name may be too long for a path
+    return f"; for the file, write ./{word}" if exists else ""
 
 
 def reason(error: BaseException) -> str:

@@ -1,5 +1,7 @@
+from pathlib import Path
+
 from lightning_cnn import errors
-from lightning_cnn.errors import DataError, DivergenceError, UserError, did_you_mean, reason
+from lightning_cnn.errors import DataError, DivergenceError, UserError, as_file, did_you_mean, reason
 
 
 def test_exit_status_of_errors():
@@ -11,6 +13,13 @@ def test_exit_status_of_errors():
 def test_only_similar_names_are_suggested():
     assert did_you_mean("batchsize", ["batch_size", "val_size"]) == "; did you mean 'batch_size'?"
     assert did_you_mean("zzz", ["batch_size", "val_size"]) == ""
+
+
+def test_a_file_named_like_an_option_is_named_with_its_folder():
+    Path("-1.png").touch()
+
+    assert as_file("-1.png") == "; for the file, write ./-1.png"
+    assert as_file("--output") == as_file(f"-{'x' * 300}") == ""
 
 
 def test_reason_of_an_error():
